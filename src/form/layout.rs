@@ -1,0 +1,39 @@
+//! `layflat.json`: what an overlay form is made of, and how to mount it.
+
+use crate::blob::Digest;
+use crate::options::XattrNamespace;
+
+/// The file that describes an overlay form, at the top of its directory.
+pub const FILE_NAME: &str = "layflat.json";
+
+/// The contents of `layflat.json`. Directories are relative to the file's own.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Layout {
+    /// Version of this file's format; this is 1.
+    pub format: u32,
+    /// Always `overlay`.
+    pub form: String,
+    /// Digest of the image manifest, where the source has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<Digest>,
+    /// Digest of the image's configuration: the image ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_digest: Option<Digest>,
+    /// The namespace of the overlay marks: a mount must be told `userxattr` if and only if this is `user`.
+    pub xattr_namespace: XattrNamespace,
+    /// The image's layers, bottom first.
+    pub layers: Vec<LayerDirectory>,
+    /// What to mount, topmost first: at least two directories, as overlayfs wants.
+    pub lowerdir: Vec<String>,
+}
+
+/// One layer of an overlay form.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LayerDirectory {
+    /// Digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// Digest of this layer and all below it (image specification, config.md, "Layer ChainID").
+    pub chain_id: Digest,
+    /// Where the layer lies; none for one that changes nothing (rule O4).
+    pub directory: Option<String>,
+}

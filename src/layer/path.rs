@@ -1,0 +1,173 @@
+//! Names made safe: rule N1.
+//!
+//! Every name that an archive states passes through [`LayerPath::normalise`] once, and nothing behind it looks at
+//! raw names again. A `LayerPath` cannot climb, is never absolute, and holds bytes, not text.
+
+use std::fmt;
+
+/// A path inside a layer: relative to its root, components separated by single `/`, no `.` and no `..`.
+///
+/// The root itself is the empty path. Bytes are kept as they are; no encoding is assumed.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerPath(Box<[u8]>);
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// More `..` than there are components before them.
+    #[error("the name climbs above the root")]
+    Climbs,
+    /// A component of more than 255 bytes, which no Linux file system holds.
+    #[error("a component of the name has {0} bytes, 255 is the most that a file system holds")]
+    LongComponent(usize),
+    /// A NUL byte, which ends a string for the kernel.
+    #[error("the name holds a NUL byte")]
+    Nul,
+}
+
+impl LayerPath {
+    /// The root of a layer.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Makes a name of an archive safe (rule N1): leading, doubled and trailing slashes and `.` are dropped,
+    /// `a/../b` is `b`, by the letters alone.
+    ///
+    /// # Errors
+    /// A name that climbs above the root, a component longer than 255 bytes, a NUL byte.
+    pub fn normalise(name: &[u8]) -> Result<Self, PathError> {
+        if name.contains(&0) {
+            return Err(PathError::Nul);
+        }
+        let mut path: Vec<u8> = Vec::with_capacity(name.len());
+        for component in name.split(|&byte| byte == b'/') {
+            match component {
+                b"" | b"." => {}
+                b".." => {
+                    if path.is_empty() {
+                        return Err(PathError::Climbs);
+                    }
+                    let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+                    path.truncate(parent);
+                }
+                _ if component.len() > 255 => return Err(PathError::LongComponent(component.len())),
+                _ => {
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(component);
+                }
+            }
+        }
+        Ok(Self(path.into()))
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes, without a leading slash; empty for the root.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The components from the root down; none for the root.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|&byte| byte == b'/').filter(|component| !component.is_empty())
+    }
+
+    /// The directory that holds this path, and the last component; `None` for the root.
+    pub fn split_last(&self) -> Option<(LayerPath, &[u8])> {
+        if self.is_root() {
+            return None;
+        }
+        Some(match self.0.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (Self(self.0[..slash].into()), &self.0[slash + 1..]),
+            None => (Self::root(), &self.0[..]),
+        })
+    }
+}
+
+/// For messages: bytes that are no printable text are escaped, so that a name cannot write to a terminal.
+impl fmt::Display for LayerPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_root() { formatter.write_str("/") } else { write!(formatter, "{}", Printable(&self.0)) }
+    }
+}
+
+impl fmt::Debug for LayerPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// Bytes as text for a message: what is valid UTF-8 and no control character stands as it is, the rest as `\xNN`.
+#[derive(Clone, Copy)]
+pub struct Printable<'a>(pub &'a [u8]);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                if character.is_control() || character == '\\' {
+                    write!(formatter, "{}", character.escape_default())?;
+                } else {
+                    write!(formatter, "{character}")?;
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(formatter, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Printable<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal(name: &[u8]) -> Vec<u8> {
+        LayerPath::normalise(name).unwrap().as_bytes().to_vec()
+    }
+
+    #[test]
+    fn n1_dots_and_slashes_are_dropped_and_bytes_kept() {
+        assert_eq!(normal(b"./a//b/./c/"), b"a/b/c");
+        assert_eq!(normal(b"/a"), b"a");
+        assert_eq!(normal(b"a/../b"), b"b");
+        assert_eq!(normal(b"a/b/../../c"), b"c");
+        assert_eq!(normal(b"./"), b"");
+        assert_eq!(normal(b"a/.."), b"");
+        assert_eq!(normal(b"\xff\n\\"), b"\xff\n\\");
+        assert_eq!(normal(b"..a/..."), b"..a/...");
+    }
+
+    #[test]
+    fn n1_a_name_that_climbs_is_refused() {
+        assert_eq!(LayerPath::normalise(b"../a"), Err(PathError::Climbs));
+        assert_eq!(LayerPath::normalise(b"a/../../b"), Err(PathError::Climbs));
+        assert_eq!(LayerPath::normalise(b"/.."), Err(PathError::Climbs));
+    }
+
+    #[test]
+    fn n1_components_are_limited_and_whole_names_are_not() {
+        assert_eq!(normal(&[b'x'; 255]).len(), 255);
+        assert_eq!(LayerPath::normalise(&[b'x'; 256]), Err(PathError::LongComponent(256)));
+        assert_eq!(normal(&b"d/".repeat(5000)).len(), 9999);
+    }
+
+    #[test]
+    fn names_cannot_write_to_a_terminal() {
+        assert_eq!(LayerPath::normalise(b"a\x1b[2J\xff").unwrap().to_string(), "a\\u{1b}[2J\\xff");
+    }
+}

@@ -1,0 +1,103 @@
+//! What a caller can decide about laying down an image.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How an image is laid down. The default is what the specification says, with every check on.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How many layers are read at the same time; as many as there are processors when `None`.
+    pub jobs: Option<NonZero<usize>>,
+    /// Replace a destination that is there and not empty.
+    pub replace: bool,
+    /// Fail where the destination cannot hold everything (rule A4), instead of reporting it.
+    pub strict: bool,
+    /// Ignore entries for the root directory, as Docker does (rule N2): 0755, owner 0:0.
+    pub ignore_root_entry: bool,
+    /// Set `security.selinux` as the image has it (rule A3).
+    pub selinux: bool,
+    /// Where overlay marks are written; chosen by privilege when `None` (rule O5).
+    pub xattr_namespace: Option<XattrNamespace>,
+    /// The most that an image may ask for (rule S4).
+    pub limits: Limits,
+    /// Set from another thread or a signal handler to stop early; nothing is left behind.
+    pub cancel: Cancel,
+}
+
+/// The namespace of the extended attributes that the kernel's overlayfs obeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XattrNamespace {
+    /// `trusted.overlay.*`: needs CAP_SYS_ADMIN in the initial user namespace.
+    Trusted,
+    /// `user.overlay.*`: for mounts with `userxattr`, as in a user namespace.
+    User,
+}
+
+impl XattrNamespace {
+    /// What the names of overlayfs' own attributes begin with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.",
+            Self::User => "user.overlay.",
+        }
+    }
+}
+
+/// The most that an image may ask for (rule S4). Each has a message of its own when it is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of one layer.
+    pub entries: u64,
+    /// Bytes of one uncompressed layer.
+    pub layer_size: u64,
+    /// Bytes of one file, holes counted.
+    pub file_size: u64,
+    /// Bytes of one name, path and all.
+    pub name_length: usize,
+    /// Components of one name.
+    pub depth: usize,
+    /// Bytes of one PAX header or GNU long name.
+    pub extended_header: u64,
+    /// Uncompressed bytes for each compressed one, once a layer has grown beyond a gibibyte.
+    pub ratio: u64,
+    /// Bytes of one manifest, index or configuration.
+    pub metadata_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 20_000_000,
+            layer_size: 1 << 40,
+            file_size: 1 << 43,
+            name_length: 1 << 17,
+            depth: 1024,
+            extended_header: 1 << 20,
+            ratio: 300,
+            metadata_size: 32 << 20,
+        }
+    }
+}
+
+/// A switch that stops work in progress. Clones share one switch.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// The flag itself, for a signal handler to set.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
+    /// Stops the work.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the work was stopped.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
