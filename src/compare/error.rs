@@ -1,0 +1,47 @@
+//! Why two trees could not be compared.
+
+use crate::layer::Printable;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+/// Why two trees could not be compared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// A system call failed.
+    #[error("cannot {action} {}", place(.root, .path))]
+    Io {
+        /// What was tried.
+        action: String,
+        /// The tree.
+        root: PathBuf,
+        /// The path in the tree; empty for the root.
+        path: Vec<u8>,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// Something else than a moment before.
+    #[error("{} changed while it was read", place(.root, .path))]
+    Changed {
+        /// The tree.
+        root: PathBuf,
+        /// The path in the tree; empty for the root.
+        path: Vec<u8>,
+    },
+    /// More than 2^32 - 1 names.
+    #[error("{} holds more names than can be compared: 4294967295", place(.root, b""))]
+    TooLarge {
+        /// The tree.
+        root: PathBuf,
+    },
+    /// Stopped by [`crate::Cancel`].
+    #[error("stopped")]
+    Cancelled,
+}
+
+/// A path in a tree, for a message.
+fn place(root: &std::path::Path, path: &[u8]) -> String {
+    let root = Printable(root.as_os_str().as_bytes());
+    if path.is_empty() { root.to_string() } else { format!("{root}/{}", Printable(path)) }
+}

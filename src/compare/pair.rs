@@ -1,0 +1,286 @@
+//! Two snapshots side by side.
+
+use super::acl::{self, AclKind};
+use super::bytes::Bytes;
+use super::content::{Reader, Side};
+use super::difference::{Difference, What};
+use super::error::CompareError;
+use super::links::regrouped;
+use super::options::CompareOptions;
+use super::snapshot::{Entry, Kind, NodeId, ROOT, Snapshot};
+use hashbrown::HashMap;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Every difference between two trees, sorted by path: a directory before what it holds, siblings by their bytes.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn differences(a: &Snapshot, b: &Snapshot, options: &CompareOptions) -> Result<Vec<Difference>, CompareError> {
+    let mut comparison = Comparison { a, b, options, found: Vec::new(), linkable: Vec::new(), contents: Vec::new() };
+    comparison.walk();
+    comparison.compare_contents()?;
+    if !options.ignore.hard_links {
+        comparison.compare_links();
+    }
+    // stable: at one path, in the order in which they were found
+    comparison.found.sort_by_key(|found| found.order);
+    Ok(comparison.found.into_iter().map(|found| Difference { path: found.path, what: found.what }).collect())
+}
+
+struct Comparison<'s> {
+    a: &'s Snapshot,
+    b: &'s Snapshot,
+    options: &'s CompareOptions,
+    found: Vec<Found>,
+    /// What both trees have and hard links can name, in the order of paths.
+    linkable: Vec<Pair>,
+    /// Files of one size, whose contents must be read.
+    contents: Vec<Pair>,
+}
+
+/// A difference, and the place of its path among all paths.
+struct Found {
+    order: usize,
+    path: Bytes,
+    what: What,
+}
+
+/// One path that both trees have, with the same type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair {
+    /// Its place among all paths.
+    pub(super) order: usize,
+    pub(super) a: NodeId,
+    pub(super) b: NodeId,
+}
+
+/// A name that is still to be looked at.
+enum Waiting {
+    Both(NodeId, NodeId),
+    OnlyA(NodeId),
+    OnlyB(NodeId),
+}
+
+impl Comparison<'_> {
+    /// Visits all paths of both trees in order.
+    fn walk(&mut self) {
+        let mut waiting = vec![Waiting::Both(ROOT, ROOT)];
+        let mut order = 0;
+        while let Some(next) = waiting.pop() {
+            order += 1;
+            match next {
+                Waiting::OnlyA(id) => {
+                    let what =
+                        What::OnlyInA { kind: self.a.node(id).entry.kind.name(), below: count_below(self.a, id) };
+                    self.report(order, path(self.a, id), what);
+                }
+                Waiting::OnlyB(id) => {
+                    let what =
+                        What::OnlyInB { kind: self.b.node(id).entry.kind.name(), below: count_below(self.b, id) };
+                    self.report(order, path(self.b, id), what);
+                }
+                Waiting::Both(a, b) => {
+                    self.compare(order, a, b);
+                    self.push_children(&mut waiting, a, b);
+                }
+            }
+        }
+    }
+
+    /// Merges the names of two directories, both sorted, onto the stack, the first one on top.
+    fn push_children(&self, waiting: &mut Vec<Waiting>, a: NodeId, b: NodeId) {
+        let bottom = waiting.len();
+        let mut in_a = self.a.node(a).children.iter().copied().peekable();
+        let mut in_b = self.b.node(b).children.iter().copied().peekable();
+        loop {
+            let order = match (in_a.peek(), in_b.peek()) {
+                (None, None) => break,
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(&a), Some(&b)) => self.a.node(a).name.cmp(&self.b.node(b).name),
+            };
+            let a = if order.is_le() { in_a.next() } else { None };
+            let b = if order.is_ge() { in_b.next() } else { None };
+            waiting.extend(match (a, b) {
+                (Some(a), Some(b)) => Some(Waiting::Both(a, b)),
+                (Some(a), None) => Some(Waiting::OnlyA(a)),
+                (None, b) => b.map(Waiting::OnlyB),
+            });
+        }
+        waiting[bottom..].reverse();
+    }
+
+    /// One path that both trees have.
+    fn compare(&mut self, order: usize, in_a: NodeId, in_b: NodeId) {
+        let (snapshot_a, snapshot_b) = (self.a, self.b);
+        let (a, b) = (&snapshot_a.node(in_a).entry, &snapshot_b.node(in_b).entry);
+        let ignore = &self.options.ignore;
+        if a.kind.name() != b.kind.name() {
+            let what = What::Type { a: a.kind.name(), b: b.kind.name() };
+            self.report(order, path(snapshot_a, in_a), what);
+            return;
+        }
+        let pair = Pair { order, a: in_a, b: in_b };
+        if !matches!(a.kind, Kind::Directory | Kind::Ghost) {
+            self.linkable.push(pair);
+        }
+        let mut found = Vec::new();
+        if !ignore.mode && a.mode != b.mode && !matches!(a.kind, Kind::Symlink { .. }) {
+            found.push(What::Mode { a: a.mode, b: b.mode });
+        }
+        if !ignore.owner && (a.uid, a.gid) != (b.uid, b.gid) {
+            found.push(What::Owner { a: (a.uid, a.gid), b: (b.uid, b.gid) });
+        }
+        if !ignore.mtime && a.mtime != b.mtime {
+            found.push(What::Mtime { a: a.mtime, b: b.mtime });
+        }
+        match (&a.kind, &b.kind) {
+            (Kind::File { size: a }, Kind::File { size: b }) if !ignore.content => {
+                if a != b {
+                    found.push(What::Size { a: *a, b: *b });
+                } else if *a > 0 {
+                    self.contents.push(pair);
+                }
+            }
+            (Kind::Symlink { target: a }, Kind::Symlink { target: b }) if a != b => {
+                found.push(What::LinkTarget { a: a.clone().into(), b: b.clone().into() });
+            }
+            (&Kind::CharacterDevice(a, a_minor), &Kind::CharacterDevice(b, b_minor))
+            | (&Kind::BlockDevice(a, a_minor), &Kind::BlockDevice(b, b_minor))
+                if (a, a_minor) != (b, b_minor) =>
+            {
+                found.push(What::Device { a: (a, a_minor), b: (b, b_minor) });
+            }
+            _ => {}
+        }
+        self.compare_xattrs(a, b, &mut found);
+        for what in found {
+            self.report(order, path(snapshot_a, in_a), what);
+        }
+    }
+
+    fn compare_xattrs(&self, a: &Entry, b: &Entry, found: &mut Vec<What>) {
+        let (xattrs_a, xattrs_b) = (&a.xattrs, &b.xattrs);
+        if xattrs_a == xattrs_b {
+            return;
+        }
+        let mut names: Vec<&[u8]> = xattrs_a.iter().chain(xattrs_b.iter()).map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let (a, b) = (xattrs_a.get(name), xattrs_b.get(name));
+            if a == b || self.options.ignore.xattr(name) {
+                continue;
+            }
+            found.push(match AclKind::of_xattr(name) {
+                Some(acl) => What::Acl { acl, a: a.map(acl_text), b: b.map(acl_text) },
+                None => What::Xattr { name: name.into(), a: a.map(Bytes::from), b: b.map(Bytes::from) },
+            });
+        }
+    }
+
+    /// Reads the files that could still be equal, several pairs at a time. An inode with many names is read once.
+    fn compare_contents(&mut self) -> Result<(), CompareError> {
+        let mut once: HashMap<_, usize> = HashMap::new();
+        let mut work: Vec<Pair> = Vec::new();
+        let mut answer_of: Vec<usize> = Vec::with_capacity(self.contents.len());
+        for &pair in &self.contents {
+            let inodes = (self.a.node(pair.a).entry.inode, self.b.node(pair.b).entry.inode);
+            let answer = *once.entry(inodes).or_insert(work.len());
+            if answer == work.len() {
+                work.push(pair);
+            }
+            answer_of.push(answer);
+        }
+        let answers = self.read_pairs(&work)?;
+        for (pair, answer) in std::mem::take(&mut self.contents).into_iter().zip(answer_of) {
+            if let Some(offset) = answers[answer] {
+                self.report(pair.order, path(self.a, pair.a), What::Content { offset });
+            }
+        }
+        Ok(())
+    }
+
+    /// For each pair, where it differs.
+    fn read_pairs(&self, work: &[Pair]) -> Result<Vec<Option<u64>>, CompareError> {
+        let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = self.options.jobs.map_or_else(processors, NonZero::get).min(work.len());
+        let next = AtomicUsize::new(0);
+        let answers = Mutex::new(vec![None; work.len()]);
+        let cancel = &self.options.snapshot.cancel;
+        let read = || {
+            let mut reader = Reader::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(pair) = work.get(index) else { return Ok(()) };
+                let (a, b) = (self.a.open_file(pair.a)?, self.b.open_file(pair.b)?);
+                let answer =
+                    reader.first_difference(&a, &b, || !cancel.is_cancelled()).map_err(|(side, error)| match side {
+                        Side::A => self.a.error(pair.a, "read", error),
+                        Side::B => self.b.error(pair.b, "read", error),
+                    })?;
+                if cancel.is_cancelled() {
+                    return Err(CompareError::Cancelled);
+                }
+                if answer.is_some() {
+                    answers.lock().unwrap_or_else(PoisonError::into_inner)[index] = answer;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+            // all of them are waited for before the first error is passed on
+            let results: Vec<Result<(), CompareError>> = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect();
+            results.into_iter().collect::<Result<(), CompareError>>()
+        })?;
+        Ok(answers.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Hard links, each set of them reported at its first name.
+    fn compare_links(&mut self) {
+        let linkable = std::mem::take(&mut self.linkable);
+        let names = |groups: &[Vec<usize>]| -> Vec<Vec<Bytes>> {
+            let name = |&index: &usize| path(self.a, linkable[index].a);
+            groups.iter().map(|group| group.iter().map(name).collect()).collect()
+        };
+        let sets = regrouped(self.a, self.b, &linkable);
+        let reports: Vec<Found> = sets
+            .into_iter()
+            .map(|set| {
+                let first = linkable[set.first()];
+                let what = What::HardLinks { a: names(&set.a), b: names(&set.b) };
+                Found { order: first.order, path: path(self.a, first.a), what }
+            })
+            .collect();
+        self.found.extend(reports);
+    }
+
+    fn report(&mut self, order: usize, path: Bytes, what: What) {
+        self.found.push(Found { order, path, what });
+    }
+}
+
+/// The path for a report.
+fn path(snapshot: &Snapshot, id: NodeId) -> Bytes {
+    if id == ROOT { Bytes::from(&b"/"[..]) } else { snapshot.path(id).into() }
+}
+
+fn acl_text(value: &[u8]) -> Bytes {
+    acl::to_text(value).map_or_else(|| Bytes::from(value), |text| text.into_bytes().into())
+}
+
+fn count_below(snapshot: &Snapshot, id: NodeId) -> u64 {
+    let mut count = 0;
+    let mut waiting = vec![id];
+    while let Some(id) = waiting.pop() {
+        let children = &snapshot.node(id).children;
+        count += children.len() as u64;
+        waiting.extend(children);
+    }
+    count
+}

@@ -1,0 +1,291 @@
+//! One tree in memory: names and attributes, no contents.
+//!
+//! The tree is an arena of nodes. A node knows its parent and its own name only, so that a chain of a thousand
+//! directories takes a thousand names, not a thousand paths of a thousand names each; and nothing recurses.
+
+use super::error::CompareError;
+use super::options::SnapshotOptions;
+use super::walk;
+use crate::layer::{Timestamp, Xattrs};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// A directory tree as it was when it was read. It keeps its root open, to read files when they are compared.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(super) root: PathBuf,
+    pub(super) directory: OwnedFd,
+    pub(super) nodes: Vec<Node>,
+}
+
+/// Index into [`Snapshot::nodes`].
+pub(super) type NodeId = u32;
+
+/// The root of every snapshot.
+pub(super) const ROOT: NodeId = 0;
+
+/// One name in the tree.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// The directory that holds it; for the root, itself.
+    pub(super) parent: NodeId,
+    /// Empty for the root.
+    pub(super) name: Box<[u8]>,
+    /// Sorted by name.
+    pub(super) children: Vec<NodeId>,
+    pub(super) entry: Entry,
+}
+
+/// What lies at one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits, setuid, setgid and sticky: at most `0o7777`.
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last change of the content.
+    pub mtime: Timestamp,
+    /// All extended attributes that the reader may see, ACLs among them.
+    pub xattrs: Xattrs,
+    /// Device and inode number: they tell which names share an inode in this tree, and say nothing beyond it.
+    pub inode: (u64, u64),
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File {
+        /// Its bytes, holes counted.
+        size: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// What it points to, as it stands.
+        target: Box<[u8]>,
+    },
+    /// A character device, by major and minor number.
+    CharacterDevice(u32, u32),
+    /// A block device, by major and minor number.
+    BlockDevice(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A name that readdir lists and lstat does not find. Its attributes are all zero.
+    Ghost,
+}
+
+/// A [`Kind`] without its details, for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KindName {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    CharacterDevice,
+    /// A block device.
+    BlockDevice,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A name that readdir lists and lstat does not find.
+    Ghost,
+}
+
+impl Kind {
+    /// The kind alone.
+    pub fn name(&self) -> KindName {
+        match self {
+            Self::Directory => KindName::Directory,
+            Self::File { .. } => KindName::File,
+            Self::Symlink { .. } => KindName::Symlink,
+            Self::CharacterDevice(..) => KindName::CharacterDevice,
+            Self::BlockDevice(..) => KindName::BlockDevice,
+            Self::Fifo => KindName::Fifo,
+            Self::Socket => KindName::Socket,
+            Self::Ghost => KindName::Ghost,
+        }
+    }
+}
+
+impl fmt::Display for KindName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Directory => "directory",
+            Self::File => "file",
+            Self::Symlink => "symbolic link",
+            Self::CharacterDevice => "character device",
+            Self::BlockDevice => "block device",
+            Self::Fifo => "FIFO",
+            Self::Socket => "socket",
+            Self::Ghost => "ghost: listed, but not there",
+        })
+    }
+}
+
+impl Entry {
+    /// A name that is listed and not there.
+    pub(super) fn ghost() -> Self {
+        Self {
+            kind: Kind::Ghost,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+            xattrs: Xattrs::default(),
+            inode: (0, 0),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Reads the tree below a directory, the directory itself included. A symbolic link to a directory will do for
+    /// `root`; no other is followed. Nothing but directories is opened.
+    ///
+    /// # Errors
+    /// Anything that cannot be read, and a tree that changes meanwhile.
+    pub fn take(root: &Path, options: &SnapshotOptions) -> Result<Self, CompareError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(CWD, root, flags, Mode::empty()).map_err(|errno| CompareError::Io {
+            action: "open".to_owned(),
+            root: root.to_owned(),
+            path: Vec::new(),
+            source: errno.into(),
+        })?;
+        let mut snapshot = Self { root: root.to_owned(), directory, nodes: Vec::new() };
+        walk::fill(&mut snapshot, options)?;
+        Ok(snapshot)
+    }
+
+    /// How many names the tree has; its root counts as one.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Never: there is always the root.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// What lies at a path, given without a leading slash; the empty path is the root.
+    pub fn get(&self, path: &[u8]) -> Option<&Entry> {
+        let mut id = ROOT;
+        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            let children = &self.node(id).children;
+            let found = children.binary_search_by(|&child| self.node(child).name.as_ref().cmp(name)).ok()?;
+            id = children[found];
+        }
+        Some(&self.node(id).entry)
+    }
+
+    /// Every path and what lies there: a directory before what it holds, siblings by their bytes. Paths have no
+    /// leading slash, and the root's is empty.
+    pub fn entries(&self) -> impl Iterator<Item = (Vec<u8>, &Entry)> {
+        let mut waiting = vec![ROOT];
+        std::iter::from_fn(move || {
+            let id = waiting.pop()?;
+            waiting.extend(self.node(id).children.iter().rev());
+            Some((self.path(id), &self.node(id).entry))
+        })
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    /// Adds a name to a directory; the caller sorts the directory's children in the end.
+    pub(super) fn add(&mut self, parent: NodeId, name: &[u8], entry: Entry) -> Result<NodeId, CompareError> {
+        let id = NodeId::try_from(self.nodes.len()).map_err(|_| CompareError::TooLarge { root: self.root.clone() })?;
+        self.nodes.push(Node { parent, name: name.into(), children: Vec::new(), entry });
+        if id != ROOT {
+            self.nodes[parent as usize].children.push(id);
+        }
+        Ok(id)
+    }
+
+    /// The names from the root down.
+    fn components(&self, mut id: NodeId) -> Vec<&[u8]> {
+        let mut names = Vec::new();
+        while id != ROOT {
+            let node = self.node(id);
+            names.push(node.name.as_ref());
+            id = node.parent;
+        }
+        names.reverse();
+        names
+    }
+
+    /// The path without a leading slash; empty for the root.
+    pub(super) fn path(&self, id: NodeId) -> Vec<u8> {
+        self.components(id).join(&b'/')
+    }
+
+    /// A failed system call at a path.
+    pub(super) fn error(&self, id: NodeId, action: &str, source: io::Error) -> CompareError {
+        CompareError::Io { action: action.to_owned(), root: self.root.clone(), path: self.path(id), source }
+    }
+
+    /// Opens a directory of the tree, to look at and go on from.
+    pub(super) fn open_directory(&self, id: NodeId) -> Result<OwnedFd, CompareError> {
+        self.open(id, OFlags::PATH | OFlags::DIRECTORY).map_err(|errno| self.error(id, "open", errno.into()))
+    }
+
+    /// Opens a file of the tree for reading. Should it have become a FIFO since, opening it does not wait.
+    pub(super) fn open_file(&self, id: NodeId) -> Result<File, CompareError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // Only the owner may leave the atime alone.
+        let file = match self.open(id, flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => self.open(id, flags),
+            other => other,
+        };
+        let file = File::from(file.map_err(|errno| self.error(id, "open", errno.into()))?);
+        let metadata = file.metadata().map_err(|error| self.error(id, "look at", error))?;
+        if !metadata.is_file() {
+            return Err(CompareError::Changed { root: self.root.clone(), path: self.path(id) });
+        }
+        Ok(file)
+    }
+
+    /// Opens a path below the root, however long it is: the kernel takes at most PATH_MAX bytes in one call.
+    fn open(&self, id: NodeId, flags: OFlags) -> Result<OwnedFd, Errno> {
+        const LONGEST: usize = 4000;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let at = |directory: BorrowedFd<'_>, path: &[u8], flags: OFlags| {
+            let path = if path.is_empty() { b"." } else { path };
+            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat2(directory, Path::new(std::ffi::OsStr::from_bytes(path)), flags, Mode::empty(), resolve)
+        };
+        let mut reached: Option<OwnedFd> = None;
+        let mut path: Vec<u8> = Vec::new();
+        for name in self.components(id) {
+            if path.len() + name.len() > LONGEST {
+                let directory = reached.as_ref().map_or(self.directory.as_fd(), OwnedFd::as_fd);
+                reached = Some(at(directory, &path, OFlags::PATH | OFlags::DIRECTORY)?);
+                path.clear();
+            }
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+        }
+        at(reached.as_ref().map_or(self.directory.as_fd(), OwnedFd::as_fd), &path, flags)
+    }
+}

@@ -1,0 +1,196 @@
+//! Reading a tree.
+//!
+//! `walkdir` and `xattr` work with paths, and a path of PATH_MAX bytes or more is refused by the kernel; trees can be
+//! deeper than that. So every walk starts at `/proc/self/fd/N`, N being a directory of the tree, and where its paths
+//! grow long a directory is put aside, to be opened and walked afterwards as a start of its own.
+
+use super::error::CompareError;
+use super::options::SnapshotOptions;
+use super::snapshot::{Entry, Kind, NodeId, ROOT, Snapshot};
+use crate::layer::{Timestamp, Xattrs};
+use rustix::fs::{major, minor};
+use std::fs::Metadata;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+use walkdir::WalkDir;
+
+/// The length of a path from which on its directories are put aside: half of PATH_MAX, room enough for a name more.
+const LONG: usize = 2048;
+
+/// Reads everything below the snapshot's root, and the root.
+pub(super) fn fill(snapshot: &mut Snapshot, options: &SnapshotOptions) -> Result<(), CompareError> {
+    let mut aside = vec![ROOT];
+    while let Some(start) = aside.pop() {
+        walk(snapshot, start, options, &mut aside)?;
+    }
+    for index in 0..snapshot.nodes.len() {
+        let mut children = std::mem::take(&mut snapshot.nodes[index].children);
+        children.sort_unstable_by(|&one, &other| snapshot.node(one).name.cmp(&snapshot.node(other).name));
+        snapshot.nodes[index].children = children;
+    }
+    Ok(())
+}
+
+/// Reads what lies below one directory that is already known (but for the root, which nobody has seen yet), and puts
+/// aside the directories that are too far away.
+fn walk(
+    snapshot: &mut Snapshot,
+    start: NodeId,
+    options: &SnapshotOptions,
+    aside: &mut Vec<NodeId>,
+) -> Result<(), CompareError> {
+    let changed = |snapshot: &Snapshot, path: Vec<u8>| CompareError::Changed { root: snapshot.root.clone(), path };
+    // The root is not in the arena yet, so its own descriptor serves.
+    let opened = if start == ROOT { None } else { Some(snapshot.open_directory(start)?) };
+    let descriptor = opened.as_ref().unwrap_or(&snapshot.directory).as_raw_fd();
+    // With the dot the path names the directory, not the link in /proc.
+    let base = format!("/proc/self/fd/{descriptor}/.");
+    let mut walk = WalkDir::new(&base).same_file_system(options.one_file_system).into_iter();
+    // The directories above the present entry, by depth.
+    let mut above: Vec<NodeId> = vec![start];
+    let mut device = 0;
+    while let Some(found) = walk.next() {
+        if options.cancel.is_cancelled() {
+            return Err(CompareError::Cancelled);
+        }
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // Where readdir says no type, walkdir asks lstat, and so meets ghosts before we do.
+                let depth = error.depth();
+                let name = error.path().and_then(Path::file_name).map(|name| name.as_bytes().to_vec());
+                let parent = depth.checked_sub(1).and_then(|depth| above.get(depth)).copied();
+                let known = |parent: NodeId, name: &[u8]| {
+                    snapshot.node(parent).children.iter().any(|&child| snapshot.node(child).name.as_ref() == name)
+                };
+                let absent = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+                match (name, parent) {
+                    (Some(name), Some(parent)) if absent && !known(parent, &name) => {
+                        snapshot.add(parent, &name, Entry::ghost())?;
+                        continue;
+                    }
+                    _ => {
+                        let path = error.path().unwrap_or(Path::new("")).as_os_str().as_bytes();
+                        let below = path.strip_prefix(base.as_bytes()).unwrap_or(path);
+                        let mut path = snapshot_path(snapshot, start);
+                        path.extend_from_slice(below);
+                        return Err(CompareError::Io {
+                            action: "read the directory".to_owned(),
+                            root: snapshot.root.clone(),
+                            path: path.strip_prefix(b"/").map(<[u8]>::to_vec).unwrap_or(path),
+                            source: error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into()),
+                        });
+                    }
+                }
+            }
+        };
+        let metadata = std::fs::symlink_metadata(found.path());
+        if found.depth() == 0 {
+            let metadata = metadata.map_err(|error| io_error(snapshot, start, b"", "look at", error))?;
+            device = metadata.dev();
+            if start == ROOT {
+                let entry = read(found.path(), &metadata)
+                    .map_err(|(action, error)| io_error(snapshot, start, b"", &action, error))?;
+                snapshot.add(ROOT, b"", entry)?;
+            }
+            continue;
+        }
+        above.truncate(found.depth());
+        let parent = above[found.depth() - 1];
+        let name = found.file_name().as_bytes();
+        let entry = match metadata {
+            Ok(metadata) => read(found.path(), &metadata)
+                .map_err(|(action, error)| io_error(snapshot, parent, name, &action, error))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Entry::ghost(),
+            Err(error) => return Err(io_error(snapshot, parent, name, "look at", error)),
+        };
+        let is_directory = entry.kind == Kind::Directory;
+        let same_device = entry.inode.0 == device;
+        let id = snapshot.add(parent, name, entry)?;
+        if is_directory != found.file_type().is_dir() {
+            return Err(changed(snapshot, snapshot.path(id)));
+        }
+        if !is_directory || (options.one_file_system && !same_device) {
+            continue;
+        }
+        if found.path().as_os_str().len() > LONG {
+            walk.skip_current_dir();
+            aside.push(id);
+        } else {
+            above.push(id);
+        }
+    }
+    Ok(())
+}
+
+/// The path of a node, also of a root that is not there yet.
+fn snapshot_path(snapshot: &Snapshot, id: NodeId) -> Vec<u8> {
+    if id == ROOT { Vec::new() } else { snapshot.path(id) }
+}
+
+fn io_error(snapshot: &Snapshot, parent: NodeId, name: &[u8], action: &str, source: io::Error) -> CompareError {
+    let mut path = snapshot_path(snapshot, parent);
+    if !path.is_empty() && !name.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    CompareError::Io { action: action.to_owned(), root: snapshot.root.clone(), path, source }
+}
+
+/// All that counts of one file, without opening it. An error says what was being done.
+fn read(path: &Path, metadata: &Metadata) -> Result<Entry, (String, io::Error)> {
+    let file_type = metadata.file_type();
+    let (major, minor) = (major(metadata.rdev()), minor(metadata.rdev()));
+    let kind = if file_type.is_dir() {
+        Kind::Directory
+    } else if file_type.is_file() {
+        Kind::File { size: metadata.size() }
+    } else if file_type.is_symlink() {
+        let target = std::fs::read_link(path).map_err(|error| ("read the link".to_owned(), error))?;
+        Kind::Symlink { target: target.into_os_string().into_vec().into() }
+    } else if file_type.is_char_device() {
+        Kind::CharacterDevice(major, minor)
+    } else if file_type.is_block_device() {
+        Kind::BlockDevice(major, minor)
+    } else if file_type.is_fifo() {
+        Kind::Fifo
+    } else {
+        Kind::Socket
+    };
+    Ok(Entry {
+        kind,
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        mtime: Timestamp {
+            seconds: metadata.mtime(),
+            // the kernel counts nanoseconds from 0 to 999,999,999
+            nanoseconds: u32::try_from(metadata.mtime_nsec()).unwrap_or_default(),
+        },
+        xattrs: read_xattrs(path)?,
+        inode: (metadata.dev(), metadata.ino()),
+    })
+}
+
+/// All extended attributes; none on a file system that has none.
+fn read_xattrs(path: &Path) -> Result<Xattrs, (String, io::Error)> {
+    let names = match xattr::list(path) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(Xattrs::default()),
+        Err(error) => return Err(("list the extended attributes of".to_owned(), error)),
+    };
+    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for name in names {
+        let value = xattr::get(path, &name).map_err(|error| {
+            (format!("read the extended attribute {} of", crate::layer::Printable(name.as_bytes())), error)
+        })?;
+        // listed, but without a value for us: nothing that could be compared
+        if let Some(value) = value {
+            pairs.push((name.into_vec(), value));
+        }
+    }
+    Ok(pairs.into_iter().collect())
+}

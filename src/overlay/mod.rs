@@ -1,0 +1,1 @@
+//! Mounting an overlay form.
