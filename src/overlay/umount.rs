@@ -1,0 +1,49 @@
+//! Unmounting.
+
+use super::error::UnmountError;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+use std::path::Path;
+
+/// `OVERLAYFS_SUPER_MAGIC`, include/uapi/linux/magic.h.
+const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
+
+/// Unmounts an overlay; of several on one target the one on top. A lazy unmount takes it out of sight now, and ends it
+/// when nothing uses it any more.
+///
+/// # Errors
+/// A target that is no mount point of an overlay (nothing is done to it), one in use, and what the kernel refuses. A
+/// symbolic link is no mount point.
+pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
+    let path = || target.to_owned();
+    check(target)?;
+    let mut flags = UnmountFlags::NOFOLLOW;
+    flags.set(UnmountFlags::DETACH, lazy);
+    unmount(target, flags).map_err(|errno| match errno {
+        Errno::BUSY => UnmountError::Busy(path()),
+        Errno::PERM => UnmountError::NotPermitted(path()),
+        // also for a mount of another namespace, but of those only the owner could tell
+        Errno::INVAL => UnmountError::NotAMountPoint(path()),
+        _ => UnmountError::Refused { path: path(), source: errno.into() },
+    })
+}
+
+/// Looks before anything is done. What is opened here is closed again, or it would keep the mount busy itself.
+fn check(target: &Path) -> Result<(), UnmountError> {
+    let failed = |errno: Errno| UnmountError::Target { path: target.to_owned(), source: errno.into() };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(CWD, target, flags, Mode::empty()).map_err(failed)?;
+    let status = rustix::fs::statx(&opened, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).map_err(failed)?;
+    // Linux 5.8 tells; before that, umount2 will.
+    let known = status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
+    if known && !status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err(UnmountError::NotAMountPoint(target.to_owned()));
+    }
+    let file_system = rustix::fs::fstatfs(&opened).map_err(failed)?;
+    // the type of the field differs by architecture, its value does not
+    if file_system.f_type as u32 != OVERLAYFS_MAGIC {
+        return Err(UnmountError::NotAnOverlay(target.to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,538 @@
+//! Mounting hand-made layers with the real kernel: each test makes its layers, mounts them, and states what the mount
+//! must show.
+//!
+//! Everything happens in a mount namespace of the test's own process, so that nothing is left mounted, whatever fails.
+//! An ordinary user gets a user namespace besides, and the tests that need privilege there are ignored. Root runs the
+//! whole file a second time, as an ordinary user.
+
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
+
+use layflat::XattrNamespace::{self, Trusted, User};
+use layflat::compare::{CompareOptions, Kind, Snapshot, SnapshotOptions, compare};
+use layflat::overlay::{
+    LowerDirectory, Method, MountOptions, MountRequest, UpperDirectories, in_user_namespace, mount, mount_layout,
+    umount,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use tempfile::TempDir;
+
+const METHODS: [Method; 3] = [Method::FdLayers, Method::PathLayers, Method::MountSyscall];
+
+/// Set for a run without any namespace of its own: what an ordinary user meets who just tries.
+const BARE: &str = "LAYFLAT_TEST_BARE";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if std::env::var_os(BARE).is_some() {
+        return run_bare();
+    }
+    let first_namespace = !in_user_namespace();
+    let root = first_namespace && rustix::process::geteuid().is_root();
+    let can_mount = enter_namespaces(root);
+    if let Err(reason) = &can_mount {
+        eprintln!("tests/mount.rs: skipped, cannot mount: {reason}");
+    }
+    let privileged = root && can_mount.is_ok();
+    if !privileged {
+        eprintln!("tests/mount.rs: skipped, needs root: the tests with trusted.* marks");
+    }
+    let mut trials = Vec::new();
+    for (name, namespace, test) in TESTS {
+        for namespace in namespace.iter().copied() {
+            let ignored = can_mount.is_err() || (namespace == Trusted && !privileged);
+            let name = format!("{name}::{}", namespace.prefix().trim_end_matches(".overlay."));
+            let run = move || {
+                test(namespace);
+                Ok(())
+            };
+            trials.push(Trial::test(name, run).with_ignored_flag(ignored));
+        }
+    }
+    for (name, variable) in [("all_again_as_an_ordinary_user", None), ("an_ordinary_user_is_told_how", Some(BARE))] {
+        trials.push(Trial::test(name, move || as_ordinary_user(variable)).with_ignored_flag(!privileged));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+type Test = (&'static str, &'static [XattrNamespace], fn(XattrNamespace));
+
+const TESTS: &[Test] = &[
+    ("marks_hide_what_lies_below_by_every_method", &[Trusted, User], marks_hide),
+    ("names_of_layers_may_hold_any_byte", &[Trusted, User], names_of_layers),
+    ("paths_of_layers_may_be_long", &[Trusted, User], long_paths),
+    ("three_hundred_layers", &[Trusted, User], three_hundred_layers),
+    ("ghosts_are_seen", &[Trusted, User], ghosts),
+    ("redirects_are_not_followed", &[Trusted, User], redirects),
+    ("an_upper_directory_makes_it_writable", &[Trusted, User], writable),
+    ("a_failed_mount_leaves_nothing", &[Trusted, User], failed_mount),
+    ("what_overlayfs_does_not_take_is_refused_with_the_reason", &[Trusted, User], refusals),
+    ("a_layout_is_mounted", &[Trusted, User], layout),
+    ("a_layout_that_leads_elsewhere_is_refused", &[Trusted, User], layout_elsewhere),
+    ("only_overlay_mounts_are_unmounted", &[Trusted, User], unmounting),
+    ("nodev_and_nosuid_only_when_asked", &[Trusted, User], mount_flags),
+    ("hard_links_stay_together", &[Trusted, User], hard_links),
+    ("trusted_marks_in_a_user_namespace_are_refused", &[User], trusted_in_user_namespace),
+];
+
+/// A mount namespace whose mounts nobody else sees; for an ordinary user inside a new user namespace. Must come before
+/// any thread.
+fn enter_namespaces(root: bool) -> Result<(), String> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let flags = if root { CloneFlags::empty() } else { CloneFlags::CLONE_NEWUSER };
+    unshare(flags | CloneFlags::CLONE_NEWNS).map_err(|error| format!("unshare: {error}"))?;
+    if !root {
+        let write = |file: &str, text: String| {
+            fs::write(format!("/proc/self/{file}"), text).map_err(|error| format!("{file}: {error}"))
+        };
+        write("setgroups", "deny".to_owned())?;
+        write("uid_map", format!("0 {uid} 1"))?;
+        write("gid_map", format!("0 {gid} 1"))?;
+    }
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|error| format!("making mounts private: {error}"))
+}
+
+/// Runs this program once more, as user 65534.
+fn as_ordinary_user(variable: Option<&str>) -> Result<(), Failed> {
+    let temporary = TempDir::new()?;
+    chown(temporary.path(), Some(65534), Some(65534))?;
+    // The program may lie where only root can go.
+    let program = temporary.path().join("program");
+    fs::copy(std::env::current_exe()?, &program)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let mut command = Command::new(&program);
+    command.uid(65534).gid(65534).current_dir("/").env("TMPDIR", temporary.path());
+    if let Some(variable) = variable {
+        command.env(variable, "1");
+    }
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Err(format!("as an ordinary user:\n{}{}", text(&output.stdout), text(&output.stderr)).into())
+}
+
+/// What happens to an ordinary user outside of any namespace.
+fn run_bare() -> ExitCode {
+    let stack = Stack::new(User);
+    for layer in ["a", "b"] {
+        fs::create_dir(stack.path(layer)).unwrap();
+    }
+    let error = mount(&stack.request(&["a", "b"], None), &stack.target()).unwrap_err().to_string();
+    assert!(error.contains("unshare --map-root-user --mount"), "{error}");
+    ExitCode::SUCCESS
+}
+
+/// A directory for layers, and a target.
+struct Stack {
+    root: TempDir,
+    namespace: XattrNamespace,
+}
+
+impl Stack {
+    fn new(namespace: XattrNamespace) -> Self {
+        let root = TempDir::new().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(root.path().join("target")).unwrap();
+        Self { root, namespace }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn target(&self) -> PathBuf {
+        self.path("target")
+    }
+
+    fn dir(&self, name: &str) {
+        fs::create_dir_all(self.path(name)).unwrap();
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        self.dir(Path::new(name).parent().unwrap().to_str().unwrap());
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn whiteout(&self, name: &str) {
+        self.dir(Path::new(name).parent().unwrap().to_str().unwrap());
+        mknodat(CWD, self.path(name), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+    }
+
+    /// An attribute in overlayfs' own namespace.
+    fn mark(&self, name: &str, mark: &str, value: &str) {
+        let mark = format!("{}{mark}", self.namespace.prefix());
+        xattr::set(self.path(name), mark, value.as_bytes()).unwrap();
+    }
+
+    fn request(&self, layers: &[&str], method: Option<Method>) -> MountRequest {
+        let open = |name: &&str| LowerDirectory::open(&self.path(name)).unwrap();
+        MountRequest {
+            lower: layers.iter().map(open).collect(),
+            namespace: self.namespace,
+            options: MountOptions { method, ..MountOptions::default() },
+        }
+    }
+
+    /// Mounts layers, topmost first, lets the mount be looked at, and unmounts it.
+    fn mounted<T>(&self, layers: &[&str], method: Option<Method>, look: impl FnOnce(&Path) -> T) -> T {
+        let target = self.target();
+        let mounted = mount(&self.request(layers, method), &target).unwrap();
+        assert!(method.is_none_or(|method| method == mounted.method));
+        assert!(!mounted.writable);
+        let seen = look(&target);
+        umount(&target, false).unwrap();
+        seen
+    }
+
+    /// The differences between two directories of this stack.
+    fn differences(&self, a: &Path, b: &Path) -> Vec<String> {
+        let options = CompareOptions { ignore: "mtime".parse().unwrap(), ..CompareOptions::default() };
+        compare(a, b, &options).unwrap().iter().map(ToString::to_string).collect()
+    }
+}
+
+/// The names of a tree, directories with a slash.
+fn names(root: &Path) -> Vec<String> {
+    let snapshot = Snapshot::take(root, &SnapshotOptions::default()).unwrap();
+    let name = |path: Vec<u8>, kind: &Kind| {
+        let slash = if *kind == Kind::Directory { "/" } else { "" };
+        format!("{}{slash}", String::from_utf8(path).unwrap())
+    };
+    snapshot.entries().map(|(path, entry)| name(path, &entry.kind)).collect()
+}
+
+fn marks_hide(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    for name in ["d/a", "d/b", "o/low", "gone", "sub/deep/x"] {
+        stack.file(&format!("1/{name}"), name);
+    }
+    symlink("d/a", stack.path("1/link")).unwrap();
+    stack.whiteout("2/gone");
+    stack.whiteout("2/d/a");
+    stack.file("2/o/new", "new");
+    stack.mark("2/o", "opaque", "y");
+    stack.file("3/d/b", "changed");
+    fs::set_permissions(stack.path("3/d/b"), fs::Permissions::from_mode(0o4711)).unwrap();
+    // the image's own attributes in overlayfs' namespace, escaped (rule A7)
+    stack.dir("3/sub");
+    stack.mark("3/sub", "overlay.opaque", "y");
+
+    for (name, text) in [("d/b", "changed"), ("o/new", "new"), ("sub/deep/x", "sub/deep/x")] {
+        stack.file(&format!("expected/{name}"), text);
+    }
+    fs::set_permissions(stack.path("expected/d/b"), fs::Permissions::from_mode(0o4711)).unwrap();
+    symlink("d/a", stack.path("expected/link")).unwrap();
+    stack.mark("expected/sub", "opaque", "y");
+
+    for method in METHODS {
+        let found =
+            stack.mounted(&["3", "2", "1"], Some(method), |target| stack.differences(target, &stack.path("expected")));
+        assert!(found.is_empty(), "{method:?}: {found:#?}");
+    }
+    // the newest that the kernel knows
+    stack.mounted(&["3", "2", "1"], None, |_| ());
+}
+
+fn names_of_layers(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let layers = ["a:b", "c,d", "e\\f", "g\nh", "i j", "k\\:l\\,m", ",", "\\\\", "lowerdir=x", "::"];
+    for layer in layers {
+        stack.file(&format!("{layer}/{layer}"), "");
+    }
+    let mut expected: Vec<&str> = layers.to_vec();
+    expected.sort_unstable();
+    expected.insert(0, "/");
+    for method in METHODS {
+        assert_eq!(stack.mounted(&layers, Some(method), names), expected, "{method:?}");
+    }
+    // and so may those of the upper, the work directory, and the target
+    for method in METHODS {
+        let (upper, work, target) = (stack.path("u:,\\"), stack.path("w:,\\ \n"), stack.path("t:,\\ \n"));
+        fs::create_dir(&target).unwrap();
+        let mut request = stack.request(&layers, Some(method));
+        request.options.upper = Some(UpperDirectories { upper: upper.clone(), work: work.clone() });
+        mount(&request, &target).unwrap();
+        fs::write(target.join("new"), "").unwrap();
+        umount(&target, false).unwrap();
+        assert!(upper.join("new").exists());
+        for made in [upper, work, target] {
+            fs::remove_dir_all(made).unwrap();
+        }
+    }
+}
+
+fn long_paths(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let component = "n".repeat(200);
+    // beyond fsconfig's 255 bytes, and together beyond mount's page
+    let layers: Vec<String> = (0..10).map(|index| format!("{component}/{component}/{component}/{index}")).collect();
+    for (index, layer) in layers.iter().enumerate() {
+        stack.file(&format!("{layer}/f{index}"), "");
+    }
+    let layers: Vec<&str> = layers.iter().map(String::as_str).collect();
+    for method in METHODS {
+        assert_eq!(stack.mounted(&layers, Some(method), names).len(), 11, "{method:?}");
+    }
+    for method in METHODS {
+        let directory = stack.path(&format!("{component}/{component}"));
+        let upper = UpperDirectories { upper: directory.join("u:"), work: directory.join("w") };
+        let mut request = stack.request(&layers, Some(method));
+        request.options.upper = Some(upper);
+        mount(&request, &stack.target()).unwrap();
+        umount(&stack.target(), false).unwrap();
+    }
+}
+
+fn three_hundred_layers(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let layers: Vec<String> = (0..300).map(|index| format!("layer-{index:03}")).collect();
+    for layer in &layers {
+        stack.file(&format!("{layer}/d/{layer}"), layer);
+        stack.file(&format!("{layer}/top"), layer);
+    }
+    let layers: Vec<&str> = layers.iter().map(String::as_str).collect();
+    for method in METHODS {
+        stack.mounted(&layers, Some(method), |target| {
+            assert_eq!(names(target).len(), 303, "{method:?}");
+            assert_eq!(fs::read_to_string(target.join("top")).unwrap(), "layer-000");
+        });
+    }
+}
+
+fn ghosts(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.file("1/x", "");
+    // a directory that merges with nothing
+    stack.whiteout("2/d/ghost");
+    stack.file("2/d/c", "");
+    stack.dir("expected/d");
+    stack.file("expected/d/c", "");
+    stack.file("expected/x", "");
+    let differences = || stack.mounted(&["2", "1"], None, |target| stack.differences(target, &stack.path("expected")));
+    assert_eq!(differences(), ["d/ghost: only in A (ghost: listed, but not there)"]);
+    // rule O1
+    stack.mark("2/d", "origin", "");
+    assert_eq!(differences(), [""; 0]);
+}
+
+fn redirects(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.file("1/secret/s", "");
+    stack.dir("1/d");
+    stack.file("1/d/own", "");
+    stack.dir("2/d");
+    stack.mark("2/d", "redirect", "/secret");
+    for method in METHODS {
+        stack.mounted(&["2", "1"], Some(method), |target| {
+            assert!(!target.join("d/s").exists(), "{method:?} follows a redirect");
+        });
+    }
+}
+
+fn writable(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.file("1/d/f", "lower");
+    stack.file("1/gone", "");
+    fs::set_permissions(stack.path("1"), fs::Permissions::from_mode(0o1751)).unwrap();
+    xattr::set(stack.path("1"), "user.k", b"v").unwrap();
+    let time = Timespec { tv_sec: 1_000_000_000, tv_nsec: 5 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, stack.path("1"), &times, AtFlags::empty()).unwrap();
+    // one layer is enough with an upper one
+    let mut request = stack.request(&["1"], None);
+    let upper = UpperDirectories { upper: stack.path("upper"), work: stack.path("work") };
+    request.options.upper = Some(upper);
+    let target = stack.target();
+    assert!(mount(&request, &target).unwrap().writable);
+    let found = compare(&target, &stack.path("1"), &CompareOptions::default()).unwrap();
+    assert_eq!(found, [], "a new upper directory shows through");
+    fs::write(target.join("d/f"), "upper").unwrap();
+    fs::remove_file(target.join("gone")).unwrap();
+    umount(&target, false).unwrap();
+
+    assert_eq!(fs::read_to_string(stack.path("1/d/f")).unwrap(), "lower");
+    assert_eq!(fs::read_to_string(stack.path("upper/d/f")).unwrap(), "upper");
+    // mounted again, it is as it was left
+    mount(&request, &target).unwrap();
+    assert_eq!(names(&target), ["/", "d/", "d/f"]);
+    umount(&target, false).unwrap();
+}
+
+fn failed_mount(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.file("1/f", "");
+    for method in METHODS {
+        let mut request = stack.request(&["1"], Some(method));
+        request.options.upper = Some(UpperDirectories { upper: stack.path("upper"), work: stack.path("missing/work") });
+        let error = mount(&request, &stack.target()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot make the work directory "), "{error}");
+        assert!(!stack.path("upper").exists());
+
+        // the kernel takes this, and a layer would hold its own changes
+        request.options.upper = Some(UpperDirectories { upper: stack.path("1/upper"), work: stack.path("1/work") });
+        let error = mount(&request, &stack.target()).unwrap_err().to_string();
+        assert!(error.contains("/1/upper lies in the layer "), "{error}");
+        assert_eq!(names(&stack.path("1")), ["/", "f"], "{method:?}");
+
+        // and this is the kernel's to judge
+        request.options.upper = Some(UpperDirectories { upper: stack.path("upper"), work: stack.path("upper/work") });
+        let error = mount(&request, &stack.target()).unwrap_err().to_string();
+        assert!(error.starts_with("the kernel refuses the mount: "), "{error}");
+        assert!(!stack.path("upper").exists());
+    }
+}
+
+fn refusals(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    for layer in ["1", "2"] {
+        stack.dir(layer);
+    }
+    let refused =
+        |layers: &[&str], method, target: &Path| mount(&stack.request(layers, method), target).unwrap_err().to_string();
+    let target = stack.target();
+    assert!(refused(&["1"], None, &target).contains("wants two"));
+    assert!(refused(&vec!["1"; 501], None, &target).contains("at most 500"));
+    stack.file("file", "");
+    assert!(refused(&["1", "2"], None, &stack.path("file")).starts_with("cannot open the target "));
+    assert!(refused(&["1", "2"], None, &stack.path("missing")).starts_with("cannot open the target "));
+    assert!(LowerDirectory::open(&stack.path("missing")).unwrap_err().to_string().contains("the layer"));
+    for method in METHODS {
+        let twice = refused(&["1", "1"], Some(method), &target);
+        assert!(twice.starts_with("the kernel refuses the mount: "), "{twice}");
+        // mount(2) cannot speak; its error can be guessed
+        assert!(twice.contains("overlapping") || twice.contains("two of the directories are one"), "{twice}");
+    }
+}
+
+/// A `layflat.json` over some layers.
+fn write_layout(stack: &Stack, lowerdir: &[&str]) {
+    stack.file(
+        "form/layflat.json",
+        &serde_json::json!({
+            "format": 1,
+            "form": "overlay",
+            "xattr_namespace": stack.namespace,
+            "layers": [],
+            "lowerdir": lowerdir,
+        })
+        .to_string(),
+    );
+}
+
+fn layout(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.file("form/layers/0000-a/a", "");
+    stack.file("form/layers/0001-b/b", "");
+    stack.whiteout("form/layers/0001-b/a");
+    write_layout(&stack, &["layers/0001-b", "layers/0000-a"]);
+    mount_layout(&stack.path("form"), &stack.target(), MountOptions::default()).unwrap();
+    assert_eq!(names(&stack.target()), ["/", "b"]);
+    umount(&stack.target(), false).unwrap();
+
+    let error = mount_layout(&stack.path("target"), &stack.target(), MountOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("layflat.json is not there"), "{error}");
+}
+
+fn layout_elsewhere(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.dir("form/a");
+    stack.dir("outside/b");
+    symlink("../outside", stack.path("form/link")).unwrap();
+    for name in ["../outside", "/etc", "link", "link/b", ""] {
+        write_layout(&stack, &["a", name]);
+        mount_layout(&stack.path("form"), &stack.target(), MountOptions::default()).unwrap_err();
+    }
+}
+
+fn unmounting(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.file("1/f", "");
+    stack.dir("2");
+    let target = stack.target();
+    let refused = |path: &Path| umount(path, false).unwrap_err().to_string();
+    assert!(refused(&target).ends_with("is not a mount point"));
+    assert!(refused(&stack.path("missing")).starts_with("cannot look at "));
+    rustix::mount::mount_bind(stack.path("1"), &target).unwrap();
+    assert!(refused(&target).contains("not of an overlay"));
+    rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
+
+    mount(&stack.request(&["2", "1"], None), &target).unwrap();
+    symlink("target", stack.path("link")).unwrap();
+    assert!(refused(&stack.path("link")).ends_with("is not a mount point"));
+    assert!(refused(&target.join("f")).ends_with("is not a mount point"));
+    let open = fs::File::open(target.join("f")).unwrap();
+    assert!(refused(&target).contains("in use"));
+    umount(&target, true).unwrap();
+    assert_eq!(names(&target), ["/"]);
+    drop(open);
+}
+
+fn mount_flags(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    for layer in ["1", "2"] {
+        stack.dir(layer);
+    }
+    let target = stack.target();
+    for method in METHODS {
+        for asked in [false, true] {
+            let mut request = stack.request(&["2", "1"], Some(method));
+            (request.options.nodev, request.options.nosuid) = (asked, asked);
+            mount(&request, &target).unwrap();
+            let name = target.as_os_str().as_bytes();
+            let mounts = fs::read("/proc/self/mountinfo").unwrap();
+            let line = mounts
+                .split(|&byte| byte == b'\n')
+                .find(|line| line.split(|&byte| byte == b' ').any(|field| field == name))
+                .unwrap();
+            let line = OsStr::from_bytes(line).to_str().unwrap();
+            assert!(line.split(' ').nth(5).unwrap().split(',').any(|flag| flag == "ro"), "{line}");
+            for flag in ["nodev", "nosuid"] {
+                assert_eq!(line.contains(flag), asked, "{method:?}: {line}");
+            }
+            assert!(line.contains(" overlay layflat ") && line.contains("redirect_dir=nofollow"), "{line}");
+            assert!(!line.contains("metacopy=on"), "{line}");
+            assert_eq!(line.contains("userxattr"), namespace == User, "{line}");
+            umount(&target, false).unwrap();
+        }
+    }
+}
+
+fn hard_links(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.file("1/a", "A");
+    fs::hard_link(stack.path("1/a"), stack.path("1/b")).unwrap();
+    fs::hard_link(stack.path("1/a"), stack.path("1/c")).unwrap();
+    stack.file("2/b", "B");
+    stack.file("expected/a", "A");
+    fs::hard_link(stack.path("expected/a"), stack.path("expected/c")).unwrap();
+    stack.file("expected/b", "B");
+    stack.mounted(&["2", "1"], None, |target| {
+        assert_eq!(fs::metadata(target.join("a")).unwrap().nlink(), 3, "a name that is hidden counts");
+        assert_eq!(stack.differences(target, &stack.path("expected")), [""; 0]);
+    });
+}
+
+/// In the first user namespace there is nothing to refuse.
+fn trusted_in_user_namespace(_: XattrNamespace) {
+    if in_user_namespace() {
+        let stack = Stack::new(Trusted);
+        for layer in ["1", "2"] {
+            stack.dir(layer);
+        }
+        let error = mount(&stack.request(&["2", "1"], None), &stack.target()).unwrap_err().to_string();
+        assert!(error.contains("deleted files would come back"), "{error}");
+        assert!(error.contains("--xattr-namespace user"), "{error}");
+    }
+}
