@@ -1,13 +1,65 @@
 //! Comparing trees: one small pair of trees for each kind of difference.
 
-#![allow(clippy::unwrap_used, reason = "clippy exempts only the test functions themselves")]
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 use layflat::compare::{CompareError, CompareOptions, Kind, Snapshot, SnapshotOptions, compare};
+use libtest_mimic::{Arguments, Trial};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::process::ExitCode;
 use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    let root = rustix::process::geteuid().is_root() && !layflat::overlay::in_user_namespace();
+    if !root {
+        eprintln!("tests/compare.rs: skipped, needs root: devices, owners and trusted.* attributes");
+    }
+    let trial = |&(name, needs_root, test): &(&'static str, bool, fn())| {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(needs_root && !root)
+    };
+    libtest_mimic::run(&Arguments::from_args(), TESTS.iter().map(trial).collect()).exit_code()
+}
+
+/// Each test, and whether it needs root.
+const TESTS: &[(&str, bool, fn())] = &[
+    ("equal_trees_have_no_differences", false, equal_trees_have_no_differences),
+    (
+        "names_that_one_tree_lacks_are_listed_and_what_lies_below_is_counted",
+        false,
+        names_that_one_tree_lacks_are_listed_and_what_lies_below_is_counted,
+    ),
+    ("the_order_is_that_of_paths_by_components", false, the_order_is_that_of_paths_by_components),
+    (
+        "another_type_is_one_difference_and_the_names_below_are_their_own",
+        false,
+        another_type_is_one_difference_and_the_names_below_are_their_own,
+    ),
+    ("mode_mtime_content_size_and_link_target", false, mode_mtime_content_size_and_link_target),
+    ("attributes_and_acls_are_named", false, attributes_and_acls_are_named),
+    (
+        "hard_links_are_compared_by_the_names_that_both_trees_have",
+        false,
+        hard_links_are_compared_by_the_names_that_both_trees_have,
+    ),
+    ("what_is_ignored_is_no_difference", false, what_is_ignored_is_no_difference),
+    ("devices_owners_and_privileged_attributes", true, devices_owners_and_privileged_attributes),
+    ("sockets_and_pipes_are_recorded_and_never_opened", false, sockets_and_pipes_are_recorded_and_never_opened),
+    ("a_snapshot_lists_every_path_once_and_finds_it", false, a_snapshot_lists_every_path_once_and_finds_it),
+    ("a_path_longer_than_path_max_is_no_excuse", false, a_path_longer_than_path_max_is_no_excuse),
+    (
+        "contents_are_compared_once_for_many_names_and_by_several_threads",
+        false,
+        contents_are_compared_once_for_many_names_and_by_several_threads,
+    ),
+    ("trouble_names_the_path", false, trouble_names_the_path),
+    ("a_cancelled_comparison_stops", false, a_cancelled_comparison_stops),
+];
 
 /// Makes two equal trees, lets each side be changed, and states the differences.
 fn differences(ignore: &str, make: impl Fn(&Path), change_a: impl Fn(&Path), change_b: impl Fn(&Path)) -> Vec<String> {
@@ -36,15 +88,6 @@ fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: needs root");
-    }
-    root
-}
-
-#[test]
 fn equal_trees_have_no_differences() {
     let make = |root: &Path| {
         write(root, "file", "text");
@@ -59,7 +102,6 @@ fn equal_trees_have_no_differences() {
     assert!(differences("", make, nothing, nothing).is_empty());
 }
 
-#[test]
 fn names_that_one_tree_lacks_are_listed_and_what_lies_below_is_counted() {
     let found = differences(
         "mtime",
@@ -70,7 +112,6 @@ fn names_that_one_tree_lacks_are_listed_and_what_lies_below_is_counted() {
     assert_eq!(found, ["a: only in A (directory, 2 names below)", "z: only in B (file)"]);
 }
 
-#[test]
 fn the_order_is_that_of_paths_by_components() {
     let make = |root: &Path| {
         for name in ["d", "d-e", "d/x"] {
@@ -87,7 +128,6 @@ fn the_order_is_that_of_paths_by_components() {
     assert_eq!(paths, ["a", "d/0", "d/x/1", "d-e/2"]);
 }
 
-#[test]
 fn another_type_is_one_difference_and_the_names_below_are_their_own() {
     let found = differences(
         "",
@@ -110,7 +150,6 @@ fn another_type_is_one_difference_and_the_names_below_are_their_own() {
     );
 }
 
-#[test]
 fn mode_mtime_content_size_and_link_target() {
     let found = differences(
         "",
@@ -154,7 +193,6 @@ fn mode_mtime_content_size_and_link_target() {
     );
 }
 
-#[test]
 fn attributes_and_acls_are_named() {
     let acl = |entries: &[(u16, u16, u32)]| {
         let mut value = 2u32.to_le_bytes().to_vec();
@@ -193,7 +231,6 @@ fn attributes_and_acls_are_named() {
     );
 }
 
-#[test]
 fn hard_links_are_compared_by_the_names_that_both_trees_have() {
     let link = |root: &Path, from: &str, to: &str| fs::hard_link(root.join(from), root.join(to)).unwrap();
     let found = differences(
@@ -220,7 +257,6 @@ fn hard_links_are_compared_by_the_names_that_both_trees_have() {
     );
 }
 
-#[test]
 fn what_is_ignored_is_no_difference() {
     let found = differences(
         "mtime,mode,content,links,xattr",
@@ -236,11 +272,7 @@ fn what_is_ignored_is_no_difference() {
     assert!(found.is_empty(), "{found:?}");
 }
 
-#[test]
 fn devices_owners_and_privileged_attributes() {
-    if !is_root() {
-        return;
-    }
     let device = |root: &Path, name: &str, kind, major, minor| {
         mknodat(CWD, root.join(name), kind, Mode::from_raw_mode(0o600), makedev(major, minor)).unwrap();
     };
@@ -275,7 +307,6 @@ fn devices_owners_and_privileged_attributes() {
     );
 }
 
-#[test]
 fn sockets_and_pipes_are_recorded_and_never_opened() {
     let make = |root: &Path| {
         mknodat(CWD, root.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -287,7 +318,6 @@ fn sockets_and_pipes_are_recorded_and_never_opened() {
     assert_eq!(snapshot.get(b"pipe").unwrap().kind, Kind::Fifo);
 }
 
-#[test]
 fn a_snapshot_lists_every_path_once_and_finds_it() {
     let root = tree(&|root: &Path| {
         fs::create_dir_all(root.join("d/e")).unwrap();
@@ -330,7 +360,6 @@ fn remove_deep_tree(root: &Path) {
     assert!(status.success());
 }
 
-#[test]
 fn a_path_longer_than_path_max_is_no_excuse() {
     for (name, levels) in [("d".to_owned(), 3000), ("n".repeat(255), 100)] {
         let (a, b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -357,7 +386,6 @@ fn a_path_longer_than_path_max_is_no_excuse() {
     }
 }
 
-#[test]
 fn contents_are_compared_once_for_many_names_and_by_several_threads() {
     let make = |root: &Path| {
         for number in 0..200 {
@@ -370,7 +398,6 @@ fn contents_are_compared_once_for_many_names_and_by_several_threads() {
     assert_eq!(lines, ["f000: content: differs from byte 4999 on", "same: content: differs from byte 4999 on"]);
 }
 
-#[test]
 fn trouble_names_the_path() {
     let root = TempDir::new().unwrap();
     let missing = root.path().join("missing\n");
@@ -381,7 +408,6 @@ fn trouble_names_the_path() {
     assert!(matches!(error, CompareError::Io { .. }));
 }
 
-#[test]
 fn a_cancelled_comparison_stops() {
     let root = TempDir::new().unwrap();
     let options = CompareOptions::default();

@@ -221,21 +221,22 @@ impl Snapshot {
         Ok(id)
     }
 
-    /// The names from the root down.
-    fn components(&self, mut id: NodeId) -> Vec<&[u8]> {
+    /// The names that lead from a directory to a path, and the directory: the one given, or the root if it does not
+    /// hold the path.
+    fn components(&self, mut id: NodeId, from: NodeId) -> (NodeId, Vec<&[u8]>) {
         let mut names = Vec::new();
-        while id != ROOT {
+        while id != from && id != ROOT {
             let node = self.node(id);
             names.push(node.name.as_ref());
             id = node.parent;
         }
         names.reverse();
-        names
+        (id, names)
     }
 
     /// The path without a leading slash; empty for the root.
     pub(super) fn path(&self, id: NodeId) -> Vec<u8> {
-        self.components(id).join(&b'/')
+        self.components(id, ROOT).1.join(&b'/')
     }
 
     /// A failed system call at a path.
@@ -243,17 +244,22 @@ impl Snapshot {
         CompareError::Io { action: action.to_owned(), root: self.root.clone(), path: self.path(id), source }
     }
 
-    /// Opens a directory of the tree, to look at and go on from.
-    pub(super) fn open_directory(&self, id: NodeId) -> Result<OwnedFd, CompareError> {
-        self.open(id, OFlags::PATH | OFlags::DIRECTORY).map_err(|errno| self.error(id, "open", errno.into()))
+    /// Opens a directory of the tree, to look at and go on from; by way of one that is open, if it leads there.
+    pub(super) fn open_directory(
+        &self,
+        id: NodeId,
+        by_way_of: (NodeId, BorrowedFd<'_>),
+    ) -> Result<OwnedFd, CompareError> {
+        self.open(id, OFlags::PATH | OFlags::DIRECTORY, by_way_of).map_err(|errno| self.error(id, "open", errno.into()))
     }
 
     /// Opens a file of the tree for reading. Should it have become a FIFO since, opening it does not wait.
     pub(super) fn open_file(&self, id: NodeId) -> Result<File, CompareError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         // Only the owner may leave the atime alone.
-        let file = match self.open(id, flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => self.open(id, flags),
+        let root = (ROOT, self.directory.as_fd());
+        let file = match self.open(id, flags | OFlags::NOATIME, root) {
+            Err(Errno::PERM) => self.open(id, flags, root),
             other => other,
         };
         let file = File::from(file.map_err(|errno| self.error(id, "open", errno.into()))?);
@@ -265,7 +271,7 @@ impl Snapshot {
     }
 
     /// Opens a path below the root, however long it is: the kernel takes at most PATH_MAX bytes in one call.
-    fn open(&self, id: NodeId, flags: OFlags) -> Result<OwnedFd, Errno> {
+    fn open(&self, id: NodeId, flags: OFlags, by_way_of: (NodeId, BorrowedFd<'_>)) -> Result<OwnedFd, Errno> {
         const LONGEST: usize = 4000;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let at = |directory: BorrowedFd<'_>, path: &[u8], flags: OFlags| {
@@ -273,11 +279,13 @@ impl Snapshot {
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat2(directory, Path::new(std::ffi::OsStr::from_bytes(path)), flags, Mode::empty(), resolve)
         };
+        let (start, names) = self.components(id, by_way_of.0);
+        let start = if start == by_way_of.0 { by_way_of.1 } else { self.directory.as_fd() };
         let mut reached: Option<OwnedFd> = None;
         let mut path: Vec<u8> = Vec::new();
-        for name in self.components(id) {
+        for name in names {
             if path.len() + name.len() > LONGEST {
-                let directory = reached.as_ref().map_or(self.directory.as_fd(), OwnedFd::as_fd);
+                let directory = reached.as_ref().map_or(start, OwnedFd::as_fd);
                 reached = Some(at(directory, &path, OFlags::PATH | OFlags::DIRECTORY)?);
                 path.clear();
             }
@@ -286,6 +294,6 @@ impl Snapshot {
             }
             path.extend_from_slice(name);
         }
-        at(reached.as_ref().map_or(self.directory.as_fd(), OwnedFd::as_fd), &path, flags)
+        at(reached.as_ref().map_or(start, OwnedFd::as_fd), &path, flags)
     }
 }

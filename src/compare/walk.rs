@@ -6,25 +6,32 @@
 
 use super::error::CompareError;
 use super::options::SnapshotOptions;
-use super::snapshot::{Entry, Kind, NodeId, ROOT, Snapshot};
+use super::snapshot::{Entry, Kind, Node, NodeId, ROOT, Snapshot};
 use crate::layer::{Timestamp, Xattrs};
 use rustix::fs::{major, minor};
 use std::fs::Metadata;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use walkdir::WalkDir;
 
-/// The length of a path from which on its directories are put aside: half of PATH_MAX, room enough for a name more.
-const LONG: usize = 2048;
+/// The length of a path from which on its directories are put aside. Far below PATH_MAX (4096): every call resolves the
+/// whole path again, so that a chain of directories costs the square of this. Real trees seldom get there.
+const LONG: usize = 512;
 
 /// Reads everything below the snapshot's root, and the root.
 pub(super) fn fill(snapshot: &mut Snapshot, options: &SnapshotOptions) -> Result<(), CompareError> {
-    let mut aside = vec![ROOT];
+    let mut aside = Vec::new();
+    walk(snapshot, (ROOT, None), options, &mut aside)?;
+    // Most often the next is a descendant of the last, and a long way from the root.
+    let mut last: Option<(NodeId, OwnedFd)> = None;
     while let Some(start) = aside.pop() {
-        walk(snapshot, start, options, &mut aside)?;
+        let way = last.as_ref().map_or((ROOT, snapshot.directory.as_fd()), |(id, directory)| (*id, directory.as_fd()));
+        let directory = snapshot.open_directory(start, way)?;
+        walk(snapshot, (start, Some(directory.as_fd())), options, &mut aside)?;
+        last = Some((start, directory));
     }
     for index in 0..snapshot.nodes.len() {
         let mut children = std::mem::take(&mut snapshot.nodes[index].children);
@@ -34,18 +41,15 @@ pub(super) fn fill(snapshot: &mut Snapshot, options: &SnapshotOptions) -> Result
     Ok(())
 }
 
-/// Reads what lies below one directory that is already known (but for the root, which nobody has seen yet), and puts
-/// aside the directories that are too far away.
+/// Reads what lies below one directory, already known and open (or the root, which nobody has seen yet), and puts aside
+/// the directories that are too far away.
 fn walk(
     snapshot: &mut Snapshot,
-    start: NodeId,
+    (start, directory): (NodeId, Option<BorrowedFd<'_>>),
     options: &SnapshotOptions,
     aside: &mut Vec<NodeId>,
 ) -> Result<(), CompareError> {
-    let changed = |snapshot: &Snapshot, path: Vec<u8>| CompareError::Changed { root: snapshot.root.clone(), path };
-    // The root is not in the arena yet, so its own descriptor serves.
-    let opened = if start == ROOT { None } else { Some(snapshot.open_directory(start)?) };
-    let descriptor = opened.as_ref().unwrap_or(&snapshot.directory).as_raw_fd();
+    let descriptor = directory.unwrap_or(snapshot.directory.as_fd()).as_raw_fd();
     // With the dot the path names the directory, not the link in /proc.
     let base = format!("/proc/self/fd/{descriptor}/.");
     let mut walk = WalkDir::new(&base).same_file_system(options.one_file_system).into_iter();
@@ -59,32 +63,8 @@ fn walk(
         let found = match found {
             Ok(found) => found,
             Err(error) => {
-                // Where readdir says no type, walkdir asks lstat, and so meets ghosts before we do.
-                let depth = error.depth();
-                let name = error.path().and_then(Path::file_name).map(|name| name.as_bytes().to_vec());
-                let parent = depth.checked_sub(1).and_then(|depth| above.get(depth)).copied();
-                let known = |parent: NodeId, name: &[u8]| {
-                    snapshot.node(parent).children.iter().any(|&child| snapshot.node(child).name.as_ref() == name)
-                };
-                let absent = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
-                match (name, parent) {
-                    (Some(name), Some(parent)) if absent && !known(parent, &name) => {
-                        snapshot.add(parent, &name, Entry::ghost())?;
-                        continue;
-                    }
-                    _ => {
-                        let path = error.path().unwrap_or(Path::new("")).as_os_str().as_bytes();
-                        let below = path.strip_prefix(base.as_bytes()).unwrap_or(path);
-                        let mut path = snapshot_path(snapshot, start);
-                        path.extend_from_slice(below);
-                        return Err(CompareError::Io {
-                            action: "read the directory".to_owned(),
-                            root: snapshot.root.clone(),
-                            path: path.strip_prefix(b"/").map(<[u8]>::to_vec).unwrap_or(path),
-                            source: error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into()),
-                        });
-                    }
-                }
+                not_found(snapshot, &above, error)?;
+                continue;
             }
         };
         let metadata = std::fs::symlink_metadata(found.path());
@@ -111,7 +91,7 @@ fn walk(
         let same_device = entry.inode.0 == device;
         let id = snapshot.add(parent, name, entry)?;
         if is_directory != found.file_type().is_dir() {
-            return Err(changed(snapshot, snapshot.path(id)));
+            return Err(CompareError::Changed { root: snapshot.root.clone(), path: snapshot.path(id) });
         }
         if !is_directory || (options.one_file_system && !same_device) {
             continue;
@@ -126,13 +106,27 @@ fn walk(
     Ok(())
 }
 
-/// The path of a node, also of a root that is not there yet.
-fn snapshot_path(snapshot: &Snapshot, id: NodeId) -> Vec<u8> {
-    if id == ROOT { Vec::new() } else { snapshot.path(id) }
+/// What walkdir could not read. Where readdir says no types, walkdir asks lstat for them, and so meets ghosts before we
+/// do; all else is an error.
+fn not_found(snapshot: &mut Snapshot, above: &[NodeId], error: walkdir::Error) -> Result<(), CompareError> {
+    let parent = error.depth().checked_sub(1).and_then(|depth| above.get(depth)).copied().unwrap_or(above[0]);
+    let name = error.path().and_then(Path::file_name).map_or(Vec::new(), |name| name.as_bytes().to_vec());
+    let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
+    // a directory that was there a moment ago is no ghost
+    let known = |node: &Node| node.children.iter().any(|&child| snapshot.node(child).name.as_ref() == name);
+    let is_ghost = error.kind() == io::ErrorKind::NotFound
+        && !name.is_empty()
+        && snapshot.nodes.get(parent as usize).is_some_and(|node| !known(node));
+    if !is_ghost {
+        return Err(io_error(snapshot, parent, &name, "read", error));
+    }
+    snapshot.add(parent, &name, Entry::ghost())?;
+    Ok(())
 }
 
+/// A failed system call at a name in a directory; without a name, at the directory. The root may not be there yet.
 fn io_error(snapshot: &Snapshot, parent: NodeId, name: &[u8], action: &str, source: io::Error) -> CompareError {
-    let mut path = snapshot_path(snapshot, parent);
+    let mut path = if parent == ROOT { Vec::new() } else { snapshot.path(parent) };
     if !path.is_empty() && !name.is_empty() {
         path.push(b'/');
     }
