@@ -1,12 +1,60 @@
-//! Turns container images into file systems, without a container engine.
+//! Turns container images into file systems, without a container engine: overlayfs lowerdirs that the kernel mounts,
+//! or one flat root file system.
+//!
+//! An image is a stack of tar archives. A layer says "deleted" with files named `.wh.NAME` and `.wh..wh..opq`; the
+//! kernel's overlayfs says it with 0:0 character devices and an extended attribute. This crate does not translate one
+//! into the other layer by layer, which cannot be done right, but replays the whole stack in memory and lays down the
+//! difference that each layer makes. The flat tree and the overlay mount then show the same, and both are what the
+//! image specification says.
+//!
+//! # The way of the data
+//! ```text
+//! source ──► image ──► blob ──► layer ──► stage ──► stack ──► form ──► rootfs, lowerdirs, mount
+//! where it    manifest,  verify,   tar to     write each  decide what    finish:
+//! comes from  config,    decom-    changes,   layer into  every layer    overlay marks
+//!             platform   press     record     its own dir must hold      or fold flat
+//! ```
+//! Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all.
+//!
+//! # Example
+//! ```no_run
+//! use layflat::{NoProgress, Options, source};
+//!
+//! let image = source::open(&"oci:debian:bookworm".parse()?, &source::OpenOptions::default())?;
+//! let report = layflat::flatten(&image, "rootfs".as_ref(), &Options::default(), &NoProgress)?;
+//! println!("{} entries, {} kinds of loss", report.entries, report.not_kept.len());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod archive;
 pub mod blob;
+pub mod cache;
 pub mod compare;
+mod error;
 pub mod form;
 pub mod image;
 pub mod layer;
 mod options;
 pub mod overlay;
+mod report;
+pub mod source;
+pub mod stack;
+mod stage;
 
+pub use error::Error;
+pub use form::{flatten, layers};
 pub use options::{Cancel, Limits, Options, XattrNamespace};
+pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
+pub use stage::DestinationError;
+
+/// Removes a directory tree, however deep it is; that it is not there is fine.
+///
+/// For temporary trees that hold what an image made: `std::fs::remove_dir_all` gives up on deep ones.
+pub fn remove_tree(path: &std::path::Path) {
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+        && let Ok(parent) = stage::open_path(parent)
+    {
+        // What cannot be removed is for the user to see, who can remove it.
+        let _ = stage::remove_tree(parent, std::os::unix::ffi::OsStrExt::as_bytes(name));
+    }
+}

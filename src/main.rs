@@ -1,3 +1,9 @@
-//! The command line of layflat.
+//! The command line of layflat: parse arguments, run a command, print an error, exit.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -60,7 +60,7 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes of one PAX header or GNU long name.
     pub extended_header: u64,
-    /// Uncompressed bytes for each compressed one, once a layer has grown beyond a gibibyte.
+    /// Uncompressed bytes for each compressed one, once a layer has grown beyond four gibibytes.
     pub ratio: u64,
     /// Bytes of one manifest, index or configuration.
     pub metadata_size: u64,

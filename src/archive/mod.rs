@@ -5,7 +5,10 @@
 //! where, and who writes the files, is not its business. The headers' layout is the crate `tar`'s.
 
 mod entry;
+mod header;
+mod pax;
 mod reader;
+mod sparse;
 
 pub use entry::{Entry, EntryKind};
 pub use reader::{ArchiveError, Event, Limits, Reader};

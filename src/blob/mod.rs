@@ -1,10 +1,203 @@
 //! Bytes of an image as they are stored: where they lie, whether they are what their digest says, and what comes
 //! out when they are decompressed.
 
+mod compression;
 mod digest;
+mod hash;
+mod stream;
 
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use crate::options::Limits;
+
+pub use compression::Compression;
+pub(crate) use compression::Decompressor;
 pub use digest::{Algorithm, Digest, DigestError};
+use hash::Hasher;
+pub use stream::{LayerFacts, LayerStream};
+
+/// Bytes read at once from where a blob lies.
+const CHUNK: usize = 128 << 10;
 
 /// Stored bytes that can be read any number of times, from any thread, together with what the image says of them.
 #[derive(Debug, Clone)]
-pub struct Blob {}
+pub struct Blob {
+    place: Place,
+    digest: Option<Digest>,
+    size: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Memory(Arc<[u8]>),
+    File { file: Arc<File>, offset: u64, length: u64 },
+}
+
+/// What is wrong with a blob.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlobError {
+    /// It cannot be read.
+    #[error("blob {blob}: {error}")]
+    Read {
+        /// Which blob.
+        blob: String,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// Its compression is damaged.
+    #[error("blob {blob}: damaged {} data: {error}", .compression.name())]
+    Damaged {
+        /// Which blob.
+        blob: String,
+        /// How it is compressed.
+        compression: Compression,
+        /// What the decoder says.
+        error: std::io::Error,
+    },
+    /// It has another size than the image states (rule S3).
+    #[error("blob {blob}: the image states {stated} bytes, there are {found}")]
+    Size {
+        /// Which blob.
+        blob: String,
+        /// What the image says.
+        stated: u64,
+        /// What there is.
+        found: u64,
+    },
+    /// It has another digest than the image states (rule S3).
+    #[error("blob {stated}: its bytes have the digest {found}: it is damaged or was altered")]
+    Digest {
+        /// What the image says.
+        stated: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// It asks for more than it may (rule S4).
+    #[error(
+        "blob {blob}: {what} exceeds the limit of {limit}; raise it with --limit {name}=N if the image is to be trusted"
+    )]
+    Limit {
+        /// Which blob.
+        blob: String,
+        /// What was too much.
+        what: &'static str,
+        /// The most there may be.
+        limit: u64,
+        /// The limit's name.
+        name: &'static str,
+    },
+}
+
+impl Blob {
+    /// Bytes in memory, of which nothing is stated.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self { place: Place::Memory(bytes.into()), digest: None, size: None }
+    }
+
+    /// A part of a file, of which nothing is stated. The file's position is neither used nor changed.
+    pub fn from_file(file: Arc<File>, offset: u64, length: u64) -> Self {
+        Self { place: Place::File { file, offset, length }, digest: None, size: None }
+    }
+
+    /// The same bytes, with what the image says of them.
+    #[must_use]
+    pub fn stated(self, digest: Option<Digest>, size: Option<u64>) -> Self {
+        Self { digest, size, ..self }
+    }
+
+    /// How many bytes are stored.
+    pub fn len(&self) -> u64 {
+        match &self.place {
+            Place::Memory(bytes) => bytes.len() as u64,
+            Place::File { length, .. } => *length,
+        }
+    }
+
+    /// Whether no bytes are stored.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The digest that the image states.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The stored bytes from the start.
+    pub fn reader(&self) -> BlobReader {
+        BlobReader { place: self.place.clone(), at: 0 }
+    }
+
+    /// All bytes of a small blob, with size and digest checked.
+    ///
+    /// # Errors
+    /// More bytes than `limit`, or other bytes than stated.
+    pub fn read_all(&self, limit: u64) -> Result<Vec<u8>, BlobError> {
+        self.check_size(self.len())?;
+        if self.len() > limit {
+            let what = "the size of a manifest or configuration";
+            return Err(BlobError::Limit { blob: self.name(), what, limit, name: "metadata-size" });
+        }
+        let mut bytes = Vec::new();
+        let read = self.reader().read_to_end(&mut bytes);
+        read.map_err(|error| BlobError::Read { blob: self.name(), error })?;
+        if let Some(stated) = &self.digest {
+            let mut hasher = Hasher::new(stated.algorithm());
+            hasher.update(&bytes);
+            let found = hasher.finish();
+            if found != *stated {
+                return Err(BlobError::Digest { stated: stated.clone(), found });
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Opens a layer: its bytes uncompressed, hashed as they pass.
+    ///
+    /// # Errors
+    /// A blob that cannot be read, or whose size is not the stated one.
+    pub fn open_layer(&self, limits: &Limits) -> Result<LayerStream, BlobError> {
+        self.check_size(self.len())?;
+        LayerStream::open(self, limits)
+    }
+
+    fn check_size(&self, found: u64) -> Result<(), BlobError> {
+        match self.size {
+            Some(stated) if stated != found => Err(BlobError::Size { blob: self.name(), stated, found }),
+            _ => Ok(()),
+        }
+    }
+
+    /// For messages.
+    fn name(&self) -> String {
+        self.digest.as_ref().map_or_else(|| "without a stated digest".to_owned(), Digest::to_string)
+    }
+}
+
+/// Reads a blob from its start, whatever others read of it.
+#[derive(Debug)]
+pub struct BlobReader {
+    place: Place,
+    at: u64,
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = match &self.place {
+            Place::Memory(bytes) => (&bytes[self.at as usize..]).read(buffer)?,
+            Place::File { file, offset, length } => {
+                let left = usize::try_from(length - self.at).unwrap_or(usize::MAX).min(buffer.len());
+                match file.read_at(&mut buffer[..left], offset + self.at)? {
+                    0 if left > 0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+                    count => count,
+                }
+            }
+        };
+        self.at += count as u64;
+        Ok(count)
+    }
+}

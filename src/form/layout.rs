@@ -37,3 +37,12 @@ pub struct LayerDirectory {
     /// Where the layer lies; none for one that changes nothing (rule O4).
     pub directory: Option<String>,
 }
+
+impl Layout {
+    /// As it is written to disk.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+}

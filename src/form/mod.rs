@@ -1,5 +1,146 @@
-//! The forms in which a stack is laid down: overlay and flat.
+//! The forms in which a stack is laid down: overlay and flat. One extraction, two finishes.
 
+mod extract;
+mod flat;
 mod layout;
+mod overlay;
+mod settle;
+mod survey;
 
+use std::time::Instant;
+
+use crate::blob::Digest;
+use crate::error::Error;
+use crate::image::{Image, chain_ids};
+use crate::layer::Record;
+use crate::options::{Options, XattrNamespace};
+use crate::report::{LayerReport, Losses, Progress, Report, Seconds};
+use crate::stack::{Reading, Stack};
+use crate::stage::{Holder, Spill, Staged, Work};
+
+pub use flat::flatten;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
+pub use overlay::layers;
+pub use survey::{LayerSurvey, survey};
+
+/// The directory of the work directory that becomes the result.
+const RESULT: &str = "result";
+
+/// Everything that both forms need, once all layers are read.
+struct Ground {
+    work: Work,
+    holder: Holder,
+    spill: Spill,
+    records: Vec<Record>,
+    stages: Vec<Staged>,
+    layers: Vec<LayerReport>,
+    losses: Losses,
+    started: Instant,
+    read_seconds: f64,
+}
+
+impl Ground {
+    /// Reads all layers into directories in the work directory.
+    fn prepare(
+        image: &Image,
+        work: Work,
+        escape: Option<XattrNamespace>,
+        options: &Options,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        let started = Instant::now();
+        let spill = Spill::new(work.make("spill").map_err(io("cannot make the work directory"))?);
+        let holder = Holder::probe(spill.directory(), escape, options.selinux)
+            .map_err(io("cannot find out what the destination can hold"))?;
+        let roots = (0..image.layers.len())
+            .map(|layer| work.make(&stage_name(layer)).map_err(io("cannot make the work directory")))
+            .collect::<Result<_, Error>>()?;
+        let extracted = extract::extract(image, roots, &spill, &holder, options, progress)?;
+
+        let mut ground = Self {
+            work,
+            holder,
+            spill,
+            records: Vec::new(),
+            stages: Vec::new(),
+            layers: Vec::new(),
+            losses: Losses::default(),
+            started,
+            read_seconds: started.elapsed().as_secs_f64(),
+        };
+        let diff_ids: Vec<Digest> = extracted.iter().map(|layer| layer.facts.diff_id.clone()).collect();
+        for (layer, chain_id) in extracted.into_iter().zip(chain_ids(&diff_ids)) {
+            let (staged, losses) = layer.kept;
+            ground.layers.push(LayerReport {
+                digest: layer.facts.digest,
+                diff_id: layer.facts.diff_id,
+                chain_id,
+                compression: layer.facts.compression.name(),
+                size: layer.facts.size,
+                expanded: layer.facts.expanded,
+                entries: layer.record.changes.len() as u64,
+                global_headers: layer.record.global_headers,
+                directory: None,
+                seconds: layer.seconds,
+            });
+            ground.records.push(layer.record);
+            ground.stages.push(staged);
+            ground.losses.merge(losses);
+        }
+        progress.settling();
+        Ok(ground)
+    }
+
+    fn report(
+        self,
+        image: &Image,
+        form: &'static str,
+        xattr_namespace: Option<XattrNamespace>,
+        options: &Options,
+    ) -> Result<(Report, Work), Error> {
+        let not_kept = self.losses.into_list();
+        if options.strict
+            && let Some(first) = not_kept.first()
+        {
+            let example = first.examples.first().map(String::as_str).unwrap_or_default();
+            let what =
+                format!("{} ({}): {} files, {example} among them", first.kind.describe(), first.detail, first.count);
+            return Err(Error::NotKept(what));
+        }
+        let total = self.started.elapsed().as_secs_f64();
+        let report = Report {
+            image: image.name.clone(),
+            image_digest: image.manifest_digest.clone(),
+            config_digest: image.config.as_ref().map(|config| config.digest.clone()),
+            form,
+            destination: std::path::PathBuf::new(),
+            xattr_namespace,
+            entries: self.layers.iter().map(|layer| layer.entries).sum(),
+            size: self.layers.iter().map(|layer| layer.size).sum(),
+            expanded: self.layers.iter().map(|layer| layer.expanded).sum(),
+            layers: self.layers,
+            not_kept,
+            seconds: Seconds { read: self.read_seconds, settle: total - self.read_seconds, total },
+        };
+        Ok((report, self.work))
+    }
+}
+
+fn replay<'r>(records: &'r [Record], options: &Options) -> Result<Stack<'r>, Error> {
+    Ok(Stack::replay(records, Reading { ignore_root_entry: options.ignore_root_entry })?)
+}
+
+fn stage_name(layer: usize) -> String {
+    format!("stage-{layer}")
+}
+
+fn io(action: &str) -> impl FnOnce(rustix::io::Errno) -> Error {
+    move |error| Error::Io { action: action.to_owned(), error: error.into() }
+}
+
+fn settle_error(error: settle::SettleError) -> Error {
+    match error {
+        settle::SettleError::Cancelled => Error::Cancelled,
+        error => Error::Write(error.to_string()),
+    }
+}

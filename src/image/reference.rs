@@ -1,6 +1,10 @@
 //! How a user names an image.
 
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Where an image is, in the spelling that users of skopeo know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,21 +13,21 @@ pub enum Reference {
     DockerArchive {
         /// The archive; `-` is standard input.
         file: PathBuf,
-        /// Which image of the archive.
+        /// Which image of the archive: a name, or `@` and a number counted from 0.
         name: Option<String>,
     },
     /// `oci:DIR[:TAG]`
     OciLayout {
         /// The layout's directory.
         directory: PathBuf,
-        /// Which image of the layout.
+        /// Which image of the layout: a tag, or `@` and a digest.
         tag: Option<String>,
     },
     /// `oci-archive:FILE[:TAG]`
     OciArchive {
         /// The archive; `-` is standard input.
         file: PathBuf,
-        /// Which image of the layout.
+        /// Which image of the layout: a tag, or `@` and a digest.
         tag: Option<String>,
     },
     /// `layers:A.tar,B.tar.gz`: bare layers, bottom first.
@@ -35,4 +39,153 @@ pub enum Reference {
 /// A text that names no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ReferenceError {}
+pub enum ReferenceError {
+    /// A transport, and nothing behind it.
+    #[error("{0:?} names no file: write {0}PATH")]
+    Empty(String),
+    /// A transport of other tools that this one does not have.
+    #[error(
+        "images of {0:?} cannot be read; save the image as an archive first, for instance with `skopeo copy {1} oci:DIR:TAG`"
+    )]
+    Unsupported(String, String),
+    /// A tag that is no text.
+    #[error("the name behind {0:?} is not valid UTF-8")]
+    NotText(PathBuf),
+}
+
+impl Reference {
+    /// Reads what a user wrote.
+    ///
+    /// # Errors
+    /// A transport without a path, or one that is not supported.
+    pub fn parse(text: &OsStr) -> Result<Self, ReferenceError> {
+        let bytes = text.as_bytes();
+        let Some((transport, rest)) = split(bytes) else {
+            return Ok(Self::Path(text.into()));
+        };
+        let rest_given = || {
+            if rest.is_empty() {
+                return Err(ReferenceError::Empty(format!("{}:", String::from_utf8_lossy(transport))));
+            }
+            Ok(())
+        };
+        match transport {
+            b"docker-archive" => {
+                rest_given()?;
+                let (file, name) = path_and_name(rest)?;
+                Ok(Self::DockerArchive { file, name })
+            }
+            b"oci" => {
+                rest_given()?;
+                let (directory, tag) = path_and_name(rest)?;
+                Ok(Self::OciLayout { directory, tag })
+            }
+            b"oci-archive" => {
+                rest_given()?;
+                let (file, tag) = path_and_name(rest)?;
+                Ok(Self::OciArchive { file, tag })
+            }
+            b"layers" => {
+                rest_given()?;
+                let paths = rest.split(|&byte| byte == b',').map(|path| OsStr::from_bytes(path).into()).collect();
+                Ok(Self::Layers(paths))
+            }
+            b"docker" | b"docker-daemon" | b"dir" | b"containers-storage" | b"ostree" => {
+                let name = String::from_utf8_lossy(transport).into_owned();
+                Err(ReferenceError::Unsupported(format!("{name}:"), String::from_utf8_lossy(bytes).into_owned()))
+            }
+            // A path may hold a colon.
+            _ => Ok(Self::Path(text.into())),
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        Self::parse(OsStr::new(text))
+    }
+}
+
+/// As it would be written.
+impl fmt::Display for Reference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut write = |transport: &str, path: &PathBuf, name: &Option<String>| {
+            write!(formatter, "{transport}:{}", path.display())?;
+            name.as_ref()
+                .map_or(Ok(()), |name| write!(formatter, "{}{name}", if name.starts_with('@') { "" } else { ":" }))
+        };
+        match self {
+            Self::DockerArchive { file, name } => write("docker-archive", file, name),
+            Self::OciLayout { directory, tag } => write("oci", directory, tag),
+            Self::OciArchive { file, tag } => write("oci-archive", file, tag),
+            Self::Path(path) => write!(formatter, "{}", path.display()),
+            Self::Layers(paths) => {
+                let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+                write!(formatter, "layers:{}", paths.join(","))
+            }
+        }
+    }
+}
+
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = bytes.iter().position(|&byte| byte == b':')?;
+    Some((&bytes[..colon], &bytes[colon + 1..]))
+}
+
+/// `PATH[:NAME]` or `PATH@NAME`. The first colon ends the path, as skopeo has it, unless all of it is there as a file.
+fn path_and_name(rest: &[u8]) -> Result<(PathBuf, Option<String>), ReferenceError> {
+    let whole = PathBuf::from(OsString::from(OsStr::from_bytes(rest)));
+    if whole.exists() {
+        return Ok((whole, None));
+    }
+    let at_digest = rest.windows(5).position(|window| window.starts_with(b"@sha2") || window.starts_with(b"@sha5"));
+    let (path, name) = match (at_digest, split(rest)) {
+        (Some(at), _) => (&rest[..at], Some(&rest[at..])),
+        (None, Some((path, name))) => (path, Some(name)),
+        (None, None) => (rest, None),
+    };
+    let path = PathBuf::from(OsStr::from_bytes(path));
+    let name = name.filter(|name| !name.is_empty()).map(|name| {
+        let name = name.strip_prefix(b":").unwrap_or(name);
+        String::from_utf8(name.to_vec()).map_err(|_| ReferenceError::NotText(path.clone()))
+    });
+    Ok((path.clone(), name.transpose()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_spelled_as_skopeo_spells_them() {
+        let parse = |text: &str| text.parse::<Reference>().unwrap();
+        let file = PathBuf::from("no/such/a.tar");
+        for (text, expected) in [
+            ("docker-archive:no/such/a.tar", Reference::DockerArchive { file: file.clone(), name: None }),
+            (
+                "docker-archive:no/such/a.tar:debian:12",
+                Reference::DockerArchive { file: file.clone(), name: Some("debian:12".into()) },
+            ),
+            ("oci-archive:no/such/a.tar:12", Reference::OciArchive { file: file.clone(), tag: Some("12".into()) }),
+            ("oci:no/such/a.tar", Reference::OciLayout { directory: file.clone(), tag: None }),
+            ("layers:a.tar,b.tar.gz", Reference::Layers(vec!["a.tar".into(), "b.tar.gz".into()])),
+            ("no/such/a.tar", Reference::Path(file)),
+            ("-", Reference::Path("-".into())),
+            ("odd:name", Reference::Path("odd:name".into())),
+        ] {
+            assert_eq!(parse(text), expected);
+            assert_eq!(parse(text).to_string(), text);
+        }
+        let digest = format!("@sha256:{}", "0".repeat(64));
+        let Reference::OciLayout { tag, .. } = parse(&format!("oci:dir{digest}")) else { panic!() };
+        assert_eq!(tag, Some(digest));
+    }
+
+    #[test]
+    fn what_is_no_reference_says_what_to_write() {
+        assert!("oci:".parse::<Reference>().unwrap_err().to_string().contains("oci:PATH"));
+        assert!("docker://debian".parse::<Reference>().unwrap_err().to_string().contains("skopeo copy"));
+    }
+}

@@ -1,11 +1,21 @@
-//! What a layer says: names, attributes, changes, and the record of them. No I/O, but for [`read`], which takes a
-//! layer's bytes from a reader and hands file contents on to a [`Sink`].
+//! What a layer says: names, attributes, changes, and the record of them.
+//!
+//! No I/O but in [`read_layer`], which takes a layer's bytes from a reader and hands the contents of files on to a
+//! [`Sink`]. The record that it returns is all that the stack needs.
 
+mod acl;
 mod attributes;
 mod change;
+mod from_entry;
+mod names;
 mod path;
 mod read;
 mod record;
 
 pub use attributes::{Attributes, Timestamp, Xattrs};
+pub use change::MarkError;
+pub use from_entry::{AttributeError, Unkept};
+pub use names::{NameId, Names};
 pub use path::{LayerPath, PathError, Printable};
+pub use read::{Discard, EntryProblem, LayerError, Place, ReadOptions, Sink, read_layer};
+pub use record::{Change, ChangeKind, ContentId, DeviceKind, Record};

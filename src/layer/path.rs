@@ -74,6 +74,18 @@ impl LayerPath {
         &self.0
     }
 
+    /// Components that are known to be safe, put together.
+    pub(crate) fn of_components<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut path = Vec::new();
+        for component in components {
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(component);
+        }
+        Self(path.into())
+    }
+
     /// The components from the root down; none for the root.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.0.split(|&byte| byte == b'/').filter(|component| !component.is_empty())

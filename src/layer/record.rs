@@ -1,1 +1,115 @@
+//! A layer's changes in archive order, without any file's content.
 
+use super::{Attributes, NameId, Names};
+
+/// A regular file's content, as an index into what a layer's [`Sink`](super::Sink) was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentId(pub u32);
+
+/// What one entry of a layer asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The path that it is about: for a whiteout what it hides, for an opaque mark the directory.
+    pub name: NameId,
+    /// What is asked for.
+    pub kind: ChangeKind,
+}
+
+/// The kinds of change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Hide what lies below at this path.
+    Whiteout,
+    /// Hide all that lies below this directory.
+    Opaque,
+    /// A directory.
+    Directory(Attributes),
+    /// A regular file.
+    File {
+        /// Everything but its content.
+        attributes: Attributes,
+        /// Bytes of content, holes counted.
+        size: u64,
+        /// Where its content went.
+        content: ContentId,
+    },
+    /// A regular file that has no name of its own and only serves hard links (AUFS, rule M3).
+    LinkSource {
+        /// Everything but its content.
+        attributes: Attributes,
+        /// Bytes of content, holes counted.
+        size: u64,
+        /// Where its content went.
+        content: ContentId,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Everything but its target.
+        attributes: Attributes,
+        /// The target, as it stands in the archive.
+        target: Box<[u8]>,
+    },
+    /// One more name for a file that is there already; its own attributes are ignored (rule L1).
+    HardLink {
+        /// The other name.
+        target: NameId,
+    },
+    /// A device node.
+    Device {
+        /// Everything but what it is.
+        attributes: Attributes,
+        /// Character or block.
+        kind: DeviceKind,
+        /// Major number, at most 4095.
+        major: u32,
+        /// Minor number, at most 1048575.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo(Attributes),
+}
+
+/// The kinds of device node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+}
+
+impl ChangeKind {
+    /// The attributes that the entry states; marks and hard links have none.
+    pub fn attributes(&self) -> Option<&Attributes> {
+        match self {
+            Self::Whiteout | Self::Opaque | Self::HardLink { .. } => None,
+            Self::Directory(attributes) | Self::Fifo(attributes) => Some(attributes),
+            Self::File { attributes, .. }
+            | Self::LinkSource { attributes, .. }
+            | Self::Symlink { attributes, .. }
+            | Self::Device { attributes, .. } => Some(attributes),
+        }
+    }
+
+    /// Whether overlayfs would take it for a whiteout: a character device 0:0 (rule A6).
+    pub fn is_whiteout_device(&self) -> bool {
+        matches!(self, Self::Device { kind: DeviceKind::Character, major: 0, minor: 0, .. })
+    }
+}
+
+/// All that one layer asks for.
+#[derive(Debug)]
+pub struct Record {
+    /// The paths that the changes mention.
+    pub names: Names,
+    /// The changes, in archive order.
+    pub changes: Vec<Change>,
+    /// Global PAX headers that were met and ignored (rule T1).
+    pub global_headers: u64,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self { names: Names::new(), changes: Vec::new(), global_headers: 0 }
+    }
+}

@@ -1,0 +1,86 @@
+//! `layflat diff`
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use layflat::compare::{CompareOptions, Ignore, SnapshotOptions, compare};
+use layflat::{Cancel, NoProgress};
+use tempfile::TempDir;
+
+use super::arguments::{Common, OpenArgs, open};
+use super::{FAILURE, SUCCESS, output};
+
+/// List every difference between two trees
+///
+/// Type, mode, owner, mtime, content, link target, device number, extended attributes, ACLs, and which names share an
+/// inode. Exits with 0 if there is none, 1 if there are some, 2 on trouble. An image is laid down flat in a temporary
+/// directory first.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// A directory, a mount, or an image (see `layflat --help`)
+    a: OsString,
+    /// What to compare it with
+    b: OsString,
+    /// What does not count: mode, owner, mtime, content, links, xattr, xattr:PREFIX, with commas between
+    #[arg(long, value_name = "LIST", default_value = "")]
+    ignore: Ignore,
+    /// Do not look into file systems that are mounted in the trees
+    #[arg(long)]
+    one_file_system: bool,
+    #[command(flatten)]
+    open: OpenArgs,
+}
+
+/// A tree to compare: a directory of the user's, or one of ours that goes when the value does.
+enum Tree {
+    Theirs(PathBuf),
+    Ours(PathBuf, #[expect(dead_code, reason = "holds the directory")] Temporary),
+}
+
+/// A temporary directory that is removed however deep it has become.
+struct Temporary(TempDir);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        layflat::remove_tree(&self.0.path().join("tree"));
+    }
+}
+
+impl Diff {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let (a, b) = (self.tree(&self.a, cancel)?, self.tree(&self.b, cancel)?);
+        let options = CompareOptions {
+            snapshot: SnapshotOptions { one_file_system: self.one_file_system, cancel: cancel.clone() },
+            ignore: self.ignore.clone(),
+            ..CompareOptions::default()
+        };
+        let differences = compare(a.path(), b.path(), &options)?;
+        if common.json {
+            output::json(&differences)?;
+        } else if !common.quiet {
+            output::lines(&differences)?;
+        }
+        Ok(if differences.is_empty() { SUCCESS } else { FAILURE })
+    }
+
+    fn tree(&self, name: &OsStr, cancel: &Cancel) -> anyhow::Result<Tree> {
+        let path = Path::new(name);
+        if path.is_dir() && !path.join("oci-layout").is_file() {
+            return Ok(Tree::Theirs(path.to_owned()));
+        }
+        let image = open(&name.to_owned(), &self.open, cancel)?;
+        let temporary = Temporary(tempfile::Builder::new().prefix("layflat-diff-").tempdir()?);
+        let tree = temporary.0.path().join("tree");
+        layflat::flatten(&image, &tree, &self.open.options(cancel)?, &NoProgress)?;
+        Ok(Tree::Ours(tree, temporary))
+    }
+}
+
+impl Tree {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Theirs(path) | Self::Ours(path, _) => path,
+        }
+    }
+}

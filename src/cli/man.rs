@@ -1,0 +1,23 @@
+//! `layflat man`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Command};
+
+use super::SUCCESS;
+
+/// Write the man pages, one for each command, into a directory
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The directory, which must be there
+    dir: PathBuf,
+}
+
+impl Man {
+    pub(crate) fn run(&self, command: &Command) -> anyhow::Result<u8> {
+        clap_mangen::generate_to(command.clone(), &self.dir)
+            .with_context(|| format!("cannot write man pages into {:?}", self.dir))?;
+        Ok(SUCCESS)
+    }
+}

@@ -1,0 +1,87 @@
+//! The command line: one file a command. Arguments in, the library's work, reports out; nothing imports this.
+
+mod arguments;
+mod completions;
+mod diff;
+mod flatten;
+mod inspect;
+mod layers;
+mod man;
+mod mount;
+mod output;
+mod progress;
+mod signals;
+mod table;
+mod umount;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use arguments::Common;
+
+/// Success, or equality.
+const SUCCESS: u8 = 0;
+/// Any failure; for `diff`, trees that differ.
+const FAILURE: u8 = 1;
+/// Arguments that make no sense; for `diff`, any trouble.
+const TROUBLE: u8 = 2;
+
+/// Turn container images into file systems, exactly as the specification says: overlayfs lowerdirs that the kernel
+/// mounts, or one flat rootfs.
+#[derive(Debug, Parser)]
+#[command(name = "layflat", version, max_term_width = 100, arg_required_else_help = true, after_help = IMAGE_HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const IMAGE_HELP: &str = "\
+IMAGE is one of
+  docker-archive:FILE[:NAME:TAG]  as `docker save`, podman, skopeo, buildah and kaniko write it
+  oci:DIR[:TAG]                   an OCI image layout
+  oci-archive:FILE[:TAG]          an OCI image layout in a tar file
+  layers:A.tar,B.tar.gz           bare layers, bottom first
+  PATH                            any of the first three, recognised by its content
+FILE may be compressed, and `-` is standard input.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Flatten(flatten::Flatten),
+    Layers(layers::Layers),
+    Mount(mount::Mount),
+    Umount(umount::Umount),
+    Diff(diff::Diff),
+    Inspect(inspect::Inspect),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// The whole program.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let cancel = signals::cancel_on_signal();
+    let trouble = if matches!(cli.command, Command::Diff(_)) { TROUBLE } else { FAILURE };
+    let common = &cli.common;
+    let result = match cli.command {
+        Command::Flatten(command) => command.run(common, &cancel),
+        Command::Layers(command) => command.run(common, &cancel),
+        Command::Mount(command) => command.run(common, &cancel),
+        Command::Umount(command) => command.run(common),
+        Command::Diff(command) => command.run(common, &cancel),
+        Command::Inspect(command) => command.run(common, &cancel),
+        Command::Completions(command) => command.run(&mut Cli::command()),
+        Command::Man(command) => command.run(&Cli::command()),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        // Whoever reads our output has seen enough.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::from(SUCCESS),
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(trouble)
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! All that is printed: data on standard output, talk on standard error.
+
+use std::io::{IsTerminal, Write};
+
+use layflat::Report;
+use layflat::layer::Printable;
+
+use super::arguments::Common;
+use super::table::{bytes, count};
+
+/// Prints one JSON document.
+pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Prints lines of data.
+pub(crate) fn lines<T: std::fmt::Display>(lines: impl IntoIterator<Item = T>) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Says something to the user, unless they asked for quiet.
+pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
+    if !common.quiet {
+        // There is nobody to tell if this fails.
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+}
+
+/// Prints an error and all its causes on one line.
+pub(crate) fn error(error: &anyhow::Error) {
+    let (red, plain) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let text = Printable(format!("{error:#}").as_bytes()).to_string();
+    let _ = writeln!(std::io::stderr().lock(), "{red}layflat:{plain} {}", text.replace("\\\\", "\\"));
+}
+
+/// Whether standard error shows colours (see no-color.org).
+fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether an error is only that nobody reads our output any more.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        io.or(json) == Some(std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Reports one laying down.
+pub(crate) fn report(common: &Common, report: &Report) -> anyhow::Result<()> {
+    for loss in &report.not_kept {
+        let detail = if loss.detail.is_empty() { String::new() } else { format!(" ({})", loss.detail) };
+        let more = if loss.count > loss.examples.len() as u64 { ", …" } else { "" };
+        let files = if loss.count == 1 { "file" } else { "files" };
+        say(
+            common,
+            format_args!(
+                "note: {}{detail}: {} {files}: {}{more}",
+                loss.kind.describe(),
+                count(loss.count),
+                loss.examples.join(", ")
+            ),
+        );
+    }
+    if common.json {
+        return json(report);
+    }
+    say(
+        common,
+        format_args!(
+            "{}: {} layers, {} entries, {} in {:.2} s",
+            Printable(report.destination.as_os_str().as_encoded_bytes()),
+            report.layers.len(),
+            count(report.entries),
+            bytes(report.expanded),
+            report.seconds.total
+        ),
+    );
+    Ok(())
+}

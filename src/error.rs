@@ -1,0 +1,73 @@
+//! What can go wrong, with the image, the layer and the entry where it did.
+
+use std::path::PathBuf;
+
+use crate::blob::{BlobError, Digest};
+use crate::layer::LayerError;
+use crate::stack::StackError;
+use crate::stage::DestinationError;
+
+/// Why an image could not be laid down.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The destination cannot be used.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// A layer's stored bytes are damaged or not what they should be.
+    #[error("layer {layer}: {error}")]
+    Blob {
+        /// The layer, from 0 at the bottom.
+        layer: usize,
+        /// What is wrong.
+        error: BlobError,
+    },
+    /// A layer's contents cannot be taken.
+    #[error("layer {layer}: {error}")]
+    Layer {
+        /// The layer, from 0 at the bottom.
+        layer: usize,
+        /// What is wrong.
+        error: LayerError,
+    },
+    /// A layer is not the one that the configuration names (rule S3).
+    #[error(
+        "layer {layer}: the configuration states diff_id {stated}, but the layer's is {found}: image and layers do not belong together, or were altered"
+    )]
+    DiffId {
+        /// The layer, from 0 at the bottom.
+        layer: usize,
+        /// What the configuration says.
+        stated: Digest,
+        /// What the layer is.
+        found: Digest,
+    },
+    /// The layers do not fit on one another.
+    #[error("layer {}: {_0}", _0.layer)]
+    Stack(#[from] StackError),
+    /// A file cannot be put in its place.
+    #[error("{action}: {error}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// A file of the image cannot be written.
+    #[error("{0}")]
+    Write(String),
+    /// The destination cannot hold everything, and [`Options::strict`](crate::Options::strict) is set (rule A4).
+    #[error("the destination cannot hold all of the image: {0}")]
+    NotKept(String),
+    /// A description of an overlay form cannot be read or written.
+    #[error("{path:?}: {problem}")]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The work was cancelled.
+    #[error("interrupted; nothing was left behind")]
+    Cancelled,
+}

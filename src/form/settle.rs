@@ -1,0 +1,491 @@
+//! Making a directory hold what a difference says: the one finish that both forms share.
+//!
+//! A layer's stage already has most of its files where they belong. First all that does not belong where it is goes
+//! out of the way, then the tree is walked once: directories and files that are missing come in, by rename, by link or by being made; marks
+//! are written; and on the way back up each directory gets its attributes, when nothing will touch it any more (rule A1).
+//! For the overlay form this is done for each layer's own directory; for the flat form once, with the whole view, in
+//! the directory of the layer that has the most files.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use hashbrown::HashMap;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, makedev};
+use rustix::io::Errno;
+
+use crate::layer::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Names, Record};
+use crate::options::{Cancel, XattrNamespace};
+use crate::report::{LossKind, Losses};
+use crate::stack::{Difference, Emission, InodeId, Over, Stack, What};
+use crate::stage::{
+    Descent, Holder, Made, Spill, StageError, Staged, Subject, Whereabouts, copy_content, open_directory, trying,
+};
+
+/// What the finish is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// One directory, no marks.
+    Flat,
+    /// Directories for overlayfs, with marks in this namespace.
+    Overlay(XattrNamespace),
+}
+
+/// What settling needs to know.
+pub(crate) struct Settler<'a, 'r> {
+    pub(crate) stack: &'a Stack<'r>,
+    pub(crate) records: &'r [Record],
+    pub(crate) stages: &'a mut [Staged],
+    pub(crate) spill: Spill,
+    pub(crate) holder: &'a Holder,
+    pub(crate) finish: Finish,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) losses: Losses,
+    /// Files with several names, which lie among the spilled ones to be linked from there.
+    pub(crate) shared: HashMap<InodeId, Shared>,
+}
+
+/// A file that was made to be linked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shared {
+    /// The layer whose directory it is for.
+    for_layer: usize,
+    /// What became of it, if it could not be made as it should be.
+    lost: Option<Lost>,
+}
+
+/// Why a tree could not be settled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettleError {
+    #[error("{path:?}: {error}")]
+    File { path: LayerPath, error: StageError },
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// For `map_err`: the file that it is about.
+fn of(path: impl FnOnce() -> LayerPath) -> impl FnOnce(StageError) -> SettleError {
+    move |error| SettleError::File { path: path(), error }
+}
+
+/// Where the difference's directories and files already are.
+struct Match {
+    /// For each emission that is a directory of the stage: its name there.
+    directories: Vec<Option<NameId>>,
+    /// For each name of the stage: whether what is there stays.
+    kept: Vec<bool>,
+    /// For each content of the stage: whether the difference has it.
+    wanted: Vec<bool>,
+}
+
+/// A directory that the walk is in.
+struct Level {
+    emission: usize,
+    /// Set where a device 0:0 had to be written in the kernel's nested form (rule A6).
+    nested_whiteouts: bool,
+    /// Set where something that could not be kept still has to hide what lies below.
+    more_whiteouts: bool,
+}
+
+impl Settler<'_, '_> {
+    /// Makes the directory of stage `host` hold `difference`.
+    ///
+    /// Returns the mode that the root must still get, where having it now would forbid to move it.
+    pub(crate) fn settle(&mut self, host: usize, difference: &Difference) -> Result<Option<Mode>, SettleError> {
+        let stack = self.stack;
+        let found = self.find(host, difference);
+        self.clear(host, &found)?;
+        let root = rustix::io::fcntl_dupfd_cloexec(self.stages[host].root(), 0)
+            .map_err(trying("open it"))
+            .map_err(of(LayerPath::root))?;
+        let mut walk = Descent::new(root);
+        let mut levels = vec![Level { emission: 0, nested_whiteouts: false, more_whiteouts: false }];
+        for (index, emission) in difference.emissions().iter().enumerate().skip(1) {
+            if index % 1024 == 0 && self.cancel.is_cancelled() {
+                return Err(SettleError::Cancelled);
+            }
+            while levels.last().is_some_and(|level| level.emission != emission.parent()) {
+                self.leave(&mut walk, &mut levels, difference)?;
+            }
+            let entered = self
+                .place(host, index, emission, &found, walk.here(), levels.last_mut())
+                .map_err(of(|| stack.path(difference, index)))?;
+            if let Some(directory) = entered {
+                walk.enter(directory);
+                levels.push(Level { emission: index, nested_whiteouts: false, more_whiteouts: false });
+            }
+        }
+        while levels.len() > 1 {
+            self.leave(&mut walk, &mut levels, difference)?;
+        }
+        self.finish_root(&walk, &levels[0], difference)
+    }
+
+    /// Compares the difference with what the stage has.
+    fn find(&self, host: usize, difference: &Difference) -> Match {
+        let stage = &self.stages[host];
+        let names = &self.records[stage.layer()].names;
+        let emissions = difference.emissions();
+        let mut found = Match {
+            directories: vec![None; emissions.len()],
+            kept: vec![false; names.len()],
+            wanted: vec![false; stage.contents()],
+        };
+        found.directories[0] = Some(NameId::ROOT);
+        found.kept[NameId::ROOT.index()] = true;
+        for (index, emission) in emissions.iter().enumerate().skip(1) {
+            let parent = found.directories[emission.parent()];
+            let here = parent.and_then(|parent| names.child(parent, self.stack.name(emission)));
+            match emission.what {
+                What::Directory { .. } => {
+                    if let Some(name) = here.filter(|&name| stage.made(name) == Made::Directory) {
+                        found.directories[index] = Some(name);
+                        found.kept[name.index()] = true;
+                    }
+                }
+                What::Leaf(inode) => {
+                    if let (layer, Some(content)) = self.content(inode)
+                        && layer == stage.layer()
+                    {
+                        found.wanted[content.0 as usize] = true;
+                        if let Some(name) = here.filter(|&name| stage.made(name) == Made::File(content)) {
+                            found.kept[name.index()] = true;
+                        }
+                    }
+                }
+                What::Whiteout => {}
+            }
+        }
+        found
+    }
+
+    fn content(&self, inode: InodeId) -> (usize, Option<ContentId>) {
+        let (layer, change) = self.stack.origin(inode);
+        match change.kind {
+            ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. } => (layer, Some(content)),
+            _ => (layer, None),
+        }
+    }
+
+    /// Takes everything out of the way that does not belong where it is.
+    fn clear(&mut self, host: usize, found: &Match) -> Result<(), SettleError> {
+        let stage = &mut self.stages[host];
+        let names = &self.records[stage.layer()].names;
+        for name in names.ids().rev().filter(|name| !found.kept[name.index()]) {
+            let result = match stage.made(name) {
+                Made::Nothing => Ok(()),
+                Made::Directory => stage.remove_directory(names, name),
+                Made::File(content) if found.wanted[content.0 as usize] => stage.spill_content(names, content),
+                Made::File(content) => stage.remove_content(names, content),
+            };
+            result.map_err(trying("move it")).map_err(of(|| names.path(name)))?;
+        }
+        Ok(())
+    }
+
+    /// Brings one entry in; returns the directory to enter if it is one.
+    fn place(
+        &mut self,
+        host: usize,
+        index: usize,
+        emission: &Emission,
+        found: &Match,
+        here: BorrowedFd<'_>,
+        level: Option<&mut Level>,
+    ) -> Result<Option<OwnedFd>, StageError> {
+        let name = OsStr::from_bytes(self.stack.name(emission));
+        match emission.what {
+            What::Directory { .. } => {
+                if found.directories[index].is_none() {
+                    rustix::fs::mkdirat(here, name, Mode::RWXU).map_err(trying("create it"))?;
+                }
+                open_directory(here, name.as_bytes()).map(Some).map_err(trying("open it"))
+            }
+            What::Whiteout => {
+                whiteout(here, name).map_err(trying("write its whiteout"))?;
+                Ok(None)
+            }
+            What::Leaf(inode) => {
+                let parent = found.directories[emission.parent()];
+                let lost = self.leaf(host, inode, parent, here, name)?;
+                if let (Some(lost), Some(level)) = (lost, level) {
+                    level.nested_whiteouts |= lost == Lost::WhiteoutDevice;
+                    if lost == Lost::Device && emission.over == Over::Other && self.finish != Finish::Flat {
+                        whiteout(here, name).map_err(trying("write a whiteout in its place"))?;
+                        level.more_whiteouts = true;
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn leaf(
+        &mut self,
+        host: usize,
+        inode: InodeId,
+        parent: Option<NameId>,
+        here: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> Result<Option<Lost>, StageError> {
+        let (layer, content) = self.content(inode);
+        let is_shared = self.stack.is_linked(inode);
+        let lost = if is_shared { self.share(host, inode)? } else { None };
+        if lost == Some(Lost::Device) {
+            return Ok(lost);
+        }
+        if let (Some(content), Some(parent)) = (content, parent)
+            && layer == self.stages[host].layer()
+        {
+            let names = &self.records[layer].names;
+            let child = names.child(parent, name.as_bytes());
+            if child.is_some_and(|child| self.stages[host].made(child) == Made::File(content)) {
+                return Ok(None);
+            }
+        }
+        if is_shared {
+            let from = shared_name(inode, self.stages[host].layer());
+            let linked = rustix::fs::linkat(self.spill.directory(), from, here, name, AtFlags::empty());
+            return linked.map(|()| lost).map_err(trying("link it"));
+        }
+        match content {
+            Some(content) => {
+                let names = &self.records[layer].names;
+                let stage = &mut self.stages[layer];
+                stage.move_content(names, content, here, name).map_err(trying("move it"))?;
+                Ok(None)
+            }
+            None => self.make(inode, here, name).map_err(trying("create it")),
+        }
+    }
+
+    /// Makes sure that a file with several names lies among the spilled ones, for this host to link.
+    fn share(&mut self, host: usize, inode: InodeId) -> Result<Option<Lost>, StageError> {
+        let for_layer = self.stages[host].layer();
+        let last = self.shared.get(&inode).copied();
+        if let Some(shared) = last.filter(|shared| shared.for_layer == for_layer) {
+            return Ok(shared.lost);
+        }
+        let (layer, content) = self.content(inode);
+        let to = shared_name(inode, for_layer);
+        let spill = self.spill.clone();
+        let mut lost = None;
+        match (content, last) {
+            (None, _) => {
+                lost = self.make(inode, spill.directory(), OsStr::new(&to)).map_err(trying("create it"))?;
+            }
+            // It lies in a lower layer's directory, which has its copy for the next one above (rule L2).
+            (Some(_), Some(below)) => {
+                self.copy_up(inode, &shared_name(inode, below.for_layer), &to).map_err(trying("copy it up"))?;
+            }
+            (Some(content), None) => {
+                let names = &self.records[layer].names;
+                let stage = &mut self.stages[layer];
+                let from = stage.whereabouts(content);
+                let result = match from {
+                    Whereabouts::Named(name) if layer == for_layer => stage
+                        .directory(names, names.parent(name))
+                        .and_then(|parent| link_to(parent, names, name, spill.directory(), &to)),
+                    _ => stage.move_content(names, content, spill.directory(), OsStr::new(&to)),
+                };
+                result.map_err(trying("link it"))?;
+            }
+        }
+        self.shared.insert(inode, Shared { for_layer, lost });
+        Ok(lost)
+    }
+
+    fn copy_up(&mut self, inode: InodeId, from: &str, to: &str) -> Result<(), Errno> {
+        let (_, change) = self.stack.origin(inode);
+        let (ChangeKind::File { attributes, size, .. } | ChangeKind::LinkSource { attributes, size, .. }) =
+            &change.kind
+        else {
+            return Err(Errno::INVAL);
+        };
+        let spill = self.spill.directory();
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // The mode of the lower copy may forbid its owner to read it.
+        let source = match rustix::fs::openat(spill, from, OFlags::RDONLY | flags, Mode::empty()) {
+            Err(Errno::ACCESS) => {
+                rustix::fs::chmodat(spill, from, Mode::RUSR, AtFlags::empty())?;
+                let source = rustix::fs::openat(spill, from, OFlags::RDONLY | flags, Mode::empty())?;
+                rustix::fs::chmodat(spill, from, Mode::from_raw_mode(attributes.mode & 0o777), AtFlags::empty())?;
+                source
+            }
+            other => other?,
+        };
+        let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags;
+        let target = rustix::fs::openat(spill, to, create, Mode::RUSR | Mode::WUSR)?;
+        copy_content(&source, &target, *size)?;
+        self.holder.set(Subject::Open(target.as_fd()), attributes, &|| self.any_path(inode), &mut Losses::default())
+    }
+
+    fn any_path(&self, inode: InodeId) -> LayerPath {
+        let (layer, change) = self.stack.origin(inode);
+        self.records[layer].names.path(change.name)
+    }
+
+    /// Makes a file that has no content: symlink, device, FIFO.
+    fn make(&mut self, inode: InodeId, here: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Lost>, Errno> {
+        let (layer, change) = self.stack.origin(inode);
+        let Some(attributes) = change.kind.attributes() else {
+            return Err(Errno::INVAL);
+        };
+        let path = || self.records[layer].names.path(change.name);
+        let mode = Mode::RUSR | Mode::WUSR;
+        let mut symlink = false;
+        match &change.kind {
+            ChangeKind::Symlink { target, .. } => {
+                symlink = true;
+                rustix::fs::symlinkat(OsStr::from_bytes(target), here, name)?;
+            }
+            ChangeKind::Fifo(_) => rustix::fs::mknodat(here, name, FileType::Fifo, mode, 0)?,
+            kind @ ChangeKind::Device { .. } if kind.is_whiteout_device() && self.finish != Finish::Flat => {
+                return self.make_nested_whiteout(attributes, &path, here, name).map(Some);
+            }
+            ChangeKind::Device { kind, major, minor, .. } => {
+                let file_type = match kind {
+                    DeviceKind::Character => FileType::CharacterDevice,
+                    DeviceKind::Block => FileType::BlockDevice,
+                };
+                match rustix::fs::mknodat(here, name, file_type, mode, makedev(*major, *minor)) {
+                    Ok(()) => {}
+                    Err(Errno::PERM) => {
+                        self.losses.add(LossKind::Device, "not permitted", path);
+                        return Ok(Some(Lost::Device));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            _ => return Err(Errno::INVAL),
+        }
+        let subject = Subject::Named { directory: here, name, symlink };
+        self.holder.set(subject, attributes, &path, &mut self.losses)?;
+        Ok(None)
+    }
+
+    /// Rule A6: overlayfs takes a device 0:0 for a whiteout, so it is written as the kernel would show one of a nested overlay.
+    fn make_nested_whiteout(
+        &mut self,
+        attributes: &Attributes,
+        path: &dyn Fn() -> LayerPath,
+        here: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> Result<Lost, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(here, name, flags, Mode::RUSR | Mode::WUSR)?;
+        if let Finish::Overlay(namespace) = self.finish {
+            let mark = format!("{}overlay.whiteout", namespace.prefix());
+            Subject::Open(file.as_fd()).set_xattr(mark.as_bytes(), b"y")?;
+        }
+        self.losses.add(LossKind::WhiteoutDevice, "", path);
+        self.holder.set(Subject::Open(file.as_fd()), attributes, path, &mut self.losses)?;
+        Ok(Lost::WhiteoutDevice)
+    }
+
+    /// Goes up one directory and finishes the one that was left.
+    fn leave(
+        &mut self,
+        walk: &mut Descent,
+        levels: &mut Vec<Level>,
+        difference: &Difference,
+    ) -> Result<(), SettleError> {
+        let Some(level) = levels.pop() else {
+            return Ok(());
+        };
+        let index = level.emission;
+        let emission = &difference.emissions()[index];
+        let stack = self.stack;
+        let directory = walk.leave();
+        directory
+            .and_then(|directory| {
+                self.mark(directory.as_fd(), emission, &level)?;
+                let attributes = self.directory_attributes(emission);
+                let path = || stack.path(difference, index);
+                self.holder.set(Subject::Open(directory.as_fd()), &attributes, &path, &mut self.losses)
+            })
+            .map_err(trying("set its attributes"))
+            .map_err(of(|| stack.path(difference, index)))
+    }
+
+    fn finish_root(
+        &mut self,
+        walk: &Descent,
+        level: &Level,
+        difference: &Difference,
+    ) -> Result<Option<Mode>, SettleError> {
+        let Some(emission) = difference.emissions().first() else {
+            return Ok(None);
+        };
+        let failed = |error| of(LayerPath::root)(trying("set its attributes")(error));
+        self.mark(walk.here(), emission, level).map_err(failed)?;
+        let mut attributes = self.directory_attributes(emission);
+        let mode = attributes.mode;
+        // A directory can only be renamed by an ordinary user who may write to it.
+        attributes.mode |= 0o700;
+        let set = self.holder.set(Subject::Open(walk.here()), &attributes, &LayerPath::root, &mut self.losses);
+        set.map_err(failed)?;
+        Ok((mode != attributes.mode).then(|| Mode::from_raw_mode(mode)))
+    }
+
+    fn directory_attributes(&self, emission: &Emission) -> Attributes {
+        match emission.what {
+            What::Directory { attributes, .. } => self.stack.directory_attributes(attributes),
+            _ => Attributes::of_unnamed_directory(),
+        }
+    }
+
+    /// Writes what overlayfs must know of a directory (rules O1 and O2).
+    fn mark(&self, directory: BorrowedFd<'_>, emission: &Emission, level: &Level) -> Result<(), Errno> {
+        let (Finish::Overlay(namespace), What::Directory { opaque, holds_whiteouts, .. }) =
+            (self.finish, emission.what)
+        else {
+            return Ok(());
+        };
+        let set = |name: &str, value: &[u8]| {
+            Subject::Open(directory).set_xattr(format!("{}{name}", namespace.prefix()).as_bytes(), value)
+        };
+        if opaque {
+            set("opaque", b"y")?;
+        }
+        if holds_whiteouts || level.more_whiteouts {
+            set("origin", b"")?;
+        }
+        if level.nested_whiteouts {
+            set("overlay.opaque", b"x")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a file became that could not be made as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// Nothing.
+    Device,
+    /// A whiteout for an overlay on top of the overlay.
+    WhiteoutDevice,
+}
+
+fn shared_name(inode: InodeId, layer: usize) -> String {
+    format!("inode-{}-{layer}", inode.number())
+}
+
+fn link_to(
+    parent: BorrowedFd<'_>,
+    names: &Names,
+    name: NameId,
+    to: BorrowedFd<'_>,
+    to_name: &str,
+) -> Result<(), Errno> {
+    rustix::fs::linkat(parent, OsStr::from_bytes(names.name(name)), to, to_name, AtFlags::empty())
+}
+
+fn whiteout(here: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    rustix::fs::mknodat(here, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
+}
+
+/// The layer whose stage has the most files: the fewest have to be moved into its directory.
+pub(crate) fn fullest(stages: &[Staged]) -> Option<usize> {
+    (0..stages.len()).max_by_key(|&index| (stages[index].contents(), std::cmp::Reverse(index)))
+}

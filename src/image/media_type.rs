@@ -1,0 +1,70 @@
+//! Media types: what a descriptor says that a blob is (image specification, media-types.md, and Docker's own).
+
+/// What a media type stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MediaType {
+    /// An image manifest.
+    Manifest,
+    /// A list of manifests.
+    Index,
+    /// Docker's manifests of before 2016.
+    Schema1,
+    /// A layer, compressed or not; which, its content tells.
+    Layer,
+    /// A layer that only its vendor may hand out.
+    ForeignLayer,
+    /// A layer that needs a key.
+    EncryptedLayer,
+    /// An image's configuration.
+    Config,
+    /// Anything else.
+    Unknown,
+}
+
+impl MediaType {
+    pub(crate) fn of(text: &str) -> Self {
+        // Parameters do not change what it is.
+        let plain = text.split(';').next().unwrap_or_default().trim();
+        match plain {
+            "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json" => {
+                Self::Manifest
+            }
+            "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
+                Self::Index
+            }
+            "application/vnd.docker.distribution.manifest.v1+json"
+            | "application/vnd.docker.distribution.manifest.v1+prettyjws" => Self::Schema1,
+            "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => {
+                Self::Config
+            }
+            _ if plain.ends_with("+encrypted") => Self::EncryptedLayer,
+            _ if plain.contains("nondistributable") || plain.contains("rootfs.foreign") => Self::ForeignLayer,
+            _ if plain.starts_with("application/vnd.oci.image.layer.v1.tar")
+                || plain.starts_with("application/vnd.docker.image.rootfs.diff.tar") =>
+            {
+                Self::Layer
+            }
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_of_oci_and_docker_are_known() {
+        for (text, expected) in [
+            ("application/vnd.oci.image.layer.v1.tar+zstd", MediaType::Layer),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", MediaType::Layer),
+            ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", MediaType::EncryptedLayer),
+            ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", MediaType::ForeignLayer),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", MediaType::ForeignLayer),
+            ("application/vnd.docker.distribution.manifest.v1+prettyjws", MediaType::Schema1),
+            ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", MediaType::Unknown),
+        ] {
+            assert_eq!(MediaType::of(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! POSIX ACLs: from the text that archives carry to the bytes that the kernel takes.
+//!
+//! The text is that of acl(5): `user::rw-,user:1000:r--,group::r--,mask::r--,other::---`, separated by commas or
+//! newlines; star adds the numeric id as a fourth field. The bytes are those of the extended attributes
+//! `system.posix_acl_access` and `system.posix_acl_default` (include/uapi/linux/posix_acl_xattr.h): a version, then
+//! for each entry its tag, its permissions and its id, all little-endian.
+
+use super::Printable;
+
+const VERSION: u32 = 2;
+/// The id of entries that have none.
+const NO_ID: u32 = u32::MAX;
+
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+
+/// An ACL that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AclError {
+    #[error("its entry {:?} is malformed", Printable(.0))]
+    Malformed(Vec<u8>),
+    #[error("its entry {:?} has a name but no number, and names of the image's users mean nothing here", Printable(.0))]
+    NameOnly(Vec<u8>),
+}
+
+/// Turns the text of an ACL into the bytes of its extended attribute.
+pub(super) fn to_xattr(text: &[u8]) -> Result<Vec<u8>, AclError> {
+    let mut entries = Vec::new();
+    for line in text.split(|byte| matches!(byte, b',' | b'\n')) {
+        // getfacl appends what the mask leaves over as a comment.
+        let entry = line.split(|&byte| byte == b'#').next().unwrap_or_default().trim_ascii();
+        if !entry.is_empty() {
+            entries.push(parse(entry)?);
+        }
+    }
+    // The kernel wants them in the order of their tags.
+    entries.sort_unstable();
+    let mut bytes = VERSION.to_le_bytes().to_vec();
+    for (tag, id, permissions) in entries {
+        bytes.extend_from_slice(&tag.to_le_bytes());
+        bytes.extend_from_slice(&permissions.to_le_bytes());
+        bytes.extend_from_slice(&id.to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+fn parse(entry: &[u8]) -> Result<(u16, u32, u16), AclError> {
+    let malformed = || AclError::Malformed(entry.to_vec());
+    let fields: Vec<&[u8]> = entry.split(|&byte| byte == b':').map(<[u8]>::trim_ascii).collect();
+    // `other:r--` has one field less than `other::r--`.
+    let (tag, name, permissions, id) = match fields.as_slice() {
+        [tag @ (b"other" | b"o" | b"mask" | b"m"), permissions] => (*tag, &b""[..], *permissions, None),
+        [tag, name, permissions] => (*tag, *name, *permissions, None),
+        [tag, name, permissions, id] => (*tag, *name, *permissions, Some(*id)),
+        _ => return Err(malformed()),
+    };
+    let tag = match (tag, name.is_empty()) {
+        (b"user" | b"u", true) => USER_OBJ,
+        (b"user" | b"u", false) => USER,
+        (b"group" | b"g", true) => GROUP_OBJ,
+        (b"group" | b"g", false) => GROUP,
+        (b"mask" | b"m", true) => MASK,
+        (b"other" | b"o", true) => OTHER,
+        _ => return Err(malformed()),
+    };
+    let id = if matches!(tag, USER | GROUP) {
+        let digits = id.filter(|id| !id.is_empty()).unwrap_or(name);
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+        number.filter(|&id| id != NO_ID).ok_or_else(|| AclError::NameOnly(entry.to_vec()))?
+    } else {
+        NO_ID
+    };
+    let mut bits = 0;
+    for permission in permissions {
+        bits |= match permission {
+            b'r' => 4,
+            b'w' => 2,
+            b'x' => 1,
+            b'-' => 0,
+            _ => return Err(malformed()),
+        };
+    }
+    Ok((tag, id, bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a3_acl_text_becomes_the_kernels_bytes() {
+        let text = b"user::rw-,group::r--,user:1000:rwx,mask::rwx\t#effective:r--\nother::---,group:audio:r-x:29";
+        let mut expected = vec![2, 0, 0, 0];
+        for (tag, permissions, id) in
+            [(1u16, 6u16, NO_ID), (2, 7, 1000), (4, 4, NO_ID), (8, 5, 29), (0x10, 7, NO_ID), (0x20, 0, NO_ID)]
+        {
+            expected.extend(tag.to_le_bytes());
+            expected.extend(permissions.to_le_bytes());
+            expected.extend(id.to_le_bytes());
+        }
+        assert_eq!(to_xattr(text), Ok(expected));
+    }
+
+    #[test]
+    fn a3_an_acl_for_a_name_without_a_number_cannot_be_kept() {
+        assert_eq!(to_xattr(b"user:lisa:rwx"), Err(AclError::NameOnly(b"user:lisa:rwx".to_vec())));
+        assert_eq!(to_xattr(b"user::rwz"), Err(AclError::Malformed(b"user::rwz".to_vec())));
+        assert_eq!(to_xattr(b"nonsense"), Err(AclError::Malformed(b"nonsense".to_vec())));
+    }
+}

@@ -1,0 +1,194 @@
+//! What was done, and what could not be kept (rule A4).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::blob::Digest;
+use crate::layer::LayerPath;
+use crate::options::XattrNamespace;
+
+/// One laying down of an image.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Report {
+    /// What the source calls the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Digest of the image manifest, where the source has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<Digest>,
+    /// Digest of the configuration: the image ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_digest: Option<Digest>,
+    /// `flat` or `overlay`.
+    pub form: &'static str,
+    /// Where it lies.
+    pub destination: PathBuf,
+    /// The namespace of the overlay marks, in the overlay form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xattr_namespace: Option<XattrNamespace>,
+    /// The layers, bottom first.
+    pub layers: Vec<LayerReport>,
+    /// Entries of all layers.
+    pub entries: u64,
+    /// Stored bytes of all layers.
+    pub size: u64,
+    /// Uncompressed bytes of all layers.
+    pub expanded: u64,
+    /// What the destination could not hold (rule A4).
+    pub not_kept: Vec<Loss>,
+    /// Seconds spent, by the clock on the wall.
+    pub seconds: Seconds,
+}
+
+/// Seconds spent, by the clock on the wall.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Seconds {
+    /// Reading, checking and writing the layers.
+    pub read: f64,
+    /// Working out what lies where, and putting it there.
+    pub settle: f64,
+    /// All of it.
+    pub total: f64,
+}
+
+/// One layer of a laid-down image.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LayerReport {
+    /// Digest of the stored bytes.
+    pub digest: Digest,
+    /// Digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// Digest of this layer and all below it.
+    pub chain_id: Digest,
+    /// How it was compressed.
+    pub compression: &'static str,
+    /// Stored bytes.
+    pub size: u64,
+    /// Uncompressed bytes.
+    pub expanded: u64,
+    /// Entries, marks counted.
+    pub entries: u64,
+    /// Global PAX headers, which change nothing (rule T1).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub global_headers: u64,
+    /// Where it lies in the overlay form; none for a layer that changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Seconds until it was read and written.
+    pub seconds: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What kind of thing could not be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossKind {
+    /// Owner and group; the caller's stand instead.
+    Owner,
+    /// The setuid and setgid bits, which would have given another owner's rights.
+    SetId,
+    /// An extended attribute.
+    Xattr,
+    /// A POSIX ACL.
+    Acl,
+    /// A device node, which is left out.
+    Device,
+    /// A time outside of what the file system can hold; the nearest it can hold stands instead.
+    Time,
+    /// A genuine character device 0:0, which overlayfs takes for a whiteout (rule A6).
+    WhiteoutDevice,
+}
+
+impl LossKind {
+    /// For a line of a report: what, and what stands instead.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Owner => "owner not kept, the caller's stands instead",
+            Self::SetId => "setuid and setgid bits dropped, since the owner could not be kept",
+            Self::Xattr => "extended attribute not kept",
+            Self::Acl => "ACL not kept",
+            Self::Device => "device left out",
+            Self::Time => "time outside of the file system's range, the nearest stands instead",
+            Self::WhiteoutDevice => "character device 0:0, which an overlay mount cannot show, is a nested whiteout",
+        }
+    }
+}
+
+/// Files that lost the same thing for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Loss {
+    /// What they lost.
+    pub kind: LossKind,
+    /// Which one of its kind, and why.
+    pub detail: String,
+    /// How many files.
+    pub count: u64,
+    /// The first few of them.
+    pub examples: Vec<String>,
+}
+
+/// Counts what could not be kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Losses(BTreeMap<(LossKind, String), (u64, Vec<String>)>);
+
+impl Losses {
+    const EXAMPLES: usize = 5;
+
+    /// Counts one file. Its path is only asked for if it is among the first.
+    pub(crate) fn add(&mut self, kind: LossKind, detail: impl Into<String>, path: impl FnOnce() -> LayerPath) {
+        let (count, examples) = self.0.entry((kind, detail.into())).or_default();
+        *count += 1;
+        if examples.len() < Self::EXAMPLES {
+            examples.push(path().to_string());
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (key, (count, examples)) in other.0 {
+            let mine = self.0.entry(key).or_default();
+            mine.0 += count;
+            mine.1.extend(examples.into_iter().take(Self::EXAMPLES.saturating_sub(mine.1.len())));
+        }
+    }
+
+    pub(crate) fn into_list(self) -> Vec<Loss> {
+        let loss = |((kind, detail), (count, examples))| Loss { kind, detail, count, examples };
+        self.0.into_iter().map(loss).collect()
+    }
+}
+
+/// Told how the work goes on. Called from several threads at once.
+pub trait Progress: Sync {
+    /// The layers are about to be read; `sizes` are their stored bytes.
+    fn begin(&self, sizes: &[u64]) {
+        let _ = sizes;
+    }
+
+    /// Of layer `index` (from 0 at the bottom) this many stored bytes have been read.
+    fn bytes(&self, index: usize, bytes: u64) {
+        let _ = (index, bytes);
+    }
+
+    /// In layer `index` this many entries have been found.
+    fn entries(&self, index: usize, entries: u64) {
+        let _ = (index, entries);
+    }
+
+    /// Layer `index` is read and written.
+    fn layer_done(&self, index: usize) {
+        let _ = index;
+    }
+
+    /// All layers are read; what remains is to put everything in its place.
+    fn settling(&self) {}
+}
+
+/// Nobody wants to know.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {}

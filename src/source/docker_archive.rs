@@ -1,0 +1,133 @@
+//! Archives as `docker save` writes them, and Podman, skopeo, buildah and kaniko after it: `manifest.json` lists the
+//! images, each with its configuration's file and its layers' files.
+//!
+//! Up to Docker 24 the layers are `<id>/layer.tar`, some of them symlinks to another one's file; from 25 on they are
+//! `blobs/sha256/<hex>`, and the archive is an OCI layout as well. Podman, skopeo and buildah have `<hex>.tar` at the
+//! top, kaniko compressed ones.
+
+use serde::Deserialize;
+
+use super::files::Files;
+use super::{OpenOptions, SourceError, check_platform, json};
+use crate::blob::Digest;
+use crate::image::{Config, Image, Layer};
+
+pub(super) const BEFORE_1_10: &str =
+    "was saved by Docker before 1.10 and has no manifest.json: load it into a newer engine and save it again";
+
+const MANIFEST: &str = "manifest.json";
+
+/// One image of an archive.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Option<Vec<String>>,
+}
+
+pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> Result<Image, SourceError> {
+    if !files.has(MANIFEST) {
+        let problem = if files.has("repositories") {
+            BEFORE_1_10
+        } else if files.has("index.json") {
+            "has no manifest.json: it is an OCI archive, write oci-archive:FILE"
+        } else {
+            "has no manifest.json: it is no docker archive; if it is a bare layer, write layers:FILE"
+        };
+        return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem: problem.to_owned() });
+    }
+    let items: Vec<Item> = json(MANIFEST, &files.read(MANIFEST, None, None, options)?)?;
+    let (item, name) = choose(items, name)?;
+
+    let bytes = files.read(&item.config, digest_in_name(&item.config), None, options)?;
+    let config = Config::parse(bytes)?;
+    let paths = item.layers.unwrap_or_default();
+    let diff_ids = config.diff_ids(paths.len())?;
+    let layer = |(path, diff_id): (&String, Digest)| {
+        let blob = files.blob(path)?;
+        // A name by digest is a statement, too. Names of Podman and skopeo are those of what is inside.
+        let stated = path.contains("blobs/").then(|| digest_in_name(path)).flatten();
+        Ok(Layer { blob: blob.stated(stated, None), media_type: None, diff_id: Some(diff_id) })
+    };
+    let layers = paths.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
+    let image = Image { name, manifest_digest: None, config: Some(config), layers };
+    check_platform(&image, options)?;
+    Ok(image)
+}
+
+/// Finds the image that was asked for.
+fn choose(items: Vec<Item>, wanted: Option<&str>) -> Result<(Item, Option<String>), SourceError> {
+    let names: Vec<String> = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| match item.repo_tags.as_deref() {
+            Some([]) | None => format!("@{index}"),
+            Some(tags) => tags.join(" = "),
+        })
+        .collect();
+    let Some(wanted) = wanted else {
+        let count = items.len();
+        let mut items = items;
+        return match (items.pop(), count) {
+            (Some(item), 1) => {
+                let name = item.repo_tags.as_ref().and_then(|tags| tags.first().cloned());
+                Ok((item, name))
+            }
+            (None, _) => Err(SourceError::Missing(format!("any image in {MANIFEST}"))),
+            _ => Err(SourceError::Ambiguous { names }),
+        };
+    };
+    let by_index = wanted.strip_prefix('@').and_then(|index| index.parse::<usize>().ok());
+    for (index, item) in items.into_iter().enumerate() {
+        let tags = item.repo_tags.as_deref().unwrap_or_default();
+        if let Some(tag) = tags.iter().find(|tag| canonical(tag) == canonical(wanted)) {
+            let tag = tag.clone();
+            return Ok((item, Some(tag)));
+        }
+        if by_index == Some(index) {
+            let name = tags.first().cloned();
+            return Ok((item, name));
+        }
+    }
+    Err(SourceError::NoSuchImage { wanted: wanted.to_owned(), names })
+}
+
+/// `debian`, `library/debian:latest` and `docker.io/library/debian:latest` are one name.
+fn canonical(name: &str) -> String {
+    let tagged = match name.rsplit_once(':') {
+        Some((_, tag)) if !tag.contains('/') => name.to_owned(),
+        _ => format!("{name}:latest"),
+    };
+    let tagged = tagged.strip_prefix("index.docker.io/").or(tagged.strip_prefix("docker.io/")).unwrap_or(&tagged);
+    tagged.strip_prefix("library/").unwrap_or(tagged).to_owned()
+}
+
+/// `<hex>.json`, `blobs/sha256/<hex>` and `sha256:<hex>` name the digest of what they hold.
+fn digest_in_name(name: &str) -> Option<Digest> {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let file = file.split('.').next().unwrap_or(file);
+    let hex = file.strip_prefix("sha256:").unwrap_or(file);
+    format!("sha256:{hex}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_as_docker_shortens_them() {
+        assert_eq!(canonical("debian"), canonical("docker.io/library/debian:latest"));
+        assert_eq!(canonical("host:5000/a"), "host:5000/a:latest");
+        assert_ne!(canonical("quay.io/a:1"), canonical("a:1"));
+    }
+
+    #[test]
+    fn digests_are_found_in_names() {
+        let digest = Digest::sha256_of(b"");
+        for name in [format!("{}.json", digest.hex()), format!("blobs/sha256/{}", digest.hex()), digest.to_string()] {
+            assert_eq!(digest_in_name(&name), Some(digest.clone()));
+        }
+        assert_eq!(digest_in_name("config.json"), None);
+    }
+}

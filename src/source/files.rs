@@ -1,0 +1,170 @@
+//! Files by their names, in a directory or in a tar archive. Names come from the image's own documents and are only
+//! ever looked up here: in an archive they cannot lead anywhere else.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{OpenOptions, SourceError, open_regular, spool};
+use crate::archive::{EntryKind, Event, Reader};
+use crate::blob::{Blob, Digest};
+use crate::layer::LayerPath;
+
+/// Links that are followed inside an archive.
+const MOST_LINKS: usize = 40;
+/// Bytes read at once while an archive is indexed; contents are passed over by seeking.
+const CHUNK: usize = 64 << 10;
+
+/// A place where files are found by name.
+#[derive(Debug)]
+pub(super) enum Files {
+    Directory(PathBuf),
+    Archive { path: PathBuf, file: Arc<File>, index: HashMap<LayerPath, Found> },
+}
+
+/// What an archive has under a name.
+#[derive(Debug)]
+pub(super) enum Found {
+    File { offset: u64, length: u64 },
+    Link(LayerPath),
+    Other,
+}
+
+impl Files {
+    pub(super) fn of_directory(path: &Path) -> Self {
+        Self::Directory(path.to_owned())
+    }
+
+    /// Indexes an archive; one that is compressed or comes through a pipe is spooled first.
+    pub(super) fn of_archive(path: &Path, options: &OpenOptions) -> Result<Self, SourceError> {
+        let (file, length) = spool::seekable(path, &options.cancel)?;
+        let index = index(path, &file, length, options)?;
+        Ok(Self::Archive { path: path.to_owned(), file: Arc::new(file), index })
+    }
+
+    /// What is read, for messages.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) | Self::Archive { path, .. } => path,
+        }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Directory(path) => path.join(name).exists(),
+            Self::Archive { index, .. } => {
+                LayerPath::normalise(name.as_bytes()).is_ok_and(|name| index.contains_key(&name))
+            }
+        }
+    }
+
+    /// The file of a name.
+    pub(super) fn blob(&self, name: &str) -> Result<Blob, SourceError> {
+        let missing = || SourceError::Missing(format!("{name:?} in {:?}", self.path()));
+        let path = LayerPath::normalise(name.as_bytes()).map_err(|_| missing())?;
+        match self {
+            Self::Directory(directory) => {
+                let place = directory.join(std::str::from_utf8(path.as_bytes()).map_err(|_| missing())?);
+                match open_regular(&place) {
+                    Ok((file, length)) => Ok(Blob::from_file(Arc::new(file), 0, length)),
+                    Err(SourceError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+                        Err(missing())
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Self::Archive { file, index, .. } => {
+                let mut at = &path;
+                for _ in 0..MOST_LINKS {
+                    match index.get(at) {
+                        Some(Found::File { offset, length }) => {
+                            return Ok(Blob::from_file(Arc::clone(file), *offset, *length));
+                        }
+                        Some(Found::Link(target)) => at = target,
+                        Some(Found::Other) => {
+                            return Err(SourceError::NotAFile(self.path().join(name)));
+                        }
+                        None => return Err(missing()),
+                    }
+                }
+                Err(SourceError::Json { name: name.to_owned(), problem: "its links lead in a circle".to_owned() })
+            }
+        }
+    }
+
+    /// All bytes of a small file, whose digest is checked if one is stated.
+    pub(super) fn read(
+        &self,
+        name: &str,
+        digest: Option<Digest>,
+        size: Option<u64>,
+        options: &OpenOptions,
+    ) -> Result<Vec<u8>, SourceError> {
+        let blob = self.blob(name)?.stated(digest, size);
+        blob.read_all(options.limits.metadata_size).map_err(|error| SourceError::Blob { name: name.to_owned(), error })
+    }
+}
+
+fn index(
+    path: &Path,
+    file: &File,
+    length: u64,
+    options: &OpenOptions,
+) -> Result<HashMap<LayerPath, Found>, SourceError> {
+    let io = |error| SourceError::Io { path: path.to_owned(), error };
+    let mut reader = Reader::default();
+    let mut index = HashMap::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut position = 0u64;
+    while position < length {
+        if options.cancel.is_cancelled() {
+            return Err(SourceError::Cancelled);
+        }
+        let count = file.read_at(&mut buffer, position).map_err(io)?;
+        if count == 0 {
+            break;
+        }
+        let mut rest = &buffer[..count];
+        loop {
+            let at = position + (count - rest.len()) as u64;
+            let wrong = |error| SourceError::Archive { path: path.to_owned(), position: at, error };
+            match reader.next(&mut rest).map_err(wrong)? {
+                Event::NeedInput => break,
+                Event::Entry(entry) => {
+                    // Where its content begins: what the reader has not taken yet.
+                    let content = position + (count - rest.len()) as u64;
+                    let found = match entry.kind {
+                        EntryKind::File if !entry.sparse => Found::File { offset: content, length: entry.size },
+                        EntryKind::Symlink => link(&entry.name, &entry.link_name),
+                        EntryKind::HardLink => LayerPath::normalise(&entry.link_name).map_or(Found::Other, Found::Link),
+                        _ => Found::Other,
+                    };
+                    // A name that climbs cannot be asked for.
+                    if let Ok(name) = LayerPath::normalise(&entry.name) {
+                        index.insert(name, found);
+                    }
+                    if index.len() as u64 > options.limits.entries {
+                        let problem = format!("has more than {} files", options.limits.entries);
+                        return Err(SourceError::NotAnImage { path: path.to_owned(), problem });
+                    }
+                }
+                _ => {}
+            }
+        }
+        position += count as u64;
+        let skip = reader.skippable().min(length - position);
+        reader.skip(skip);
+        position += skip;
+    }
+    reader.finish().map_err(|error| SourceError::Archive { path: path.to_owned(), position, error })?;
+    Ok(index)
+}
+
+/// Where a symlink in an archive leads, from the directory that it is in.
+fn link(name: &[u8], target: &[u8]) -> Found {
+    let directory = name.iter().rposition(|&byte| byte == b'/').map_or(&[][..], |slash| &name[..slash]);
+    let whole = if target.starts_with(b"/") { target.to_vec() } else { [directory, b"/", target].concat() };
+    LayerPath::normalise(&whole).map_or(Found::Other, Found::Link)
+}

@@ -1,0 +1,222 @@
+//! Where images come from: each source finds the manifest and the configuration, checks them, and says where the
+//! layers' bytes are.
+
+mod docker_archive;
+mod files;
+mod oci_layout;
+mod spool;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use crate::archive::ArchiveError;
+use crate::blob::{Blob, BlobError, Compression};
+use crate::image::{ConfigError, Image, Layer, Platform, Reference};
+use crate::options::{Cancel, Limits};
+
+use files::Files;
+
+/// How an image is opened.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Which image of several; this machine's when `None`. When it is given, an image for another one is refused.
+    pub platform: Option<Platform>,
+    /// The most that manifests and configurations may ask for.
+    pub limits: Limits,
+    /// Stops the reading of standard input or of a compressed archive.
+    pub cancel: Cancel,
+}
+
+/// Why an image could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// A file cannot be read.
+    #[error("{path:?}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// Something else than a regular file.
+    #[error("{0:?} is no regular file")]
+    NotAFile(PathBuf),
+    /// A tar archive that cannot be read.
+    #[error("{path:?} at byte {position}: {error}")]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Where in it, uncompressed.
+        position: u64,
+        /// What is wrong.
+        error: ArchiveError,
+    },
+    /// A manifest, index or configuration that is not what its digest says, or too large.
+    #[error("{name}: {error}")]
+    Blob {
+        /// Which file.
+        name: String,
+        /// What is wrong.
+        error: BlobError,
+    },
+    /// A file that the image should hold.
+    #[error("{0} is missing: the image is incomplete")]
+    Missing(String),
+    /// A JSON document that cannot be read.
+    #[error("{name}: {problem}")]
+    Json {
+        /// Which file.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Neither an archive nor a layout of an image.
+    #[error("{path:?} {problem}")]
+    NotAnImage {
+        /// What was named.
+        path: PathBuf,
+        /// What it is instead, and what to do.
+        problem: String,
+    },
+    /// Which image of several was not said.
+    #[error("there are {} images, say which: {}", .names.len(), .names.join(", "))]
+    Ambiguous {
+        /// What they are called.
+        names: Vec<String>,
+    },
+    /// An image of that name is not there.
+    #[error("there is no image {wanted:?}; there is: {}", list(.names))]
+    NoSuchImage {
+        /// What was asked for.
+        wanted: String,
+        /// What is there.
+        names: Vec<String>,
+    },
+    /// No image for the platform is there.
+    #[error("there is no image for {wanted}; there is: {}", list(.offered))]
+    NoSuchPlatform {
+        /// What was asked for.
+        wanted: Platform,
+        /// What is there.
+        offered: Vec<String>,
+    },
+    /// A manifest of something else, or of a kind that is not supported.
+    #[error("{name}: {problem}")]
+    Unsupported {
+        /// Which file or layer.
+        name: String,
+        /// What it is.
+        problem: String,
+    },
+    /// Indexes within indexes.
+    #[error("indexes are nested more than {0} deep")]
+    NestedTooDeep(usize),
+    /// [`Cancel`] was used.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+/// Opens an image: finds and checks its manifest and configuration. No layer is read yet.
+///
+/// # Errors
+/// A source that cannot be read, that holds no image or several, or whose image is not what its digests say.
+pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, SourceError> {
+    match reference {
+        Reference::DockerArchive { file, name } => {
+            docker_archive::open(&Files::of_archive(file, options)?, name.as_deref(), options)
+        }
+        Reference::OciArchive { file, tag } => {
+            oci_layout::open(&Files::of_archive(file, options)?, tag.as_deref(), options)
+        }
+        Reference::OciLayout { directory, tag } => {
+            oci_layout::open(&Files::of_directory(directory), tag.as_deref(), options)
+        }
+        Reference::Layers(paths) => bare_layers(paths),
+        Reference::Path(path) => open_path(path, options),
+    }
+}
+
+/// Recognises what a path leads to.
+fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
+    let not_an_image = |problem: &str| SourceError::NotAnImage { path: path.to_owned(), problem: problem.to_owned() };
+    if path.is_dir() {
+        let files = Files::of_directory(path);
+        if path.join("index.json").exists() {
+            return oci_layout::open(&files, None, options);
+        }
+        if path.join(crate::form::FILE_NAME).exists() {
+            return Err(not_an_image("holds layers that were laid down already: mount it with `layflat mount`"));
+        }
+        if path.join("manifest.json").exists() {
+            return Err(not_an_image("is an unpacked archive, which cannot be read: pack it again with tar"));
+        }
+        return Err(not_an_image("is a directory without index.json: no OCI image layout"));
+    }
+    let files = Files::of_archive(path, options)?;
+    if files.has("manifest.json") {
+        return docker_archive::open(&files, None, options);
+    }
+    if files.has("index.json") {
+        return oci_layout::open(&files, None, options);
+    }
+    if files.has("repositories") {
+        return Err(not_an_image(docker_archive::BEFORE_1_10));
+    }
+    Err(not_an_image("holds neither manifest.json nor index.json: if it is a bare layer, write layers:FILE"))
+}
+
+/// Layers and nothing else: no names, no digests, no configuration.
+fn bare_layers(paths: &[PathBuf]) -> Result<Image, SourceError> {
+    let layer = |path: &PathBuf| {
+        let (file, length) = open_regular(path)?;
+        Ok(Layer { blob: Blob::from_file(Arc::new(file), 0, length), media_type: None, diff_id: None })
+    };
+    let layers = paths.iter().map(layer).collect::<Result<_, SourceError>>()?;
+    Ok(Image { name: None, manifest_digest: None, config: None, layers })
+}
+
+/// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act.
+fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
+    let io = |error| SourceError::Io { path: path.to_owned(), error };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file: File = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|error| io(error.into()))?.into();
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(SourceError::NotAFile(path.to_owned()));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// Refuses an image for another platform than the one that was asked for.
+fn check_platform(image: &Image, options: &OpenOptions) -> Result<(), SourceError> {
+    let (Some(wanted), Some(config)) = (&options.platform, &image.config) else {
+        return Ok(());
+    };
+    let offered = config.platform();
+    match wanted.suits(&offered) {
+        Some(_) => Ok(()),
+        None => Err(SourceError::NoSuchPlatform { wanted: wanted.clone(), offered: vec![offered.to_string()] }),
+    }
+}
+
+/// Reads a JSON document.
+fn json<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, SourceError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| SourceError::Json { name: name.to_owned(), problem: error.to_string() })
+}
+
+/// Whether a file begins like a compressed one.
+fn is_compressed(start: &[u8]) -> bool {
+    Compression::detect(start) != Compression::None
+}

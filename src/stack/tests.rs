@@ -1,0 +1,118 @@
+//! What each layer's directory must hold, told from records alone.
+
+use super::*;
+use crate::layer::{ChangeKind, ContentId, Timestamp};
+
+/// A layer in words: `D d`, `F d/a`, `L a->b`, `H b=a`, `W d/a` (whiteout), `O d` (opaque mark).
+fn layer(words: &str) -> Record {
+    let mut record = Record::default();
+    for (index, word) in words.split(", ").filter(|word| !word.is_empty()).enumerate() {
+        let (kind, rest) = word.split_once(' ').unwrap();
+        let (name, other) = rest.split_once("->").or_else(|| rest.split_once('=')).unwrap_or((rest, ""));
+        let intern = |record: &mut Record, name: &str| {
+            record.names.intern_path(&LayerPath::normalise(name.as_bytes()).unwrap()).unwrap()
+        };
+        let name = intern(&mut record, name);
+        let mtime = Timestamp { seconds: 1000 + index as i64, nanoseconds: 0 };
+        let attributes = Attributes { mtime, ..Attributes::of_unnamed_directory() };
+        let kind = match kind {
+            "D" => ChangeKind::Directory(attributes),
+            "F" => ChangeKind::File { attributes, size: 0, content: ContentId(index as u32) },
+            "L" => ChangeKind::Symlink { attributes, target: other.as_bytes().into() },
+            "H" => ChangeKind::HardLink { target: intern(&mut record, other) },
+            "W" => ChangeKind::Whiteout,
+            "O" => ChangeKind::Opaque,
+            _ => panic!("{word}"),
+        };
+        record.changes.push(Change { name, kind });
+    }
+    record
+}
+
+/// The differences of a stack: `d/` a directory, `d/!` an opaque one, `a` a file, `-a` a whiteout.
+fn differences(layers: &[&str]) -> Vec<String> {
+    let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
+    let stack = Stack::replay(&records, Reading::default()).unwrap();
+    let text = |difference: &Difference| {
+        let word = |(index, emission): (usize, &Emission)| {
+            let path = stack.path(difference, index).to_string();
+            match emission.what {
+                What::Directory { opaque: true, .. } => format!("{path}/!"),
+                What::Directory { .. } if index == 0 => "/".to_owned(),
+                What::Directory { .. } => format!("{path}/"),
+                What::Leaf(_) => path,
+                What::Whiteout => format!("-{path}"),
+            }
+        };
+        difference.emissions().iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
+    };
+    stack.layers().iter().map(text).collect()
+}
+
+fn refused(layers: &[&str]) -> Problem {
+    let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
+    Stack::replay(&records, Reading::default()).unwrap_err().problem
+}
+
+fn path(name: &str) -> LayerPath {
+    LayerPath::normalise(name.as_bytes()).unwrap()
+}
+
+#[test]
+fn o1_whiteouts_only_where_they_hide_something() {
+    assert_eq!(differences(&["D d, F d/a, F d/b", "W d/a, W d/ghost"])[1], "/ d/ -d/a");
+    assert_eq!(differences(&["D d, W d/ghost, F d/c"])[0], "/ d/ d/c");
+    assert_eq!(differences(&["F x", "W nope/deep/ghost"])[1], "");
+}
+
+#[test]
+fn o2_opaque_only_where_the_directory_below_has_children() {
+    assert_eq!(differences(&["D d, F d/old", "W d, D d, F d/new"])[1], "/ d/! d/new");
+    assert_eq!(differences(&["D d", "W d, D d, F d/new"])[1], "/ d/ d/new");
+    assert_eq!(differences(&["F d", "D d, F d/new"])[1], "/ d/ d/new");
+    assert_eq!(differences(&["D d, F d/low", "F d, D d, F d/n"])[1], "/ d/! d/n");
+    assert_eq!(differences(&["D d, F d/a, D d/s, F d/s/x", "O d, D d/s, F d/s/y"])[1], "/ d/! d/s/ d/s/y");
+}
+
+#[test]
+fn o3_an_opaque_root_becomes_whiteouts_and_opaque_directories() {
+    assert_eq!(differences(&["F a, D d, F d/x", "O ., F b, D d, F d/y"])[1], "/ -a b d/! d/y");
+}
+
+#[test]
+fn o4_a_layer_that_changes_nothing_has_nothing() {
+    assert_eq!(differences(&["D d, F d/a", "F x, W x, D d", "W y"])[1..], ["/ d/ x", ""]);
+    // The same attributes again, as Docker's layers repeat them for the parents of what changed.
+    assert_eq!(differences(&["D d", "D d"])[1], "");
+}
+
+#[test]
+fn n4_a_symlinked_parent_is_followed_in_the_view() {
+    let base = "D usr, D usr/lib, F usr/lib/x, L lib->usr/lib";
+    assert_eq!(differences(&[base, "F lib/foo"])[1], "/ usr/ usr/lib/ usr/lib/foo");
+    assert_eq!(differences(&[base, "W lib/x"])[1], "/ usr/ usr/lib/ -usr/lib/x");
+    assert_eq!(differences(&[base, "D lib, F lib/foo"])[1], "/ lib/ lib/foo");
+    assert_eq!(refused(&["L a->b, L b->a, F a/x"]), Problem::TooManyLinks);
+    assert_eq!(refused(&["F a, F a/b"]), Problem::ParentIsFile);
+}
+
+#[test]
+fn l2_a_link_to_what_is_below_emits_every_name() {
+    assert_eq!(differences(&["D d, F d/a, H d/b=d/a", "H c=d/b"])[1], "/ c d/ d/a d/b");
+    assert_eq!(differences(&["F a", "H a=a"])[1], "");
+}
+
+#[test]
+fn l1_a_link_needs_a_target_that_is_a_file() {
+    assert_eq!(refused(&["H b=a, F a"]), Problem::LinkTargetMissing(path("a")));
+    assert_eq!(refused(&["F a", "W a, H b=a"]), Problem::LinkTargetMissing(path("a")));
+    assert_eq!(refused(&["D d, H b=d"]), Problem::LinkToDirectory(path("d")));
+    assert_eq!(refused(&["D d, F d/a, H d=d/a"]), Problem::LinkReplacesTarget(path("d/a")));
+}
+
+#[test]
+fn m1_marks_act_on_what_is_below_wherever_they_stand() {
+    assert_eq!(differences(&["D a, D a/b, F a/b/bar", "F a/b/foo, O a"])[1], "/ a/! a/b/ a/b/foo");
+    assert_eq!(differences(&["F a", "F a, W a"])[1], "/ a");
+    assert_eq!(differences(&["D d, F d/old", "W d, W d/old"])[1], "/ -d");
+}

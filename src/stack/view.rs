@@ -1,0 +1,546 @@
+//! The tree that the layers up to some point show together, made from their records alone.
+//!
+//! Directories have identities: a new one whenever a directory comes into being where there was none, or is removed and
+//! made again; the same one when a directory entry lands on a directory. A *slot* is a name in a directory of one
+//! identity; it stays when its content goes, so that the state before a layer can be told from the state after it by
+//! remembering, for each slot that the layer touched, what it held.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+
+use super::{Emission, Problem, Reading, StackError};
+use crate::layer::{Attributes, Change, ChangeKind, NameId, Names, Record};
+
+/// Symlinks that may be followed on the way to one name, as in the kernel.
+const MOST_LINKS: u32 = 40;
+
+/// A directory of one identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct DirectoryId(u32);
+
+impl DirectoryId {
+    pub(super) const ROOT: Self = Self(0);
+}
+
+/// A file that is no directory: an inode, which may have several names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InodeId(u32);
+
+impl InodeId {
+    /// A number that no other inode of the stack has.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SlotId(u32);
+
+impl SlotId {
+    /// Stands for the root's own place, which is in no directory, and for the end of a list.
+    pub(super) const NONE: Self = Self(u32::MAX);
+}
+
+/// What a slot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Child {
+    Nothing,
+    Directory(DirectoryId),
+    Leaf(InodeId),
+}
+
+/// The entry that something comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    layer: u32,
+    change: u32,
+}
+
+impl Source {
+    /// A directory that no layer names (rule N5).
+    const UNNAMED: Self = Self { layer: u32::MAX, change: u32::MAX };
+}
+
+#[derive(Debug)]
+struct Slot {
+    directory: DirectoryId,
+    child: Child,
+    /// The next slot of the same directory.
+    next: SlotId,
+    name_start: u32,
+    name_length: u8,
+}
+
+#[derive(Debug)]
+struct Directory {
+    /// Where it is, or was.
+    slot: SlotId,
+    attributes: Source,
+    /// The layer that brought it into being, counted from 1; the root is there from the start.
+    born: u32,
+    first: SlotId,
+}
+
+#[derive(Debug)]
+struct Inode {
+    source: Source,
+    slot: SlotId,
+}
+
+/// What one layer changed, as far as it concerns directories that were there before it.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// The layer, counted from 1.
+    pub(super) epoch: u32,
+    /// What each touched slot held before.
+    pub(super) before: HashMap<SlotId, Child>,
+    /// The attributes that touched directories had before.
+    pub(super) attributes_before: HashMap<DirectoryId, Source>,
+    /// Directories with an opaque mark.
+    pub(super) opaque: HashSet<DirectoryId>,
+    /// Files from below that got another name.
+    pub(super) relinked: Vec<InodeId>,
+}
+
+/// A tree of names, made by replaying records.
+#[derive(Debug)]
+pub struct View<'r> {
+    records: &'r [Record],
+    slots: Vec<Slot>,
+    slot_names: Vec<u8>,
+    slot_table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    directories: Vec<Directory>,
+    inodes: Vec<Inode>,
+    /// All the slots that an inode with more than one name ever had.
+    links: HashMap<InodeId, Vec<SlotId>>,
+    copied_up: HashSet<InodeId>,
+    /// Counts removals: a resolved parent stays right while nothing is removed.
+    removals: u64,
+}
+
+enum Step<'r> {
+    To(DirectoryId),
+    Follow { from: DirectoryId, target: &'r [u8] },
+    Missing,
+    Blocked(InodeId),
+}
+
+impl<'r> View<'r> {
+    /// The empty tree: a root that no layer names.
+    pub(super) fn new(records: &'r [Record]) -> Self {
+        let root = Directory { slot: SlotId::NONE, attributes: Source::UNNAMED, born: 0, first: SlotId::NONE };
+        Self {
+            records,
+            slots: Vec::new(),
+            slot_names: Vec::new(),
+            slot_table: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            directories: vec![root],
+            inodes: Vec::new(),
+            links: HashMap::new(),
+            copied_up: HashSet::new(),
+            removals: 0,
+        }
+    }
+
+    /// Carries out one layer: its marks, each resolved in the view as it is now, then its entries in order (rule M1).
+    pub(super) fn apply(&mut self, layer: usize, reading: Reading) -> Result<Changes, StackError> {
+        let records = self.records;
+        let record = &records[layer];
+        let mut changes = Changes { epoch: layer as u32 + 1, ..Changes::default() };
+        self.carry_out_marks(record, &mut changes);
+
+        let mut link_sources: HashMap<NameId, InodeId> = HashMap::new();
+        let mut last_parent: Option<(NameId, u64, DirectoryId)> = None;
+        for (index, change) in record.changes.iter().enumerate() {
+            let source = Source { layer: layer as u32, change: index as u32 };
+            let error = |problem| StackError { layer, path: record.names.path(change.name), problem };
+            if matches!(change.kind, ChangeKind::Whiteout | ChangeKind::Opaque) {
+                continue;
+            }
+            if let ChangeKind::LinkSource { .. } = change.kind {
+                let inode = self.new_inode(source).map_err(error)?;
+                link_sources.insert(change.name, inode);
+                continue;
+            }
+            if change.name == NameId::ROOT {
+                match change.kind {
+                    ChangeKind::Directory(_) if reading.ignore_root_entry => {}
+                    ChangeKind::Directory(_) => self.set_attributes(DirectoryId::ROOT, source, &mut changes),
+                    _ => return Err(error(Problem::RootIsNoDirectory)),
+                }
+                continue;
+            }
+            let parent_name = record.names.parent(change.name);
+            let parent = match last_parent {
+                Some((name, removals, directory)) if name == parent_name && removals == self.removals => directory,
+                _ => self.make_path(&record.names, parent_name, &mut changes).map_err(error)?,
+            };
+            last_parent = Some((parent_name, self.removals, parent));
+            let slot = self.slot(parent, record.names.name(change.name)).map_err(error)?;
+            match &change.kind {
+                ChangeKind::Directory(_) => match self.child(slot) {
+                    Child::Directory(directory) => self.set_attributes(directory, source, &mut changes),
+                    _ => {
+                        self.new_directory(slot, source, &mut changes).map_err(error)?;
+                    }
+                },
+                ChangeKind::HardLink { target } => {
+                    self.link(record, slot, *target, &link_sources, &mut changes).map_err(error)?;
+                }
+                _ => {
+                    let inode = self.new_inode(source).map_err(error)?;
+                    self.put_leaf(slot, inode, &mut changes);
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    fn carry_out_marks(&mut self, record: &Record, changes: &mut Changes) {
+        let mut hidden = Vec::new();
+        let mut opaque = Vec::new();
+        for change in &record.changes {
+            match change.kind {
+                ChangeKind::Whiteout => {
+                    let parent = self.find_path(&record.names, record.names.parent(change.name));
+                    hidden.extend(parent.and_then(|parent| self.find(parent, record.names.name(change.name))));
+                }
+                ChangeKind::Opaque => opaque.extend(self.find_path(&record.names, change.name)),
+                _ => {}
+            }
+        }
+        for slot in hidden {
+            self.remove(slot, changes);
+        }
+        for directory in opaque {
+            let slots: Vec<SlotId> = self.slots_of(directory).collect();
+            for slot in slots {
+                self.remove(slot, changes);
+            }
+            changes.opaque.insert(directory);
+        }
+    }
+
+    fn link(
+        &mut self,
+        record: &Record,
+        slot: SlotId,
+        target: NameId,
+        link_sources: &HashMap<NameId, InodeId>,
+        changes: &mut Changes,
+    ) -> Result<(), Problem> {
+        let named = |problem: fn(crate::layer::LayerPath) -> Problem| problem(record.names.path(target));
+        let (inode, target_slot) = if let Some(&inode) = link_sources.get(&target) {
+            (inode, None)
+        } else if target == NameId::ROOT {
+            return Err(named(Problem::LinkToDirectory));
+        } else {
+            let parent = self.find_path(&record.names, record.names.parent(target));
+            let found = parent.and_then(|parent| self.find(parent, record.names.name(target)));
+            match found.map(|found| (found, self.child(found))) {
+                Some((found, Child::Leaf(inode))) => (inode, Some(found)),
+                Some((_, Child::Directory(_))) => return Err(named(Problem::LinkToDirectory)),
+                Some((_, Child::Nothing)) | None => return Err(named(Problem::LinkTargetMissing)),
+            }
+        };
+        if self.child(slot) == Child::Leaf(inode) {
+            return Ok(());
+        }
+        if let (Child::Directory(replaced), Some(target_slot)) = (self.child(slot), target_slot)
+            && self.is_inside(self.slots[target_slot.index()].directory, replaced)
+        {
+            return Err(named(Problem::LinkReplacesTarget));
+        }
+        self.put_leaf(slot, inode, changes);
+        if self.inodes[inode.index()].source.layer + 1 != changes.epoch {
+            changes.relinked.push(inode);
+            self.copied_up.insert(inode);
+        }
+        Ok(())
+    }
+
+    fn is_inside(&self, mut directory: DirectoryId, ancestor: DirectoryId) -> bool {
+        loop {
+            if directory == ancestor {
+                return true;
+            }
+            match self.directories[directory.index()].slot {
+                SlotId::NONE => return false,
+                slot => directory = self.slots[slot.index()].directory,
+            }
+        }
+    }
+
+    fn set_attributes(&mut self, directory: DirectoryId, source: Source, changes: &mut Changes) {
+        let entry = &mut self.directories[directory.index()];
+        if entry.born < changes.epoch {
+            changes.attributes_before.entry(directory).or_insert(entry.attributes);
+        }
+        entry.attributes = source;
+    }
+
+    fn new_inode(&mut self, source: Source) -> Result<InodeId, Problem> {
+        let id = u32::try_from(self.inodes.len()).map_err(|_| Problem::TooManyNames)?;
+        self.inodes.push(Inode { source, slot: SlotId::NONE });
+        Ok(InodeId(id))
+    }
+
+    fn new_directory(
+        &mut self,
+        slot: SlotId,
+        attributes: Source,
+        changes: &mut Changes,
+    ) -> Result<DirectoryId, Problem> {
+        let id = DirectoryId(u32::try_from(self.directories.len()).map_err(|_| Problem::TooManyNames)?);
+        self.directories.push(Directory { slot, attributes, born: changes.epoch, first: SlotId::NONE });
+        self.remove(slot, changes);
+        self.remember(slot, changes);
+        self.slots[slot.index()].child = Child::Directory(id);
+        Ok(id)
+    }
+
+    fn put_leaf(&mut self, slot: SlotId, inode: InodeId, changes: &mut Changes) {
+        self.remove(slot, changes);
+        self.remember(slot, changes);
+        self.slots[slot.index()].child = Child::Leaf(inode);
+        let entry = &mut self.inodes[inode.index()];
+        if entry.slot == SlotId::NONE {
+            entry.slot = slot;
+        } else {
+            self.links.entry(inode).or_insert_with(|| vec![entry.slot]).push(slot);
+        }
+    }
+
+    /// Takes away what a slot holds, a directory with all that is in it.
+    fn remove(&mut self, slot: SlotId, changes: &mut Changes) {
+        let mut pending = vec![slot];
+        while let Some(slot) = pending.pop() {
+            let child = self.child(slot);
+            if child == Child::Nothing {
+                continue;
+            }
+            self.remember(slot, changes);
+            self.slots[slot.index()].child = Child::Nothing;
+            self.removals += 1;
+            if let Child::Directory(directory) = child {
+                pending.extend(self.slots_of(directory));
+            }
+        }
+    }
+
+    /// Notes what a slot held before the layer, the first time that the layer touches it.
+    fn remember(&self, slot: SlotId, changes: &mut Changes) {
+        let entry = &self.slots[slot.index()];
+        if self.directories[entry.directory.index()].born < changes.epoch {
+            changes.before.entry(slot).or_insert(entry.child);
+        }
+    }
+
+    /// The directory at a path, with symlinks followed as under chroot; `None` if there is none.
+    fn find_path(&self, names: &Names, path: NameId) -> Option<DirectoryId> {
+        let mut pending: Vec<&[u8]> = names.ascend(path).collect();
+        let mut at = DirectoryId::ROOT;
+        let mut links = 0;
+        while let Some(component) = pending.pop() {
+            match self.step(at, component) {
+                Step::To(directory) => at = directory,
+                Step::Follow { from, target } => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return None;
+                    }
+                    at = from;
+                    pending.extend(target.split(|&byte| byte == b'/').rev());
+                }
+                Step::Missing | Step::Blocked(_) => return None,
+            }
+        }
+        Some(at)
+    }
+
+    /// The directory at a path, with symlinks followed as under chroot and what is missing made (rules N4 and N5).
+    fn make_path(&mut self, names: &Names, path: NameId, changes: &mut Changes) -> Result<DirectoryId, Problem> {
+        let mut pending: Vec<&[u8]> = names.ascend(path).collect();
+        let mut at = DirectoryId::ROOT;
+        let mut links = 0;
+        while let Some(component) = pending.pop() {
+            match self.step(at, component) {
+                Step::To(directory) => at = directory,
+                Step::Follow { from, target } => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Problem::TooManyLinks);
+                    }
+                    at = from;
+                    pending.extend(target.split(|&byte| byte == b'/').rev());
+                }
+                Step::Blocked(inode) if self.inodes[inode.index()].source.layer + 1 == changes.epoch => {
+                    return Err(Problem::ParentIsFile);
+                }
+                Step::Missing | Step::Blocked(_) => {
+                    let slot = self.slot(at, component)?;
+                    at = self.new_directory(slot, Source::UNNAMED, changes)?;
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    fn step(&self, at: DirectoryId, component: &[u8]) -> Step<'r> {
+        match component {
+            b"" | b"." => return Step::To(at),
+            b".." => {
+                return Step::To(match self.directories[at.index()].slot {
+                    SlotId::NONE => at,
+                    slot => self.slots[slot.index()].directory,
+                });
+            }
+            _ => {}
+        }
+        match self.find(at, component).map(|slot| self.child(slot)) {
+            None | Some(Child::Nothing) => Step::Missing,
+            Some(Child::Directory(directory)) => Step::To(directory),
+            Some(Child::Leaf(inode)) => match &self.change(self.inodes[inode.index()].source).kind {
+                ChangeKind::Symlink { target, .. } => {
+                    let from = if target.starts_with(b"/") { DirectoryId::ROOT } else { at };
+                    Step::Follow { from, target }
+                }
+                _ => Step::Blocked(inode),
+            },
+        }
+    }
+
+    fn find(&self, directory: DirectoryId, name: &[u8]) -> Option<SlotId> {
+        let same = |&id: &u32| {
+            let slot = &self.slots[id as usize];
+            slot.directory == directory && self.slot_bytes(slot) == name
+        };
+        self.slot_table.find(self.hasher.hash_one((directory.0, name)), same).map(|&id| SlotId(id))
+    }
+
+    /// The slot of a name, made empty if it is not there.
+    fn slot(&mut self, directory: DirectoryId, name: &[u8]) -> Result<SlotId, Problem> {
+        if let Some(slot) = self.find(directory, name) {
+            return Ok(slot);
+        }
+        let id = u32::try_from(self.slots.len()).map_err(|_| Problem::TooManyNames)?;
+        let name_start = u32::try_from(self.slot_names.len()).map_err(|_| Problem::TooManyNames)?;
+        let name_length = u8::try_from(name.len()).map_err(|_| Problem::TooManyNames)?;
+        self.slot_names.extend_from_slice(name);
+        let next = std::mem::replace(&mut self.directories[directory.index()].first, SlotId(id));
+        self.slots.push(Slot { directory, child: Child::Nothing, next, name_start, name_length });
+        let Self { slots, slot_names, slot_table, hasher, .. } = self;
+        slot_table.insert_unique(hasher.hash_one((directory.0, name)), id, |&other| {
+            let slot = &slots[other as usize];
+            let name = &slot_names[slot.name_start as usize..][..usize::from(slot.name_length)];
+            hasher.hash_one((slot.directory.0, name))
+        });
+        Ok(SlotId(id))
+    }
+
+    fn slot_bytes(&self, slot: &Slot) -> &[u8] {
+        &self.slot_names[slot.name_start as usize..][..usize::from(slot.name_length)]
+    }
+
+    fn change(&self, source: Source) -> &'r Change {
+        &self.records[source.layer as usize].changes[source.change as usize]
+    }
+
+    // What `Difference` asks for.
+
+    pub(super) fn child(&self, slot: SlotId) -> Child {
+        self.slots[slot.index()].child
+    }
+
+    pub(super) fn slot_name(&self, slot: SlotId) -> &[u8] {
+        self.slot_bytes(&self.slots[slot.index()])
+    }
+
+    pub(super) fn emission_name(&self, emission: &Emission) -> &[u8] {
+        match emission.slot() {
+            SlotId::NONE => b"",
+            slot => self.slot_name(slot),
+        }
+    }
+
+    pub(super) fn slot_directory(&self, slot: SlotId) -> DirectoryId {
+        self.slots[slot.index()].directory
+    }
+
+    /// Where a directory is, or was: [`SlotId::NONE`] for the root.
+    pub(super) fn directory_slot(&self, directory: DirectoryId) -> SlotId {
+        self.directories[directory.index()].slot
+    }
+
+    pub(super) fn directory_source(&self, directory: DirectoryId) -> Source {
+        self.directories[directory.index()].attributes
+    }
+
+    pub(super) fn is_born_in(&self, directory: DirectoryId, epoch: u32) -> bool {
+        self.directories[directory.index()].born == epoch
+    }
+
+    /// All slots of a directory, also those that hold nothing any more.
+    pub(super) fn slots_of(&self, directory: DirectoryId) -> impl Iterator<Item = SlotId> {
+        let mut at = self.directories[directory.index()].first;
+        std::iter::from_fn(move || {
+            if at == SlotId::NONE {
+                return None;
+            }
+            let slot = at;
+            at = self.slots[slot.index()].next;
+            Some(slot)
+        })
+    }
+
+    /// All the names that an inode has now.
+    pub(super) fn names_of(&mut self, inode: InodeId) -> Vec<SlotId> {
+        let Some(mut slots) = self.links.remove(&inode) else {
+            return vec![self.inodes[inode.index()].slot];
+        };
+        slots.sort_unstable();
+        slots.dedup();
+        slots.retain(|&slot| self.child(slot) == Child::Leaf(inode));
+        self.links.insert(inode, slots.clone());
+        slots
+    }
+
+    pub(super) fn attributes(&self, source: Source) -> Option<&'r Attributes> {
+        if source == Source::UNNAMED { None } else { self.change(source).kind.attributes() }
+    }
+
+    pub(super) fn origin(&self, inode: InodeId) -> (usize, &'r Change) {
+        let source = self.inodes[inode.index()].source;
+        (source.layer as usize, self.change(source))
+    }
+
+    pub(super) fn is_linked(&self, inode: InodeId) -> bool {
+        self.links.contains_key(&inode)
+    }
+
+    pub(super) fn is_copied_up(&self, inode: InodeId) -> bool {
+        self.copied_up.contains(&inode)
+    }
+}
+
+impl DirectoryId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl InodeId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl SlotId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}

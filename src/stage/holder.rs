@@ -1,0 +1,195 @@
+//! Setting attributes, and knowing what the destination can hold: rules A1 to A4, A7.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, XattrFlags};
+use rustix::io::{Errno, Result};
+use rustix::process::{Gid, Uid};
+
+use crate::layer::{Attributes, LayerPath, Timestamp};
+use crate::options::XattrNamespace;
+use crate::report::{LossKind, Losses};
+
+/// What is known of the destination before the first file is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Holder {
+    /// Whose files those are that we make.
+    owner: (u32, u32),
+    /// The earliest and the latest time that the file system holds.
+    times: (i64, i64),
+    /// The namespace in which overlayfs would obey the image's own attributes (rule A7); none in the flat form.
+    escape: Option<XattrNamespace>,
+    /// Whether `security.selinux` is set.
+    selinux: bool,
+}
+
+/// What attributes are set on.
+#[derive(Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    /// A file or directory that is open.
+    Open(BorrowedFd<'a>),
+    /// A device or FIFO, or a symlink, by its name in an open directory; never followed.
+    Named { directory: BorrowedFd<'a>, name: &'a OsStr, symlink: bool },
+}
+
+impl Holder {
+    /// Finds out what a directory of ours can hold.
+    pub(crate) fn probe(directory: BorrowedFd<'_>, escape: Option<XattrNamespace>, selinux: bool) -> Result<Self> {
+        let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Ok(Self { owner, times: (reachable(directory, i64::MIN)?, reachable(directory, i64::MAX)?), escape, selinux })
+    }
+
+    /// Sets all of a file's attributes, in the order that keeps them all: owner, xattrs, mode, times (rule A1).
+    ///
+    /// The file is one that we just made: it has our owner and no xattrs. What cannot be held is counted in `losses`.
+    pub(crate) fn set(
+        &self,
+        subject: Subject<'_>,
+        attributes: &Attributes,
+        path: &dyn Fn() -> LayerPath,
+        losses: &mut Losses,
+    ) -> Result<()> {
+        let owned = self.set_owner(subject, attributes, path, losses)?;
+        self.set_xattrs(subject, attributes, path, losses);
+        let mut mode = attributes.mode;
+        if !owned && mode & 0o6000 != 0 {
+            mode &= !0o6000;
+            losses.add(LossKind::SetId, "", path);
+        }
+        subject.set_mode(mode)?;
+        let times = Timestamps {
+            last_access: self.clamped(attributes.atime),
+            last_modification: self.clamped(attributes.mtime),
+        };
+        if times.last_modification.tv_sec != attributes.mtime.seconds {
+            let end = times.last_modification.tv_sec;
+            losses.add(LossKind::Time, format!("the file system's end is {end}"), path);
+        }
+        subject.set_times(&times)
+    }
+
+    /// Sets the attributes of a tree's root on a directory that was settled before, or that stands for the one that was.
+    pub(crate) fn set_root(&self, directory: BorrowedFd<'_>, attributes: &Attributes) -> Result<()> {
+        // It may be a directory that was there before us. What cannot be kept was counted when the tree was settled.
+        match Subject::Open(directory).set_owner(attributes.uid, attributes.gid) {
+            Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+            Err(error) => return Err(error),
+        }
+        self.set(Subject::Open(directory), attributes, &LayerPath::root, &mut Losses::default())
+    }
+
+    /// Whether the owner is as it should be.
+    fn set_owner(
+        &self,
+        subject: Subject<'_>,
+        attributes: &Attributes,
+        path: &dyn Fn() -> LayerPath,
+        losses: &mut Losses,
+    ) -> Result<bool> {
+        if self.owner == (attributes.uid, attributes.gid) {
+            return Ok(true);
+        }
+        match subject.set_owner(attributes.uid, attributes.gid) {
+            Ok(()) => Ok(true),
+            // EINVAL: the user namespace has no such id.
+            Err(Errno::PERM | Errno::INVAL) => {
+                losses.add(LossKind::Owner, "not permitted", path);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn set_xattrs(
+        &self,
+        subject: Subject<'_>,
+        attributes: &Attributes,
+        path: &dyn Fn() -> LayerPath,
+        losses: &mut Losses,
+    ) {
+        for (name, value) in attributes.xattrs.iter() {
+            if name == b"security.selinux" && !self.selinux {
+                continue;
+            }
+            let name = self.escaped(name);
+            if let Err(error) = subject.set_xattr(&name, value) {
+                let kind = if name.starts_with(b"system.posix_acl_") { LossKind::Acl } else { LossKind::Xattr };
+                let detail = format!("{}: {}", crate::layer::Printable(&name), std::io::Error::from(error));
+                losses.add(kind, detail, path);
+            }
+        }
+    }
+
+    /// An attribute's name as it must be written so that the mount shows it under its own (rule A7).
+    fn escaped(&self, name: &[u8]) -> Vec<u8> {
+        if let Some(namespace) = self.escape
+            && let Some(rest) = name.strip_prefix(namespace.prefix().as_bytes())
+        {
+            return [namespace.prefix().as_bytes(), b"overlay.", rest].concat();
+        }
+        name.to_vec()
+    }
+
+    fn clamped(&self, time: Timestamp) -> Timespec {
+        let (first, last) = self.times;
+        match time.seconds.clamp(first, last) {
+            seconds if seconds == time.seconds => Timespec { tv_sec: seconds, tv_nsec: time.nanoseconds.into() },
+            seconds => Timespec { tv_sec: seconds, tv_nsec: 0 },
+        }
+    }
+}
+
+/// The nearest time to `seconds` that the file system holds, tried on a directory of ours.
+fn reachable(directory: BorrowedFd<'_>, seconds: i64) -> Result<i64> {
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    rustix::fs::futimens(directory, &Timestamps { last_access: time, last_modification: time })?;
+    #[expect(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
+    Ok(rustix::fs::fstat(directory)?.st_mtime as i64)
+}
+
+impl Subject<'_> {
+    fn set_owner(self, uid: u32, gid: u32) -> Result<()> {
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        match self {
+            Self::Open(file) => rustix::fs::fchown(file, uid, gid),
+            Self::Named { directory, name, .. } => {
+                rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            }
+        }
+    }
+
+    /// A symlink has no mode of its own.
+    fn set_mode(self, mode: u32) -> Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        match self {
+            Self::Open(file) => rustix::fs::fchmod(file, mode),
+            Self::Named { symlink: true, .. } => Ok(()),
+            // A node that we just made in a directory of ours: nobody can have put a symlink there.
+            Self::Named { directory, name, .. } => rustix::fs::chmodat(directory, name, mode, AtFlags::empty()),
+        }
+    }
+
+    fn set_times(self, times: &Timestamps) -> Result<()> {
+        match self {
+            Self::Open(file) => rustix::fs::futimens(file, times),
+            Self::Named { directory, name, .. } => {
+                rustix::fs::utimensat(directory, name, times, AtFlags::SYMLINK_NOFOLLOW)
+            }
+        }
+    }
+
+    pub(crate) fn set_xattr(self, name: &[u8], value: &[u8]) -> Result<()> {
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        match self {
+            Self::Open(file) => rustix::fs::fsetxattr(file, name.as_c_str(), value, XattrFlags::empty()),
+            Self::Named { directory, name: file, .. } => {
+                // There is no lsetxattrat before Linux 6.13; a directory handle has a path in /proc.
+                let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
+                path.extend_from_slice(file.as_bytes());
+                rustix::fs::lsetxattr(OsStr::from_bytes(&path), name.as_c_str(), value, XattrFlags::empty())
+            }
+        }
+    }
+}

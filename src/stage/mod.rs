@@ -1,0 +1,21 @@
+//! Writing one layer to disk, into a directory of its own, before anyone knows what lies below it.
+//!
+//! While a layer streams by, only regular files and the directories that they need are made: no symlink, device or mark
+//! is ever in the tree that files are written into, and every call names one component in a directory that is open
+//! (rule S1). A file goes where its name says, if nothing is in the way; else it is *spilled* under a number into a
+//! directory beside the stages, and finds its place later.
+
+mod copy;
+mod descent;
+mod holder;
+mod remove;
+mod work;
+mod writer;
+
+pub(crate) use copy::copy_content;
+pub(crate) use descent::{Descent, open_directory, open_path};
+pub(crate) use holder::{Holder, Subject};
+pub(crate) use remove::remove_tree;
+pub use work::DestinationError;
+pub(crate) use work::{Work, make_directory};
+pub(crate) use writer::{Made, Spill, Stage, StageError, Staged, Whereabouts, trying};
