@@ -1,0 +1,320 @@
+//! What a stack shows, by the specification and design.md's rules, worked out in the plainest way: paths in a map, every
+//! step on whole paths. It shares no code and no idea with layflat's replay.
+
+use std::collections::BTreeMap;
+
+use super::text::{Attributes, Entry, Kind, Stack};
+use super::tree::{Node, Shape, Tree};
+
+/// A stack that must be refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused(pub &'static str);
+
+type Path = Vec<Vec<u8>>;
+
+#[derive(Clone, Debug)]
+struct File {
+    shape: Shape,
+    attributes: Attributes,
+    layer: usize,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    files: Vec<File>,
+    /// Every path, the root among them, and the file that is there.
+    paths: BTreeMap<Path, usize>,
+}
+
+pub fn show(stack: &Stack) -> Result<Tree, Refused> {
+    let mut state = State::default();
+    state.put(Vec::new(), Shape::Directory, Attributes::unnamed(), usize::MAX);
+    for (index, layer) in stack.0.iter().enumerate() {
+        state.layer(index, layer)?;
+    }
+    let mut tree = Tree::default();
+    for (path, &file) in &state.paths {
+        let File { shape, attributes, .. } = state.files[file].clone();
+        let mut attributes = attributes;
+        if matches!(shape, Shape::Symlink(_)) {
+            attributes.mode = 0o777;
+            // No file system takes those on symlinks.
+            attributes.xattrs.retain(|name, _| !name.starts_with(b"user."));
+        }
+        if !matches!(shape, Shape::Directory | Shape::File(_)) {
+            attributes.xattrs.retain(|name, _| !name.starts_with(b"user."));
+        }
+        tree.0.insert(path.join(&b'/'), Node { shape, attributes, first: file.to_string().into_bytes() });
+    }
+    tree.regroup();
+    Ok(tree)
+}
+
+/// Rule N1.
+fn normal(name: &[u8]) -> Result<Path, Refused> {
+    let mut path = Path::new();
+    for component in name.split(|&byte| byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => {
+                path.pop().ok_or(Refused("climbs"))?;
+            }
+            _ => path.push(component.to_vec()),
+        }
+    }
+    Ok(path)
+}
+
+fn is_mark(component: &[u8]) -> bool {
+    component.starts_with(b".wh.")
+}
+
+impl State {
+    fn put(&mut self, path: Path, shape: Shape, attributes: Attributes, layer: usize) {
+        self.files.push(File { shape, attributes, layer });
+        self.paths.insert(path, self.files.len() - 1);
+    }
+
+    fn file(&self, path: &Path) -> Option<&File> {
+        self.paths.get(path).map(|&file| &self.files[file])
+    }
+
+    fn is_directory(&self, path: &Path) -> bool {
+        self.file(path).is_some_and(|file| file.shape == Shape::Directory)
+    }
+
+    fn remove(&mut self, path: &Path) {
+        self.paths.retain(|other, _| !other.starts_with(path));
+    }
+
+    fn empty(&mut self, path: &Path) {
+        self.paths.retain(|other, _| !other.starts_with(path) || other == path);
+    }
+
+    fn layer(&mut self, index: usize, layer: &[Entry]) -> Result<(), Refused> {
+        // Marks first, each in the tree below as it was (M1).
+        let below = self.clone();
+        let mut entries = Vec::new();
+        let mut plink: BTreeMap<Path, usize> = BTreeMap::new();
+        for entry in layer {
+            let path = match (&entry.kind, entry.name.as_slice()) {
+                (Kind::Whiteout, name) => {
+                    let (parent, last) = match name.iter().rposition(|&byte| byte == b'/') {
+                        Some(slash) => (&name[..slash], &name[slash + 1..]),
+                        None => (&b""[..], name),
+                    };
+                    if matches!(last, b"" | b"." | b"..") {
+                        return Err(Refused("malformed mark"));
+                    }
+                    let parent = normal(parent)?;
+                    if parent.iter().any(|component| is_mark(component)) {
+                        return Err(Refused("mark in path"));
+                    }
+                    if let Some(parent) = below.find(&parent) {
+                        let path = [parent, vec![last.to_vec()]].concat();
+                        self.remove(&path);
+                    }
+                    continue;
+                }
+                (Kind::Opaque, name) => {
+                    if let Some(path) = below.find(&normal(name)?) {
+                        self.empty(&path);
+                    }
+                    continue;
+                }
+                (_, name) => normal(name)?,
+            };
+            match Self::mark_of(&path)? {
+                Mark::None => entries.push((path, entry)),
+                Mark::Whiteout(hidden) => {
+                    if let Some(parent) = below.find(&hidden[..hidden.len() - 1].to_vec()) {
+                        self.remove(&[parent, vec![hidden[hidden.len() - 1].clone()]].concat());
+                    }
+                }
+                Mark::Opaque(directory) => {
+                    if let Some(path) = below.find(&directory) {
+                        self.empty(&path);
+                    }
+                }
+                Mark::Bookkeeping => {}
+                Mark::LinkSource => entries.push((path, entry)),
+            }
+        }
+        for (path, entry) in entries {
+            self.entry(index, path, entry, &mut plink)?;
+        }
+        Ok(())
+    }
+
+    /// Rule M3, for entries that are marks by their names alone.
+    fn mark_of(path: &Path) -> Result<Mark, Refused> {
+        let Some((last, parents)) = path.split_last() else {
+            return Ok(Mark::None);
+        };
+        for component in parents {
+            if component.as_slice() == b".wh..wh.plnk" {
+                return Ok(Mark::LinkSource);
+            }
+            if component.starts_with(b".wh..wh.") && component.as_slice() != b".wh..wh..opq" {
+                return Ok(Mark::Bookkeeping);
+            }
+            if is_mark(component) {
+                return Err(Refused("mark in path"));
+            }
+        }
+        match last.as_slice() {
+            b".wh." | b".wh.." | b".wh..." => Err(Refused("malformed mark")),
+            b".wh..wh..opq" => Ok(Mark::Opaque(parents.to_vec())),
+            last if last.starts_with(b".wh..wh.") => Ok(Mark::Bookkeeping),
+            last if is_mark(last) => Ok(Mark::Whiteout([parents, &[last[4..].to_vec()]].concat())),
+            _ => Ok(Mark::None),
+        }
+    }
+
+    fn entry(
+        &mut self,
+        layer: usize,
+        path: Path,
+        entry: &Entry,
+        plink: &mut BTreeMap<Path, usize>,
+    ) -> Result<(), Refused> {
+        let shape = match &entry.kind {
+            Kind::Directory => Shape::Directory,
+            Kind::File(content) => Shape::File(content.clone()),
+            Kind::Symlink(target) if target.is_empty() => return Err(Refused("empty target")),
+            Kind::Symlink(target) => Shape::Symlink(target.clone()),
+            Kind::Character(major, minor) => Shape::Character(*major, *minor),
+            Kind::Block(major, minor) => Shape::Block(*major, *minor),
+            Kind::Fifo => Shape::Fifo,
+            Kind::HardLink(target) => return self.link(layer, &path, target, plink),
+            Kind::Whiteout | Kind::Opaque => return Ok(()),
+        };
+        let attributes = entry.attributes.clone();
+        if path.first().is_some_and(|first| first == b".wh..wh.plnk")
+            || path.iter().any(|component| component == b".wh..wh.plnk")
+        {
+            if matches!(shape, Shape::File(_)) {
+                self.files.push(File { shape, attributes, layer });
+                plink.insert(path, self.files.len() - 1);
+            }
+            return Ok(());
+        }
+        let Some((last, parent)) = path.split_last() else {
+            if shape != Shape::Directory {
+                return Err(Refused("root"));
+            }
+            let root = self.paths[&Path::new()];
+            self.files[root].attributes = attributes;
+            return Ok(());
+        };
+        let place = [self.make(&parent.to_vec(), layer)?, vec![last.clone()]].concat();
+        if shape == Shape::Directory && self.is_directory(&place) {
+            let directory = self.paths[&place];
+            self.files[directory].attributes = attributes;
+        } else {
+            self.remove(&place);
+            self.put(place, shape, attributes, layer);
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, layer: usize, path: &Path, target: &[u8], plink: &BTreeMap<Path, usize>) -> Result<(), Refused> {
+        if target.is_empty() {
+            return Err(Refused("empty target"));
+        }
+        let target = normal(target)?;
+        match Self::mark_of(&target) {
+            Ok(Mark::None | Mark::LinkSource) => {}
+            _ => return Err(Refused("link to a mark")),
+        }
+        let Some((last, parent)) = path.split_last() else {
+            return Err(Refused("root"));
+        };
+        // The parent of the name comes first: it may replace what the target goes through.
+        let place = [self.make(&parent.to_vec(), layer)?, vec![last.clone()]].concat();
+        if let Some(&file) = plink.get(&target) {
+            self.remove(&place);
+            self.paths.insert(place, file);
+            return Ok(());
+        }
+        let Some((target_last, target_parent)) = target.split_last() else {
+            return Err(Refused("link to a directory"));
+        };
+        let found = self.find(&target_parent.to_vec()).map(|parent| [parent, vec![target_last.clone()]].concat());
+        let Some((source, &file)) = found.as_ref().and_then(|path| Some((path, self.paths.get(path)?))) else {
+            return Err(Refused("no target"));
+        };
+        if self.files[file].shape == Shape::Directory {
+            return Err(Refused("link to a directory"));
+        }
+        if self.paths.get(&place) == Some(&file) {
+            return Ok(());
+        }
+        if source.starts_with(&place) {
+            return Err(Refused("replaces its target"));
+        }
+        self.remove(&place);
+        self.paths.insert(place, file);
+        Ok(())
+    }
+
+    /// The directory that a path leads to, as under chroot; none if it does not exist.
+    fn find(&self, path: &Path) -> Option<Path> {
+        self.clone().walk(path, None).ok().flatten()
+    }
+
+    /// The same, and what is missing is made (N4, N5).
+    fn make(&mut self, path: &Path, layer: usize) -> Result<Path, Refused> {
+        self.walk(path, Some(layer)).map(Option::unwrap_or_default)
+    }
+
+    fn walk(&mut self, path: &Path, make: Option<usize>) -> Result<Option<Path>, Refused> {
+        let mut rest: Vec<Vec<u8>> = path.iter().rev().cloned().collect();
+        let mut here = Path::new();
+        let mut links = 0;
+        while let Some(component) = rest.pop() {
+            match component.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    here.pop();
+                    continue;
+                }
+                _ => {}
+            }
+            let next = [here.clone(), vec![component]].concat();
+            match self.file(&next).cloned() {
+                Some(File { shape: Shape::Directory, .. }) => here = next,
+                Some(File { shape: Shape::Symlink(target), .. }) => {
+                    links += 1;
+                    if links > 40 {
+                        return Err(Refused("too many links"));
+                    }
+                    if target.starts_with(b"/") {
+                        here.clear();
+                    }
+                    rest.extend(target.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
+                }
+                other => {
+                    let Some(layer) = make else {
+                        return Ok(None);
+                    };
+                    if other.is_some_and(|file| file.layer == layer) {
+                        return Err(Refused("parent is a file"));
+                    }
+                    self.remove(&next);
+                    self.put(next.clone(), Shape::Directory, Attributes::unnamed(), layer);
+                    here = next;
+                }
+            }
+        }
+        Ok(Some(here))
+    }
+}
+
+enum Mark {
+    None,
+    Whiteout(Path),
+    Opaque(Path),
+    Bookkeeping,
+    LinkSource,
+}

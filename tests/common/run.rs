@@ -1,0 +1,254 @@
+//! What becomes of a stack in each form: laid down by layflat, and, for the overlay form, mounted by the kernel.
+//!
+//! Root mounts in a mount namespace of its own. An ordinary user's trees are mounted by this same program, started once more
+//! in a user namespace, which prints what it sees.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use layflat::blob::Blob;
+use layflat::form::Layout;
+use layflat::image::{Image, Layer};
+use layflat::{NoProgress, Options, Report, XattrNamespace};
+use rustix::fs::{FileType, Mode};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use super::tar;
+use super::text::{Layer as TextLayer, Stack};
+use super::tree::{Shape, Tree};
+
+/// The word that makes this program print what a mount shows.
+const SHOW: &str = "--show-overlay";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Flat,
+    Overlay(XattrNamespace),
+}
+
+/// What this process may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Power {
+    /// Root: everything, in a mount namespace of its own.
+    Root,
+    /// An ordinary user who may make user namespaces.
+    User,
+    /// An ordinary user who may not, and why.
+    Nothing(String),
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Laid {
+    pub tree: Tree,
+    pub report: Report,
+    /// In the overlay form: each layer's own directory, as a listing.
+    pub layers: Vec<String>,
+    pub layout: Option<Layout>,
+}
+
+static POWER: OnceLock<Power> = OnceLock::new();
+static TMPFS: OnceLock<PathBuf> = OnceLock::new();
+
+/// To be called first in `main`, while there is one thread.
+pub fn begin() -> Power {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let [_, show, form, mountpoint] = arguments.as_slice()
+        && show == SHOW
+    {
+        let tree = show_overlay(Path::new(form), Path::new(mountpoint), XattrNamespace::User);
+        println!("{tree}");
+        std::process::exit(0);
+    }
+    let power = if rustix::process::geteuid().is_root() { own_namespace() } else { user_namespace() };
+    POWER.get_or_init(|| power).clone()
+}
+
+pub fn power() -> &'static Power {
+    POWER.get().expect("main calls begin")
+}
+
+fn own_namespace() -> Power {
+    let made = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(std::io::Error::from)
+        .and_then(|()| {
+            Ok(rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+        })
+        .and_then(|()| {
+            let place = tempfile::tempdir()?.keep();
+            rustix::mount::mount("tmpfs", &place, "tmpfs", MountFlags::empty(), c"mode=1777")?;
+            TMPFS.get_or_init(|| place);
+            Ok(())
+        });
+    match made {
+        Ok(()) => Power::Root,
+        Err(error) => Power::Nothing(format!("no mount namespace: {error}")),
+    }
+}
+
+fn user_namespace() -> Power {
+    match Command::new("unshare").args(["--map-root-user", "--mount", "true"]).output() {
+        Ok(output) if output.status.success() => Power::User,
+        Ok(output) => Power::Nothing(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Power::Nothing(format!("unshare: {error}")),
+    }
+}
+
+/// A directory on a tmpfs that goes with the process; only for root.
+pub fn tmpfs() -> &'static Path {
+    TMPFS.get().expect("root has a tmpfs")
+}
+
+/// A directory of its own, removed when it is dropped.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(base: &Path) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("layflat-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = base.join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        layflat::remove_tree(&self.0);
+    }
+}
+
+/// An image of bare layers.
+pub fn image(archives: impl IntoIterator<Item = Vec<u8>>) -> Image {
+    let layer = |bytes| Layer { blob: Blob::from_bytes(bytes), media_type: None, diff_id: None };
+    Image { name: None, manifest_digest: None, config: None, layers: archives.into_iter().map(layer).collect() }
+}
+
+/// Lays a stack down and looks at it.
+pub fn lay(stack: &Stack, form: Form, base: &Path, options: &Options) -> Result<Laid, String> {
+    let image = image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)));
+    let scratch = Scratch::new(base);
+    let place = scratch.0.join("tree");
+    let namespace = match form {
+        Form::Flat => {
+            let report = layflat::flatten(&image, &place, options, &NoProgress).map_err(|error| error.to_string())?;
+            return Ok(Laid { tree: own(Tree::of_directory(&place)), report, layers: Vec::new(), layout: None });
+        }
+        Form::Overlay(namespace) => namespace,
+    };
+    let options = Options { xattr_namespace: Some(namespace), ..options.clone() };
+    let report = layflat::layers(&image, &place, &options, &NoProgress).map_err(|error| error.to_string())?;
+    let mountpoint = scratch.0.join("mount");
+    std::fs::create_dir(&mountpoint).unwrap();
+    let tree = match power() {
+        Power::Root => show_overlay(&place, &mountpoint, namespace),
+        _ => {
+            let output = Command::new("unshare")
+                .args(["--map-root-user", "--mount"])
+                .arg(std::env::current_exe().unwrap())
+                .args([OsStr::new(SHOW), place.as_os_str(), mountpoint.as_os_str()])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Tree::parse(String::from_utf8(output.stdout).unwrap().trim_end())
+        }
+    };
+    let layout = layout(&place);
+    let listing = |layer: &layflat::form::LayerDirectory| match &layer.directory {
+        Some(directory) => listing(&place.join(directory), namespace),
+        None => String::new(),
+    };
+    let layers = layout.layers.iter().map(listing).collect();
+    Ok(Laid { tree, report, layers, layout: Some(layout) })
+}
+
+fn layout(place: &Path) -> Layout {
+    serde_json::from_slice(&std::fs::read(place.join("layflat.json")).unwrap()).unwrap()
+}
+
+/// Mounts an overlay form with mount(2) and looks at it.
+fn show_overlay(place: &Path, mountpoint: &Path, namespace: XattrNamespace) -> Tree {
+    let layout = layout(place);
+    let lower: Vec<String> =
+        layout.lowerdir.iter().map(|directory| place.join(directory).to_str().unwrap().to_owned()).collect();
+    let mut options = format!("lowerdir={},redirect_dir=nofollow,metacopy=off", lower.join(":"));
+    if namespace == XattrNamespace::User {
+        options.push_str(",userxattr");
+    }
+    let options = std::ffi::CString::new(options).unwrap();
+    rustix::mount::mount("overlay", mountpoint, "overlay", MountFlags::RDONLY, options.as_c_str())
+        .unwrap_or_else(|error| panic!("mount: {error}: {options:?}"));
+    let tree = Tree::of_directory(mountpoint);
+    rustix::mount::unmount(mountpoint, UnmountFlags::empty()).unwrap();
+    tree
+}
+
+/// Names, and the marks: `d/` a directory, `d/!` an opaque one, `d/?` one with the origin attribute, `-a` a whiteout.
+fn listing(root: &Path, namespace: XattrNamespace) -> String {
+    let mut words = vec![(Vec::new(), word(root, b"", namespace))];
+    for entry in walkdir::WalkDir::new(root).min_depth(1) {
+        let entry = entry.unwrap();
+        let path = entry.path().strip_prefix(root).unwrap().as_os_str().as_bytes().to_vec();
+        let word = word(entry.path(), &path, namespace);
+        words.push((path, word));
+    }
+    words.sort();
+    words.into_iter().map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+}
+
+fn word(place: &Path, path: &[u8], namespace: XattrNamespace) -> String {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let metadata = std::fs::symlink_metadata(place).unwrap();
+    let name = super::text::escape(path);
+    if metadata.file_type().is_char_device() && metadata.rdev() == 0 {
+        return format!("-{name}");
+    }
+    if !metadata.is_dir() {
+        return name;
+    }
+    let has = |mark: &str| xattr::get(place, format!("{}{mark}", namespace.prefix())).unwrap().is_some();
+    let opaque = if has("opaque") { "!" } else { "" };
+    let origin = if has("origin") { "?" } else { "" };
+    format!("{name}/{opaque}{origin}")
+}
+
+/// What an ordinary user's tree can be expected to hold: no devices, no privileged attributes, and no set-id bits
+/// where the owner is not theirs. Owners are theirs, which `own` has turned into 0:0.
+pub fn as_user(mut tree: Tree) -> Tree {
+    let caller = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    tree.0.retain(|_, node| {
+        !matches!(node.shape, Shape::Block(..) | Shape::Character(1.., _) | Shape::Character(_, 1..))
+    });
+    for node in tree.0.values_mut() {
+        let attributes = &mut node.attributes;
+        if (attributes.uid, attributes.gid) != caller {
+            attributes.mode &= !0o6000;
+        }
+        (attributes.uid, attributes.gid) = (0, 0);
+        attributes.xattrs.retain(|name, _| !name.starts_with(b"trusted.") && !name.starts_with(b"security."));
+    }
+    tree.regroup();
+    tree
+}
+
+/// Makes the caller's ids 0:0, as they are in its user namespace.
+fn own(mut tree: Tree) -> Tree {
+    let caller = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    for node in tree.0.values_mut() {
+        if (node.attributes.uid, node.attributes.gid) == caller {
+            (node.attributes.uid, node.attributes.gid) = (0, 0);
+        }
+    }
+    tree
+}
+
+/// Whether the kernel lets this user make the whiteouts that the overlay form needs.
+pub fn can_make_whiteouts() -> bool {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let path = scratch.0.join("whiteout");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::CharacterDevice, Mode::empty(), 0).is_ok()
+}

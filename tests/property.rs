@@ -1,0 +1,181 @@
+//! Random stacks: the flat form, the overlay mount and the oracle show the same, or all refuse.
+//!
+//! 300 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test property` tries that many new ones. A failure is
+//! shrunk and printed in the notation of `tests/common/mod.rs`, ready to become a line in fixtures/stacks.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use common::oracle;
+use common::run::{self, Form, Power};
+use common::text::{Attributes, Entry, Kind, Stack};
+use layflat::{Options, XattrNamespace};
+use libtest_mimic::{Arguments, Failed, Trial};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+fn main() -> ExitCode {
+    let power = run::begin();
+    let arguments = Arguments::from_args();
+    if let Power::Nothing(why) = &power {
+        eprintln!("overlay mounts are not tested and count as ignored: {why}");
+    }
+    let mounts = !matches!(power, Power::Nothing(_));
+    let trials = vec![
+        Trial::test("flat_form_and_oracle_agree", || check(&[Form::Flat])),
+        Trial::test("overlay_mount_with_trusted_marks_and_oracle_agree", || {
+            check(&[Form::Overlay(XattrNamespace::Trusted)])
+        })
+        .with_ignored_flag(power != Power::Root),
+        Trial::test("overlay_mount_with_user_marks_and_oracle_agree", || check(&[Form::Overlay(XattrNamespace::User)]))
+            .with_ignored_flag(!mounts),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn check(forms: &[Form]) -> Result<(), Failed> {
+    let asked = std::env::var("LAYFLAT_CASES").ok().and_then(|cases| cases.parse().ok());
+    let config = Config {
+        cases: asked.unwrap_or(300),
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    };
+    let mut runner = match asked {
+        Some(_) => TestRunner::new(config),
+        None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
+    };
+    let base = if *run::power() == Power::Root { run::tmpfs().to_owned() } else { std::env::temp_dir() };
+    let result = runner.run(&stack(), |stack| {
+        for &form in forms {
+            agree(&stack, form, &base).map_err(TestCaseError::fail)?;
+        }
+        Ok(())
+    });
+    match result {
+        Ok(()) => Ok(()),
+        Err(TestError::Fail(reason, stack)) => Err(format!("{stack}\n{}", reason.message()).into()),
+        Err(TestError::Abort(reason)) => Err(reason.message().into()),
+    }
+}
+
+fn agree(stack: &Stack, form: Form, base: &std::path::Path) -> Result<(), String> {
+    let expected = oracle::show(stack);
+    let laid = run::lay(stack, form, base, &Options::default());
+    match (expected, laid) {
+        (Err(_), Err(_)) => Ok(()),
+        (Err(reason), Ok(laid)) => Err(format!("the oracle refuses ({reason:?}), layflat shows {}", laid.tree)),
+        (Ok(_), Err(error)) => Err(format!("layflat refuses: {error}")),
+        (Ok(mut expected), Ok(laid)) => {
+            if *run::power() != Power::Root {
+                expected = run::as_user(expected);
+            }
+            let differences = expected.differences(&laid.tree);
+            if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
+        }
+    }
+}
+
+/// Up to 8 layers of up to 10 entries. What would make the stack be refused is left out of most of them.
+fn stack() -> impl Strategy<Value = Stack> {
+    (vec(vec(entry(), 0..=10), 1..=8), prop::bool::weighted(0.05)).prop_map(|(layers, as_it_is)| {
+        let stack = Stack(layers);
+        if as_it_is { stack } else { accepted(stack) }
+    })
+}
+
+/// The stack without the entries that the oracle refuses.
+fn accepted(stack: Stack) -> Stack {
+    let mut kept = Stack(Vec::new());
+    for layer in stack.0 {
+        kept.0.push(Vec::new());
+        for entry in layer {
+            let top = kept.0.len() - 1;
+            kept.0[top].push(entry);
+            if oracle::show(&kept).is_err() {
+                kept.0[top].pop();
+            }
+        }
+    }
+    kept
+}
+
+/// Few names, so that they meet.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let component = prop::sample::select(vec!["a", "b", "c", "d"]);
+    (vec(component, 1..=3), 0..20u8).prop_map(|(components, dress)| {
+        let plain = components.join("/");
+        match dress {
+            0 => format!("./{plain}"),
+            1 => format!("x/../{plain}"),
+            2 => format!("/{}", components.join("//")),
+            _ => plain,
+        }
+        .into_bytes()
+    })
+}
+
+fn target() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => name(),
+        2 => name().prop_map(|name| [b"/", &name[..]].concat()),
+        2 => name().prop_map(|name| [b"../", &name[..]].concat()),
+        1 => prop::sample::select(vec!["..", ".", "/", "a/..", "../../..", "nowhere/x"]).prop_map(|text| text.into()),
+    ]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let content = prop::sample::select(vec!["", "one", "two", "three"]).prop_map(|text| text.as_bytes().to_vec());
+    let named = (
+        name(),
+        prop_oneof![
+            6 => Just(Kind::Directory),
+            6 => content.prop_map(Kind::File),
+            3 => target().prop_map(Kind::Symlink),
+            4 => name().prop_map(Kind::HardLink),
+            1 => Just(Kind::Character(1, 3)),
+            1 => Just(Kind::Block(7, 5)),
+            1 => Just(Kind::Fifo),
+            5 => Just(Kind::Whiteout),
+            3 => Just(Kind::Opaque),
+        ],
+    );
+    let root = (Just(b".".to_vec()), prop_oneof![Just(Kind::Directory), Just(Kind::Opaque)]);
+    (prop_oneof![20 => named.boxed(), 1 => root.boxed()], attributes()).prop_map(|((name, kind), attributes)| {
+        let mut entry = Entry { name, attributes, kind };
+        match entry.kind {
+            Kind::Whiteout | Kind::Opaque | Kind::HardLink(_) => {
+                entry.attributes = Attributes::default_of(&entry.kind);
+            }
+            Kind::Symlink(_) => entry.attributes.mode = 0o777,
+            _ => {}
+        }
+        entry
+    })
+}
+
+fn attributes() -> impl Strategy<Value = Attributes> {
+    let mode = prop::sample::select(vec![0o644, 0o755, 0o700, 0o1777, 0o2775, 0o4755, 0o6711, 0]);
+    let id = || prop::sample::select(vec![0, 0, 0, 7, 1000, 3_000_000_000, 4_294_967_294]);
+    let mtime = prop::sample::select(vec![(1000, 0), (0, 1), (-2, 750_000_000), (5_000_000_000, 999_999_999)]);
+    let xattr = prop::sample::select(vec![
+        ("user.k", "v"),
+        ("user.k", ""),
+        ("user.l", "other\nline"),
+        ("trusted.k", "v"),
+        ("trusted.overlay.opaque", "y"),
+        ("trusted.overlay.redirect", "/a"),
+        ("user.overlay.opaque", "y"),
+        ("user.overlay.metacopy", ""),
+    ]);
+    (mode, id(), id(), mtime, prop_oneof![3 => vec(xattr.clone(), 0..=0), 1 => vec(xattr, 0..=3)]).prop_map(
+        |(mode, uid, gid, mtime, xattrs)| {
+            let xattrs: BTreeMap<Vec<u8>, Vec<u8>> =
+                xattrs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+            Attributes { mode, uid, gid, mtime, xattrs }
+        },
+    )
+}

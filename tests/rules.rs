@@ -1,0 +1,149 @@
+//! A test for every rule of the design: each from a line in fixtures/stacks that states the layers and the whole tree.
+//!
+//! Each line is run against the oracle, in the flat form, and through real mounts of the overlay form with marks in either
+//! namespace; for root on a tmpfs, too. What this user may not do is counted as ignored.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use common::oracle;
+use common::run::{self, Form, Power};
+use common::text::Stack;
+use common::tree::Tree;
+use layflat::{Options, XattrNamespace};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+#[derive(Debug, Clone)]
+struct Case {
+    name: String,
+    stack: Stack,
+    expected: Expected,
+    /// The overlay form's tree, where it cannot be the flat one's.
+    overlay: Option<String>,
+    /// What a layer's own directory must hold.
+    layers: Vec<(usize, String)>,
+}
+
+#[derive(Debug, Clone)]
+enum Expected {
+    Tree(String),
+    Reject(String),
+}
+
+fn main() -> ExitCode {
+    let power = run::begin();
+    let arguments = Arguments::from_args();
+    if let Power::Nothing(why) = &power {
+        eprintln!("overlay mounts are not tested and count as ignored: {why}");
+    }
+    if power != Power::Root {
+        eprintln!("not root: marks in trusted.overlay.* and a tmpfs of our own are not tested and count as ignored");
+    }
+    let mut trials = Vec::new();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stacks"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    files.sort();
+    for case in files.iter().flat_map(|file| cases(file)) {
+        let root = power == Power::Root;
+        let mounts = !matches!(power, Power::Nothing(_));
+        let (trusted, user) = (Form::Overlay(XattrNamespace::Trusted), Form::Overlay(XattrNamespace::User));
+        trials.push(trial(&case, "oracle", true, check_oracle));
+        trials.push(trial(&case, "flat", true, |case| check(case, Form::Flat, &std::env::temp_dir())));
+        trials.push(trial(&case, "overlay", root, move |case| check(case, trusted, &std::env::temp_dir())));
+        trials.push(trial(&case, "overlay_user", mounts, move |case| check(case, user, &std::env::temp_dir())));
+        trials.push(trial(&case, "flat_tmpfs", root, |case| check(case, Form::Flat, run::tmpfs())));
+        trials.push(trial(&case, "overlay_tmpfs", root, move |case| check(case, trusted, run::tmpfs())));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(
+    case: &Case,
+    form: &str,
+    possible: bool,
+    check: impl Fn(&Case) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let own = case.clone();
+    Trial::test(format!("{}::{form}", case.name), move || check(&own)).with_ignored_flag(!possible)
+}
+
+fn cases(file: &Path) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    for line in std::fs::read_to_string(file).unwrap().lines() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(more) = line.strip_prefix("  ") {
+            let case = cases.last_mut().unwrap();
+            let (key, value) = more.split_once(':').unwrap();
+            match key.strip_prefix("layer ") {
+                Some(layer) => case.layers.push((layer.parse().unwrap(), value.trim().to_owned())),
+                None => case.overlay = Some(value.trim().to_owned()),
+            }
+            continue;
+        }
+        let (name, rest) = line.split_once(": ").unwrap_or_else(|| panic!("{line}"));
+        let (stack, expected) = rest.split_once("=> ").unwrap_or_else(|| panic!("{line}"));
+        let expected = match expected.strip_prefix("reject ") {
+            Some(words) => Expected::Reject(words.to_owned()),
+            None => Expected::Tree(expected.trim().to_owned()),
+        };
+        let name = name.to_owned();
+        cases.push(Case { name, stack: Stack::parse(stack.trim()), expected, overlay: None, layers: Vec::new() });
+    }
+    cases
+}
+
+fn compare(expected: &Tree, found: &Tree) -> Result<(), Failed> {
+    let differences = expected.differences(found);
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n").into()) }
+}
+
+fn check_oracle(case: &Case) -> Result<(), Failed> {
+    match (&case.expected, oracle::show(&case.stack)) {
+        (Expected::Reject(_), Err(_)) => Ok(()),
+        (Expected::Tree(tree), Ok(found)) => compare(&Tree::parse(tree), &without_selinux(found)),
+        (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
+    }
+}
+
+fn without_selinux(mut tree: Tree) -> Tree {
+    for node in tree.0.values_mut() {
+        node.attributes.xattrs.remove(&b"security.selinux"[..]);
+    }
+    tree
+}
+
+fn check(case: &Case, form: Form, base: &Path) -> Result<(), Failed> {
+    let laid = run::lay(&case.stack, form, base, &Options::default());
+    let (tree, laid) = match (&case.expected, laid) {
+        (Expected::Reject(words), Err(error)) if error.contains(words) => return Ok(()),
+        (Expected::Tree(tree), Ok(laid)) => (tree, laid),
+        (expected, laid) => return Err(format!("expected {expected:?}, found {laid:?}").into()),
+    };
+    let mut expected = tree.clone();
+    if let (Form::Overlay(namespace), Some(overlay)) = (form, &case.overlay) {
+        expected = overlay.replace("OVERLAY.", namespace.prefix());
+    }
+    let mut expected = Tree::parse(&expected);
+    if *run::power() != Power::Root {
+        expected = run::as_user(expected);
+    }
+    compare(&expected, &laid.tree)?;
+    if let (Form::Overlay(_), Some(layout)) = (form, &laid.layout) {
+        if layout.lowerdir.len() < 2 {
+            return Err("fewer than two lowerdirs".into());
+        }
+        for (layer, listing) in &case.layers {
+            if laid.layers[*layer] != *listing {
+                return Err(format!("layer {layer}: {:?} instead of {listing:?}", laid.layers[*layer]).into());
+            }
+        }
+    }
+    Ok(())
+}
