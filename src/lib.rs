@@ -17,12 +17,24 @@
 //! Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all.
 //!
 //! # Example
-//! ```no_run
+//! Open an image, lay it down in both forms, and compare two trees:
+//! ```
+//! use layflat::compare::{CompareOptions, compare};
 //! use layflat::{NoProgress, Options, source};
 //!
-//! let image = source::open(&"oci:debian:bookworm".parse()?, &source::OpenOptions::default())?;
-//! let report = layflat::flatten(&image, "rootfs".as_ref(), &Options::default(), &NoProgress)?;
-//! println!("{} entries, {} kinds of loss", report.entries, report.not_kept.len());
+//! let image = source::open(&"fixtures/four-layers.tar".parse()?, &source::OpenOptions::default())?;
+//! let place = tempfile::tempdir()?;
+//! let (rootfs, overlay) = (place.path().join("rootfs"), place.path().join("overlay"));
+//!
+//! let report = layflat::flatten(&image, &rootfs, &Options::default(), &NoProgress)?;
+//! assert_eq!(report.layers.len(), 4);
+//! assert_eq!(std::fs::read(rootfs.join("b"))?, b"this is b\n");
+//!
+//! layflat::layers(&image, &overlay, &Options::default(), &NoProgress)?;
+//! assert!(overlay.join("layflat.json").exists());
+//! // As root: layflat::overlay::mount_layout(&overlay, target, Default::default())?;
+//!
+//! assert!(compare(&rootfs, &rootfs, &CompareOptions::default())?.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

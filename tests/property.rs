@@ -3,6 +3,8 @@
 //! 300 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test property` tries that many new ones. A failure is
 //! shrunk and printed in the notation of `tests/common/mod.rs`, ready to become a line in fixtures/stacks.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,8 @@
 //! Each line is run against the oracle, in the flat form, and through real mounts of the overlay form with marks in either
 //! namespace; for root on a tmpfs, too. What this user may not do is counted as ignored.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -42,11 +44,14 @@ fn main() -> ExitCode {
         eprintln!("not root: marks in trusted.overlay.* and a tmpfs of our own are not tested and count as ignored");
     }
     let mut trials = Vec::new();
-    let mut files: Vec<PathBuf> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stacks"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into()))
+            .join("fixtures/stacks"),
+    )
+    .unwrap()
+    .map(|entry| entry.unwrap().path())
+    .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+    .collect();
     files.sort();
     for case in files.iter().flat_map(|file| cases(file)) {
         let root = power == Power::Root;

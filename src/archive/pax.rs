@@ -54,8 +54,11 @@ impl Records {
     }
 }
 
+/// Key, value, and what follows.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// One record off the front.
-fn record(text: &[u8]) -> Result<(&[u8], &[u8], &[u8]), ArchiveError> {
+fn record(text: &[u8]) -> Result<Record<'_>, ArchiveError> {
     let malformed = || ArchiveError::PaxRecord(text[..text.len().min(40)].to_vec());
     let space = text.iter().position(|&byte| byte == b' ').ok_or_else(malformed)?;
     let length = std::str::from_utf8(&text[..space]).ok().and_then(|digits| digits.parse::<i64>().ok());

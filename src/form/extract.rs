@@ -54,6 +54,9 @@ pub(crate) fn read_records(
     })
 }
 
+/// What became of a layer; nothing, if it was never begun.
+type Outcome<T> = Mutex<Option<Result<Extracted<T>, Error>>>;
+
 /// How one layer is read.
 type ReadOne<'a, T> = &'a (
         dyn Fn(usize, &mut Watched<'_>, &ReadOptions, &mut dyn FnMut(usize)) -> Result<(Record, T), LayerError> + Sync
@@ -73,7 +76,7 @@ fn read_all<T: Send>(
 
     let stop = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<Extracted<T>, Error>>>> = sizes.iter().map(|_| Mutex::new(None)).collect();
+    let results: Vec<Outcome<T>> = sizes.iter().map(|_| Mutex::new(None)).collect();
     let work = || {
         while let Some(&layer) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {

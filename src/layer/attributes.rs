@@ -21,7 +21,9 @@ impl fmt::Display for Timestamp {
 
 /// Extended attributes by name, sorted by name, each name once. Values are bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Xattrs(Box<[(Box<[u8]>, Box<[u8]>)]>);
+pub struct Xattrs(Box<[Xattr]>);
+
+type Xattr = (Box<[u8]>, Box<[u8]>);
 
 impl Xattrs {
     /// The value of one attribute.

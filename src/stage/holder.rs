@@ -145,8 +145,7 @@ impl Holder {
 fn reachable(directory: BorrowedFd<'_>, seconds: i64) -> Result<i64> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     rustix::fs::futimens(directory, &Timestamps { last_access: time, last_modification: time })?;
-    #[expect(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
-    Ok(rustix::fs::fstat(directory)?.st_mtime as i64)
+    Ok(rustix::fs::fstat(directory)?.st_mtime)
 }
 
 impl Subject<'_> {

@@ -15,6 +15,7 @@
 //! `a`, `n:c1.3` and `n:b7.0` devices, `p:p` a FIFO, `a:ghost` a name without a file. The root is `/`, and only written if it is not
 //! 0755, 0:0, m=0.
 
+#![allow(clippy::exit, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
 pub mod oracle;

@@ -21,8 +21,9 @@ use super::tar;
 use super::text::{Layer as TextLayer, Stack};
 use super::tree::{Shape, Tree};
 
-/// The word that makes this program print what a mount shows.
-const SHOW: &str = "--show-overlay";
+/// The word that makes this program print what a form shows, seen from inside a user namespace: there the caller may look into
+/// directories whose modes forbid it outside.
+const SHOW: &str = "--show-form";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -57,11 +58,17 @@ static TMPFS: OnceLock<PathBuf> = OnceLock::new();
 /// To be called first in `main`, while there is one thread.
 pub fn begin() -> Power {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if let [_, show, form, mountpoint] = arguments.as_slice()
+    if let [_, show, place] = arguments.as_slice()
         && show == SHOW
     {
-        let tree = show_overlay(Path::new(form), Path::new(mountpoint), XattrNamespace::User);
-        println!("{tree}");
+        let place = Path::new(place);
+        let form = if place.join(layflat::form::FILE_NAME).exists() {
+            Form::Overlay(XattrNamespace::User)
+        } else {
+            Form::Flat
+        };
+        let (tree, layers) = look(place, form);
+        println!("{tree}\n{}", layers.join("\n"));
         std::process::exit(0);
     }
     let power = if rustix::process::geteuid().is_root() { own_namespace() } else { user_namespace() };
@@ -133,37 +140,48 @@ pub fn lay(stack: &Stack, form: Form, base: &Path, options: &Options) -> Result<
     let image = image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)));
     let scratch = Scratch::new(base);
     let place = scratch.0.join("tree");
-    let namespace = match form {
-        Form::Flat => {
-            let report = layflat::flatten(&image, &place, options, &NoProgress).map_err(|error| error.to_string())?;
-            return Ok(Laid { tree: own(Tree::of_directory(&place)), report, layers: Vec::new(), layout: None });
+    let report = match form {
+        Form::Flat => layflat::flatten(&image, &place, options, &NoProgress),
+        Form::Overlay(namespace) => {
+            let options = Options { xattr_namespace: Some(namespace), ..options.clone() };
+            layflat::layers(&image, &place, &options, &NoProgress)
         }
-        Form::Overlay(namespace) => namespace,
+    }
+    .map_err(|error| error.to_string())?;
+    let layout = matches!(form, Form::Overlay(_)).then(|| layout(&place));
+    let (tree, layers) = match power() {
+        Power::User => look_from_inside(&place),
+        _ => look(&place, form),
     };
-    let options = Options { xattr_namespace: Some(namespace), ..options.clone() };
-    let report = layflat::layers(&image, &place, &options, &NoProgress).map_err(|error| error.to_string())?;
-    let mountpoint = scratch.0.join("mount");
+    Ok(Laid { tree, report, layers, layout })
+}
+
+/// What a form shows, and, of the overlay form, each layer's own directory as a listing.
+fn look(place: &Path, form: Form) -> (Tree, Vec<String>) {
+    let Form::Overlay(namespace) = form else {
+        return (own(Tree::of_directory(place)), Vec::new());
+    };
+    let mountpoint = place.with_file_name("mount");
     std::fs::create_dir(&mountpoint).unwrap();
-    let tree = match power() {
-        Power::Root => show_overlay(&place, &mountpoint, namespace),
-        _ => {
-            let output = Command::new("unshare")
-                .args(["--map-root-user", "--mount"])
-                .arg(std::env::current_exe().unwrap())
-                .args([OsStr::new(SHOW), place.as_os_str(), mountpoint.as_os_str()])
-                .output()
-                .unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            Tree::parse(String::from_utf8(output.stdout).unwrap().trim_end())
-        }
-    };
-    let layout = layout(&place);
+    let tree = show_overlay(place, &mountpoint, namespace);
     let listing = |layer: &layflat::form::LayerDirectory| match &layer.directory {
         Some(directory) => listing(&place.join(directory), namespace),
         None => String::new(),
     };
-    let layers = layout.layers.iter().map(listing).collect();
-    Ok(Laid { tree, report, layers, layout: Some(layout) })
+    (tree, layout(place).layers.iter().map(listing).collect())
+}
+
+fn look_from_inside(place: &Path) -> (Tree, Vec<String>) {
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args([OsStr::new(SHOW), place.as_os_str()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines();
+    (Tree::parse(lines.next().unwrap()), lines.map(str::to_owned).collect())
 }
 
 fn layout(place: &Path) -> Layout {

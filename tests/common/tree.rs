@@ -59,10 +59,10 @@ impl Tree {
             }
             let (name, shape) = if head == "/" {
                 ("", Shape::Directory)
-            } else if let Some(name) = head.strip_suffix('/') {
-                (name, Shape::Directory)
             } else if let Some((name, target)) = head.split_once("->") {
                 (name, Shape::Symlink(unescape(target)))
+            } else if let Some(name) = head.strip_suffix('/') {
+                (name, Shape::Directory)
             } else if let Some((name, what)) = head.split_once(':') {
                 let number = || {
                     let (major, minor) = what[1..].split_once('.').unwrap();
