@@ -53,10 +53,6 @@ impl<R: Read> Hashed<R> {
         self.count
     }
 
-    pub(super) fn inner(&self) -> &R {
-        &self.inner
-    }
-
     pub(super) fn finish(self) -> (R, Digest, u64) {
         (self.inner, self.hasher.finish(), self.count)
     }

@@ -4,6 +4,7 @@
 mod compression;
 mod digest;
 mod hash;
+mod source;
 mod stream;
 
 use std::fs::File;
@@ -17,7 +18,7 @@ pub use compression::Compression;
 pub(crate) use compression::Decompressor;
 pub use digest::{Algorithm, Digest, DigestError};
 use hash::Hasher;
-pub use stream::{LayerFacts, LayerStream};
+pub use stream::{LayerFacts, LayerStream, Pace};
 
 /// Bytes read at once from where a blob lies.
 const CHUNK: usize = 128 << 10;
@@ -160,9 +161,9 @@ impl Blob {
     ///
     /// # Errors
     /// A blob that cannot be read, or whose size is not the stated one.
-    pub fn open_layer(&self, limits: &Limits) -> Result<LayerStream, BlobError> {
+    pub fn open_layer(&self, limits: &Limits, pace: Pace) -> Result<LayerStream, BlobError> {
         self.check_size(self.len())?;
-        LayerStream::open(self, limits)
+        LayerStream::open(self, limits, pace)
     }
 
     fn check_size(&self, found: u64) -> Result<(), BlobError> {

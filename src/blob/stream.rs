@@ -1,24 +1,53 @@
 //! A layer's bytes on their way: stored bytes hashed, decompressed, and hashed again, each once.
+//!
+//! With [`Pace::Ahead`] a thread of its own decompresses, a few buffers ahead of whoever parses and writes; the buffers go
+//! round and are never copied.
 
 use std::fmt;
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufRead, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
-use super::compression::Decompressor;
-use super::hash::Hashed;
-use super::{Algorithm, Blob, BlobError, BlobReader, CHUNK, Compression, Digest};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::hash::Hasher;
+use super::source::Source;
+use super::{Algorithm, Blob, BlobError, CHUNK, Compression, Digest};
 use crate::options::Limits;
 
-/// Below this many uncompressed bytes the ratio of a layer is of no interest.
-const RATIO_FROM: u64 = 4 << 30;
+/// Buffers between decompression and its reader.
+const AHEAD: usize = 4;
+
+/// Who decompresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// The caller's thread, when it asks.
+    OnDemand,
+    /// A thread of its own, ahead of the caller.
+    Ahead,
+}
 
 /// The uncompressed bytes of a layer.
 ///
-/// Read it as far as you like, then call [`LayerStream::finish`]. Errors of [`Read::read`] hold a [`BlobError`].
+/// Read it as far as you like, then call [`LayerStream::finish`]. Errors of reading hold a [`BlobError`].
 pub struct LayerStream {
-    blob: Blob,
-    compression: Compression,
-    limits: Limits,
-    stream: Hashed<Decompressor<BufReader<Hashed<BlobReader>>>>,
+    supply: Supply,
+    stored: Arc<AtomicU64>,
+    hasher: Hasher,
+    expanded: u64,
+    buffer: Vec<u8>,
+    /// How much of the buffer was consumed.
+    at: usize,
+}
+
+enum Supply {
+    OnDemand(Box<Source>),
+    Ahead {
+        full: Receiver<Result<Vec<u8>, BlobError>>,
+        empty: Sender<Vec<u8>>,
+        thread: JoinHandle<Option<Box<Source>>>,
+    },
 }
 
 /// What a layer turned out to be, once all of it was read and checked.
@@ -37,18 +66,20 @@ pub struct LayerFacts {
 }
 
 impl LayerStream {
-    pub(super) fn open(blob: &Blob, limits: &Limits) -> Result<Self, BlobError> {
-        let algorithm = blob.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let stored = BufReader::with_capacity(CHUNK, Hashed::new(blob.reader(), algorithm));
-        let (decompressor, compression) =
-            Decompressor::new(stored).map_err(|error| BlobError::Read { blob: blob.name(), error })?;
-        let stream = Hashed::new(decompressor, Algorithm::Sha256);
-        Ok(Self { blob: blob.clone(), compression, limits: *limits, stream })
+    pub(super) fn open(blob: &Blob, limits: &Limits, pace: Pace) -> Result<Self, BlobError> {
+        let stored = Arc::new(AtomicU64::new(0));
+        let source = Box::new(Source::open(blob, limits, Arc::clone(&stored))?);
+        let supply = match pace {
+            Pace::OnDemand => Supply::OnDemand(source),
+            Pace::Ahead => run_ahead(source),
+        };
+        let hasher = Hasher::new(Algorithm::Sha256);
+        Ok(Self { supply, stored, hasher, expanded: 0, buffer: Vec::new(), at: 0 })
     }
 
     /// How many stored bytes were read so far.
     pub fn stored_bytes(&self) -> u64 {
-        self.stream.inner().get_ref().get_ref().count()
+        self.stored.load(Ordering::Relaxed)
     }
 
     /// Reads what is left, to the last byte, and checks all of it against what the image states (rules S3, T2).
@@ -56,72 +87,88 @@ impl LayerStream {
     /// # Errors
     /// Damaged compression, another size or another digest than stated.
     pub fn finish(mut self) -> Result<LayerFacts, BlobError> {
-        let mut buffer = vec![0; CHUNK];
-        while self.advance(&mut buffer)? > 0 {}
-        let (decompressor, diff_id, expanded) = self.stream.finish();
-        let mut stored = decompressor.into_inner();
-        // A decoder that stops before its input does leaves bytes that would go unchecked.
-        let left = stored.read(&mut buffer).map_err(|error| BlobError::Read { blob: self.blob.name(), error })?;
-        if left > 0 {
-            let error = std::io::Error::new(ErrorKind::InvalidData, "bytes follow its end");
-            return Err(BlobError::Damaged { blob: self.blob.name(), compression: self.compression, error });
-        }
-        let (_, digest, size) = stored.into_inner().finish();
-        self.blob.check_size(size)?;
-        if let Some(stated) = &self.blob.digest
-            && *stated != digest
-        {
-            return Err(BlobError::Digest { stated: stated.clone(), found: digest });
-        }
-        Ok(LayerFacts { digest, size, diff_id, expanded, compression: self.compression })
-    }
-
-    fn advance(&mut self, buffer: &mut [u8]) -> Result<usize, BlobError> {
-        let count = loop {
-            match self.stream.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.damaged(error)),
-                Ok(count) => break count,
+        while self.next_buffer()? {}
+        let diff_id = self.hasher.finish();
+        let source = match self.supply {
+            Supply::OnDemand(source) => Some(source),
+            Supply::Ahead { full, empty, thread } => {
+                drop((full, empty));
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             }
         };
-        self.check_limits()?;
-        Ok(count)
+        // The thread gives it back once it has handed over the last buffer.
+        source.ok_or_else(BlobError::stopped)?.finish(diff_id, self.expanded)
     }
 
-    fn damaged(&self, error: std::io::Error) -> BlobError {
-        let blob = self.blob.name();
-        match self.compression {
-            Compression::None => BlobError::Read { blob, error },
-            // Decoders word it in many ways; this is what it is.
-            compression if error.kind() == ErrorKind::UnexpectedEof => {
-                let error = std::io::Error::new(ErrorKind::UnexpectedEof, "it ends too early");
-                BlobError::Damaged { blob, compression, error }
+    /// Gets the next buffer and hashes it; `false` at the end.
+    fn next_buffer(&mut self) -> Result<bool, BlobError> {
+        self.at = 0;
+        match &mut self.supply {
+            Supply::OnDemand(source) => source.fill(&mut self.buffer)?,
+            Supply::Ahead { full, empty, .. } => {
+                // The thread may have ended: then nobody wants the buffer.
+                let _ = empty.send(std::mem::take(&mut self.buffer));
+                self.buffer = full.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
             }
-            compression => BlobError::Damaged { blob, compression, error },
         }
+        self.hasher.update(&self.buffer);
+        self.expanded += self.buffer.len() as u64;
+        Ok(!self.buffer.is_empty())
+    }
+}
+
+/// Decompresses on a thread of its own until the end, an error, or until nobody takes the buffers any more.
+fn run_ahead(mut source: Box<Source>) -> Supply {
+    let (full_sender, full) = bounded(AHEAD);
+    let (empty, empty_receiver) = bounded::<Vec<u8>>(AHEAD + 2);
+    let thread = std::thread::spawn(move || {
+        loop {
+            let mut buffer = empty_receiver.try_recv().unwrap_or_default();
+            let filled = source.fill(&mut buffer);
+            let last = !matches!(&filled, Ok(()) if !buffer.is_empty());
+            if full_sender.send(filled.map(|()| buffer)).is_err() {
+                return None;
+            }
+            if last {
+                return Some(source);
+            }
+        }
+    });
+    Supply::Ahead { full, empty, thread }
+}
+
+impl BufRead for LayerStream {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        if self.at == self.buffer.len() {
+            self.next_buffer().map_err(std::io::Error::other)?;
+        }
+        Ok(&self.buffer[self.at..])
     }
 
-    fn check_limits(&self) -> Result<(), BlobError> {
-        let expanded = self.stream.count();
-        let limit = |what, limit, name| Err(BlobError::Limit { blob: self.blob.name(), what, limit, name });
-        if expanded > self.limits.layer_size {
-            return limit("the size of the uncompressed layer", self.limits.layer_size, "layer-size");
-        }
-        if expanded > RATIO_FROM && expanded / self.limits.ratio.max(1) > self.stored_bytes() {
-            return limit("the ratio of uncompressed to stored bytes", self.limits.ratio, "ratio");
-        }
-        Ok(())
+    fn consume(&mut self, amount: usize) {
+        self.at = (self.at + amount).min(self.buffer.len());
     }
 }
 
 impl Read for LayerStream {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.advance(buffer).map_err(std::io::Error::other)
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
     }
 }
 
 impl fmt::Debug for LayerStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("LayerStream").field("blob", &self.blob).finish_non_exhaustive()
+        formatter.debug_struct("LayerStream").field("expanded", &self.expanded).finish_non_exhaustive()
     }
 }
+
+impl BlobError {
+    fn stopped() -> Self {
+        Self::Read { blob: String::new(), error: ErrorKind::BrokenPipe.into() }
+    }
+}
+
+/// The size of the buffers that go round.
+pub(super) const BUFFER: usize = 2 * CHUNK;

@@ -1,18 +1,21 @@
 //! One extraction for both forms: every layer is read once, as a stream, several at a time.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::blob::{BlobError, LayerFacts, LayerStream};
+use crate::blob::{BlobError, LayerFacts, LayerStream, Pace};
 use crate::error::Error;
 use crate::image::{Image, Layer};
 use crate::layer::{Discard, LayerError, ReadOptions, Record, read_layer};
 use crate::options::{Cancel, Options};
 use crate::report::{Losses, Progress};
 use crate::stage::{Holder, Spill, Stage, Staged};
+
+/// Layers with fewer stored bytes are decompressed by the thread that writes them.
+const AHEAD_FROM: u64 = 256 << 10;
 
 /// A layer that was read.
 #[derive(Debug)]
@@ -77,12 +80,13 @@ fn read_all<T: Send>(
     let stop = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
     let results: Vec<Outcome<T>> = sizes.iter().map(|_| Mutex::new(None)).collect();
+    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
     let work = || {
         while let Some(&layer) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let result = read(layer, &image.layers[layer], options, &stop, progress, read_one);
+            let result = read(jobs > 1, layer, &image.layers[layer], options, &stop, progress, read_one);
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -91,7 +95,6 @@ fn read_all<T: Send>(
             }
         }
     };
-    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 1..jobs.min(sizes.len()) {
             scope.spawn(work);
@@ -122,6 +125,7 @@ fn collect<T>(results: impl Iterator<Item = Option<Result<T, Error>>>) -> Result
 }
 
 fn read<T>(
+    parallel: bool,
     index: usize,
     layer: &Layer,
     options: &Options,
@@ -130,8 +134,10 @@ fn read<T>(
     read_one: ReadOne<'_, T>,
 ) -> Result<Extracted<T>, Error> {
     let started = Instant::now();
+    // A small layer is done before a thread has begun.
+    let pace = if parallel && layer.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand };
     let of_blob = |error| Error::Blob { layer: index, error };
-    let stream = layer.blob.open_layer(&options.limits).map_err(of_blob)?;
+    let stream = layer.blob.open_layer(&options.limits, pace).map_err(of_blob)?;
     let mut watched = Watched { stream, stop, cancel: &options.cancel, progress, index };
     let read = ReadOptions { limits: options.limits, cancel: options.cancel.clone() };
     let result = read_one(index, &mut watched, &read, &mut |count| progress.entries(index, count as u64));
@@ -168,13 +174,24 @@ impl Watched<'_> {
     }
 }
 
-impl Read for Watched<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl BufRead for Watched<'_> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
         if self.is_stopped() {
             return Err(std::io::Error::other("stopped"));
         }
-        let count = self.stream.read(buffer)?;
         self.progress.bytes(self.index, self.stream.stored_bytes());
+        self.stream.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.stream.consume(amount);
+    }
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

@@ -1,6 +1,6 @@
 //! Reads one layer: uncompressed bytes in, a record out, and file contents handed on as they pass.
 
-use std::io::Read;
+use std::io::BufRead;
 
 use super::change::{MarkError, Meaning, meaning};
 use super::{
@@ -15,11 +15,19 @@ pub trait Sink {
     /// What can go wrong there.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// A regular file of `size` bytes begins. `names` holds the layer's names so far, this one among them.
+    /// A regular file of `size` bytes begins, which will carry `attributes`. `names` holds the layer's names so far, this one
+    /// among them.
     ///
     /// # Errors
     /// The file cannot be made.
-    fn begin(&mut self, names: &Names, name: NameId, size: u64, place: Place) -> Result<ContentId, Self::Error>;
+    fn begin(
+        &mut self,
+        names: &Names,
+        name: NameId,
+        attributes: &Attributes,
+        size: u64,
+        place: Place,
+    ) -> Result<ContentId, Self::Error>;
 
     /// Some of the file's content. What no call mentions is a hole.
     ///
@@ -55,7 +63,7 @@ pub struct Discard {
 impl Sink for Discard {
     type Error = std::convert::Infallible;
 
-    fn begin(&mut self, _: &Names, _: NameId, _: u64, _: Place) -> Result<ContentId, Self::Error> {
+    fn begin(&mut self, _: &Names, _: NameId, _: &Attributes, _: u64, _: Place) -> Result<ContentId, Self::Error> {
         self.files += 1;
         Ok(ContentId(self.files - 1))
     }
@@ -168,7 +176,7 @@ pub struct ReadOptions {
 /// # Errors
 /// The first thing that is wrong with the layer, or that goes wrong in `input` or `sink`.
 pub fn read_layer<S: Sink>(
-    input: &mut impl Read,
+    input: &mut impl BufRead,
     sink: &mut S,
     options: &ReadOptions,
     progress: &mut dyn FnMut(usize),
@@ -176,19 +184,24 @@ pub fn read_layer<S: Sink>(
     let limits = options.limits;
     let mut reader =
         archive::Reader::new(archive::Limits { extended_header: limits.extended_header, ..archive::Limits::default() });
-    let mut layer = LayerReader { record: Record::default(), sink, limits, open: false };
-    let mut buffer = vec![0; 256 << 10];
+    let mut layer = LayerReader {
+        record: Record::default(),
+        sink,
+        limits,
+        open: false,
+        last_parent: (LayerPath::root(), NameId::ROOT),
+    };
     let mut taken = 0u64;
     loop {
         if options.cancel.is_cancelled() {
             return Err(LayerError::Cancelled);
         }
-        let filled = match input.read(&mut buffer) {
-            Ok(filled) => filled,
+        let mut rest = match input.fill_buf() {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error.into()),
         };
-        let mut rest = &buffer[..filled];
+        let filled = rest.len();
         let at = |rest: &[u8]| taken + (filled - rest.len()) as u64;
         if filled == 0 {
             reader.finish().map_err(|error| LayerError::Archive { position: taken, error })?;
@@ -205,6 +218,7 @@ pub fn read_layer<S: Sink>(
                 Event::EndOfEntry => layer.end()?,
             }
         }
+        input.consume(filled);
         taken += filled as u64;
         progress(layer.record.changes.len());
     }
@@ -216,6 +230,8 @@ struct LayerReader<'a, S> {
     limits: Limits,
     /// Whether the content of the current entry goes to the sink.
     open: bool,
+    /// The directory of the last name: most entries are in the same one as the one before.
+    last_parent: (LayerPath, NameId),
 }
 
 impl<S: Sink> LayerReader<'_, S> {
@@ -259,7 +275,7 @@ impl<S: Sink> LayerReader<'_, S> {
             ContentId(u32::MAX)
         } else {
             self.open = true;
-            let begun = self.sink.begin(&self.record.names, name, size, place);
+            let begun = self.sink.begin(&self.record.names, name, &attributes, size, place);
             begun.map_err(|error| write_error(&self.record, name, error))?
         };
         let kind = match place {
@@ -323,7 +339,14 @@ impl<S: Sink> LayerReader<'_, S> {
             limit: u64::from(u32::MAX),
             name: "entries",
         };
-        self.record.names.intern_path(path).ok_or_else(too_many)
+        let Some((parent, name)) = path.split_last() else {
+            return Ok(NameId::ROOT);
+        };
+        if self.last_parent.0 != parent {
+            let id = self.record.names.intern_path(&parent).ok_or_else(too_many)?;
+            self.last_parent = (parent, id);
+        }
+        self.record.names.intern(self.last_parent.1, name).ok_or_else(too_many)
     }
 
     fn check_limits(&self, entry: &Entry) -> Result<(), LayerError> {

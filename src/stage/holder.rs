@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 
@@ -17,6 +17,8 @@ use crate::report::{LossKind, Losses};
 pub(crate) struct Holder {
     /// Whose files those are that we make.
     owner: (u32, u32),
+    /// The bits that the process's umask takes from the mode of what it makes.
+    umask: u32,
     /// The earliest and the latest time that the file system holds.
     times: (i64, i64),
     /// The namespace in which overlayfs would obey the image's own attributes (rule A7); none in the flat form.
@@ -38,7 +40,29 @@ impl Holder {
     /// Finds out what a directory of ours can hold.
     pub(crate) fn probe(directory: BorrowedFd<'_>, escape: Option<XattrNamespace>, selinux: bool) -> Result<Self> {
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Ok(Self { owner, times: (reachable(directory, i64::MIN)?, reachable(directory, i64::MAX)?), escape, selinux })
+        let times = (reachable(directory, i64::MIN)?, reachable(directory, i64::MAX)?);
+        Ok(Self { owner, umask: umask(directory)?, times, escape, selinux })
+    }
+
+    /// The mode to create a file with: the one that it is to have, where nothing has to be set before it.
+    pub(crate) fn creation_mode(&self, attributes: &Attributes) -> Mode {
+        // The set-id bits go when the owner changes, and an ACL brings a mode of its own.
+        let final_at_once = attributes.mode & (self.umask | 0o7000) == 0 && attributes.xattrs.is_empty();
+        if final_at_once { Mode::from_raw_mode(attributes.mode) } else { Mode::RUSR | Mode::WUSR }
+    }
+
+    /// Sets all attributes of a file that was created with `mode`.
+    pub(crate) fn set_new(
+        &self,
+        file: BorrowedFd<'_>,
+        mode: Mode,
+        attributes: &Attributes,
+        path: &dyn Fn() -> LayerPath,
+        losses: &mut Losses,
+    ) -> Result<()> {
+        // An ACL may have changed it.
+        let mode = attributes.xattrs.is_empty().then_some(mode);
+        self.set_all(Subject::Open(file), mode, attributes, path, losses)
     }
 
     /// Sets all of a file's attributes, in the order that keeps them all: owner, xattrs, mode, times (rule A1).
@@ -51,6 +75,17 @@ impl Holder {
         path: &dyn Fn() -> LayerPath,
         losses: &mut Losses,
     ) -> Result<()> {
+        self.set_all(subject, None, attributes, path, losses)
+    }
+
+    fn set_all(
+        &self,
+        subject: Subject<'_>,
+        current_mode: Option<Mode>,
+        attributes: &Attributes,
+        path: &dyn Fn() -> LayerPath,
+        losses: &mut Losses,
+    ) -> Result<()> {
         let owned = self.set_owner(subject, attributes, path, losses)?;
         self.set_xattrs(subject, attributes, path, losses);
         let mut mode = attributes.mode;
@@ -58,7 +93,10 @@ impl Holder {
             mode &= !0o6000;
             losses.add(LossKind::SetId, "", path);
         }
-        subject.set_mode(mode)?;
+        let mode = Mode::from_raw_mode(mode);
+        if current_mode != Some(mode) {
+            subject.set_mode(mode)?;
+        }
         let times = Timestamps {
             last_access: self.clamped(attributes.atime),
             last_modification: self.clamped(attributes.mtime),
@@ -141,6 +179,16 @@ impl Holder {
     }
 }
 
+/// The process's umask, told by what it does to a file: there is no call that only reads it.
+fn umask(directory: BorrowedFd<'_>) -> Result<u32> {
+    let all = Mode::RWXU | Mode::RWXG | Mode::RWXO;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, "umask", flags, all)?;
+    let mode = rustix::fs::fstat(&file)?.st_mode & 0o777;
+    rustix::fs::unlinkat(directory, "umask", AtFlags::empty())?;
+    Ok(0o777 & !mode)
+}
+
 /// The nearest time to `seconds` that the file system holds, tried on a directory of ours.
 fn reachable(directory: BorrowedFd<'_>, seconds: i64) -> Result<i64> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
@@ -160,8 +208,7 @@ impl Subject<'_> {
     }
 
     /// A symlink has no mode of its own.
-    fn set_mode(self, mode: u32) -> Result<()> {
-        let mode = Mode::from_raw_mode(mode);
+    fn set_mode(self, mode: Mode) -> Result<()> {
         match self {
             Self::Open(file) => rustix::fs::fchmod(file, mode),
             Self::Named { symlink: true, .. } => Ok(()),

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Holder, Subject, open_directory};
+use super::{Holder, open_directory};
 use crate::layer::{Attributes, ContentId, NameId, Names, Place, Sink, Unkept};
 use crate::report::{LossKind, Losses};
 
@@ -101,6 +101,8 @@ struct Writing {
     size: u64,
     /// The end of what was written; a hole may follow.
     written: u64,
+    /// The mode that it has.
+    mode: Mode,
 }
 
 impl Stage {
@@ -126,10 +128,18 @@ impl Stage {
 impl Sink for Stage {
     type Error = StageError;
 
-    fn begin(&mut self, names: &Names, name: NameId, size: u64, place: Place) -> Result<ContentId, StageError> {
+    fn begin(
+        &mut self,
+        names: &Names,
+        name: NameId,
+        attributes: &Attributes,
+        size: u64,
+        place: Place,
+    ) -> Result<ContentId, StageError> {
         let content = ContentId(self.staged.contents.len() as u32);
-        let file = self.staged.create(names, name, content, place).map_err(trying("create the file"))?;
-        self.writing = Some(Writing { file, size, written: 0 });
+        let mode = self.holder.creation_mode(attributes);
+        let file = self.staged.create(names, name, content, place, mode).map_err(trying("create the file"))?;
+        self.writing = Some(Writing { file, size, written: 0, mode });
         Ok(content)
     }
 
@@ -162,7 +172,7 @@ impl Sink for Stage {
             rustix::fs::ftruncate(&writing.file, writing.size).map_err(trying("write its content"))?;
         }
         self.holder
-            .set(Subject::Open(writing.file.as_fd()), attributes, &|| names.path(name), &mut self.losses)
+            .set_new(writing.file.as_fd(), writing.mode, attributes, &|| names.path(name), &mut self.losses)
             .map_err(trying("set its attributes"))
     }
 
@@ -224,9 +234,15 @@ impl Staged {
     }
 
     /// Makes the file for a content at its name, or, where something is in the way, among the spilled ones.
-    fn create(&mut self, names: &Names, name: NameId, content: ContentId, place: Place) -> Result<OwnedFd, Errno> {
+    fn create(
+        &mut self,
+        names: &Names,
+        name: NameId,
+        content: ContentId,
+        place: Place,
+        mode: Mode,
+    ) -> Result<OwnedFd, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
         let free = place == Place::Named && self.made(name) == Made::Nothing;
         if free && self.make_directory(names, names.parent(name))? {
             let parent = self.directory(names, names.parent(name))?;

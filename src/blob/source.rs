@@ -1,0 +1,124 @@
+//! The stored side of a layer: read, hashed, decompressed, and checked when it ends.
+
+use std::io::{BufReader, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::compression::Decompressor;
+use super::hash::Hashed;
+use super::stream::BUFFER;
+use super::{Algorithm, Blob, BlobError, BlobReader, CHUNK, Compression, Digest, LayerFacts};
+use crate::options::Limits;
+
+/// Below this many uncompressed bytes the ratio of a layer is of no interest.
+const RATIO_FROM: u64 = 4 << 30;
+
+/// Fills buffers with a layer's uncompressed bytes.
+pub(super) struct Source {
+    blob: Blob,
+    compression: Compression,
+    limits: Limits,
+    bytes: Bytes,
+    expanded: u64,
+    /// Stored bytes read so far, for whoever wants to know.
+    stored: Arc<AtomicU64>,
+}
+
+enum Bytes {
+    /// Stored as they are: their digest is the DiffID, and is not worked out twice.
+    Plain(BlobReader),
+    /// Everything else.
+    Hashed(Box<Decompressor<BufReader<Hashed<BlobReader>>>>),
+}
+
+impl Source {
+    pub(super) fn open(blob: &Blob, limits: &Limits, stored: Arc<AtomicU64>) -> Result<Self, BlobError> {
+        let read = |error| BlobError::Read { blob: blob.name(), error };
+        let mut start = Vec::new();
+        blob.reader().take(10).read_to_end(&mut start).map_err(read)?;
+        let compression = Compression::detect(&start);
+        let algorithm = blob.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let bytes = if compression == Compression::None && algorithm == Algorithm::Sha256 {
+            Bytes::Plain(blob.reader())
+        } else {
+            let buffered = BufReader::with_capacity(CHUNK, Hashed::new(blob.reader(), algorithm));
+            Bytes::Hashed(Box::new(Decompressor::new(buffered).map_err(read)?.0))
+        };
+        Ok(Self { blob: blob.clone(), compression, limits: *limits, bytes, expanded: 0, stored })
+    }
+
+    /// Fills a buffer; it is empty at the end.
+    pub(super) fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), BlobError> {
+        buffer.resize(BUFFER, 0);
+        let mut filled = 0;
+        while filled < BUFFER {
+            let read = match &mut self.bytes {
+                Bytes::Plain(reader) => reader.read(&mut buffer[filled..]),
+                Bytes::Hashed(reader) => reader.read(&mut buffer[filled..]),
+            };
+            match read {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.damaged(error)),
+            }
+        }
+        buffer.truncate(filled);
+        self.expanded += filled as u64;
+        let stored = match &self.bytes {
+            Bytes::Plain(_) => self.expanded,
+            Bytes::Hashed(reader) => reader.get_ref().get_ref().count(),
+        };
+        self.stored.store(stored, Ordering::Relaxed);
+        self.check_limits(stored)
+    }
+
+    /// When all was read: checks the stored bytes against what the image states.
+    pub(super) fn finish(self, diff_id: Digest, expanded: u64) -> Result<LayerFacts, BlobError> {
+        let (digest, size) = match self.bytes {
+            Bytes::Plain(_) => (diff_id.clone(), expanded),
+            Bytes::Hashed(reader) => {
+                let mut stored = reader.into_inner();
+                // A decoder that stops before its input does leaves bytes that would go unchecked.
+                let left = stored.read(&mut [0]).map_err(|error| BlobError::Read { blob: self.blob.name(), error })?;
+                if left > 0 {
+                    let error = std::io::Error::new(ErrorKind::InvalidData, "bytes follow its end");
+                    return Err(BlobError::Damaged { blob: self.blob.name(), compression: self.compression, error });
+                }
+                let (_, digest, size) = stored.into_inner().finish();
+                (digest, size)
+            }
+        };
+        self.blob.check_size(size)?;
+        if let Some(stated) = &self.blob.digest
+            && *stated != digest
+        {
+            return Err(BlobError::Digest { stated: stated.clone(), found: digest });
+        }
+        Ok(LayerFacts { digest, size, diff_id, expanded, compression: self.compression })
+    }
+
+    fn damaged(&self, error: std::io::Error) -> BlobError {
+        let blob = self.blob.name();
+        match self.compression {
+            Compression::None => BlobError::Read { blob, error },
+            // Decoders word it in many ways; this is what it is.
+            compression if error.kind() == ErrorKind::UnexpectedEof => {
+                let error = std::io::Error::new(ErrorKind::UnexpectedEof, "it ends too early");
+                BlobError::Damaged { blob, compression, error }
+            }
+            compression => BlobError::Damaged { blob, compression, error },
+        }
+    }
+
+    fn check_limits(&self, stored: u64) -> Result<(), BlobError> {
+        let limit = |what, limit, name| Err(BlobError::Limit { blob: self.blob.name(), what, limit, name });
+        if self.expanded > self.limits.layer_size {
+            return limit("the size of the uncompressed layer", self.limits.layer_size, "layer-size");
+        }
+        if self.expanded > RATIO_FROM && self.expanded / self.limits.ratio.max(1) > stored {
+            return limit("the ratio of uncompressed to stored bytes", self.limits.ratio, "ratio");
+        }
+        Ok(())
+    }
+}
