@@ -1,0 +1,325 @@
+//! Images in every shape that is found in the wild, made by hand and by the tools that write them, and what is said of
+//! those that cannot be read.
+
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
+
+#[path = "common/images.rs"]
+mod images;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use images::*;
+use layflat::blob::{Compression, LayerFacts};
+use layflat::image::{Image, Reference};
+use layflat::source::{self, OpenOptions, SourceError};
+use layflat::{Limits, NoProgress, Options};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A directory to put images into.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// `transport:PATH` and what follows.
+    fn reference(&self, transport: &str, name: &str, rest: &str) -> String {
+        format!("{transport}{}{rest}", self.path(name).display())
+    }
+}
+
+fn try_open(reference: &str) -> Result<Image, SourceError> {
+    try_open_for(reference, None)
+}
+
+fn try_open_for(reference: &str, platform: Option<&str>) -> Result<Image, SourceError> {
+    let platform = platform.map(|platform| platform.parse().unwrap());
+    source::open(&reference.parse().unwrap(), &OpenOptions { platform, ..OpenOptions::default() })
+}
+
+/// What is said when an image cannot be opened, without the directory that it is in.
+fn refused(place: &Place, reference: &str) -> String {
+    refused_for(place, reference, None)
+}
+
+fn refused_for(place: &Place, reference: &str, platform: Option<&str>) -> String {
+    let error = try_open_for(reference, platform).unwrap_err().to_string();
+    assert!(!error.contains('\n'), "{error}");
+    error.replace(&format!("{}/", place.0.path().display()), "")
+}
+
+/// All layers, read to their last byte, and what they turned out to be.
+fn facts(image: &Image) -> Vec<LayerFacts> {
+    let read = |layer: &layflat::image::Layer| layer.blob.open_layer(&Limits::default()).unwrap().finish().unwrap();
+    image.layers.iter().map(read).collect()
+}
+
+/// An image opens, and its layers are these, uncompressed.
+#[track_caller]
+fn expect(reference: &str, layers: &[&[u8]]) -> Image {
+    expect_for(reference, None, layers)
+}
+
+#[track_caller]
+fn expect_for(reference: &str, platform: Option<&str>, layers: &[&[u8]]) -> Image {
+    let image = try_open_for(reference, platform).unwrap();
+    let found: Vec<String> = facts(&image).into_iter().map(|facts| facts.diff_id.to_string()).collect();
+    let expected: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+    assert_eq!(found, expected, "{reference}");
+    let stated: Vec<String> = image.layers.iter().map(|layer| layer.diff_id.as_ref().unwrap().to_string()).collect();
+    assert_eq!(stated, expected, "{reference}");
+    image
+}
+
+fn manifest_json(config: &str, tags: &[&str], layers: &[&str]) -> Vec<u8> {
+    serde_json::to_vec(&json!([{"Config": config, "RepoTags": tags, "Layers": layers}])).unwrap()
+}
+
+// Docker archives.
+
+/// Up to Docker 24 a layer that an archive holds already is a symlink to where it is.
+#[test]
+fn docker_24_archives_have_symlinked_and_doubled_layers() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    let config = config(&[&a, &b, &a, &b]);
+    let name = format!("{}.json", hex(&config));
+    let layers = ["1/layer.tar", "2/layer.tar", "3/layer.tar", "2/layer.tar"];
+    let tar = Tar::new()
+        .directory("1/")
+        .file("1/VERSION", "1.0")
+        .file("1/json", "{}")
+        // The link stands before what it leads to, too.
+        .symlink("3/layer.tar", "../1/layer.tar")
+        .file("1/layer.tar", &a)
+        .file("2/layer.tar", &b)
+        .file(&name, &config)
+        .file("manifest.json", manifest_json(&name, &["demo:1"], &layers))
+        .file("repositories", r#"{"demo":{"1":"3"}}"#)
+        .done();
+    place.write("image.tar", &tar);
+    for reference in ["", "docker-archive:"] {
+        let image = expect(&place.reference(reference, "image.tar", ""), &[&a, &b, &a, &b]);
+        assert_eq!(image.name.as_deref(), Some("demo:1"));
+        assert_eq!(image.config.unwrap().digest.to_string(), digest(&config));
+        assert_eq!(image.manifest_digest, None);
+    }
+}
+
+/// From Docker 25 on an archive is an OCI layout as well.
+#[test]
+fn docker_25_archives_are_read_either_way() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    let mut layout = Layout::default();
+    let mut manifest = layout.image(&[&a, &b]);
+    manifest["annotations"] = json!({"io.containerd.image.name": "docker.io/library/demo:1", REF_NAME: "1"});
+    let manifest_digest = manifest["digest"].as_str().unwrap().to_owned();
+    let mut files = layout.list(manifest).all_files();
+    let config = config(&[&a, &b]);
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", hex(bytes));
+    files.push((
+        "manifest.json".to_owned(),
+        manifest_json(&blob(&config), &["demo:1"], &[&blob(&a), &blob(&b)]),
+    ));
+    files.push(("repositories".to_owned(), b"{}".to_vec()));
+    place.write("image.tar", &archive(&files));
+
+    expect(&place.reference("", "image.tar", ""), &[&a, &b]);
+    for name in ["demo:1", "library/demo:1", "docker.io/library/demo:1", "@0"] {
+        let image = expect(&place.reference("docker-archive:", "image.tar", &format!(":{name}")), &[&a, &b]);
+        assert_eq!(image.name.as_deref(), Some("demo:1"));
+    }
+    for tag in [":1", ":demo:1", ":docker.io/library/demo:1", "", &format!("@{manifest_digest}"), &format!(":@{manifest_digest}")] {
+        let image = expect(&place.reference("oci-archive:", "image.tar", tag), &[&a, &b]);
+        assert_eq!(image.manifest_digest.unwrap().to_string(), manifest_digest, "{tag}");
+    }
+}
+
+/// A name by digest is a statement: what lies there must be that.
+#[test]
+fn docker_25_blobs_must_be_what_they_are_called() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    let (config, name) = (config(&[&b]), format!("blobs/sha256/{}", hex(&a)));
+    let files =
+        [("config.json", config), (&*name, b.clone()), ("manifest.json", manifest_json("config.json", &[], &[&name]))];
+    place.write("image.tar", &archive(&files));
+    let image = try_open(&place.reference("", "image.tar", "")).unwrap();
+    let error = image.layers[0].blob.open_layer(&Limits::default()).unwrap().finish().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("blob {}: its bytes have the digest {}: it is damaged or was altered", digest(&a), digest(&b))
+    );
+}
+
+#[test]
+fn podman_archives_name_layers_at_the_top() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    place.write("image.tar", &podman_archive(&[(&["localhost/demo:latest"], &[&a, &b, &a])]));
+    let image = expect(&place.reference("", "image.tar", ""), &[&a, &b, &a]);
+    assert_eq!(image.name.as_deref(), Some("localhost/demo:latest"));
+}
+
+/// kaniko's (go-containerregistry's) layers are compressed, and named after what is stored.
+#[test]
+fn kaniko_archives_have_compressed_layers() {
+    let place = Place::new();
+    let (a, config) = (layer("a"), config(&[&layer("a")]));
+    let stored = gzip(&a);
+    let (name, layer) = (digest(&config), format!("{}.tar.gz", hex(&stored)));
+    let manifest = manifest_json(&name, &["demo:1"], &[&layer]);
+    place.write("image.tar", &archive(&[(&*name, &config), (&layer, &stored), ("manifest.json", &manifest)]));
+    let image = expect(&place.reference("", "image.tar", ""), &[&a]);
+    let facts = facts(&image);
+    assert_eq!((facts[0].compression, facts[0].digest.to_string()), (Compression::Gzip, digest(&stored)));
+}
+
+#[test]
+fn one_of_several_images_is_picked_by_name() {
+    let place = Place::new();
+    let (a, b, c) = (layer("a"), layer("b"), layer("c"));
+    let tags: (&[&str], &[&str], &[&str]) = (&["demo:1", "demo:latest"], &["quay.io/other:2"], &[]);
+    place.write("image.tar", &podman_archive(&[(tags.0, &[&a]), (tags.1, &[&a, &b]), (tags.2, &[&c])]));
+    let names = "demo:1 = demo:latest, quay.io/other:2, @2";
+    for reference in ["", "docker-archive:"] {
+        let error = refused(&place, &place.reference(reference, "image.tar", ""));
+        assert_eq!(error, format!("there are 3 images, say which: {names}"));
+    }
+    let named = |name: &str| place.reference("docker-archive:", "image.tar", &format!(":{name}"));
+    expect(&named("demo:1"), &[&a]);
+    expect(&named("demo"), &[&a]);
+    expect(&named("quay.io/other:2"), &[&a, &b]);
+    expect(&named("@2"), &[&c]);
+    assert_eq!(refused(&place, &named("nope")), format!("there is no image \"nope\"; there is: {names}"));
+    assert_eq!(refused(&place, &named("@3")), format!("there is no image \"@3\"; there is: {names}"));
+}
+
+/// Repacked with `tar -cf image.tar .`: every name begins with `./`.
+#[test]
+fn names_in_an_archive_may_begin_with_a_dot() {
+    let place = Place::new();
+    let (a, config) = (layer("a"), config(&[&layer("a")]));
+    let manifest = manifest_json("config.json", &["demo:1"], &["./a.tar"]);
+    let tar = Tar::new()
+        .directory("./")
+        .file("./config.json", config)
+        .file("./a.tar", &a)
+        .file("./manifest.json", manifest)
+        .done();
+    place.write("image.tar", &tar);
+    expect(&place.reference("", "image.tar", ""), &[&a]);
+}
+
+#[test]
+fn a_whole_file_may_be_compressed() {
+    let place = Place::new();
+    let a = layer("a");
+    let docker = podman_archive(&[(&["demo:1"], &[&a])]);
+    let mut layout = Layout::default();
+    let image = layout.image(&[&a]);
+    let oci = layout.list(image).tar();
+    for (name, compress) in [("gz", gzip as fn(&[u8]) -> Vec<u8>), ("zst", zstd), ("xz", xz), ("bz2", bzip2)] {
+        place.write(name, &halves(&docker, compress));
+        expect(&place.reference("", name, ""), &[&a]);
+        expect(&place.reference("docker-archive:", name, ":demo:1"), &[&a]);
+        place.write(name, &compress(&oci));
+        expect(&place.reference("", name, ""), &[&a]);
+        expect(&place.reference("oci-archive:", name, ""), &[&a]);
+        // What is cut off is noticed.
+        let whole = compress(&oci);
+        place.write(name, &whole[..whole.len() - 5]);
+        try_open(&place.reference("", name, "")).unwrap_err();
+    }
+}
+
+// Compression by content.
+
+#[test]
+fn layers_are_decompressed_by_what_they_are() {
+    let place = Place::new();
+    let plain = Tar::new().file("a", vec![b'x'; 70_000]).done();
+    let with_skippable = |bytes: &[u8]| {
+        let (one, two) = bytes.split_at(700);
+        [skippable(b"first"), zstd(one), skippable(b""), zstd(two), skippable(&[7; 4000])].concat()
+    };
+    let pixz = |bytes: &[u8]| [halves(bytes, xz), vec![0; 8]].concat();
+    let cases = [
+        (plain.clone(), Compression::None),
+        (gzip(&plain), Compression::Gzip),
+        (halves(&plain, gzip), Compression::Gzip),
+        ([gzip(b""), gzip(&plain), gzip(b"")].concat(), Compression::Gzip),
+        (zstd(&plain), Compression::Zstd),
+        (halves(&plain, zstd), Compression::Zstd),
+        (with_skippable(&plain), Compression::Zstd),
+        (xz(&plain), Compression::Xz),
+        (halves(&plain, xz), Compression::Xz),
+        (pixz(&plain), Compression::Xz),
+        (bzip2(&plain), Compression::Bzip2),
+        (halves(&plain, bzip2), Compression::Bzip2),
+        ([bzip2(b""), bzip2(&plain)].concat(), Compression::Bzip2),
+    ];
+    for (stored, compression) in cases {
+        for media_type in [LAYER, &format!("{LAYER}+gzip"), &format!("{LAYER}+zstd")] {
+            let mut layout = Layout::default();
+            let image = layout.image_of(&config(&[&plain]), &[(media_type, stored.clone())]);
+            place.write("image.tar", &layout.list(image).tar());
+            let image = expect(&place.reference("", "image.tar", ""), &[&plain]);
+            let facts = facts(&image).remove(0);
+            assert_eq!(facts.compression, compression);
+            assert_eq!((facts.size, facts.expanded), (stored.len() as u64, plain.len() as u64));
+            assert_eq!(facts.digest.to_string(), digest(&stored));
+        }
+    }
+}
+
+#[test]
+fn damaged_compression_is_noticed() {
+    let place = Place::new();
+    let plain = Tar::new().file("a", vec![b'x'; 70_000]).done();
+    for (compress, name) in [(gzip as fn(&[u8]) -> Vec<u8>, "gzip"), (zstd, "zstd"), (xz, "xz"), (bzip2, "bzip2")] {
+        let whole = halves(&plain, compress);
+        let cut = whole[..whole.len() - 3].to_vec();
+        let followed = [&whole[..], b"something else"].concat();
+        let turned = {
+            let mut turned = whole.clone();
+            let middle = turned.len() * 3 / 4;
+            turned[middle] ^= 0x55;
+            turned
+        };
+        for (what, stored) in [("cut", cut), ("followed", followed), ("turned", turned)] {
+            let path = place.write("layer", &stored);
+            let image = try_open(&format!("layers:{}", path.display())).unwrap();
+            let error = image.layers[0].blob.open_layer(&Limits::default()).unwrap().finish().unwrap_err().to_string();
+            let expected = format!("blob without a stated digest: damaged {name} data: ");
+            assert!(error.starts_with(&expected), "{name} {what}: {error}");
+            if what == "cut" {
+                assert!(error.ends_with("it ends too early"), "{error}");
+            }
+        }
+    }
+}
+
+/// A zstd frame that is passed over is no reason to look for something else behind it.
+#[test]
+fn a_skippable_frame_makes_it_zstd() {
+    let place = Place::new();
+    let path = place.write("layer", &[skippable(b"x"), gzip(&layer("a"))].concat());
+    let image = try_open(&format!("layers:{}", path.display())).unwrap();
+    let error = image.layers[0].blob.open_layer(&Limits::default()).unwrap().finish().unwrap_err().to_string();
+    assert!(error.contains("damaged zstd data"), "{error}");
+}
