@@ -323,3 +323,230 @@ fn a_skippable_frame_makes_it_zstd() {
     let error = image.layers[0].blob.open_layer(&Limits::default()).unwrap().finish().unwrap_err().to_string();
     assert!(error.contains("damaged zstd data"), "{error}");
 }
+
+// OCI layouts.
+
+/// Writes a layout as a directory and as an archive, and gives both references.
+fn both(place: &Place, layout: &Layout, rest: &str) -> [String; 2] {
+    // Anew: a layout of before would show through.
+    let _ = fs::remove_dir_all(place.path("layout"));
+    layout.write(&place.path("layout"));
+    place.write("layout.tar", &layout.tar());
+    [place.reference("oci:", "layout", rest), place.reference("oci-archive:", "layout.tar", rest)]
+}
+
+#[test]
+fn oci_layouts_are_read_from_directories_and_archives() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    let mut layout = Layout::default();
+    let manifest = layout.image_of(
+        &config(&[&a, &b, &a]),
+        &[(LAYER, a.clone()), ("application/vnd.docker.image.rootfs.diff.tar.gzip", gzip(&b)), (LAYER, a.clone())],
+    );
+    let manifest_digest = manifest["digest"].clone();
+    let layout = layout.list(tagged(manifest, "v1"));
+    let mut references = both(&place, &layout, "").to_vec();
+    references.extend(both(&place, &layout, ":v1"));
+    references.extend([place.reference("", "layout", ""), place.reference("", "layout.tar", "")]);
+    for reference in references {
+        let image = expect(&reference, &[&a, &b, &a]);
+        assert_eq!(image.name.as_deref(), Some("v1"));
+        assert_eq!(image.manifest_digest.unwrap().to_string(), manifest_digest);
+    }
+}
+
+#[test]
+fn one_of_several_oci_images_is_picked_by_name_or_digest() {
+    let place = Place::new();
+    let (a, b, c) = (layer("a"), layer("b"), layer("c"));
+    let mut layout = Layout::default();
+    let [one, two, three] = [&a, &b, &c].map(|layer| layout.image(&[layer]));
+    let digest = three["digest"].as_str().unwrap().to_owned();
+    let layout = layout.list(tagged(one, "v1")).list(tagged(two, "quay.io/other:v2")).list(three);
+    for reference in both(&place, &layout, "") {
+        let expected = format!("there are 3 images, say which: v1, quay.io/other:v2, @{digest}");
+        assert_eq!(refused(&place, &reference), expected);
+    }
+    for (rest, layer) in [
+        (":v1", &a),
+        (":quay.io/other:v2", &b),
+        (":v2", &b),
+        (&format!("@{digest}"), &c),
+        (&format!(":@{digest}"), &c),
+    ] {
+        for reference in both(&place, &layout, rest) {
+            expect(&reference, &[layer]);
+        }
+    }
+    for reference in both(&place, &layout, ":v3") {
+        let expected = format!("there is no image \"v3\"; there is: v1, quay.io/other:v2, @{digest}");
+        assert_eq!(refused(&place, &reference), expected);
+    }
+}
+
+/// One image under two names is one image; two images under one tag are two.
+#[test]
+fn names_and_images_are_told_apart() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    let mut layout = Layout::default();
+    let [one, two] = [&a, &b].map(|layer| layout.image(&[layer]));
+    let twice = layout.clone().list(tagged(one.clone(), "v1")).list(tagged(one.clone(), "latest"));
+    for reference in both(&place, &twice, "") {
+        expect(&reference, &[&a]);
+    }
+    let full = |mut manifest: serde_json::Value, name: &str| {
+        manifest["annotations"] = json!({"io.containerd.image.name": name, REF_NAME: "latest"});
+        manifest
+    };
+    let (one, two) = (full(one, "docker.io/library/one:latest"), full(two, "docker.io/library/two:latest"));
+    let clash = layout.list(one).list(two);
+    for reference in both(&place, &clash, ":latest") {
+        let names = "docker.io/library/one:latest, docker.io/library/two:latest";
+        assert_eq!(refused(&place, &reference), format!("there are 2 images, say which: {names}"));
+    }
+    for reference in both(&place, &clash, ":two") {
+        expect(&reference, &[&b]);
+    }
+}
+
+#[test]
+fn platforms_are_found_in_nested_indexes() {
+    let place = Place::new();
+    let mut layout = Layout::default();
+    let platforms = ["linux/arm64/v8", "linux/arm/v6", "linux/arm/v7", "linux/s390x"];
+    let arms: Vec<_> = platforms.iter().map(|platform| layout.image_for(platform)).collect();
+    let amd = layout.image_for("linux/amd64");
+    // What buildx adds: a statement about the image, in the form of a manifest for an unknown platform.
+    let mut attestation = layout.image_of(&config(&[]), &[("application/vnd.in-toto+json", b"{}".to_vec())]);
+    attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let index = |manifests: &[serde_json::Value]| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+    let inner = layout.document(INDEX, &index(&arms));
+    let docker = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let other = layout.document(docker, &json!({"schemaVersion": 2, "mediaType": docker, "manifests": [amd]}));
+    let outer = layout.document(INDEX, &index(&[attestation.clone(), inner, other]));
+    let layout = layout.list(tagged(outer, "v1")).list(attestation);
+    for reference in both(&place, &layout, "") {
+        for (asked, found) in [
+            ("linux/amd64", "linux-amd64"),
+            ("linux/amd64/v3", "linux-amd64"),
+            ("linux/arm64", "linux-arm64-v8"),
+            ("linux/aarch64/v8", "linux-arm64-v8"),
+            ("linux/arm/v7", "linux-arm-v7"),
+            ("linux/arm/v6", "linux-arm-v6"),
+            ("linux/arm", "linux-arm-v6"),
+            ("linux/s390x", "linux-s390x"),
+        ] {
+            expect_for(&reference, Some(asked), &[&layer(found)]);
+        }
+        let expected = "there is no image for linux/riscv64; there is: linux/arm64/v8, linux/arm/v6, linux/arm/v7, linux/s390x, linux/amd64";
+        assert_eq!(refused_for(&place, &reference, Some("linux/riscv64")), expected);
+    }
+    if cfg!(target_arch = "x86_64") {
+        expect(&place.reference("", "layout", ""), &[&layer("linux-amd64")]);
+    }
+}
+
+/// The image says what it is for, wherever it is: asked for another platform, none is handed out.
+#[test]
+fn a_platform_that_is_asked_for_must_be_the_images() {
+    let place = Place::new();
+    let a = layer("a");
+    let config = config_for("linux/ppc64le", json!([digest(&a)]));
+    place.write("image.tar", &archive(&[("c", &config), ("a", &a), ("manifest.json", &manifest_json("c", &[], &["a"]))]));
+    let mut layout = Layout::default();
+    let image = layout.image_of(&config, &[(LAYER, a.clone())]);
+    let layout = layout.list(image);
+    let [directory, archive] = both(&place, &layout, "");
+    for reference in [place.reference("", "image.tar", ""), directory, archive] {
+        expect(&reference, &[&a]);
+        expect_for(&reference, Some("linux/ppc64le"), &[&a]);
+        let error = refused_for(&place, &reference, Some("linux/amd64"));
+        assert_eq!(error, "there is no image for linux/amd64; there is: linux/ppc64le");
+    }
+    // The only one, though for another machine.
+    let mut layout = Layout::default();
+    let image = layout.image_for("linux/mips64le");
+    for reference in both(&place, &layout.list(image), "") {
+        expect(&reference, &[&layer("linux-mips64le")]);
+    }
+}
+
+/// Docker keeps only one platform's image in manifest.json; the layout beside it has them all.
+#[test]
+fn another_platform_is_found_in_the_layout_of_a_docker_archive() {
+    let place = Place::new();
+    let mut layout = Layout::default();
+    let (amd, arm) = (layout.image_for("linux/amd64"), layout.image_for("linux/arm64"));
+    let index = layout.document(INDEX, &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [amd, arm]}));
+    let layer_of = |platform: &str| layer(&platform.replace('/', "-"));
+    let config = config_for("linux/amd64", json!([digest(&layer_of("linux/amd64"))]));
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", hex(bytes));
+    let mut files = layout.list(tagged(index, "v1")).all_files();
+    let manifest = manifest_json(&blob(&config), &["demo:v1"], &[&blob(&layer_of("linux/amd64"))]);
+    files.push(("manifest.json".to_owned(), manifest));
+    place.write("image.tar", &archive(&files));
+    for platform in ["linux/amd64", "linux/arm64"] {
+        expect_for(&place.reference("", "image.tar", ""), Some(platform), &[&layer_of(platform)]);
+    }
+    let error = refused_for(&place, &place.reference("", "image.tar", ""), Some("linux/s390x"));
+    assert_eq!(error, "there is no image for linux/s390x; there is: linux/amd64, linux/arm64");
+}
+
+#[test]
+fn blobs_may_be_embedded_in_their_descriptors() {
+    use base64::Engine;
+    let place = Place::new();
+    let a = layer("a");
+    let embedded = |media_type: &str, bytes: &[u8]| {
+        let mut descriptor = descriptor(media_type, bytes);
+        descriptor["data"] = json!(base64::engine::general_purpose::STANDARD.encode(bytes));
+        descriptor
+    };
+    let manifest = json!({"schemaVersion": 2, "config": embedded(CONFIG, &config(&[&a])), "layers": [embedded(LAYER, &a)]});
+    let manifest = embedded(MANIFEST, &serde_json::to_vec(&manifest).unwrap());
+    for reference in both(&place, &Layout::default().list(manifest.clone()), "") {
+        expect(&reference, &[&a]);
+    }
+    let mut wrong = manifest.clone();
+    wrong["data"] = json!("not base64!");
+    let digest = manifest["digest"].as_str().unwrap();
+    for reference in both(&place, &Layout::default().list(wrong), "") {
+        let error = refused(&place, &reference);
+        assert!(error.starts_with(&format!("{digest}: the data in its descriptor is no base64: ")), "{error}");
+    }
+    let mut wrong = manifest.clone();
+    wrong["data"] = json!("e30=");
+    for reference in both(&place, &Layout::default().list(wrong), "") {
+        let error = refused(&place, &reference);
+        let size = manifest["size"].clone();
+        assert_eq!(error, format!("{digest}: blob {digest}: the image states {size} bytes, there are 2"));
+    }
+}
+
+/// Digests by SHA-512, of blobs and of what is inside.
+#[test]
+fn digests_by_sha512_are_checked() {
+    use sha2::Digest as _;
+    let sha512 = |bytes: &[u8]| {
+        sha2::Sha512::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let place = Place::new();
+    let a = layer("a");
+    let stored = gzip(&a);
+    let mut layout = Layout::default();
+    let config = layout.blob(CONFIG, &config_for("linux/amd64", json!([format!("sha512:{}", sha512(&a))])));
+    layout.files.push((format!("blobs/sha512/{}", sha512(&stored)), stored.clone()));
+    let layer = json!({"mediaType": LAYER, "digest": format!("sha512:{}", sha512(&stored)), "size": stored.len()});
+    let manifest = layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": [layer]}));
+    for reference in both(&place, &layout.list(manifest), "") {
+        let image = try_open(&reference).unwrap();
+        let facts = facts(&image).remove(0);
+        assert_eq!(facts.digest.to_string(), format!("sha512:{}", sha512(&stored)));
+        assert_eq!(Some(facts.diff_id), image.layers[0].diff_id);
+        layflat::flatten(&image, &place.path("rootfs"), &Options { replace: true, ..Options::default() }, &NoProgress)
+            .unwrap();
+    }
+}

@@ -3,13 +3,10 @@
 use std::fmt;
 use std::io::{BufReader, ErrorKind, Read};
 
-use super::compression::Decompressor;
+use super::compression::{Decompressor, plainly};
 use super::hash::Hashed;
 use super::{Algorithm, Blob, BlobError, BlobReader, CHUNK, Compression, Digest};
 use crate::options::Limits;
-
-/// Below this many uncompressed bytes the ratio of a layer is of no interest.
-const RATIO_FROM: u64 = 4 << 30;
 
 /// The uncompressed bytes of a layer.
 ///
@@ -28,7 +25,8 @@ pub struct LayerFacts {
     pub digest: Digest,
     /// Stored bytes.
     pub size: u64,
-    /// SHA-256 of the uncompressed archive (image specification, config.md, "Layer DiffID").
+    /// Digest of the uncompressed archive (image specification, config.md, "Layer DiffID"), by the algorithm that the
+    /// image states, else SHA-256.
     pub diff_id: Digest,
     /// Uncompressed bytes.
     pub expanded: u64,
@@ -42,7 +40,7 @@ impl LayerStream {
         let stored = BufReader::with_capacity(CHUNK, Hashed::new(blob.reader(), algorithm));
         let (decompressor, compression) =
             Decompressor::new(stored).map_err(|error| BlobError::Read { blob: blob.name(), error })?;
-        let stream = Hashed::new(decompressor, Algorithm::Sha256);
+        let stream = Hashed::new(decompressor, blob.diff_id_algorithm);
         Ok(Self { blob: blob.clone(), compression, limits: *limits, stream })
     }
 
@@ -92,12 +90,7 @@ impl LayerStream {
         let blob = self.blob.name();
         match self.compression {
             Compression::None => BlobError::Read { blob, error },
-            // Decoders word it in many ways; this is what it is.
-            compression if error.kind() == ErrorKind::UnexpectedEof => {
-                let error = std::io::Error::new(ErrorKind::UnexpectedEof, "it ends too early");
-                BlobError::Damaged { blob, compression, error }
-            }
-            compression => BlobError::Damaged { blob, compression, error },
+            compression => BlobError::Damaged { blob, compression, error: plainly(error) },
         }
     }
 
@@ -107,7 +100,7 @@ impl LayerStream {
         if expanded > self.limits.layer_size {
             return limit("the size of the uncompressed layer", self.limits.layer_size, "layer-size");
         }
-        if expanded > RATIO_FROM && expanded / self.limits.ratio.max(1) > self.stored_bytes() {
+        if self.limits.is_bomb(expanded, self.stored_bytes()) {
             return limit("the ratio of uncompressed to stored bytes", self.limits.ratio, "ratio");
         }
         Ok(())
