@@ -131,10 +131,7 @@ fn docker_25_archives_are_read_either_way() {
     let mut files = layout.list(manifest).all_files();
     let config = config(&[&a, &b]);
     let blob = |bytes: &[u8]| format!("blobs/sha256/{}", hex(bytes));
-    files.push((
-        "manifest.json".to_owned(),
-        manifest_json(&blob(&config), &["demo:1"], &[&blob(&a), &blob(&b)]),
-    ));
+    files.push(("manifest.json".to_owned(), manifest_json(&blob(&config), &["demo:1"], &[&blob(&a), &blob(&b)])));
     files.push(("repositories".to_owned(), b"{}".to_vec()));
     place.write("image.tar", &archive(&files));
 
@@ -143,7 +140,14 @@ fn docker_25_archives_are_read_either_way() {
         let image = expect(&place.reference("docker-archive:", "image.tar", &format!(":{name}")), &[&a, &b]);
         assert_eq!(image.name.as_deref(), Some("demo:1"));
     }
-    for tag in [":1", ":demo:1", ":docker.io/library/demo:1", "", &format!("@{manifest_digest}"), &format!(":@{manifest_digest}")] {
+    for tag in [
+        ":1",
+        ":demo:1",
+        ":docker.io/library/demo:1",
+        "",
+        &format!("@{manifest_digest}"),
+        &format!(":@{manifest_digest}"),
+    ] {
         let image = expect(&place.reference("oci-archive:", "image.tar", tag), &[&a, &b]);
         assert_eq!(image.manifest_digest.unwrap().to_string(), manifest_digest, "{tag}");
     }
@@ -368,13 +372,9 @@ fn one_of_several_oci_images_is_picked_by_name_or_digest() {
         let expected = format!("there are 3 images, say which: v1, quay.io/other:v2, @{digest}");
         assert_eq!(refused(&place, &reference), expected);
     }
-    for (rest, layer) in [
-        (":v1", &a),
-        (":quay.io/other:v2", &b),
-        (":v2", &b),
-        (&format!("@{digest}"), &c),
-        (&format!(":@{digest}"), &c),
-    ] {
+    for (rest, layer) in
+        [(":v1", &a), (":quay.io/other:v2", &b), (":v2", &b), (&format!("@{digest}"), &c), (&format!(":@{digest}"), &c)]
+    {
         for reference in both(&place, &layout, rest) {
             expect(&reference, &[layer]);
         }
@@ -422,7 +422,8 @@ fn platforms_are_found_in_nested_indexes() {
     let mut attestation = layout.image_of(&config(&[]), &[("application/vnd.in-toto+json", b"{}".to_vec())]);
     attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
     attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
-    let index = |manifests: &[serde_json::Value]| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+    let index =
+        |manifests: &[serde_json::Value]| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
     let inner = layout.document(INDEX, &index(&arms));
     let docker = "application/vnd.docker.distribution.manifest.list.v2+json";
     let other = layout.document(docker, &json!({"schemaVersion": 2, "mediaType": docker, "manifests": [amd]}));
@@ -455,7 +456,10 @@ fn a_platform_that_is_asked_for_must_be_the_images() {
     let place = Place::new();
     let a = layer("a");
     let config = config_for("linux/ppc64le", json!([digest(&a)]));
-    place.write("image.tar", &archive(&[("c", &config), ("a", &a), ("manifest.json", &manifest_json("c", &[], &["a"]))]));
+    place.write(
+        "image.tar",
+        &archive(&[("c", &config), ("a", &a), ("manifest.json", &manifest_json("c", &[], &["a"]))]),
+    );
     let mut layout = Layout::default();
     let image = layout.image_of(&config, &[(LAYER, a.clone())]);
     let layout = layout.list(image);
@@ -505,7 +509,8 @@ fn blobs_may_be_embedded_in_their_descriptors() {
         descriptor["data"] = json!(base64::engine::general_purpose::STANDARD.encode(bytes));
         descriptor
     };
-    let manifest = json!({"schemaVersion": 2, "config": embedded(CONFIG, &config(&[&a])), "layers": [embedded(LAYER, &a)]});
+    let manifest =
+        json!({"schemaVersion": 2, "config": embedded(CONFIG, &config(&[&a])), "layers": [embedded(LAYER, &a)]});
     let manifest = embedded(MANIFEST, &serde_json::to_vec(&manifest).unwrap());
     for reference in both(&place, &Layout::default().list(manifest.clone()), "") {
         expect(&reference, &[&a]);
@@ -530,9 +535,8 @@ fn blobs_may_be_embedded_in_their_descriptors() {
 #[test]
 fn digests_by_sha512_are_checked() {
     use sha2::Digest as _;
-    let sha512 = |bytes: &[u8]| {
-        sha2::Sha512::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
+    let sha512 =
+        |bytes: &[u8]| sha2::Sha512::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let place = Place::new();
     let a = layer("a");
     let stored = gzip(&a);
@@ -548,5 +552,364 @@ fn digests_by_sha512_are_checked() {
         assert_eq!(Some(facts.diff_id), image.layers[0].diff_id);
         layflat::flatten(&image, &place.path("rootfs"), &Options { replace: true, ..Options::default() }, &NoProgress)
             .unwrap();
+    }
+}
+
+// What cannot be read, and what is said then.
+
+/// A layout of one image, made by hand from its manifest.
+fn refused_manifest(place: &Place, make: impl FnOnce(&mut Layout) -> serde_json::Value) -> (String, String) {
+    let mut layout = Layout::default();
+    let descriptor = make(&mut layout);
+    let digest = descriptor["digest"].as_str().unwrap().to_owned();
+    let errors = both(place, &layout.list(descriptor), "").map(|reference| refused(place, &reference));
+    let plain = |error: &str| error.replace("layout.tar", "layout");
+    assert_eq!(plain(&errors[0]), plain(&errors[1]));
+    (digest, errors[0].clone())
+}
+
+#[test]
+fn manifests_of_something_else_are_named() {
+    let place = Place::new();
+    let empty = "application/vnd.oci.empty.v1+json";
+    let (digest, error) = refused_manifest(&place, |layout| {
+        let config = layout.blob(empty, b"{}");
+        let kind = "application/vnd.example.sbom";
+        let manifest = json!({"schemaVersion": 2, "artifactType": kind, "config": config, "layers": []});
+        layout.document(MANIFEST, &manifest)
+    });
+    assert_eq!(error, format!("{digest}: is a manifest of \"application/vnd.example.sbom\", which is no image"));
+
+    let helm = "application/vnd.cncf.helm.config.v1+json";
+    let (digest, error) = refused_manifest(&place, |layout| {
+        let config = layout.blob(helm, b"{}");
+        layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": []}))
+    });
+    assert_eq!(error, format!("{digest}: is a manifest of {helm:?}, which is no image"));
+
+    let artifact = "application/vnd.oci.artifact.manifest.v1+json";
+    let (digest, error) = refused_manifest(&place, |layout| layout.document(artifact, &json!({"blobs": []})));
+    assert_eq!(error, format!("{digest}: is of type {artifact:?}, which is no image"));
+
+    let (digest, error) = refused_manifest(&place, |layout| layout.document(MANIFEST, &json!({"schemaVersion": 2})));
+    assert_eq!(error, format!("{digest}: is a manifest without a configuration, which is no image"));
+
+    let schema_1 =
+        "is a Docker manifest of schema 1, which was given up in 2017: pull the image with an engine and save it again";
+    for media_type in [MANIFEST, "application/vnd.docker.distribution.manifest.v1+prettyjws"] {
+        let old = json!({"schemaVersion": 1, "name": "demo", "fsLayers": [], "history": []});
+        let (digest, error) = refused_manifest(&place, |layout| layout.document(media_type, &old));
+        assert_eq!(error, format!("{digest}: {schema_1}"));
+    }
+}
+
+/// One reader would take it for the one, another for the other (CVE-2021-41190).
+#[test]
+fn a_document_must_be_what_its_descriptor_says() {
+    let place = Place::new();
+    let (digest, error) = refused_manifest(&place, |layout| {
+        let both = json!({"schemaVersion": 2, "config": descriptor(CONFIG, b"{}"), "layers": [], "manifests": []});
+        layout.document(MANIFEST, &both)
+    });
+    assert_eq!(error, format!("{digest}: is a manifest and an index at once, which is not allowed"));
+    let (digest, error) =
+        refused_manifest(&place, |layout| layout.document(MANIFEST, &json!({"schemaVersion": 2, "manifests": []})));
+    assert_eq!(error, format!("{digest}: is an index, but its descriptor says that it is a manifest"));
+    let (digest, error) = refused_manifest(&place, |layout| {
+        let mut manifest = layout.image(&[]);
+        manifest["mediaType"] = json!(INDEX);
+        manifest
+    });
+    assert_eq!(error, format!("{digest}: is a manifest, but its descriptor says that it is an index"));
+    let (digest, error) = refused_manifest(&place, |layout| {
+        let config = layout.blob(CONFIG, &config(&[]));
+        layout.document(MANIFEST, &json!({"schemaVersion": 2, "mediaType": INDEX, "config": config, "layers": []}))
+    });
+    assert_eq!(error, format!("{digest}: says that it is {INDEX:?}, which is no image manifest"));
+}
+
+#[test]
+fn layers_that_cannot_be_read_are_named() {
+    let place = Place::new();
+    for (media_type, problem) in [
+        (
+            "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            "is an encrypted layer; decrypt the image first, for instance with skopeo",
+        ),
+        (
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "is a foreign layer, which only its vendor may hand out",
+        ),
+        (
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "is a foreign layer, which only its vendor may hand out",
+        ),
+        (
+            "application/vnd.oci.image.layer.v1.tar+lz4",
+            "is a layer of the unknown media type \"application/vnd.oci.image.layer.v1.tar+lz4\"",
+        ),
+        (
+            "application/vnd.dev.cosign.simplesigning.v1+json",
+            "is a layer of the unknown media type \"application/vnd.dev.cosign.simplesigning.v1+json\"",
+        ),
+        ("", "is a layer of the unknown media type \"\""),
+    ] {
+        // Its blob need not be there: what it is says more.
+        let (_, error) = refused_manifest(&place, |layout| {
+            let config = layout.blob(CONFIG, &config(&[b"x"]));
+            let layers = [descriptor(media_type, b"x")];
+            layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": layers}))
+        });
+        assert_eq!(error, format!("{}: {problem}", digest(b"x")));
+    }
+}
+
+#[test]
+fn indexes_nest_only_so_deep() {
+    let place = Place::new();
+    let (_, error) = refused_manifest(&place, |layout| {
+        let mut descriptor = layout.image(&[]);
+        for _ in 0..9 {
+            descriptor = layout.document(INDEX, &json!({"schemaVersion": 2, "manifests": [descriptor]}));
+        }
+        descriptor
+    });
+    assert_eq!(error, "indexes are nested more than 8 deep");
+}
+
+#[test]
+fn what_is_no_image_says_what_it_is() {
+    let place = Place::new();
+    let old = Tar::new().file("repositories", "{}").file("1/layer.tar", layer("a")).done();
+    place.write("old.tar", &old);
+    place.write("bare.tar", &layer("etc/passwd"));
+    place.write("text", &[b'x'; 600]);
+    fs::create_dir(place.path("empty")).unwrap();
+    fs::create_dir(place.path("laid")).unwrap();
+    place.write("laid/layflat.json", b"{}");
+    fs::create_dir(place.path("unpacked")).unwrap();
+    place.write("unpacked/manifest.json", b"[]");
+    place.write("oci.tar", &Layout::default().tar());
+    place.write("none.tar", &archive(&[("manifest.json", "[]")]));
+    place
+        .write("v2.tar", &archive(&[("index.json", &b"{}"[..]), ("oci-layout", br#"{"imageLayoutVersion":"2.0.0"}"#)]));
+
+    let before =
+        "was saved by Docker before 1.10 and has no manifest.json: load it into a newer engine and save it again";
+    let bare = "if it is a bare layer, write layers:FILE";
+    for (transport, name, expected) in [
+        ("", "old.tar", format!("\"old.tar\" {before}")),
+        ("docker-archive:", "old.tar", format!("\"old.tar\" {before}")),
+        ("", "bare.tar", format!("\"bare.tar\" holds neither manifest.json nor index.json: {bare}")),
+        ("docker-archive:", "bare.tar", format!("\"bare.tar\" has no manifest.json: it is no docker archive; {bare}")),
+        (
+            "docker-archive:",
+            "oci.tar",
+            "\"oci.tar\" has no manifest.json: it is an OCI archive, write oci-archive:FILE".into(),
+        ),
+        ("oci-archive:", "bare.tar", "\"bare.tar\" has no index.json: it is no OCI image layout".into()),
+        ("", "oci.tar", "\"oci.tar\" holds no image: its index.json lists none".into()),
+        ("", "none.tar", "\"none.tar\" holds no image: its manifest.json lists none".into()),
+        ("", "v2.tar", "\"v2.tar\" has the layout version \"2.0.0\"; 1.x is known".into()),
+        (
+            "",
+            "text",
+            "\"text\" at byte 0: a header with a wrong checksum: this is no tar archive, or it is damaged".into(),
+        ),
+        ("", "empty", "\"empty\" is a directory without index.json: no OCI image layout".into()),
+        ("oci:", "empty", "\"empty\" has no index.json: it is no OCI image layout".into()),
+        ("", "laid", "\"laid\" holds layers that were laid down already: mount it with `layflat mount`".into()),
+        ("", "unpacked", "\"unpacked\" is an unpacked archive, which cannot be read: pack it again with tar".into()),
+        ("", "nowhere", "\"nowhere\": No such file or directory (os error 2)".into()),
+        ("docker-archive:", "empty", "\"empty\" is no regular file".into()),
+        ("layers:", "empty", "\"empty\" is no regular file".into()),
+    ] {
+        assert_eq!(refused(&place, &place.reference(transport, name, "")), expected, "{transport}{name}");
+    }
+}
+
+#[test]
+fn what_is_missing_or_altered_is_named() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    let missing = |name: &str, archive: &str| format!("{name:?} in {archive:?} is missing: the image is incomplete");
+
+    // Docker archives.
+    let config_bytes = config(&[&a]);
+    let manifest = manifest_json("c.json", &[], &["a.tar"]);
+    place.write("image.tar", &archive(&[("manifest.json", &manifest), ("a.tar", &a)]));
+    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), missing("c.json", "image.tar"));
+    place.write("image.tar", &archive(&[("manifest.json", &manifest), ("c.json", &config_bytes)]));
+    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), missing("a.tar", "image.tar"));
+    let climbing = manifest_json("c.json", &[], &["../../etc/passwd"]);
+    place.write("image.tar", &archive(&[("manifest.json", &climbing), ("c.json", &config_bytes)]));
+    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), missing("../../etc/passwd", "image.tar"));
+    let looped = Tar::new()
+        .file("manifest.json", &manifest)
+        .file("c.json", &config_bytes)
+        .symlink("a.tar", "b.tar")
+        .symlink("b.tar", "a.tar");
+    place.write("image.tar", &looped.done());
+    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), "a.tar: its links lead in a circle");
+    let two = manifest_json("c.json", &[], &["a.tar", "a.tar"]);
+    place.write("image.tar", &archive(&[("manifest.json", &two), ("c.json", &config_bytes), ("a.tar", &a)]));
+    assert_eq!(
+        refused(&place, &place.reference("", "image.tar", "")),
+        "the image's configuration has 1 diff_ids, its manifest 2 layers: they do not belong together"
+    );
+    let named = format!("{}.json", hex(b"another"));
+    let manifest = manifest_json(&named, &[], &["a.tar"]);
+    place.write("image.tar", &archive(&[("manifest.json", &manifest), (&named, &config_bytes), ("a.tar", &a)]));
+    let expected = format!(
+        "{named}: blob {}: its bytes have the digest {}: it is damaged or was altered",
+        digest(b"another"),
+        digest(&config_bytes)
+    );
+    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), expected);
+
+    // OCI layouts.
+    let mut layout = Layout::default();
+    let image = layout.image(&[&a]);
+    for index in 0..3 {
+        let mut without = layout.clone().list(image.clone());
+        let (name, _) = without.files.remove(index);
+        for (reference, file) in both(&place, &without, "").iter().zip(["layout", "layout.tar"]) {
+            assert_eq!(refused(&place, reference), missing(&name, file));
+        }
+    }
+    let (_, error) = refused_manifest(&place, |layout| {
+        let (config, layer) = (layout.blob(CONFIG, &config(&[&a, &b])), layout.blob(LAYER, &a));
+        layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": [layer]}))
+    });
+    assert_eq!(error, "the image's configuration has 2 diff_ids, its manifest 1 layers: they do not belong together");
+
+    // A layer is read when it is laid down.
+    let lay = |layout: &Layout, expected: &str| {
+        for reference in both(&place, layout, "") {
+            let image = try_open(&reference).unwrap();
+            let destination = place.path("rootfs");
+            let error = layflat::flatten(&image, &destination, &Options::default(), &NoProgress).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            assert!(!destination.exists());
+        }
+    };
+    let mut altered = layout.clone().list(image.clone());
+    altered.files[1].1 = b.clone();
+    assert_eq!(a.len(), b.len());
+    let found = digest(&b);
+    lay(
+        &altered,
+        &format!("layer 0: blob {}: its bytes have the digest {found}: it is damaged or was altered", digest(&a)),
+    );
+    altered.files[1].1 = a[..a.len() - 512].to_vec();
+    let (stated, found) = (a.len(), a.len() - 512);
+    lay(&altered, &format!("layer 0: blob {}: the image states {stated} bytes, there are {found}", digest(&a)));
+    let mut other = Layout::default();
+    let image = other.image_of(&config(&[&b]), &[(LAYER, a.clone())]);
+    lay(
+        &other.list(image),
+        &format!(
+            "layer 0: the configuration states diff_id {}, but the layer's is {}: image and layers do not belong together, or were altered",
+            digest(&b),
+            digest(&a)
+        ),
+    );
+}
+
+/// Documents that are none, and digests that are none.
+#[test]
+fn damaged_documents_are_named() {
+    let place = Place::new();
+    place.write("image.tar", &archive(&[("manifest.json", "[{\"Config\": 1}]")]));
+    let error = refused(&place, &place.reference("", "image.tar", ""));
+    assert!(error.starts_with("manifest.json: invalid type: integer `1`, expected a string"), "{error}");
+    let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    place.write("image.tar", &archive(&[("index.json", &b"{"[..]), ("oci-layout", marker)]));
+    let error = refused(&place, &place.reference("", "image.tar", ""));
+    assert!(error.starts_with("index.json: EOF while parsing"), "{error}");
+    let mut wrong = descriptor(MANIFEST, b"");
+    wrong["digest"] = json!("sha256:../../../etc/passwd");
+    place.write("image.tar", &Layout::default().list(wrong).tar());
+    let error = refused(&place, &place.reference("", "image.tar", ""));
+    assert!(error.contains("\"sha256:../../../etc/passwd\" is no digest"), "{error}");
+    let manifest = manifest_json("c", &[], &[]);
+    place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", b"[]")]));
+    let error = refused(&place, &place.reference("", "image.tar", ""));
+    assert!(error.starts_with("the image's configuration cannot be read: "), "{error}");
+    let large = OpenOptions { limits: Limits { metadata_size: 1, ..Limits::default() }, ..OpenOptions::default() };
+    let reference: Reference = place.reference("", "image.tar", "").parse().unwrap();
+    let error = source::open(&reference, &large).unwrap_err().to_string();
+    assert!(error.contains("raise it with --limit metadata-size=N"), "{error}");
+}
+
+/// Configurations as old and careless builders write them.
+#[test]
+fn careless_configurations_are_read() {
+    let place = Place::new();
+    let a = layer("a");
+    for (with, text) in [
+        (
+            true,
+            format!(
+                r#"{{"architecture":"amd64","os":"linux","created":null,"rootfs":{{"diff_ids":["{}"]}}}}"#,
+                digest(&a)
+            ),
+        ),
+        (false, r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers"},"history":null}"#.to_owned()),
+        (false, r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":null}}"#.to_owned()),
+    ] {
+        let (names, layers): (&[&str], &[&[u8]]) = if with { (&["a"], &[&a]) } else { (&[], &[]) };
+        let manifest = manifest_json("c", &[], names);
+        place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", text.as_bytes()), ("a", &a)]));
+        expect(&place.reference("", "image.tar", ""), layers);
+    }
+    // Without the list of layers, and without a list of tags.
+    let manifest = br#"[{"Config":"c","RepoTags":null,"Layers":null}]"#;
+    place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", &config(&[]))]));
+    expect(&place.reference("", "image.tar", ""), &[]);
+}
+
+#[test]
+fn bare_layers_need_nothing_else() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    let (one, two) = (place.write("a.tar", &a), place.write("b.tar.zst", &zstd(&b)));
+    let image = try_open(&format!("layers:{},{}", one.display(), two.display())).unwrap();
+    let found: Vec<String> = facts(&image).iter().map(|facts| facts.diff_id.to_string()).collect();
+    assert_eq!(found, [digest(&a), digest(&b)]);
+    assert!(image.config.is_none());
+}
+
+/// A pipe can be read once, from its start: a shell's `<(…)`, and `-`.
+#[test]
+fn archives_come_through_pipes() {
+    let place = Place::new();
+    let a = layer("a");
+    let bytes = podman_archive(&[(&["demo:1"], &[&a])]);
+    let fifo = place.path("fifo");
+    for stored in [bytes.clone(), gzip(&bytes)] {
+        let _ = fs::remove_file(&fifo);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| fs::write(&fifo, &stored).unwrap());
+            expect(&place.reference("", "fifo", ""), &[&a]);
+        });
+        let run = |reference: &str| {
+            let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_layflat"));
+            let output = command.args(["inspect", "--json", reference]).write_stdin(stored.clone()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(report["layers"][0]["diff_id"], json!(digest(&a)));
+        };
+        run("-");
+        run("docker-archive:-");
+        run("docker-archive:-:demo:1");
     }
 }

@@ -5,6 +5,8 @@
 //! `blobs/sha256/<hex>`, and the archive is an OCI layout as well. Podman, skopeo and buildah have `<hex>.tar` at the
 //! top, kaniko compressed ones.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::files::Files;
@@ -39,7 +41,7 @@ pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> 
         return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem: problem.to_owned() });
     }
     let items: Vec<Item> = json(MANIFEST, &files.read(MANIFEST, None, None, options)?)?;
-    let (item, name) = choose(items, name)?;
+    let (item, name) = choose(items, name, files.path())?;
 
     let bytes = files.read(&item.config, digest_in_name(&item.config), None, options)?;
     let config = Config::parse(bytes)?;
@@ -59,7 +61,7 @@ pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> 
 }
 
 /// Finds the image that was asked for.
-fn choose(items: Vec<Item>, wanted: Option<&str>) -> Result<(Item, Option<String>), SourceError> {
+fn choose(items: Vec<Item>, wanted: Option<&str>, path: &Path) -> Result<(Item, Option<String>), SourceError> {
     let names: Vec<String> = items
         .iter()
         .enumerate()
@@ -76,7 +78,10 @@ fn choose(items: Vec<Item>, wanted: Option<&str>) -> Result<(Item, Option<String
                 let name = item.repo_tags.as_ref().and_then(|tags| tags.first().cloned());
                 Ok((item, name))
             }
-            (None, _) => Err(SourceError::Missing(format!("any image in {MANIFEST}"))),
+            (None, _) => Err(SourceError::NotAnImage {
+                path: path.to_owned(),
+                problem: format!("holds no image: its {MANIFEST} lists none"),
+            }),
             _ => Err(SourceError::Ambiguous { names }),
         };
     };

@@ -213,9 +213,8 @@ fn enter(
     }
     let is_index = document.manifests.is_some();
     let is_manifest = document.config.is_some() || document.layers.is_some();
-    let wrong = |problem: &str| {
-        Err(SourceError::Unsupported { name: descriptor.digest.clone(), problem: problem.to_owned() })
-    };
+    let wrong =
+        |problem: &str| Err(SourceError::Unsupported { name: descriptor.digest.clone(), problem: problem.to_owned() });
     // One reader would take it for the one, another for the other (CVE-2021-41190).
     match (stated, is_index, is_manifest) {
         (_, true, true) => wrong("is a manifest and an index at once, which is not allowed"),
