@@ -81,6 +81,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Below this many uncompressed bytes the ratio is of no interest.
+    const RATIO_FROM: u64 = 4 << 30;
+
+    /// Whether so few stored bytes may not become so many.
+    pub(crate) fn is_bomb(&self, expanded: u64, stored: u64) -> bool {
+        expanded > Self::RATIO_FROM && expanded / self.ratio.max(1) > stored
+    }
+}
+
 /// A switch that stops work in progress. Clones share one switch.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
@@ -99,5 +109,18 @@ impl Cancel {
     /// Whether the work was stopped.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_grows_large_is_a_bomb() {
+        let limits = Limits { ratio: 100, ..Limits::default() };
+        assert!(!limits.is_bomb(4 << 30, 1));
+        assert!(limits.is_bomb(5 << 30, 50 << 20));
+        assert!(!limits.is_bomb(5 << 30, 60 << 20));
     }
 }

@@ -1,6 +1,6 @@
 //! Compression, told by what the bytes are and not by what a media type says they are.
 
-use std::io::{BufRead, Read, Result};
+use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
 use flate2::bufread::MultiGzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
@@ -48,6 +48,14 @@ impl Compression {
             | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Self::Bzip2,
             _ => Self::None,
         }
+    }
+}
+
+/// A decoder's error. Decoders word the end of their input in many ways; this is what it is.
+pub(crate) fn plainly(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => Error::new(ErrorKind::UnexpectedEof, "it ends too early"),
+        _ => error,
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::options::Limits;
 
 pub use compression::Compression;
-pub(crate) use compression::Decompressor;
+pub(crate) use compression::{Decompressor, plainly};
 pub use digest::{Algorithm, Digest, DigestError};
 use hash::Hasher;
 pub use stream::{LayerFacts, LayerStream, Pace};
@@ -29,6 +29,7 @@ pub struct Blob {
     place: Place,
     digest: Option<Digest>,
     size: Option<u64>,
+    diff_id_algorithm: Algorithm,
 }
 
 #[derive(Debug, Clone)]
@@ -96,18 +97,28 @@ pub enum BlobError {
 impl Blob {
     /// Bytes in memory, of which nothing is stated.
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self { place: Place::Memory(bytes.into()), digest: None, size: None }
+        Self::at(Place::Memory(bytes.into()))
     }
 
     /// A part of a file, of which nothing is stated. The file's position is neither used nor changed.
     pub fn from_file(file: Arc<File>, offset: u64, length: u64) -> Self {
-        Self { place: Place::File { file, offset, length }, digest: None, size: None }
+        Self::at(Place::File { file, offset, length })
+    }
+
+    fn at(place: Place) -> Self {
+        Self { place, digest: None, size: None, diff_id_algorithm: Algorithm::Sha256 }
     }
 
     /// The same bytes, with what the image says of them.
     #[must_use]
     pub fn stated(self, digest: Option<Digest>, size: Option<u64>) -> Self {
         Self { digest, size, ..self }
+    }
+
+    /// The same bytes, of whose uncompressed form the DiffID is taken by this algorithm. It is SHA-256 otherwise.
+    #[must_use]
+    pub fn diff_id_by(self, algorithm: Algorithm) -> Self {
+        Self { diff_id_algorithm: algorithm, ..self }
     }
 
     /// How many bytes are stored.

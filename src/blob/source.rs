@@ -4,14 +4,11 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::compression::Decompressor;
+use super::compression::{Decompressor, plainly};
 use super::hash::Hashed;
 use super::stream::BUFFER;
 use super::{Algorithm, Blob, BlobError, BlobReader, CHUNK, Compression, Digest, LayerFacts};
 use crate::options::Limits;
-
-/// Below this many uncompressed bytes the ratio of a layer is of no interest.
-const RATIO_FROM: u64 = 4 << 30;
 
 /// Fills buffers with a layer's uncompressed bytes.
 pub(super) struct Source {
@@ -38,7 +35,7 @@ impl Source {
         blob.reader().take(10).read_to_end(&mut start).map_err(read)?;
         let compression = Compression::detect(&start);
         let algorithm = blob.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
-        let bytes = if compression == Compression::None && algorithm == Algorithm::Sha256 {
+        let bytes = if compression == Compression::None && algorithm == blob.diff_id_algorithm {
             Bytes::Plain(blob.reader())
         } else {
             let buffered = BufReader::with_capacity(CHUNK, Hashed::new(blob.reader(), algorithm));
@@ -102,12 +99,7 @@ impl Source {
         let blob = self.blob.name();
         match self.compression {
             Compression::None => BlobError::Read { blob, error },
-            // Decoders word it in many ways; this is what it is.
-            compression if error.kind() == ErrorKind::UnexpectedEof => {
-                let error = std::io::Error::new(ErrorKind::UnexpectedEof, "it ends too early");
-                BlobError::Damaged { blob, compression, error }
-            }
-            compression => BlobError::Damaged { blob, compression, error },
+            compression => BlobError::Damaged { blob, compression, error: plainly(error) },
         }
     }
 
@@ -116,7 +108,7 @@ impl Source {
         if self.expanded > self.limits.layer_size {
             return limit("the size of the uncompressed layer", self.limits.layer_size, "layer-size");
         }
-        if self.expanded > RATIO_FROM && self.expanded / self.limits.ratio.max(1) > stored {
+        if self.limits.is_bomb(self.expanded, stored) {
             return limit("the ratio of uncompressed to stored bytes", self.limits.ratio, "ratio");
         }
         Ok(())

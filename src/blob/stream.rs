@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::hash::Hasher;
 use super::source::Source;
-use super::{Algorithm, Blob, BlobError, CHUNK, Compression, Digest};
+use super::{Blob, BlobError, CHUNK, Compression, Digest};
 use crate::options::Limits;
 
 /// Buffers between decompression and its reader.
@@ -57,7 +57,8 @@ pub struct LayerFacts {
     pub digest: Digest,
     /// Stored bytes.
     pub size: u64,
-    /// SHA-256 of the uncompressed archive (image specification, config.md, "Layer DiffID").
+    /// Digest of the uncompressed archive (image specification, config.md, "Layer DiffID"), by the algorithm that the
+    /// image states, else SHA-256.
     pub diff_id: Digest,
     /// Uncompressed bytes.
     pub expanded: u64,
@@ -73,7 +74,7 @@ impl LayerStream {
             Pace::OnDemand => Supply::OnDemand(source),
             Pace::Ahead => run_ahead(source),
         };
-        let hasher = Hasher::new(Algorithm::Sha256);
+        let hasher = Hasher::new(blob.diff_id_algorithm);
         Ok(Self { supply, stored, hasher, expanded: 0, buffer: Vec::new(), at: 0 })
     }
 

@@ -39,14 +39,20 @@ impl MediaType {
             }
             _ if plain.ends_with("+encrypted") => Self::EncryptedLayer,
             _ if plain.contains("nondistributable") || plain.contains("rootfs.foreign") => Self::ForeignLayer,
-            _ if plain.starts_with("application/vnd.oci.image.layer.v1.tar")
-                || plain.starts_with("application/vnd.docker.image.rootfs.diff.tar") =>
-            {
-                Self::Layer
-            }
+            _ if is_layer(plain) => Self::Layer,
             _ => Self::Unknown,
         }
     }
+}
+
+/// A tar archive, with nothing or a compression that is known behind it. Which one it is, the content tells.
+fn is_layer(text: &str) -> bool {
+    let oci = text.strip_prefix("application/vnd.oci.image.layer.v1.tar").map(|rest| (rest, '+'));
+    let docker = text.strip_prefix("application/vnd.docker.image.rootfs.diff.tar").map(|rest| (rest, '.'));
+    oci.or(docker).is_some_and(|(rest, separator)| {
+        let compression = rest.strip_prefix(separator);
+        rest.is_empty() || compression.is_some_and(|name| matches!(name, "gzip" | "zstd" | "xz" | "bzip2"))
+    })
 }
 
 #[cfg(test)]
@@ -58,6 +64,8 @@ mod tests {
         for (text, expected) in [
             ("application/vnd.oci.image.layer.v1.tar+zstd", MediaType::Layer),
             ("application/vnd.docker.image.rootfs.diff.tar.gzip", MediaType::Layer),
+            ("application/vnd.docker.image.rootfs.diff.tar", MediaType::Layer),
+            ("application/vnd.oci.image.layer.v1.tar+lz4", MediaType::Unknown),
             ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", MediaType::EncryptedLayer),
             ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", MediaType::ForeignLayer),
             ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", MediaType::ForeignLayer),

@@ -142,7 +142,8 @@ fn path_and_name(rest: &[u8]) -> Result<(PathBuf, Option<String>), ReferenceErro
     }
     let at_digest = rest.windows(5).position(|window| window.starts_with(b"@sha2") || window.starts_with(b"@sha5"));
     let (path, name) = match (at_digest, split(rest)) {
-        (Some(at), _) => (&rest[..at], Some(&rest[at..])),
+        // `PATH:@sha256:…` is understood, too.
+        (Some(at), _) => (rest[..at].strip_suffix(b":").unwrap_or(&rest[..at]), Some(&rest[at..])),
         (None, Some((path, name))) => (path, Some(name)),
         (None, None) => (rest, None),
     };
@@ -179,8 +180,10 @@ mod tests {
             assert_eq!(parse(text).to_string(), text);
         }
         let digest = format!("@sha256:{}", "0".repeat(64));
-        let Reference::OciLayout { tag, .. } = parse(&format!("oci:dir{digest}")) else { panic!() };
-        assert_eq!(tag, Some(digest));
+        for text in [format!("oci:dir{digest}"), format!("oci:dir:{digest}")] {
+            let expected = Reference::OciLayout { directory: "dir".into(), tag: Some(digest.clone()) };
+            assert_eq!(parse(&text), expected);
+        }
     }
 
     #[test]

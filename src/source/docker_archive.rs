@@ -5,9 +5,12 @@
 //! `blobs/sha256/<hex>`, and the archive is an OCI layout as well. Podman, skopeo and buildah have `<hex>.tar` at the
 //! top, kaniko compressed ones.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::files::Files;
+use super::names::canonical;
 use super::{OpenOptions, SourceError, check_platform, json};
 use crate::blob::Digest;
 use crate::image::{Config, Image, Layer};
@@ -38,7 +41,7 @@ pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> 
         return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem: problem.to_owned() });
     }
     let items: Vec<Item> = json(MANIFEST, &files.read(MANIFEST, None, None, options)?)?;
-    let (item, name) = choose(items, name)?;
+    let (item, name) = choose(items, name, files.path())?;
 
     let bytes = files.read(&item.config, digest_in_name(&item.config), None, options)?;
     let config = Config::parse(bytes)?;
@@ -48,7 +51,8 @@ pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> 
         let blob = files.blob(path)?;
         // A name by digest is a statement, too. Names of Podman and skopeo are those of what is inside.
         let stated = path.contains("blobs/").then(|| digest_in_name(path)).flatten();
-        Ok(Layer { blob: blob.stated(stated, None), media_type: None, diff_id: Some(diff_id) })
+        let blob = blob.stated(stated, None).diff_id_by(diff_id.algorithm());
+        Ok(Layer { blob, media_type: None, diff_id: Some(diff_id) })
     };
     let layers = paths.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
     let image = Image { name, manifest_digest: None, config: Some(config), layers };
@@ -57,7 +61,7 @@ pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> 
 }
 
 /// Finds the image that was asked for.
-fn choose(items: Vec<Item>, wanted: Option<&str>) -> Result<(Item, Option<String>), SourceError> {
+fn choose(items: Vec<Item>, wanted: Option<&str>, path: &Path) -> Result<(Item, Option<String>), SourceError> {
     let names: Vec<String> = items
         .iter()
         .enumerate()
@@ -74,7 +78,10 @@ fn choose(items: Vec<Item>, wanted: Option<&str>) -> Result<(Item, Option<String
                 let name = item.repo_tags.as_ref().and_then(|tags| tags.first().cloned());
                 Ok((item, name))
             }
-            (None, _) => Err(SourceError::Missing(format!("any image in {MANIFEST}"))),
+            (None, _) => Err(SourceError::NotAnImage {
+                path: path.to_owned(),
+                problem: format!("holds no image: its {MANIFEST} lists none"),
+            }),
             _ => Err(SourceError::Ambiguous { names }),
         };
     };
@@ -93,16 +100,6 @@ fn choose(items: Vec<Item>, wanted: Option<&str>) -> Result<(Item, Option<String
     Err(SourceError::NoSuchImage { wanted: wanted.to_owned(), names })
 }
 
-/// `debian`, `library/debian:latest` and `docker.io/library/debian:latest` are one name.
-fn canonical(name: &str) -> String {
-    let tagged = match name.rsplit_once(':') {
-        Some((_, tag)) if !tag.contains('/') => name.to_owned(),
-        _ => format!("{name}:latest"),
-    };
-    let tagged = tagged.strip_prefix("index.docker.io/").or(tagged.strip_prefix("docker.io/")).unwrap_or(&tagged);
-    tagged.strip_prefix("library/").unwrap_or(tagged).to_owned()
-}
-
 /// `<hex>.json`, `blobs/sha256/<hex>` and `sha256:<hex>` name the digest of what they hold.
 fn digest_in_name(name: &str) -> Option<Digest> {
     let file = name.rsplit('/').next().unwrap_or(name);
@@ -114,13 +111,6 @@ fn digest_in_name(name: &str) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_compared_as_docker_shortens_them() {
-        assert_eq!(canonical("debian"), canonical("docker.io/library/debian:latest"));
-        assert_eq!(canonical("host:5000/a"), "host:5000/a:latest");
-        assert_ne!(canonical("quay.io/a:1"), canonical("a:1"));
-    }
 
     #[test]
     fn digests_are_found_in_names() {

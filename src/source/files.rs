@@ -39,7 +39,7 @@ impl Files {
 
     /// Indexes an archive; one that is compressed or comes through a pipe is spooled first.
     pub(super) fn of_archive(path: &Path, options: &OpenOptions) -> Result<Self, SourceError> {
-        let (file, length) = spool::seekable(path, &options.cancel)?;
+        let (file, length) = spool::seekable(path, options)?;
         let index = index(path, &file, length, options)?;
         Ok(Self::Archive { path: path.to_owned(), file: Arc::new(file), index })
     }

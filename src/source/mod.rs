@@ -3,6 +3,7 @@
 
 mod docker_archive;
 mod files;
+mod names;
 mod oci_layout;
 mod spool;
 
@@ -45,6 +46,26 @@ pub enum SourceError {
     /// Something else than a regular file.
     #[error("{0:?} is no regular file")]
     NotAFile(PathBuf),
+    /// A compressed archive that cannot be decompressed.
+    #[error("{path:?}: damaged {} data: {error}", .compression.name())]
+    Damaged {
+        /// The archive.
+        path: PathBuf,
+        /// How it is compressed.
+        compression: Compression,
+        /// What the decoder says.
+        error: std::io::Error,
+    },
+    /// A compressed archive that grows out of all proportion (rule S4).
+    #[error(
+        "{path:?}: the ratio of uncompressed to stored bytes exceeds the limit of {limit}; raise it with --limit ratio=N if the image is to be trusted"
+    )]
+    Ratio {
+        /// The archive.
+        path: PathBuf,
+        /// The most there may be.
+        limit: u64,
+    },
     /// A tar archive that cannot be read.
     #[error("{path:?} at byte {position}: {error}")]
     Archive {
@@ -165,7 +186,13 @@ fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
     }
     let files = Files::of_archive(path, options)?;
     if files.has("manifest.json") {
-        return docker_archive::open(&files, None, options);
+        return match docker_archive::open(&files, None, options) {
+            // From Docker 25 on the archive is a layout as well, and has other platforms' images there.
+            Err(SourceError::NoSuchPlatform { .. }) if files.has("index.json") => {
+                oci_layout::open(&files, None, options)
+            }
+            opened => opened,
+        };
     }
     if files.has("index.json") {
         return oci_layout::open(&files, None, options);

@@ -1,11 +1,12 @@
 //! OCI image layouts, as directories and in archives (image specification, image-layout.md).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine;
 use serde::Deserialize;
 
 use super::files::Files;
+use super::names::canonical;
 use super::{OpenOptions, SourceError, check_platform, json};
 use crate::blob::{Blob, Digest};
 use crate::image::{Config, Image, Layer, MediaType, Platform};
@@ -61,9 +62,13 @@ pub(super) fn open(files: &Files, tag: Option<&str>, options: &OpenOptions) -> R
     check_version(files, options)?;
     let index: Document = json("index.json", &files.read("index.json", None, None, options)?)?;
     let entries = index.manifests.unwrap_or_default();
+    if entries.is_empty() {
+        let problem = "holds no image: its index.json lists none".to_owned();
+        return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem });
+    }
     let chosen = match tag {
         Some(tag) => by_tag(&entries, tag)?,
-        None => only_image(&entries)?,
+        None => one_image(entries.iter().filter(|entry| !is_attestation(entry)).cloned().collect())?,
     };
     let name = chosen.first().and_then(|descriptor| names(descriptor).first().map(|&name| name.to_owned()));
     let (descriptor, document) = resolve(files, chosen, options, 0)?;
@@ -94,34 +99,42 @@ fn names(descriptor: &Descriptor) -> Vec<&str> {
 }
 
 fn by_tag(entries: &[Descriptor], tag: &str) -> Result<Vec<Descriptor>, SourceError> {
-    let digest = tag.strip_prefix('@');
-    let is_it = |entry: &&Descriptor| match digest {
-        Some(digest) => entry.digest == digest,
-        None => names(entry).iter().any(|name| *name == tag || name.ends_with(&format!(":{tag}"))),
+    let matching = |is_it: &dyn Fn(&Descriptor) -> bool| -> Vec<Descriptor> {
+        entries.iter().filter(|entry| is_it(entry)).cloned().collect()
     };
-    let found: Vec<Descriptor> = entries.iter().filter(is_it).cloned().collect();
+    let found = match tag.strip_prefix('@') {
+        Some(digest) => matching(&|entry| entry.digest == digest),
+        None => {
+            let whole = matching(&|entry| names(entry).iter().any(|name| canonical(name) == canonical(tag)));
+            let behind = format!(":{tag}");
+            let ends = || matching(&|entry| names(entry).iter().any(|name| *name == tag || name.ends_with(&behind)));
+            if whole.is_empty() { ends() } else { whole }
+        }
+    };
     if found.is_empty() {
         return Err(SourceError::NoSuchImage { wanted: tag.to_owned(), names: all_names(entries) });
+    }
+    one_image(found)
+}
+
+/// Several descriptors may be one image under several names, or for several platforms; but not several images.
+fn one_image(mut found: Vec<Descriptor>) -> Result<Vec<Descriptor>, SourceError> {
+    let ambiguous = |found: &[Descriptor]| Err(SourceError::Ambiguous { names: all_names(found) });
+    let all = found.clone();
+    let mut seen = HashSet::new();
+    found.retain(|entry| seen.insert(entry.digest.clone()));
+    let [first, others @ ..] = found.as_slice() else { return Ok(found) };
+    if others.iter().any(|other| names(other) != names(first)) {
+        return ambiguous(&all);
+    }
+    if !others.is_empty() && found.iter().any(|image| image.platform.is_none()) {
+        return ambiguous(&all);
     }
     Ok(found)
 }
 
-/// Without a tag: several manifests may be one image for several platforms, but not several names.
-fn only_image(entries: &[Descriptor]) -> Result<Vec<Descriptor>, SourceError> {
-    let images: Vec<Descriptor> = entries.iter().filter(|entry| !is_attestation(entry)).cloned().collect();
-    let first = images.first().map(names);
-    if images.iter().any(|image| Some(names(image)) != first) {
-        return Err(SourceError::Ambiguous { names: all_names(&images) });
-    }
-    let unlike = |image: &Descriptor| image.platform.is_none();
-    if images.len() > 1 && images.iter().any(unlike) {
-        return Err(SourceError::Ambiguous { names: all_names(&images) });
-    }
-    Ok(images)
-}
-
 fn all_names(entries: &[Descriptor]) -> Vec<String> {
-    let name = |entry: &Descriptor| match names(entry).last() {
+    let name = |entry: &Descriptor| match names(entry).first() {
         Some(name) => (*name).to_owned(),
         None => format!("@{}", entry.digest),
     };
@@ -146,23 +159,44 @@ fn resolve(
     }
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
     let candidates: Vec<Descriptor> = candidates.into_iter().filter(|entry| !is_attestation(entry)).collect();
-    let suits = |descriptor: &Descriptor| match &descriptor.platform {
-        Some(offered) => wanted.suits(&platform(offered)),
-        // Nothing is said: an index, or an image whose configuration will tell.
-        None => Some(0),
-    };
-    let best = candidates.iter().filter_map(|entry| Some((suits(entry)?, entry))).min_by_key(|(rank, _)| *rank);
-    let descriptor = match (best, candidates.as_slice()) {
-        (Some((_, best)), _) => best.clone(),
-        // The only one there is, and nobody asked for another.
-        (None, [only]) if options.platform.is_none() => only.clone(),
-        (None, _) => {
-            let offered = candidates.iter().filter_map(|entry| entry.platform.as_ref());
-            let offered = offered.map(|offered| platform(offered).to_string()).collect();
-            return Err(SourceError::NoSuchPlatform { wanted, offered });
+    let mut suitable: Vec<(u32, Descriptor)> = Vec::new();
+    let mut offered = Vec::new();
+    for entry in &candidates {
+        match &entry.platform {
+            // Nothing is said: an index, or an image whose configuration will tell. What says that it suits goes first.
+            None => suitable.push((u32::MAX, entry.clone())),
+            Some(stated) => {
+                let stated = platform(stated);
+                suitable.extend(wanted.suits(&stated).map(|rank| (rank, entry.clone())));
+                offered.push(stated.to_string());
+            }
         }
-    };
-    match MediaType::of(&descriptor.media_type) {
+    }
+    if let ([], [only]) = (suitable.as_slice(), candidates.as_slice())
+        && options.platform.is_none()
+    {
+        // The only one there is, and nobody asked for another.
+        suitable.push((0, only.clone()));
+    }
+    suitable.sort_by_key(|(rank, _)| *rank);
+    for (_, descriptor) in suitable {
+        match enter(files, descriptor, options, depth) {
+            Err(SourceError::NoSuchPlatform { offered: inside, .. }) => offered.extend(inside),
+            found => return found,
+        }
+    }
+    Err(SourceError::NoSuchPlatform { wanted, offered })
+}
+
+/// What a descriptor leads to: a manifest, or what an index has for the wanted platform.
+fn enter(
+    files: &Files,
+    descriptor: Descriptor,
+    options: &OpenOptions,
+    depth: usize,
+) -> Result<(Descriptor, Document), SourceError> {
+    let stated = MediaType::of(&descriptor.media_type);
+    match stated {
         MediaType::Manifest | MediaType::Index => {}
         MediaType::Schema1 => return Err(schema_1(&descriptor.digest)),
         // Some writers leave it out; the document tells.
@@ -177,14 +211,19 @@ fn resolve(
     if document.schema_version == Some(1) {
         return Err(schema_1(&descriptor.digest));
     }
-    match (document.manifests, document.config) {
-        (Some(manifests), None) if document.layers.is_none() => resolve(files, manifests, options, depth + 1),
-        (None, config) => Ok((descriptor, Document { manifests: None, config, ..document })),
-        // One reader would take it for the one, another for the other (CVE-2021-41190).
-        (Some(_), _) => Err(SourceError::Unsupported {
-            name: descriptor.digest,
-            problem: "is a manifest and an index at once, which is not allowed".to_owned(),
-        }),
+    let is_index = document.manifests.is_some();
+    let is_manifest = document.config.is_some() || document.layers.is_some();
+    let wrong =
+        |problem: &str| Err(SourceError::Unsupported { name: descriptor.digest.clone(), problem: problem.to_owned() });
+    // One reader would take it for the one, another for the other (CVE-2021-41190).
+    match (stated, is_index, is_manifest) {
+        (_, true, true) => wrong("is a manifest and an index at once, which is not allowed"),
+        (MediaType::Manifest, true, false) => wrong("is an index, but its descriptor says that it is a manifest"),
+        (MediaType::Index, false, true) => wrong("is a manifest, but its descriptor says that it is an index"),
+        _ => match document.manifests {
+            Some(manifests) => resolve(files, manifests, options, depth + 1),
+            None => Ok((descriptor, document)),
+        },
     }
 }
 
@@ -238,7 +277,7 @@ fn image(
     let diff_ids = config.diff_ids(descriptors.len())?;
     let layer = |(descriptor, diff_id): (&Descriptor, Digest)| {
         Ok(Layer {
-            blob: blob(files, descriptor)?,
+            blob: blob(files, descriptor)?.diff_id_by(diff_id.algorithm()),
             media_type: Some(descriptor.media_type.clone()),
             diff_id: Some(diff_id),
         })

@@ -2,38 +2,51 @@
 //! file without a name first.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Cursor, Error, ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{SourceError, is_compressed, open_regular};
-use crate::blob::Decompressor;
+use super::{OpenOptions, SourceError, is_compressed, open_regular};
+use crate::blob::{Compression, Decompressor, plainly};
 use crate::options::Cancel;
 
 const CHUNK: usize = 256 << 10;
+/// Bytes by which a compression is recognised.
+const START: usize = 10;
 
 /// A file that holds the archive uncompressed, and its length. `-` is standard input.
-pub(super) fn seekable(path: &Path, cancel: &Cancel) -> Result<(File, u64), SourceError> {
+pub(super) fn seekable(path: &Path, options: &OpenOptions) -> Result<(File, u64), SourceError> {
+    let io = |error| SourceError::Io { path: path.to_owned(), error };
+    let cancel = &options.cancel;
     if path == Path::new("-") {
         let input = std::io::stdin();
-        return spool(path, Polled { input: input.as_fd(), cancel }, cancel);
+        return spool(path, Polled { input: input.as_fd(), cancel }, options);
     }
     match open_regular(path) {
-        Ok((file, length)) => {
-            let mut start = [0; 10];
-            let read = std::os::unix::fs::FileExt::read_at(&file, &mut start, 0);
-            let count = read.map_err(|error| SourceError::Io { path: path.to_owned(), error })?;
-            if is_compressed(&start[..count]) { spool(path, file, cancel) } else { Ok((file, length)) }
+        Ok((mut file, length)) => {
+            let start = start(&mut file).map_err(io)?;
+            if !is_compressed(&start) {
+                return Ok((file, length));
+            }
+            file.rewind().map_err(io)?;
+            spool(path, file, options)
         }
         // A named pipe, as a shell's <(…) makes it.
         Err(SourceError::NotAFile(_)) if is_fifo(path) => {
-            let file = File::open(path).map_err(|error| SourceError::Io { path: path.to_owned(), error })?;
-            spool(path, Polled { input: file.as_fd(), cancel }, cancel)
+            let file = File::open(path).map_err(io)?;
+            spool(path, Polled { input: file.as_fd(), cancel }, options)
         }
         Err(error) => Err(error),
     }
+}
+
+/// As many bytes as it takes to recognise a compression; a pipe may hand them out one by one.
+fn start(input: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(START);
+    input.take(START as u64).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 fn is_fifo(path: &Path) -> bool {
@@ -41,13 +54,21 @@ fn is_fifo(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
 }
 
-fn spool(path: &Path, input: impl Read, cancel: &Cancel) -> Result<(File, u64), SourceError> {
-    let io = |error| {
+fn spool(path: &Path, mut input: impl Read, options: &OpenOptions) -> Result<(File, u64), SourceError> {
+    let cancel = &options.cancel;
+    let of_input = |error| {
         if cancel.is_cancelled() { SourceError::Cancelled } else { SourceError::Io { path: path.to_owned(), error } }
     };
-    let buffered = BufReader::with_capacity(CHUNK, input);
-    let (mut stream, _) = Decompressor::new(buffered).map_err(io)?;
-    let mut spooled = tempfile::tempfile().map_err(|error| SourceError::Io { path: std::env::temp_dir(), error })?;
+    let of_spool = |error| SourceError::Io { path: std::env::temp_dir(), error };
+    let start = start(&mut input).map_err(of_input)?;
+    let counted = Counted { inner: Cursor::new(start).chain(input), count: 0 };
+    let (mut stream, compression) = Decompressor::new(BufReader::with_capacity(CHUNK, counted)).map_err(of_input)?;
+    let damaged = |error: Error| match compression {
+        Compression::None => of_input(error),
+        _ if cancel.is_cancelled() => SourceError::Cancelled,
+        _ => SourceError::Damaged { path: path.to_owned(), compression, error: plainly(error) },
+    };
+    let mut spooled = tempfile::tempfile().map_err(of_spool)?;
     let mut buffer = vec![0; CHUNK];
     let mut length = 0;
     loop {
@@ -55,14 +76,35 @@ fn spool(path: &Path, input: impl Read, cancel: &Cancel) -> Result<(File, u64), 
             return Err(SourceError::Cancelled);
         }
         let count = match stream.read(&mut buffer) {
-            Ok(0) => return Ok((spooled, length)),
+            Ok(0) => break,
             Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(io(error)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(damaged(error)),
         };
-        let written = spooled.write_all(&buffer[..count]);
-        written.map_err(|error| SourceError::Io { path: std::env::temp_dir(), error })?;
+        spooled.write_all(&buffer[..count]).map_err(of_spool)?;
         length += count as u64;
+        if options.limits.is_bomb(length, stream.get_ref().get_ref().count) {
+            return Err(SourceError::Ratio { path: path.to_owned(), limit: options.limits.ratio });
+        }
+    }
+    // A decoder that stops before its input does leaves bytes that would go unchecked.
+    if stream.into_inner().read(&mut buffer).map_err(of_input)? > 0 {
+        return Err(damaged(Error::new(ErrorKind::InvalidData, "bytes follow its end")));
+    }
+    Ok((spooled, length))
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    inner: R,
+    count: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.count += count as u64;
+        Ok(count)
     }
 }
 
@@ -85,6 +127,34 @@ impl Read for Polled<'_> {
                 Ok(_) => return Ok(rustix::io::read(self.input, buffer)?),
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out one byte at a time, as a slow pipe does.
+    struct Drops(Cursor<Vec<u8>>);
+
+    impl Read for Drops {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let most = buffer.len().min(1);
+            self.0.read(&mut buffer[..most])
+        }
+    }
+
+    #[test]
+    fn a_compression_is_recognised_however_the_bytes_come() {
+        let stored = zstd::encode_all(&b"content"[..], 1).unwrap();
+        for (bytes, expected) in [(stored, &b"content"[..]), (b"BZ".to_vec(), b"BZ"), (Vec::new(), b"")] {
+            let input = Drops(Cursor::new(bytes));
+            let (mut file, length) = spool(Path::new("-"), input, &OpenOptions::default()).unwrap();
+            let mut found = Vec::new();
+            file.rewind().unwrap();
+            file.read_to_end(&mut found).unwrap();
+            assert_eq!((found.as_slice(), length), (expected, expected.len() as u64));
         }
     }
 }
