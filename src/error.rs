@@ -44,7 +44,7 @@ pub enum Error {
     },
     /// The layers do not fit on one another.
     #[error("layer {}: {_0}", _0.layer)]
-    Stack(#[from] StackError),
+    Stack(StackError),
     /// A file cannot be put in its place.
     #[error("{action}: {error}")]
     Io {
@@ -70,4 +70,11 @@ pub enum Error {
     /// The work was cancelled.
     #[error("interrupted; nothing was left behind")]
     Cancelled,
+}
+
+// By hand: `#[from]` would make it the error's source too, and whoever prints the chain would print it twice.
+impl From<StackError> for Error {
+    fn from(error: StackError) -> Self {
+        Self::Stack(error)
+    }
 }

@@ -56,7 +56,7 @@ pub enum ConfigError {
     Json(String),
     /// A diff_id is no digest.
     #[error("the image's configuration: {0}")]
-    DiffId(#[from] crate::blob::DigestError),
+    DiffId(crate::blob::DigestError),
     /// As many layers as diff_ids there must be.
     #[error(
         "the image's configuration has {diff_ids} diff_ids, its manifest {layers} layers: they do not belong together"
@@ -92,8 +92,13 @@ impl Config {
     /// # Errors
     /// One that is no digest, or not as many as there are layers.
     pub fn diff_ids(&self, layers: usize) -> Result<Vec<Digest>, ConfigError> {
-        let diff_ids: Vec<Digest> =
-            self.parsed.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let diff_ids: Vec<Digest> = self
+            .parsed
+            .rootfs()
+            .diff_ids()
+            .iter()
+            .map(|text| text.parse().map_err(ConfigError::DiffId))
+            .collect::<Result<_, _>>()?;
         if diff_ids.len() != layers {
             return Err(ConfigError::LayerCount { diff_ids: diff_ids.len(), layers });
         }
