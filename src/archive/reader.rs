@@ -333,6 +333,10 @@ impl Reader {
                 Ok(None)
             }
             b'V' => {
+                // Go hands it out as an entry: its size is the record's, where there is one.
+                let records = self.pax.take().unwrap_or_default();
+                let size = records.number("size")?.unwrap_or(fields.size);
+                let stored = u64::try_from(size).map_err(|_| ArchiveError::NegativeSize(size))?;
                 self.forget_extended();
                 self.passing = stored;
                 self.pass_padding(stored);

@@ -48,6 +48,17 @@ pub(super) fn to_xattr(text: &[u8]) -> Result<Vec<u8>, AclError> {
     Ok(bytes)
 }
 
+/// The permissions that the kernel shows as the mode of a file with this access ACL (acl(5), "Correspondence between ACL
+/// entries and file permission bits"); `None` where an entry for the owner, the group or others is missing.
+pub(super) fn permission_bits(xattr: &[u8]) -> Option<u32> {
+    let (entries, _) = xattr.get(4..)?.as_chunks::<8>();
+    let of = |tag: u16| {
+        let entry = entries.iter().find(|entry| entry[..2] == tag.to_le_bytes())?;
+        Some(u32::from(u16::from_le_bytes([entry[2], entry[3]]) & 7))
+    };
+    Some(of(USER_OBJ)? << 6 | of(MASK).or(of(GROUP_OBJ))? << 3 | of(OTHER)?)
+}
+
 fn parse(entry: &[u8]) -> Result<(u16, u32, u16), AclError> {
     let malformed = || AclError::Malformed(entry.to_vec());
     let fields: Vec<&[u8]> = entry.split(|&byte| byte == b':').map(<[u8]>::trim_ascii).collect();
@@ -110,5 +121,13 @@ mod tests {
         assert_eq!(to_xattr(b"user:lisa:rwx"), Err(AclError::NameOnly(b"user:lisa:rwx".to_vec())));
         assert_eq!(to_xattr(b"user::rwz"), Err(AclError::Malformed(b"user::rwz".to_vec())));
         assert_eq!(to_xattr(b"nonsense"), Err(AclError::Malformed(b"nonsense".to_vec())));
+    }
+
+    #[test]
+    fn a3_the_mask_is_the_modes_group() {
+        let bits = |text: &[u8]| permission_bits(&to_xattr(text).unwrap());
+        assert_eq!(bits(b"user::rw-,group::r--,other::r--,user:67:r--,mask::rw-"), Some(0o664));
+        assert_eq!(bits(b"user::rwx,group::r-x,other::--x"), Some(0o751));
+        assert_eq!(bits(b"user::rwx,group::r-x"), None);
     }
 }

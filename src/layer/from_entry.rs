@@ -47,7 +47,7 @@ impl Attributes {
         };
         let (xattrs, unkept) = xattrs(entry);
         let attributes = Self {
-            mode: (entry.mode & 0o7777) as u32,
+            mode: mode(entry, &xattrs),
             uid: id("uid", entry.uid)?,
             gid: id("gid", entry.gid)?,
             mtime: entry.mtime,
@@ -56,6 +56,15 @@ impl Attributes {
         };
         Ok((attributes, unkept))
     }
+}
+
+/// The mode's bits. bsdtar writes the permissions of the owning group there and not the ACL's mask, as the kernel does:
+/// what an ACL says of owner, mask and others counts.
+fn mode(entry: &Entry, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> u32 {
+    let mode = (entry.mode & 0o7777) as u32;
+    let is_text = entry.record(b"SCHILY.acl.access").is_some_and(|text| !text.is_empty());
+    let acl = xattrs.get(&b"system.posix_acl_access"[..]).filter(|_| is_text);
+    acl.and_then(|acl| acl::permission_bits(acl)).map_or(mode, |bits| mode & 0o7000 | bits)
 }
 
 /// Extended attributes and ACLs. What says the same thing twice is overridden by the more exact one: star's raw

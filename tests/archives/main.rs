@@ -1,0 +1,7 @@
+//! The archive reader against everybody else's: trees packed by the tools that people use, and random archives read
+//! by two other crates.
+#![allow(clippy::unwrap_used, reason = "clippy knows no test but the functions marked so")]
+
+mod differential;
+mod listing;
+mod tools;
