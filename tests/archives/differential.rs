@@ -31,11 +31,14 @@ enum Other {
     TarCore,
 }
 
+/// Whether an archive is one of those that show a difference.
+type Applies = fn(&Facts) -> bool;
+
 /// A difference that is known, who is to blame, and the archives that show it.
 struct Explained {
     who: Other,
     what: &'static str,
-    applies: fn(&Facts) -> bool,
+    applies: Applies,
 }
 
 const EXPLAINED: &[Explained] = {
@@ -73,7 +76,7 @@ const EXPLAINED: &[Explained] = {
 };
 
 /// Differences that both have, and which are no matter of taste either.
-const EXPLAINED_OF_BOTH: &[(&str, fn(&Facts) -> bool)] = &[
+const EXPLAINED_OF_BOTH: &[(&str, Applies)] = &[
     ("looks for the payload of links, devices, directories and FIFOs", |facts| {
         facts.has_sized_header_only || facts.has_key(b"size") && facts.has_type(b"123456")
     }),
