@@ -55,7 +55,12 @@ pub(super) fn parse(block: &[u8; BLOCK]) -> Result<Fields, ArchiveError> {
     let prefix = match dialect {
         Dialect::V7 => &[][..],
         Dialect::Ustar => text(&block[345..500]),
-        Dialect::Star => text(&block[345..476]),
+        Dialect::Star => {
+            // Nobody wants these times, but a field that is no number is a damaged header.
+            number("atime", &block[476..488])?;
+            number("ctime", &block[488..500])?;
+            text(&block[345..476])
+        }
         // Go before 1.8 wrote a prefix into GNU headers, over the times; its reader still takes those.
         Dialect::Gnu if !has_gnu_times(block) => {
             Some(text(&block[345..500])).filter(|prefix| prefix.is_ascii()).unwrap_or_default()

@@ -9,6 +9,8 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+#[cfg(test)]
+mod tests;
 
 pub use entry::{Entry, EntryKind};
 pub use reader::{ArchiveError, Event, Limits, Reader};

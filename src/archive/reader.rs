@@ -135,6 +135,8 @@ enum State {
         stored: u64,
     },
     EndOfEntry,
+    /// What the archive is damaged by.
+    Failed(ArchiveError),
     End,
 }
 
@@ -162,10 +164,19 @@ impl Reader {
     /// Takes bytes off the front of `input` until something is found.
     ///
     /// # Errors
-    /// A damaged or hostile archive. The reader is of no use after that.
+    /// A damaged or hostile archive. The same error answers all that is asked after it.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Event<'a>, ArchiveError> {
+        let event = self.advance(input);
+        if let Err(error) = &event {
+            self.state = State::Failed(error.clone());
+        }
+        event
+    }
+
+    fn advance<'a>(&mut self, input: &mut &'a [u8]) -> Result<Event<'a>, ArchiveError> {
         loop {
             match &mut self.state {
+                State::Failed(error) => return Err(error.clone()),
                 State::End => {
                     *input = &[];
                     return Ok(Event::NeedInput);
@@ -268,13 +279,15 @@ impl Reader {
     /// Says that the input has ended.
     ///
     /// # Errors
-    /// [`ArchiveError::Truncated`] if it ended where an archive cannot end. Missing zero blocks and missing padding are fine.
+    /// [`ArchiveError::Truncated`] if it ended where an archive cannot end (missing zero blocks and missing padding are
+    /// fine), and the error that [`Reader::next`] gave, if it gave one.
     pub fn finish(&mut self) -> Result<(), ArchiveError> {
         let complete = match &self.state {
             State::End => true,
             State::Header { .. } => self.partial.is_empty() && self.passing <= self.padding,
             State::EndOfEntry => self.passing <= self.padding,
             State::Data { stored, .. } => *stored == 0,
+            State::Failed(error) => return Err(error.clone()),
             _ => false,
         };
         if complete { Ok(()) } else { Err(ArchiveError::Truncated) }
