@@ -7,6 +7,24 @@ use crate::layer::LayerError;
 use crate::stack::StackError;
 use crate::stage::DestinationError;
 
+/// A layer, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WhichLayer {
+    /// Its number, from 0 at the bottom.
+    pub index: usize,
+    /// The file it lies in, where it is a bare one.
+    pub file: Option<PathBuf>,
+}
+
+impl std::fmt::Display for WhichLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{} ({file:?})", self.index),
+            None => write!(f, "{}", self.index),
+        }
+    }
+}
+
 /// Why an image could not be laid down.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,16 +35,16 @@ pub enum Error {
     /// A layer's stored bytes are damaged or not what they should be.
     #[error("layer {layer}: {error}")]
     Blob {
-        /// The layer, from 0 at the bottom.
-        layer: usize,
+        /// Which layer.
+        layer: WhichLayer,
         /// What is wrong.
         error: BlobError,
     },
     /// A layer's contents cannot be taken.
     #[error("layer {layer}: {error}")]
     Layer {
-        /// The layer, from 0 at the bottom.
-        layer: usize,
+        /// Which layer.
+        layer: WhichLayer,
         /// What is wrong.
         error: LayerError,
     },
@@ -35,8 +53,8 @@ pub enum Error {
         "layer {layer}: the configuration states diff_id {stated}, but the layer's is {found}: image and layers do not belong together, or were altered"
     )]
     DiffId {
-        /// The layer, from 0 at the bottom.
-        layer: usize,
+        /// Which layer.
+        layer: WhichLayer,
         /// What the configuration says.
         stated: Digest,
         /// What the layer is.
@@ -57,7 +75,7 @@ pub enum Error {
     #[error("{0}")]
     Write(String),
     /// The destination cannot hold everything, and [`Options::strict`](crate::Options::strict) is set (rule A4).
-    #[error("the destination cannot hold all of the image: {0}")]
+    #[error("refused by --strict, since the destination cannot hold all of the image: {0}")]
     NotKept(String),
     /// A description of an overlay form cannot be read or written.
     #[error("{path:?}: {problem}")]

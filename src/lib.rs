@@ -53,7 +53,7 @@ pub mod source;
 pub mod stack;
 mod stage;
 
-pub use error::Error;
+pub use error::{Error, WhichLayer};
 pub use form::{flatten, layers};
 pub use options::{Cancel, Limits, Options, XattrNamespace};
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};

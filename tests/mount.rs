@@ -79,6 +79,7 @@ const TESTS: &[Test] = &[
     ("a_layout_is_mounted", &[Trusted, User], layout),
     ("a_layout_that_leads_elsewhere_is_refused", &[Trusted, User], layout_elsewhere),
     ("only_overlay_mounts_are_unmounted", &[Trusted, User], unmounting),
+    ("the_program_mounts_an_image_through_its_cache", &[Trusted, User], program),
     ("nodev_and_nosuid_only_when_asked", &[Trusted, User], mount_flags),
     ("hard_links_stay_together", &[Trusted, User], hard_links),
     ("trusted_marks_in_a_user_namespace_are_refused", &[User], trusted_in_user_namespace),
@@ -109,7 +110,11 @@ fn as_ordinary_user(variable: Option<&str>) -> Result<(), Failed> {
     // The program may lie where only root can go.
     let program = temporary.path().join("program");
     fs::copy(std::env::current_exe()?, &program)?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let layflat = temporary.path().join("layflat");
+    fs::copy(assert_cmd::cargo::cargo_bin!("layflat"), &layflat)?;
+    for program in [&program, &layflat] {
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
+    }
     let mut command = Command::new(&program);
     command.uid(65534).gid(65534).current_dir("/").env("TMPDIR", temporary.path());
     if let Some(variable) = variable {
@@ -477,6 +482,49 @@ fn unmounting(namespace: XattrNamespace) {
     umount(&target, true).unwrap();
     assert_eq!(names(&target), ["/"]);
     drop(open);
+}
+
+/// `layflat mount IMAGE TARGET`, twice, then writable, and `layflat umount`.
+fn program(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    // An ordinary user may not be able to go where the fixture and the program lie.
+    let image = stack.path("image.tar");
+    fs::write(&image, include_bytes!("../fixtures/four-layers.tar")).unwrap();
+    let (cache, target) = (stack.path("cache"), stack.target());
+    for name in ["upper", "work"] {
+        stack.dir(name);
+    }
+    let layflat = |arguments: &[&OsStr]| {
+        let mut command = Command::new(program_path());
+        command.args(arguments).env("XDG_CACHE_HOME", &cache);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let marks = OsStr::new(if namespace == User { "--xattr-namespace=user" } else { "--xattr-namespace=trusted" });
+    let mount: &[&OsStr] = &["mount".as_ref(), image.as_ref(), target.as_ref(), marks];
+    let unmount: &[&OsStr] = &["umount".as_ref(), target.as_ref()];
+    let forms = || names(&cache).into_iter().filter(|name| name.ends_with("layflat.json")).count();
+    for _ in 0..2 {
+        assert!(layflat(mount).ends_with(&format!("mounted on {}, read-only\n", target.display())));
+        assert_eq!(names(&target), ["/", "b"]);
+        fs::write(target.join("new"), "").unwrap_err();
+        layflat(unmount);
+        assert_eq!(names(&target), ["/"]);
+        assert_eq!(forms(), 1, "laid down once");
+    }
+    let (upper, work) = (stack.path("upper"), stack.path("work"));
+    let upper_options: &[&OsStr] = &["--upper".as_ref(), upper.as_ref(), "--work".as_ref(), work.as_ref()];
+    assert!(layflat(&[mount, upper_options].concat()).ends_with("writable\n"));
+    fs::write(target.join("new"), "").unwrap();
+    layflat(unmount);
+    assert_eq!(names(&upper), ["/", "new"]);
+}
+
+/// The program under test; beside this one if that was copied to where an ordinary user can go.
+fn program_path() -> PathBuf {
+    let beside = std::env::current_exe().unwrap().with_file_name("layflat");
+    if beside.exists() { beside } else { assert_cmd::cargo::cargo_bin!("layflat").to_path_buf() }
 }
 
 fn mount_flags(namespace: XattrNamespace) {

@@ -723,7 +723,7 @@ fn what_is_no_image_says_what_it_is() {
         (
             "",
             "text",
-            "\"text\" at byte 0: a header with a wrong checksum: this is no tar archive, or it is damaged".into(),
+            "\"text\" is no image: neither a tar archive, compressed or not, nor the directory of an OCI layout".into(),
         ),
         ("", "empty", "\"empty\" is a directory without index.json: no OCI image layout".into()),
         ("oci:", "empty", "\"empty\" has no index.json: it is no OCI image layout".into()),

@@ -10,6 +10,7 @@ mod stream;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::options::Limits;
@@ -30,6 +31,7 @@ pub struct Blob {
     digest: Option<Digest>,
     size: Option<u64>,
     diff_id_algorithm: Algorithm,
+    path: Option<Arc<Path>>,
 }
 
 #[derive(Debug, Clone)]
@@ -106,13 +108,24 @@ impl Blob {
     }
 
     fn at(place: Place) -> Self {
-        Self { place, digest: None, size: None, diff_id_algorithm: Algorithm::Sha256 }
+        Self { place, digest: None, size: None, diff_id_algorithm: Algorithm::Sha256, path: None }
     }
 
     /// The same bytes, with what the image says of them.
     #[must_use]
     pub fn stated(self, digest: Option<Digest>, size: Option<u64>) -> Self {
         Self { digest, size, ..self }
+    }
+
+    /// The same bytes, with the file that the user knows them by, for messages.
+    #[must_use]
+    pub fn known_as(self, path: &Path) -> Self {
+        Self { path: Some(path.into()), ..self }
+    }
+
+    /// The file that the user knows them by.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The same bytes, of whose uncompressed form the DiffID is taken by this algorithm. It is SHA-256 otherwise.

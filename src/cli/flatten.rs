@@ -26,7 +26,7 @@ impl Flatten {
         let image = self.image.open(cancel)?;
         let options = self.lay.options(&self.image.open, cancel)?;
         let report = layflat::flatten(&image, &self.dest, &options, progress::progress(common).as_ref())?;
-        output::report(common, &report)?;
+        output::report(common, &self.dest, &report)?;
         Ok(SUCCESS)
     }
 }

@@ -33,7 +33,7 @@ impl Layers {
             ..self.lay.options(&self.image.open, cancel)?
         };
         let report = layflat::layers(&image, &self.dest, &options, progress::progress(common).as_ref())?;
-        output::report(common, &report)?;
+        output::report(common, &self.dest, &report)?;
         Ok(SUCCESS)
     }
 }

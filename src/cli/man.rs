@@ -10,13 +10,14 @@ use super::SUCCESS;
 /// Write the man pages, one for each command, into a directory
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// The directory, which must be there
+    /// The directory; it is made if it is not there
     dir: PathBuf,
 }
 
 impl Man {
     pub(crate) fn run(&self, command: &Command) -> anyhow::Result<u8> {
-        clap_mangen::generate_to(command.clone(), &self.dir)
+        std::fs::create_dir_all(&self.dir)
+            .and_then(|()| clap_mangen::generate_to(command.clone(), &self.dir))
             .with_context(|| format!("cannot write man pages into {:?}", self.dir))?;
         Ok(SUCCESS)
     }

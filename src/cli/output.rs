@@ -1,6 +1,7 @@
 //! All that is printed: data on standard output, talk on standard error.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 use layflat::Report;
 use layflat::layer::Printable;
@@ -54,8 +55,8 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Reports one laying down.
-pub(crate) fn report(common: &Common, report: &Report) -> anyhow::Result<()> {
+/// Reports one laying down, with the destination as the user named it.
+pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> anyhow::Result<()> {
     for loss in &report.not_kept {
         let detail = if loss.detail.is_empty() { String::new() } else { format!(" ({})", loss.detail) };
         let more = if loss.count > loss.examples.len() as u64 { ", …" } else { "" };
@@ -77,7 +78,7 @@ pub(crate) fn report(common: &Common, report: &Report) -> anyhow::Result<()> {
         common,
         format_args!(
             "{}: {} layers, {} entries, {} in {:.2} s",
-            Printable(report.destination.as_os_str().as_encoded_bytes()),
+            Printable(destination.as_os_str().as_encoded_bytes()),
             report.layers.len(),
             count(report.entries),
             bytes(report.expanded),

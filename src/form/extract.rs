@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, Read};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::blob::{BlobError, LayerFacts, LayerStream, Pace};
-use crate::error::Error;
+use crate::error::{Error, WhichLayer};
 use crate::image::{Image, Layer};
 use crate::layer::{Discard, LayerError, ReadOptions, Record, read_layer};
 use crate::options::{Cancel, Options};
@@ -136,7 +137,8 @@ fn read<T>(
     let started = Instant::now();
     // A small layer is done before a thread has begun.
     let pace = if parallel && layer.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand };
-    let of_blob = |error| Error::Blob { layer: index, error };
+    let which = || WhichLayer { index, file: layer.blob.path().map(Path::to_owned) };
+    let of_blob = |error| Error::Blob { layer: which(), error };
     let stream = layer.blob.open_layer(&options.limits, pace).map_err(of_blob)?;
     let mut watched = Watched { stream, stop, cancel: &options.cancel, progress, index };
     let read = ReadOptions { limits: options.limits, cancel: options.cancel.clone() };
@@ -145,15 +147,15 @@ fn read<T>(
         _ if watched.is_stopped() => Error::Cancelled,
         LayerError::Read(error) => match error.downcast::<BlobError>() {
             Ok(error) => of_blob(error),
-            Err(error) => Error::Layer { layer: index, error: LayerError::Read(error) },
+            Err(error) => Error::Layer { layer: which(), error: LayerError::Read(error) },
         },
-        error => Error::Layer { layer: index, error },
+        error => Error::Layer { layer: which(), error },
     })?;
     let facts = watched.stream.finish().map_err(of_blob)?;
     if let Some(stated) = &layer.diff_id
         && *stated != facts.diff_id
     {
-        return Err(Error::DiffId { layer: index, stated: stated.clone(), found: facts.diff_id });
+        return Err(Error::DiffId { layer: which(), stated: stated.clone(), found: facts.diff_id });
     }
     progress.layer_done(index);
     Ok(Extracted { record, facts, kept, seconds: started.elapsed().as_secs_f64() })

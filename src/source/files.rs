@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{OpenOptions, SourceError, open_regular, spool};
-use crate::archive::{EntryKind, Event, Reader};
+use crate::archive::{ArchiveError, EntryKind, Event, Reader};
 use crate::blob::{Blob, Digest};
 use crate::layer::LayerPath;
 
 /// Links that are followed inside an archive.
 const MOST_LINKS: usize = 40;
+/// Bytes of a first header: who fails there has seen nothing of an archive.
+const HEADER: u64 = 512;
 /// Bytes read at once while an archive is indexed; contents are passed over by seeking.
 const CHUNK: usize = 64 << 10;
 
@@ -129,7 +131,7 @@ fn index(
         let mut rest = &buffer[..count];
         loop {
             let at = position + (count - rest.len()) as u64;
-            let wrong = |error| SourceError::Archive { path: path.to_owned(), position: at, error };
+            let wrong = |error| wrong(path, at, error);
             match reader.next(&mut rest).map_err(wrong)? {
                 Event::NeedInput => break,
                 Event::Entry(entry) => {
@@ -158,8 +160,19 @@ fn index(
         reader.skip(skip);
         position += skip;
     }
-    reader.finish().map_err(|error| SourceError::Archive { path: path.to_owned(), position, error })?;
+    reader.finish().map_err(|error| wrong(path, position, error))?;
     Ok(index)
+}
+
+/// What is no archive from its first block on is something else, rather than damaged.
+fn wrong(path: &Path, position: u64, error: ArchiveError) -> SourceError {
+    let path = path.to_owned();
+    if position > HEADER {
+        return SourceError::Archive { path, position, error };
+    }
+    let problem =
+        "is no image: neither a tar archive, compressed or not, nor the directory of an OCI layout".to_owned();
+    SourceError::NotAnImage { path, problem }
 }
 
 /// Where a symlink in an archive leads, from the directory that it is in.

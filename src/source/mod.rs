@@ -207,7 +207,8 @@ fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
 fn bare_layers(paths: &[PathBuf]) -> Result<Image, SourceError> {
     let layer = |path: &PathBuf| {
         let (file, length) = open_regular(path)?;
-        Ok(Layer { blob: Blob::from_file(Arc::new(file), 0, length), media_type: None, diff_id: None })
+        let blob = Blob::from_file(Arc::new(file), 0, length).known_as(path);
+        Ok(Layer { blob, media_type: None, diff_id: None })
     };
     let layers = paths.iter().map(layer).collect::<Result<_, SourceError>>()?;
     Ok(Image { name: None, manifest_digest: None, config: None, layers })
