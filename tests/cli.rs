@@ -134,9 +134,9 @@ fn messages_go_to_standard_error_and_only_data_to_standard_output() {
     let place = place();
     let output = run(&place, &["flatten", "image.tar", "flat"]);
     assert_eq!(text(&output.stdout), "");
-    let said = text(&output.stderr);
-    assert!(said.starts_with("flat: 4 layers, 12 entries, 40.0 KiB in "), "{said}");
-    assert_eq!(said.lines().count(), 1);
+    // An ordinary user is told what could not be kept before that.
+    let said: Vec<&str> = text(&output.stderr).lines().filter(|line| !line.starts_with("note: ")).collect();
+    assert!(matches!(said[..], [done] if done.starts_with("flat: 4 layers, 12 entries, 40.0 KiB in ")), "{said:?}");
     for quiet in ["-q", "--quiet"] {
         let output = run(&place, &["layers", quiet, "image.tar", quiet.trim_start_matches('-')]);
         assert_eq!((text(&output.stdout), text(&output.stderr)), ("", ""));
@@ -148,7 +148,7 @@ fn one_report_as_json() {
     let place = place();
     for (command, form) in [("flatten", "flat"), ("layers", "overlay")] {
         let output = run(&place, &[command, "--json", "image.tar", form]);
-        assert_eq!(text(&output.stderr), "");
+        assert!(text(&output.stderr).lines().all(|line| line.starts_with("note: ")), "{}", text(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["form"], form);
         assert_eq!(report["image"], "four-layers:latest");
@@ -168,20 +168,20 @@ fn one_report_as_json() {
 
 #[test]
 fn what_is_not_kept_is_reported_and_with_strict_refused() {
-    // The overlay form cannot show a genuine device 0:0, and an ordinary user cannot make one.
+    // The overlay form cannot show a genuine device 0:0; an ordinary user loses the owners, too.
     let place = place();
     fs::write(place.path().join("null.tar"), Tar::new().file("a", "").device("null", 0, 0).done()).unwrap();
     let output = run(&place, &["layers", "layers:null.tar", "lax"]);
     assert!(output.status.success());
-    let note = text(&output.stderr).lines().find(|line| line.contains("null")).unwrap().to_owned();
-    assert!(note.starts_with("note: ") && note.ends_with(": 1 file: null"), "{note}");
+    let noted = |line: &str| line.starts_with("note: character device 0:0") && line.ends_with(": 1 file: null");
+    assert!(text(&output.stderr).lines().any(noted), "{}", text(&output.stderr));
     let report: Value =
         serde_json::from_str(&printed(&place, &["layers", "--json", "--replace", "layers:null.tar", "lax"])).unwrap();
-    let device = report["not_kept"].as_array().unwrap().iter().find(|loss| loss["examples"][0] == "null").unwrap();
-    assert_eq!(device["count"], 1);
+    let counts = |loss: &Value| loss["count"] == 1 && loss["examples"][0] == "null";
+    assert!(report["not_kept"].as_array().unwrap().iter().any(counts), "{report}");
 
     let message = message(&place, &["layers", "--strict", "--quiet", "layers:null.tar", "strict"], 1);
-    assert!(message.contains("refused by --strict") && message.ends_with(": 1 file, null first\n"), "{message}");
+    assert!(message.contains("refused by --strict") && message.ends_with(" first\n"), "{message}");
     assert!(!place.path().join("strict").exists());
 }
 

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "clippy knows no test but the functions marked so")]
 
 mod differential;
+mod fixtures;
 mod listing;
 mod tools;

@@ -1,0 +1,84 @@
+//! The archives of `scripts/make-archives`, each laid down and held against what the tool that packed it extracts.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use layflat::compare::{CompareOptions, compare};
+use layflat::image::Reference;
+use layflat::{NoProgress, Options, flatten, source};
+
+/// The archives that a tool packed, by what their names begin with.
+fn archives(tool: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/archives");
+    let mut paths: Vec<PathBuf> = (fs::read_dir(directory).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(tool))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Lays each archive down and has the tool extract it; whatever differs is a failure.
+fn same(tool: &str, count: usize, package: &str, extract: impl Fn(&Path, &Path) -> Command) {
+    let archives = archives(tool);
+    assert_eq!(archives.len(), count);
+    for archive in archives {
+        let place = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (place.path().join("ours"), place.path().join("theirs"));
+        let image = source::open(&Reference::Layers(vec![archive.clone()]), &source::OpenOptions::default()).unwrap();
+        let report = flatten(&image, &ours, &Options::default(), &NoProgress).unwrap();
+        fs::create_dir(&theirs).unwrap();
+        let output = extract(&archive, &theirs).current_dir(&theirs).output();
+        let output = output.unwrap_or_else(|error| panic!("{error}: this test needs the package {package}"));
+        assert!(output.status.success(), "{archive:?}: {}", String::from_utf8_lossy(&output.stderr));
+
+        // The tools leave the directory that they extract into as it is.
+        let differences = compare(&ours.join("tree"), &theirs.join("tree"), &CompareOptions::default()).unwrap();
+        // Python sets no times of symlinks.
+        let symlink = |path: &str| ours.join("tree").join(path).is_symlink();
+        let listed: Vec<String> = (differences.iter().map(ToString::to_string))
+            .filter(|line| tool != "python-" || !line.split_once(": mtime: ").is_some_and(|(path, _)| symlink(path)))
+            .collect();
+        assert_eq!(listed, [""; 0], "{archive:?}");
+        assert!(report.entries > 5);
+        if archive.to_str().unwrap().contains("sparse") {
+            for name in ["hole", "start", "middle", "end", "many"] {
+                let blocks = |root: &Path| root.join("tree").join(name).metadata().unwrap().blocks();
+                assert!(blocks(&ours) <= blocks(&theirs), "{archive:?}: {name} has lost holes");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_gnu_tar_packed_comes_out_as_gnu_tar_extracts_it() {
+    same("gnutar-", 11, "tar", |archive, _| {
+        let mut command = Command::new("tar");
+        command.args(["-xp", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "-f"]).arg(archive);
+        command
+    });
+}
+
+#[test]
+fn what_bsdtar_packed_comes_out_as_bsdtar_extracts_it() {
+    same("bsdtar-", 6, "libarchive-tools", |archive, _| {
+        let mut command = Command::new("bsdtar");
+        command.args(["-xp", "--numeric-owner", "--xattrs", "--acls", "-f"]).arg(archive);
+        command
+    });
+}
+
+#[test]
+fn what_python_packed_comes_out_as_python_extracts_it() {
+    // Without a filter nothing is changed; older Pythons know no other way.
+    const EXTRACT: &str = "import sys, tarfile
+trusted = {'filter': 'fully_trusted'} if hasattr(tarfile, 'fully_trusted_filter') else {}
+tarfile.open(sys.argv[1]).extractall(sys.argv[2], numeric_owner=True, **trusted)";
+    same("python-", 3, "python3", |archive, directory| {
+        let mut command = Command::new("python3");
+        command.args(["-c", EXTRACT]).arg(archive).arg(directory);
+        command
+    });
+}
