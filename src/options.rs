@@ -60,7 +60,7 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes of one PAX header or GNU long name.
     pub extended_header: u64,
-    /// Uncompressed bytes for each compressed one, once a layer has grown beyond four gibibytes.
+    /// Uncompressed bytes for each compressed one, once a layer has grown beyond one gibibyte.
     pub ratio: u64,
     /// Bytes of one manifest, index or configuration.
     pub metadata_size: u64,
@@ -83,7 +83,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Below this many uncompressed bytes the ratio is of no interest.
-    const RATIO_FROM: u64 = 4 << 30;
+    const RATIO_FROM: u64 = 1 << 30;
 
     /// Whether so few stored bytes may not become so many.
     pub(crate) fn is_bomb(&self, expanded: u64, stored: u64) -> bool {
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn only_what_grows_large_is_a_bomb() {
         let limits = Limits { ratio: 100, ..Limits::default() };
-        assert!(!limits.is_bomb(4 << 30, 1));
+        assert!(!limits.is_bomb(1 << 30, 1));
         assert!(limits.is_bomb(5 << 30, 50 << 20));
         assert!(!limits.is_bomb(5 << 30, 60 << 20));
     }

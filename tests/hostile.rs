@@ -7,7 +7,7 @@
 mod images;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -393,18 +393,23 @@ fn what_is_stated_of_a_layer_is_checked() {
 
 #[test]
 fn ten_gigabytes_of_zeros_meet_a_limit() {
+    const SIZE: u64 = 10 << 30;
+    const MEMBER: usize = 16 << 20;
     let cage = Cage::new();
-    let path = cage.path("in/zeros.tar.gz");
-    let mut encoder = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast());
-    encoder.write_all(&sized(b'0', b"zeros", b"", b"", 300 << 20)).unwrap();
-    std::io::copy(&mut std::io::repeat(0).take(300 << 20), &mut encoder).unwrap();
-    encoder.write_all(&[0; 1024]).unwrap();
-    encoder.finish().unwrap();
-    assert!(fs::metadata(&path).unwrap().len() < 4 << 20);
-    for limit in ["layer-size=100000000", "file-size=100000000"] {
+    // Member by member: the same one holds the same zeros again and again.
+    let header = sized(b'0', b"zeros", b"", b"", SIZE);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&vec![0; MEMBER]).unwrap();
+    let member = encoder.finish().unwrap();
+    let bomb = [gzip(&header), member.repeat(usize::try_from(SIZE).unwrap() / MEMBER)].concat();
+    assert!(bomb.len() < 11 << 20, "{}", bomb.len());
+    fs::write(cage.path("in/zeros.tar.gz"), bomb).unwrap();
+    // The limits as they are, and lower ones.
+    for limits in [&[][..], &["--limit", "layer-size=100M"], &["--limit", "file-size=100M"]] {
         for form in FORMS {
-            let message = cage.run(form, "layers:in/zeros.tar.gz", &["--limit", limit]).unwrap_err();
-            assert!(message.contains(limit.split_once('=').unwrap().0), "{message}");
+            let message = cage.run(form, "layers:in/zeros.tar.gz", limits).unwrap_err();
+            let name = limits.last().map_or("ratio", |limit| limit.split_once('=').unwrap().0);
+            assert!(message.contains(&format!("--limit {name}=")), "{message}");
         }
     }
 }
