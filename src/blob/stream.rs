@@ -1,7 +1,7 @@
 //! A layer's bytes on their way: stored bytes hashed, decompressed, and hashed again, each once.
 //!
-//! With [`Pace::Ahead`] a thread of its own decompresses, a few buffers ahead of whoever parses and writes; the buffers go
-//! round and are never copied.
+//! With [`Pace::Ahead`] one thread decompresses and a second one hashes what came out, a few buffers ahead of whoever parses
+//! and writes; the buffers go round and are never copied.
 
 use std::fmt;
 use std::io::{BufRead, ErrorKind, Read};
@@ -16,15 +16,15 @@ use super::source::Source;
 use super::{Blob, BlobError, CHUNK, Compression, Digest};
 use crate::options::Limits;
 
-/// Buffers between decompression and its reader.
-const AHEAD: usize = 4;
+/// Buffers between one thread and the next.
+const AHEAD: usize = 3;
 
-/// Who decompresses.
+/// Who decompresses and hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// The caller's thread, when it asks.
     OnDemand,
-    /// A thread of its own, ahead of the caller.
+    /// Threads of their own, ahead of the caller.
     Ahead,
 }
 
@@ -34,7 +34,6 @@ pub enum Pace {
 pub struct LayerStream {
     supply: Supply,
     stored: Arc<AtomicU64>,
-    hasher: Hasher,
     expanded: u64,
     buffer: Vec<u8>,
     /// How much of the buffer was consumed.
@@ -42,13 +41,20 @@ pub struct LayerStream {
 }
 
 enum Supply {
-    OnDemand(Box<Source>),
+    OnDemand {
+        source: Box<Source>,
+        hasher: Hasher,
+    },
     Ahead {
-        full: Receiver<Result<Vec<u8>, BlobError>>,
+        full: Receiver<Filled>,
         empty: Sender<Vec<u8>>,
-        thread: JoinHandle<Option<Box<Source>>>,
+        source: JoinHandle<Option<Box<Source>>>,
+        hasher: JoinHandle<Hasher>,
     },
 }
+
+/// A buffer on its way; an empty one is the end.
+type Filled = Result<Vec<u8>, BlobError>;
 
 /// What a layer turned out to be, once all of it was read and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +76,12 @@ impl LayerStream {
     pub(super) fn open(blob: &Blob, limits: &Limits, pace: Pace) -> Result<Self, BlobError> {
         let stored = Arc::new(AtomicU64::new(0));
         let source = Box::new(Source::open(blob, limits, Arc::clone(&stored))?);
-        let supply = match pace {
-            Pace::OnDemand => Supply::OnDemand(source),
-            Pace::Ahead => run_ahead(source),
-        };
         let hasher = Hasher::new(blob.diff_id_algorithm);
-        Ok(Self { supply, stored, hasher, expanded: 0, buffer: Vec::new(), at: 0 })
+        let supply = match pace {
+            Pace::OnDemand => Supply::OnDemand { source, hasher },
+            Pace::Ahead => run_ahead(source, hasher),
+        };
+        Ok(Self { supply, stored, expanded: 0, buffer: Vec::new(), at: 0 })
     }
 
     /// How many stored bytes were read so far.
@@ -89,45 +95,47 @@ impl LayerStream {
     /// Damaged compression, another size or another digest than stated.
     pub fn finish(mut self) -> Result<LayerFacts, BlobError> {
         while self.next_buffer()? {}
-        let diff_id = self.hasher.finish();
-        let source = match self.supply {
-            Supply::OnDemand(source) => Some(source),
-            Supply::Ahead { full, empty, thread } => {
+        let (source, hasher) = match self.supply {
+            Supply::OnDemand { source, hasher } => (Some(source), hasher),
+            Supply::Ahead { full, empty, source, hasher } => {
                 drop((full, empty));
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                (joined(source), joined(hasher))
             }
         };
         // The thread gives it back once it has handed over the last buffer.
-        source.ok_or_else(BlobError::stopped)?.finish(diff_id, self.expanded)
+        source.ok_or_else(BlobError::stopped)?.finish(hasher.finish(), self.expanded)
     }
 
-    /// Gets the next buffer and hashes it; `false` at the end.
+    /// Gets the next buffer, which is hashed; `false` at the end.
     fn next_buffer(&mut self) -> Result<bool, BlobError> {
         self.at = 0;
         match &mut self.supply {
-            Supply::OnDemand(source) => source.fill(&mut self.buffer)?,
+            Supply::OnDemand { source, hasher } => {
+                source.fill(&mut self.buffer)?;
+                hasher.update(&self.buffer);
+            }
             Supply::Ahead { full, empty, .. } => {
                 // The thread may have ended: then nobody wants the buffer.
                 let _ = empty.send(std::mem::take(&mut self.buffer));
                 self.buffer = full.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
             }
         }
-        self.hasher.update(&self.buffer);
         self.expanded += self.buffer.len() as u64;
         Ok(!self.buffer.is_empty())
     }
 }
 
-/// Decompresses on a thread of its own until the end, an error, or until nobody takes the buffers any more.
-fn run_ahead(mut source: Box<Source>) -> Supply {
-    let (full_sender, full) = bounded(AHEAD);
-    let (empty, empty_receiver) = bounded::<Vec<u8>>(AHEAD + 2);
-    let thread = std::thread::spawn(move || {
+/// Starts the threads; each goes on until the end, an error, or until nobody takes its buffers any more.
+fn run_ahead(mut source: Box<Source>, mut hasher: Hasher) -> Supply {
+    let (decoded_sender, decoded) = bounded::<Filled>(AHEAD);
+    let (full_sender, full) = bounded::<Filled>(AHEAD);
+    let (empty, empty_receiver) = bounded::<Vec<u8>>(2 * AHEAD + 3);
+    let source = std::thread::spawn(move || {
         loop {
             let mut buffer = empty_receiver.try_recv().unwrap_or_default();
             let filled = source.fill(&mut buffer);
             let last = !matches!(&filled, Ok(()) if !buffer.is_empty());
-            if full_sender.send(filled.map(|()| buffer)).is_err() {
+            if decoded_sender.send(filled.map(|()| buffer)).is_err() {
                 return None;
             }
             if last {
@@ -135,7 +143,22 @@ fn run_ahead(mut source: Box<Source>) -> Supply {
             }
         }
     });
-    Supply::Ahead { full, empty, thread }
+    let hasher = std::thread::spawn(move || {
+        for filled in decoded {
+            if let Ok(buffer) = &filled {
+                hasher.update(buffer);
+            }
+            if full_sender.send(filled).is_err() {
+                break;
+            }
+        }
+        hasher
+    });
+    Supply::Ahead { full, empty, source, hasher }
+}
+
+fn joined<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl BufRead for LayerStream {
