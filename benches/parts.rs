@@ -63,10 +63,7 @@ fn normalise_a_name(name: &str) -> LayerPath {
 #[divan::bench(args = [0, 1 << 10, 64 << 10], sample_count = 10)]
 fn tar_to_changes(bencher: Bencher, content: usize) {
     let archive = tar(10_000, content);
-    bencher
-        .counter(BytesCount::new(archive.len()))
-        .counter(ItemsCount::new(10_000_usize))
-        .bench(|| record(&archive));
+    bencher.counter(BytesCount::new(archive.len())).counter(ItemsCount::new(10_000_usize)).bench(|| record(&archive));
 }
 
 #[divan::bench(args = [1_000, 10_000, 100_000, 1_000_000], sample_count = 5)]

@@ -132,18 +132,26 @@ pub struct Loss {
 }
 
 /// Counts what could not be kept.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Losses(BTreeMap<(LossKind, String), (u64, Vec<String>)>);
+///
+/// Files go by their paths; while a layer is being read, by what the layer has for a name.
+#[derive(Debug, Clone)]
+pub(crate) struct Losses<P = LayerPath>(BTreeMap<(LossKind, String), (u64, Vec<P>)>);
 
-impl Losses {
+impl<P> Default for Losses<P> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<P> Losses<P> {
     const EXAMPLES: usize = 5;
 
     /// Counts one file. Its path is only asked for if it is among the first.
-    pub(crate) fn add(&mut self, kind: LossKind, detail: impl Into<String>, path: impl FnOnce() -> LayerPath) {
+    pub(crate) fn add(&mut self, kind: LossKind, detail: impl Into<String>, path: impl FnOnce() -> P) {
         let (count, examples) = self.0.entry((kind, detail.into())).or_default();
         *count += 1;
         if examples.len() < Self::EXAMPLES {
-            examples.push(path().to_string());
+            examples.push(path());
         }
     }
 
@@ -155,8 +163,21 @@ impl Losses {
         }
     }
 
-    pub(crate) fn into_list(self) -> Vec<Loss> {
-        let loss = |((kind, detail), (count, examples))| Loss { kind, detail, count, examples };
+    /// The same files by other paths.
+    pub(crate) fn map<Q>(self, path: impl Fn(P) -> Q) -> Losses<Q> {
+        let mapped =
+            |(key, (count, examples)): (_, (u64, Vec<P>))| (key, (count, examples.into_iter().map(&path).collect()));
+        Losses(self.0.into_iter().map(mapped).collect())
+    }
+
+    pub(crate) fn into_list(self) -> Vec<Loss>
+    where
+        P: ToString,
+    {
+        let loss = |((kind, detail), (count, examples)): (_, (u64, Vec<P>))| {
+            let examples = examples.iter().map(P::to_string).collect();
+            Loss { kind, detail, count, examples }
+        };
         self.0.into_iter().map(loss).collect()
     }
 }

@@ -334,6 +334,29 @@ fn bare_layers_are_laid_bottom_first() {
 }
 
 #[test]
+fn few_file_handles_are_enough_for_many_layers() {
+    const LAYERS: usize = 30;
+    let place = place();
+    for layer in 0..LAYERS {
+        let mut tar = Tar::new();
+        for directory in 0..80 {
+            // Large enough to be read by several threads.
+            tar = tar.directory(&format!("{directory}")).file(&format!("{directory}/{layer}"), [b'x'; 4000]);
+        }
+        fs::write(place.path().join(format!("{layer}.tar")), tar.done()).unwrap();
+    }
+    let image: Vec<String> = (0..LAYERS).map(|layer| format!("{layer}.tar")).collect();
+    let program = assert_cmd::cargo::cargo_bin!("layflat");
+    for form in ["flatten", "layers"] {
+        let script =
+            format!("ulimit -n 200; exec {} {form} --quiet layers:{} {form}", program.display(), image.join(","));
+        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    assert_eq!(fs::read_dir(place.path().join("flatten/79")).unwrap().count(), LAYERS);
+}
+
+#[test]
 fn an_existing_destination_is_kept_unless_it_is_to_be_replaced() {
     let place = place();
     printed(&place, &["flatten", "image.tar", "out"]);

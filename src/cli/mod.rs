@@ -17,6 +17,7 @@ mod umount;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::Common;
 
@@ -59,9 +60,18 @@ enum Command {
     Man(man::Man),
 }
 
+/// Takes as many file handles as the system lets us have: the usual soft limit is for programs that use `select`, and an image
+/// of many layers has many directories open at once.
+fn raise_handle_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // With fewer it is slower, no more.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
+    raise_handle_limit();
     let cancel = signals::cancel_on_signal();
     let trouble = if matches!(cli.command, Command::Diff(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;

@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::blob::{BlobError, LayerFacts, LayerStream, Pace};
 use crate::error::{Error, WhichLayer};
 use crate::image::{Image, Layer};
@@ -17,6 +19,8 @@ use crate::stage::{Holder, Spill, Stage, Staged};
 
 /// Layers with fewer stored bytes are decompressed by the thread that writes them.
 const AHEAD_FROM: u64 = 256 << 10;
+/// Directory handles that one stage keeps open where it may.
+const MOST_OPEN: usize = 64;
 
 /// A layer that was read.
 #[derive(Debug)]
@@ -36,13 +40,17 @@ pub(crate) fn extract(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Extracted<(Staged, Losses)>>, Error> {
+    let most_open = most_open(image.layers.len());
     let roots: Vec<Mutex<Option<OwnedFd>>> = roots.into_iter().map(|root| Mutex::new(Some(root))).collect();
     read_all(image, options, progress, &|layer, stream, read, tell| {
         let root = roots[layer].lock().ok().and_then(|mut root| root.take());
         let root = root.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
-        let mut stage = Stage::new(layer, root, spill.clone(), holder.clone());
+        let ahead = pace(&image.layers[layer], options) == Pace::Ahead;
+        let mut stage = Stage::new(layer, root, spill.clone(), holder.clone(), most_open, ahead);
         let record = read_layer(stream, &mut stage, read, tell)?;
-        Ok((record, stage.finish()))
+        let (staged, losses) = stage.into_staged();
+        let losses = losses.map(|name| record.names.path(name));
+        Ok((record, (staged, losses)))
     })
 }
 
@@ -81,13 +89,13 @@ fn read_all<T: Send>(
     let stop = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
     let results: Vec<Outcome<T>> = sizes.iter().map(|_| Mutex::new(None)).collect();
-    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
+    let jobs = jobs(options);
     let work = || {
         while let Some(&layer) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let result = read(jobs > 1, layer, &image.layers[layer], options, &stop, progress, read_one);
+            let result = read(layer, &image.layers[layer], options, &stop, progress, read_one);
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -125,8 +133,23 @@ fn collect<T>(results: impl Iterator<Item = Option<Result<T, Error>>>) -> Result
     error.map_or(Ok(layers), Err)
 }
 
+/// Layers that are read at the same time.
+fn jobs(options: &Options) -> usize {
+    options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from)
+}
+
+/// Whether a layer is read by several threads, each ahead of the next. A small one is done before a thread has begun.
+fn pace(layer: &Layer, options: &Options) -> Pace {
+    if jobs(options) > 1 && layer.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand }
+}
+
+/// Directory handles that each stage may keep open: the process's limit is for all of them, and for much else.
+fn most_open(layers: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 4).unwrap_or(usize::MAX).checked_div(layers).unwrap_or(0).min(MOST_OPEN)
+}
+
 fn read<T>(
-    parallel: bool,
     index: usize,
     layer: &Layer,
     options: &Options,
@@ -135,11 +158,9 @@ fn read<T>(
     read_one: ReadOne<'_, T>,
 ) -> Result<Extracted<T>, Error> {
     let started = Instant::now();
-    // A small layer is done before a thread has begun.
-    let pace = if parallel && layer.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand };
     let which = || WhichLayer { index, file: layer.blob.path().map(Path::to_owned) };
     let of_blob = |error| Error::Blob { layer: which(), error };
-    let stream = layer.blob.open_layer(&options.limits, pace).map_err(of_blob)?;
+    let stream = layer.blob.open_layer(&options.limits, pace(layer, options)).map_err(of_blob)?;
     let mut watched = Watched { stream, stop, cancel: &options.cancel, progress, index };
     let read = ReadOptions { limits: options.limits, cancel: options.cancel.clone() };
     let result = read_one(index, &mut watched, &read, &mut |count| progress.entries(index, count as u64));

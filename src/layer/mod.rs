@@ -17,5 +17,5 @@ pub use change::MarkError;
 pub use from_entry::{AttributeError, Unkept};
 pub use names::{NameId, Names};
 pub use path::{LayerPath, PathError, Printable};
-pub use read::{Discard, EntryProblem, LayerError, Place, ReadOptions, Sink, read_layer};
+pub use read::{Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, read_layer};
 pub use record::{Change, ChangeKind, ContentId, DeviceKind, Record};

@@ -27,22 +27,39 @@ pub trait Sink {
         attributes: &Attributes,
         size: u64,
         place: Place,
-    ) -> Result<ContentId, Self::Error>;
+    ) -> Result<ContentId, Failure<Self::Error>>;
 
     /// Some of the file's content. What no call mentions is a hole.
     ///
     /// # Errors
     /// The content cannot be kept.
-    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Self::Error>;
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure<Self::Error>>;
 
     /// The file is complete, and carries these attributes.
     ///
     /// # Errors
     /// The file cannot be finished.
-    fn end(&mut self, names: &Names, name: NameId, attributes: &Attributes) -> Result<(), Self::Error>;
+    fn end(&mut self, attributes: &Attributes) -> Result<(), Failure<Self::Error>>;
+
+    /// The layer is complete.
+    ///
+    /// # Errors
+    /// A file that could not be finished before.
+    fn finish(&mut self) -> Result<(), Failure<Self::Error>> {
+        Ok(())
+    }
 
     /// Something that the archive states and that cannot be expressed (rule A4).
-    fn unkept(&mut self, names: &Names, name: NameId, unkept: Unkept);
+    fn unkept(&mut self, name: NameId, unkept: Unkept);
+}
+
+/// What a sink could not do, and with which file: not always the one that it was asked for last.
+#[derive(Debug)]
+pub struct Failure<E> {
+    /// The file's name.
+    pub name: NameId,
+    /// What went wrong.
+    pub error: E,
 }
 
 /// Where a file will most likely stay.
@@ -63,20 +80,27 @@ pub struct Discard {
 impl Sink for Discard {
     type Error = std::convert::Infallible;
 
-    fn begin(&mut self, _: &Names, _: NameId, _: &Attributes, _: u64, _: Place) -> Result<ContentId, Self::Error> {
+    fn begin(
+        &mut self,
+        _: &Names,
+        _: NameId,
+        _: &Attributes,
+        _: u64,
+        _: Place,
+    ) -> Result<ContentId, Failure<Self::Error>> {
         self.files += 1;
         Ok(ContentId(self.files - 1))
     }
 
-    fn data(&mut self, _: u64, _: &[u8]) -> Result<(), Self::Error> {
+    fn data(&mut self, _: u64, _: &[u8]) -> Result<(), Failure<Self::Error>> {
         Ok(())
     }
 
-    fn end(&mut self, _: &Names, _: NameId, _: &Attributes) -> Result<(), Self::Error> {
+    fn end(&mut self, _: &Attributes) -> Result<(), Failure<Self::Error>> {
         Ok(())
     }
 
-    fn unkept(&mut self, _: &Names, _: NameId, _: Unkept) {}
+    fn unkept(&mut self, _: NameId, _: Unkept) {}
 }
 
 /// What is wrong with a layer.
@@ -205,6 +229,7 @@ pub fn read_layer<S: Sink>(
         let at = |rest: &[u8]| taken + (filled - rest.len()) as u64;
         if filled == 0 {
             reader.finish().map_err(|error| LayerError::Archive { position: taken, error })?;
+            layer.sink.finish().map_err(|failure| write_error(&layer.record, failure))?;
             return Ok(layer.record);
         }
         loop {
@@ -276,7 +301,7 @@ impl<S: Sink> LayerReader<'_, S> {
         } else {
             self.open = true;
             let begun = self.sink.begin(&self.record.names, name, &attributes, size, place);
-            begun.map_err(|error| write_error(&self.record, name, error))?
+            begun.map_err(|failure| write_error(&self.record, failure))?
         };
         let kind = match place {
             Place::Named => ChangeKind::File { attributes, size, content },
@@ -287,12 +312,10 @@ impl<S: Sink> LayerReader<'_, S> {
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), LayerError> {
-        match self.record.changes.last() {
-            Some(file) if self.open => {
-                self.sink.data(offset, bytes).map_err(|error| write_error(&self.record, file.name, error))
-            }
-            _ => Ok(()),
+        if self.open {
+            self.sink.data(offset, bytes).map_err(|failure| write_error(&self.record, failure))?;
         }
+        Ok(())
     }
 
     fn end(&mut self) -> Result<(), LayerError> {
@@ -300,8 +323,7 @@ impl<S: Sink> LayerReader<'_, S> {
         if let Some(file) = self.record.changes.last().filter(|_| open)
             && let Some(attributes) = file.kind.attributes()
         {
-            let ended = self.sink.end(&self.record.names, file.name, attributes);
-            ended.map_err(|error| write_error(&self.record, file.name, error))?;
+            self.sink.end(attributes).map_err(|failure| write_error(&self.record, failure))?;
         }
         Ok(())
     }
@@ -310,7 +332,7 @@ impl<S: Sink> LayerReader<'_, S> {
         let (attributes, unkept) = Attributes::of_entry(entry)
             .map_err(|error| LayerError::Entry { name: entry.name.clone(), problem: error.into() })?;
         for unkept in unkept {
-            self.sink.unkept(&self.record.names, name, unkept);
+            self.sink.unkept(name, unkept);
         }
         Ok(attributes)
     }
@@ -382,8 +404,8 @@ impl<S: Sink> LayerReader<'_, S> {
     }
 }
 
-fn write_error(record: &Record, name: NameId, error: impl std::error::Error + Send + Sync + 'static) -> LayerError {
-    LayerError::Write { path: record.names.path(name), error: Box::new(error) }
+fn write_error(record: &Record, failure: Failure<impl std::error::Error + Send + Sync + 'static>) -> LayerError {
+    LayerError::Write { path: record.names.path(failure.name), error: Box::new(failure.error) }
 }
 
 /// Directories, symlinks, devices and FIFOs.

@@ -52,13 +52,13 @@ impl Holder {
     }
 
     /// Sets all attributes of a file that was created with `mode`.
-    pub(crate) fn set_new(
+    pub(crate) fn set_new<P>(
         &self,
         file: BorrowedFd<'_>,
         mode: Mode,
         attributes: &Attributes,
-        path: &dyn Fn() -> LayerPath,
-        losses: &mut Losses,
+        path: &dyn Fn() -> P,
+        losses: &mut Losses<P>,
     ) -> Result<()> {
         // An ACL may have changed it.
         let mode = attributes.xattrs.is_empty().then_some(mode);
@@ -68,23 +68,23 @@ impl Holder {
     /// Sets all of a file's attributes, in the order that keeps them all: owner, xattrs, mode, times (rule A1).
     ///
     /// The file is one that we just made: it has our owner and no xattrs. What cannot be held is counted in `losses`.
-    pub(crate) fn set(
+    pub(crate) fn set<P>(
         &self,
         subject: Subject<'_>,
         attributes: &Attributes,
-        path: &dyn Fn() -> LayerPath,
-        losses: &mut Losses,
+        path: &dyn Fn() -> P,
+        losses: &mut Losses<P>,
     ) -> Result<()> {
         self.set_all(subject, None, attributes, path, losses)
     }
 
-    fn set_all(
+    fn set_all<P>(
         &self,
         subject: Subject<'_>,
         current_mode: Option<Mode>,
         attributes: &Attributes,
-        path: &dyn Fn() -> LayerPath,
-        losses: &mut Losses,
+        path: &dyn Fn() -> P,
+        losses: &mut Losses<P>,
     ) -> Result<()> {
         let owned = self.set_owner(subject, attributes, path, losses)?;
         self.set_xattrs(subject, attributes, path, losses);
@@ -119,12 +119,12 @@ impl Holder {
     }
 
     /// Whether the owner is as it should be.
-    fn set_owner(
+    fn set_owner<P>(
         &self,
         subject: Subject<'_>,
         attributes: &Attributes,
-        path: &dyn Fn() -> LayerPath,
-        losses: &mut Losses,
+        path: &dyn Fn() -> P,
+        losses: &mut Losses<P>,
     ) -> Result<bool> {
         if self.owner == (attributes.uid, attributes.gid) {
             return Ok(true);
@@ -140,12 +140,12 @@ impl Holder {
         }
     }
 
-    fn set_xattrs(
+    fn set_xattrs<P>(
         &self,
         subject: Subject<'_>,
         attributes: &Attributes,
-        path: &dyn Fn() -> LayerPath,
-        losses: &mut Losses,
+        path: &dyn Fn() -> P,
+        losses: &mut Losses<P>,
     ) {
         for (name, value) in attributes.xattrs.iter() {
             if name == b"security.selinux" && !self.selinux {

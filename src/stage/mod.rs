@@ -7,6 +7,7 @@
 
 mod copy;
 mod descent;
+mod finisher;
 mod holder;
 mod remove;
 mod work;

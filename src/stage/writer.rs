@@ -10,12 +10,10 @@ use hashbrown::HashMap;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::finisher::{self, Finisher, Unfinished, write_at};
 use super::{Holder, open_directory};
-use crate::layer::{Attributes, ContentId, NameId, Names, Place, Sink, Unkept};
+use crate::layer::{Attributes, ContentId, Failure, NameId, Names, Place, Sink, Unkept};
 use crate::report::{LossKind, Losses};
-
-/// Directory handles that one stage keeps open.
-const MOST_OPEN: usize = 64;
 
 /// What the kernel refused to do with a file.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +78,11 @@ pub(crate) struct Staged {
 }
 
 /// Handles of directories by name, the latest ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OpenDirectories {
     handles: HashMap<NameId, OwnedFd>,
     order: VecDeque<NameId>,
+    most: usize,
 }
 
 /// Writes a layer's files into its directory, with all their attributes.
@@ -91,37 +90,54 @@ struct OpenDirectories {
 pub(crate) struct Stage {
     staged: Staged,
     holder: Holder,
-    losses: Losses,
+    losses: Losses<NameId>,
     writing: Option<Writing>,
+    finisher: Option<Finisher>,
 }
 
+/// A file whose content comes.
 #[derive(Debug)]
 struct Writing {
-    file: OwnedFd,
-    size: u64,
-    /// The end of what was written; a hole may follow.
+    file: Unfinished,
+    /// Whether its content is gathered for the thread.
+    gathered: bool,
+    /// The end of what was written, or gathered; a hole may follow.
     written: u64,
-    /// The mode that it has.
-    mode: Mode,
 }
 
 impl Stage {
-    /// A stage in an empty directory that is ours alone.
-    pub(crate) fn new(layer: usize, root: OwnedFd, spill: Spill, holder: Holder) -> Self {
+    /// A stage in an empty directory that is ours alone. `ahead`: small files may be finished by a thread of its own.
+    pub(crate) fn new(
+        layer: usize,
+        root: OwnedFd,
+        spill: Spill,
+        holder: Holder,
+        most_open: usize,
+        ahead: bool,
+    ) -> Self {
         let staged = Staged {
             layer,
             root,
             spill,
             made: vec![Made::Directory],
             contents: Vec::new(),
-            open: OpenDirectories::default(),
+            open: OpenDirectories::new(most_open),
         };
-        Self { staged, holder, losses: Losses::default(), writing: None }
+        let finisher = ahead.then(|| Finisher::start(holder.clone()));
+        Self { staged, holder, losses: Losses::default(), writing: None, finisher }
     }
 
     /// When the layer is read: what was written, and what could not be kept.
-    pub(crate) fn finish(self) -> (Staged, Losses) {
+    pub(crate) fn into_staged(self) -> (Staged, Losses<NameId>) {
         (self.staged, self.losses)
+    }
+
+    /// The thread has stopped before its time: why.
+    fn stopped(&mut self, name: NameId) -> Failure<StageError> {
+        match self.finisher.take().map(Finisher::stop) {
+            Some(Err(failure)) => failure,
+            _ => Failure { name, error: trying("finish the file")(Errno::PIPE) },
+        }
     }
 }
 
@@ -135,49 +151,67 @@ impl Sink for Stage {
         attributes: &Attributes,
         size: u64,
         place: Place,
-    ) -> Result<ContentId, StageError> {
+    ) -> Result<ContentId, Failure<StageError>> {
         let content = ContentId(self.staged.contents.len() as u32);
         let mode = self.holder.creation_mode(attributes);
-        let file = self.staged.create(names, name, content, place, mode).map_err(trying("create the file"))?;
-        self.writing = Some(Writing { file, size, written: 0, mode });
+        let file = (self.staged.create(names, name, content, place, mode))
+            .map_err(|error| Failure { name, error: trying("create the file")(error) })?;
+        let gathered = self.finisher.is_some() && Finisher::takes(size);
+        self.writing = Some(Writing { file: Unfinished { name, file, mode, size }, gathered, written: 0 });
         Ok(content)
     }
 
-    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StageError> {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure<StageError>> {
         let Some(writing) = &mut self.writing else {
             return Ok(());
         };
-        let mut rest = bytes;
-        let mut at = offset;
-        while !rest.is_empty() {
-            match rustix::io::pwrite(&writing.file, rest, at) {
-                Ok(0) => return Err(trying("write its content")(Errno::NOSPC)),
-                Ok(written) => {
-                    rest = &rest[written..];
-                    at += written as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(trying("write its content")(error)),
+        let name = writing.file.name;
+        let failed = |error| Failure { name, error };
+        if writing.gathered
+            && let Some(finisher) = &mut self.finisher
+        {
+            if offset == writing.written {
+                finisher.content(bytes);
+                writing.written += bytes.len() as u64;
+                return Ok(());
             }
+            // A hole: this one is written here.
+            writing.gathered = false;
+            write_at(writing.file.file.as_fd(), 0, &finisher.take_content()).map_err(failed)?;
         }
-        writing.written = at;
+        write_at(writing.file.file.as_fd(), offset, bytes).map_err(failed)?;
+        writing.written = offset + bytes.len() as u64;
         Ok(())
     }
 
-    fn end(&mut self, names: &Names, name: NameId, attributes: &Attributes) -> Result<(), StageError> {
-        let Some(writing) = self.writing.take() else {
+    fn end(&mut self, attributes: &Attributes) -> Result<(), Failure<StageError>> {
+        let Some(Writing { file, gathered, written }) = self.writing.take() else {
             return Ok(());
         };
-        if writing.written < writing.size {
-            rustix::fs::ftruncate(&writing.file, writing.size).map_err(trying("write its content"))?;
+        let name = file.name;
+        match &mut self.finisher {
+            Some(finisher) if gathered => {
+                if finisher.take(file, attributes) {
+                    Ok(())
+                } else {
+                    Err(self.stopped(name))
+                }
+            }
+            _ => finisher::set(&file, written, attributes, &self.holder, &mut self.losses)
+                .map_err(|error| Failure { name, error }),
         }
-        self.holder
-            .set_new(writing.file.as_fd(), writing.mode, attributes, &|| names.path(name), &mut self.losses)
-            .map_err(trying("set its attributes"))
     }
 
-    fn unkept(&mut self, names: &Names, name: NameId, unkept: Unkept) {
-        self.losses.add(LossKind::Xattr, unkept.to_string(), || names.path(name));
+    fn finish(&mut self) -> Result<(), Failure<StageError>> {
+        if let Some(finisher) = self.finisher.take() {
+            self.losses.merge(finisher.stop()?);
+        }
+        self.staged.open.close();
+        Ok(())
+    }
+
+    fn unkept(&mut self, name: NameId, unkept: Unkept) {
+        self.losses.add(LossKind::Xattr, unkept.to_string(), || name);
     }
 }
 
@@ -342,8 +376,18 @@ impl Staged {
 }
 
 impl OpenDirectories {
+    /// Keeps at most that many, but not less than a directory and its parent.
+    fn new(most: usize) -> Self {
+        Self { handles: HashMap::new(), order: VecDeque::new(), most: most.max(2) }
+    }
+
+    fn close(&mut self) {
+        self.handles.clear();
+        self.order.clear();
+    }
+
     fn insert(&mut self, name: NameId, handle: OwnedFd) {
-        if self.order.len() >= MOST_OPEN
+        if self.order.len() >= self.most
             && let Some(oldest) = self.order.pop_front()
         {
             self.handles.remove(&oldest);
