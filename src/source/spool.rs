@@ -24,6 +24,12 @@ pub(super) fn seekable(path: &Path, options: &OpenOptions) -> Result<(File, u64)
         let input = std::io::stdin();
         return spool(path, Polled { input: input.as_fd(), cancel }, options);
     }
+    // A named pipe, as a shell's <(…) makes it. It is opened once: whoever opens it only to look at it and closes it again
+    // takes what its writer has written, and the writer with it.
+    if is_fifo(path) {
+        let file = File::open(path).map_err(io)?;
+        return spool(path, Polled { input: file.as_fd(), cancel }, options);
+    }
     match open_regular(path) {
         Ok((mut file, length)) => {
             let start = start(&mut file).map_err(io)?;
@@ -32,11 +38,6 @@ pub(super) fn seekable(path: &Path, options: &OpenOptions) -> Result<(File, u64)
             }
             file.rewind().map_err(io)?;
             spool(path, file, options)
-        }
-        // A named pipe, as a shell's <(…) makes it.
-        Err(SourceError::NotAFile(_)) if is_fifo(path) => {
-            let file = File::open(path).map_err(io)?;
-            spool(path, Polled { input: file.as_fd(), cancel }, options)
         }
         Err(error) => Err(error),
     }
