@@ -693,6 +693,8 @@ fn what_is_no_image_says_what_it_is() {
     place.write("old.tar", &old);
     place.write("bare.tar", &layer("etc/passwd"));
     place.write("text", &[b'x'; 600]);
+    // One good header, of an empty file, and then no other.
+    place.write("damaged.tar", &[&archive(&[("manifest.json", "")])[..512], &[b'x'; 512]].concat());
     fs::create_dir(place.path("empty")).unwrap();
     fs::create_dir(place.path("laid")).unwrap();
     place.write("laid/layflat.json", b"{}");
@@ -724,6 +726,12 @@ fn what_is_no_image_says_what_it_is() {
             "",
             "text",
             "\"text\" is no image: neither a tar archive, compressed or not, nor the directory of an OCI layout".into(),
+        ),
+        (
+            "",
+            "damaged.tar",
+            "\"damaged.tar\" at byte 512: a header with a wrong checksum: this is no tar archive, or it is damaged"
+                .into(),
         ),
         ("", "empty", "\"empty\" is a directory without index.json: no OCI image layout".into()),
         ("oci:", "empty", "\"empty\" has no index.json: it is no OCI image layout".into()),

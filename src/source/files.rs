@@ -167,7 +167,7 @@ fn index(
 /// What is no archive from its first block on is something else, rather than damaged.
 fn wrong(path: &Path, position: u64, error: ArchiveError) -> SourceError {
     let path = path.to_owned();
-    if position > HEADER {
+    if position >= HEADER {
         return SourceError::Archive { path, position, error };
     }
     let problem =
