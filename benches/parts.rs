@@ -2,6 +2,7 @@
 //!
 //!     cargo bench                 # all of them
 //!     cargo bench -- stack        # some
+//!     TMPDIR=/dev/shm cargo bench # where files are written, on a tmpfs: ext4 is slow to reuse inodes that were just freed
 //!
 //! `scripts/bench` is what times whole commands against other tools; this is for finding out which part moved.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench is no library")]

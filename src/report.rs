@@ -131,6 +131,19 @@ pub struct Loss {
     pub examples: Vec<String>,
 }
 
+impl Loss {
+    /// For a line of a report: what was lost, and why.
+    pub fn describe(&self) -> String {
+        let what = self.kind.describe();
+        if self.detail.is_empty() { what.to_owned() } else { format!("{what} ({})", self.detail) }
+    }
+
+    /// How the files are counted.
+    pub fn noun(&self) -> &'static str {
+        if self.count == 1 { "file" } else { "files" }
+    }
+}
+
 /// Counts what could not be kept.
 ///
 /// Files go by their paths; while a layer is being read, by what the layer has for a name.

@@ -84,6 +84,14 @@ impl LayerStream {
         Ok(Self { supply, stored, expanded: 0, buffer: Vec::new(), at: 0 })
     }
 
+    /// Who decompresses and hashes.
+    pub fn pace(&self) -> Pace {
+        match self.supply {
+            Supply::OnDemand { .. } => Pace::OnDemand,
+            Supply::Ahead { .. } => Pace::Ahead,
+        }
+    }
+
     /// How many stored bytes were read so far.
     pub fn stored_bytes(&self) -> u64 {
         self.stored.load(Ordering::Relaxed)

@@ -58,15 +58,14 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Reports one laying down, with the destination as the user named it.
 pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> anyhow::Result<()> {
     for loss in &report.not_kept {
-        let detail = if loss.detail.is_empty() { String::new() } else { format!(" ({})", loss.detail) };
         let more = if loss.count > loss.examples.len() as u64 { ", …" } else { "" };
-        let files = if loss.count == 1 { "file" } else { "files" };
         say(
             common,
             format_args!(
-                "note: {}{detail}: {} {files}: {}{more}",
-                loss.kind.describe(),
+                "note: {}: {} {}: {}{more}",
+                loss.describe(),
                 count(loss.count),
+                loss.noun(),
                 loss.examples.join(", ")
             ),
         );

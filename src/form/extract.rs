@@ -45,7 +45,8 @@ pub(crate) fn extract(
     read_all(image, options, progress, &|layer, stream, read, tell| {
         let root = roots[layer].lock().ok().and_then(|mut root| root.take());
         let root = root.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
-        let ahead = pace(&image.layers[layer], options) == Pace::Ahead;
+        // Where reading has threads of its own, finishing files has one too.
+        let ahead = stream.stream.pace() == Pace::Ahead;
         let mut stage = Stage::new(layer, root, spill.clone(), holder.clone(), most_open, ahead);
         let record = read_layer(stream, &mut stage, read, tell)?;
         let (staged, losses) = stage.into_staged();
@@ -89,13 +90,13 @@ fn read_all<T: Send>(
     let stop = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
     let results: Vec<Outcome<T>> = sizes.iter().map(|_| Mutex::new(None)).collect();
-    let jobs = jobs(options);
+    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
     let work = || {
         while let Some(&layer) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let result = read(layer, &image.layers[layer], options, &stop, progress, read_one);
+            let result = read(jobs > 1, layer, &image.layers[layer], options, &stop, progress, read_one);
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
@@ -133,16 +134,6 @@ fn collect<T>(results: impl Iterator<Item = Option<Result<T, Error>>>) -> Result
     error.map_or(Ok(layers), Err)
 }
 
-/// Layers that are read at the same time.
-fn jobs(options: &Options) -> usize {
-    options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from)
-}
-
-/// Whether a layer is read by several threads, each ahead of the next. A small one is done before a thread has begun.
-fn pace(layer: &Layer, options: &Options) -> Pace {
-    if jobs(options) > 1 && layer.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand }
-}
-
 /// Directory handles that each stage may keep open: the process's limit is for all of them, and for much else.
 fn most_open(layers: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -150,6 +141,7 @@ fn most_open(layers: usize) -> usize {
 }
 
 fn read<T>(
+    parallel: bool,
     index: usize,
     layer: &Layer,
     options: &Options,
@@ -160,7 +152,9 @@ fn read<T>(
     let started = Instant::now();
     let which = || WhichLayer { index, file: layer.blob.path().map(Path::to_owned) };
     let of_blob = |error| Error::Blob { layer: which(), error };
-    let stream = layer.blob.open_layer(&options.limits, pace(layer, options)).map_err(of_blob)?;
+    // A small layer is done before a thread has begun.
+    let pace = if parallel && layer.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand };
+    let stream = layer.blob.open_layer(&options.limits, pace).map_err(of_blob)?;
     let mut watched = Watched { stream, stop, cancel: &options.cancel, progress, index };
     let read = ReadOptions { limits: options.limits, cancel: options.cancel.clone() };
     let result = read_one(index, &mut watched, &read, &mut |count| progress.entries(index, count as u64));

@@ -103,9 +103,7 @@ impl Ground {
             && let Some(first) = not_kept.first()
         {
             let example = first.examples.first().map(String::as_str).unwrap_or_default();
-            let detail = if first.detail.is_empty() { String::new() } else { format!(" ({})", first.detail) };
-            let files = if first.count == 1 { "file" } else { "files" };
-            let what = format!("{}{detail}: {} {files}, {example} first", first.kind.describe(), first.count);
+            let what = format!("{}: {} {}, {example} first", first.describe(), first.count, first.noun());
             return Err(Error::NotKept(what));
         }
         let total = self.started.elapsed().as_secs_f64();

@@ -39,6 +39,13 @@ struct Batch {
     content: Vec<u8>,
 }
 
+impl Batch {
+    /// How much of the content belongs to its files; what follows is the next one's.
+    fn taken(&self) -> usize {
+        self.files.last().map_or(0, |(_, _, content)| content.end)
+    }
+}
+
 /// What the thread ends with.
 type Outcome = Result<Losses<NameId>, Failure<StageError>>;
 
@@ -84,13 +91,12 @@ impl Finisher {
 
     /// Takes back the content of a file that will be finished another way.
     pub(super) fn take_content(&mut self) -> Vec<u8> {
-        let start = self.filling.files.last().map_or(0, |(_, _, content)| content.end);
-        self.filling.content.split_off(start)
+        self.filling.content.split_off(self.filling.taken())
     }
 
     /// Takes a file all of whose content was given; `false` if the thread has stopped, and [`Finisher::stop`] says why.
     pub(super) fn take(&mut self, unfinished: Unfinished, attributes: &Attributes) -> bool {
-        let start = self.filling.files.last().map_or(0, |(_, _, content)| content.end);
+        let start = self.filling.taken();
         self.filling.files.push((unfinished, attributes.clone(), start..self.filling.content.len()));
         if self.filling.files.len() < FILES && self.filling.content.len() < CONTENT {
             return true;
