@@ -109,7 +109,7 @@ impl Ground {
         let total = self.started.elapsed().as_secs_f64();
         let report = Report {
             image: image.name.clone(),
-            image_digest: image.manifest_digest.clone(),
+            image_digest: image.manifest_digest().cloned(),
             config_digest: image.config.as_ref().map(|config| config.digest.clone()),
             form,
             destination: std::path::PathBuf::new(),

@@ -1,5 +1,6 @@
 //! What an image is, wherever it came from: a configuration and a stack of layers, each a blob.
 
+mod manifest;
 mod media_type;
 mod platform;
 mod reference;
@@ -8,6 +9,8 @@ use oci_spec::image::ImageConfiguration;
 
 use crate::blob::{Blob, Digest};
 
+pub use manifest::Manifest;
+pub(crate) use manifest::{Descriptor, Document};
 pub(crate) use media_type::MediaType;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
@@ -17,8 +20,8 @@ pub use reference::{Reference, ReferenceError};
 pub struct Image {
     /// What the source calls it, `name:tag` or a tag; nothing where it has no name.
     pub name: Option<String>,
-    /// Digest of the image manifest. Docker archives have none.
-    pub manifest_digest: Option<Digest>,
+    /// The image manifest. Docker archives have none.
+    pub manifest: Option<Manifest>,
     /// The configuration. Bare layers have none.
     pub config: Option<Config>,
     /// The layers, bottom first.
@@ -67,6 +70,13 @@ pub enum ConfigError {
         /// In the manifest.
         layers: usize,
     },
+}
+
+impl Image {
+    /// Digest of the image manifest, where the source has one.
+    pub fn manifest_digest(&self) -> Option<&Digest> {
+        self.manifest.as_ref().map(|manifest| &manifest.digest)
+    }
 }
 
 impl Config {

@@ -3,6 +3,7 @@
 
 mod docker_archive;
 mod files;
+mod manifests;
 mod names;
 mod oci_layout;
 mod spool;
@@ -211,7 +212,7 @@ fn bare_layers(paths: &[PathBuf]) -> Result<Image, SourceError> {
         Ok(Layer { blob, media_type: None, diff_id: None })
     };
     let layers = paths.iter().map(layer).collect::<Result<_, SourceError>>()?;
-    Ok(Image { name: None, manifest_digest: None, config: None, layers })
+    Ok(Image { name: None, manifest: None, config: None, layers })
 }
 
 /// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act.
