@@ -24,9 +24,12 @@ fn main() -> Result<()> {
     let image = source::open(&image.parse()?, &source::OpenOptions::default())?;
     let stored: Vec<Vec<u8>> = image.layers.iter().map(|layer| all(layer.blob.reader())).collect::<Result<_>>()?;
 
-    let (decode, expanded) = cpu(|| stored.iter().map(|bytes| decoded(bytes)).collect::<Result<Vec<_>>>())?;
-    let (empty, _) = cpu(|| Ok(expanded.iter().map(|bytes| bytes.to_vec()).collect::<Vec<_>>()))?;
-    let (digest_stored, _) = cpu(|| Ok(stored.iter().map(|bytes| Digest::sha256_of(bytes)).collect::<Vec<_>>()))?;
+    // Into one buffer: collecting what was decoded is not decoding.
+    let (decode, ()) = cpu(|| stored.iter().filter(|bytes| is_compressed(bytes)).try_for_each(|bytes| discard(bytes)))?;
+    let expanded: Vec<Vec<u8>> = stored.iter().map(|bytes| decoded(bytes)).collect::<Result<_>>()?;
+    // What is stored as it is has one digest, not two.
+    let compressed: Vec<&Vec<u8>> = stored.iter().filter(|bytes| is_compressed(bytes)).collect();
+    let (digest_stored, _) = cpu(|| Ok(compressed.iter().map(|bytes| Digest::sha256_of(bytes)).collect::<Vec<_>>()))?;
     let (digest_expanded, _) = cpu(|| Ok(expanded.iter().map(|bytes| Digest::sha256_of(bytes)).collect::<Vec<_>>()))?;
     let (write, ()) = cpu(|| {
         expanded
@@ -48,8 +51,7 @@ fn main() -> Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            // Collecting what was decoded is not decoding.
-            "decode": (decode - empty).max(0.0), "digest stored": digest_stored,
+            "decode": decode, "digest stored": digest_stored,
             "digest expanded": digest_expanded, "write": write, "one decoder": one, "two decoders": two,
         })
     );
@@ -71,6 +73,10 @@ fn all(mut reader: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+fn is_compressed(stored: &[u8]) -> bool {
+    matches!(stored, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..])
 }
 
 fn decoder(stored: &[u8]) -> Result<Box<dyn Read + '_>> {
