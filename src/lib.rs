@@ -45,6 +45,8 @@ pub mod compare;
 mod error;
 pub mod form;
 pub mod image;
+pub mod index;
+mod intake;
 pub mod layer;
 mod options;
 pub mod overlay;
