@@ -46,6 +46,7 @@ mod error;
 pub mod form;
 pub mod image;
 pub mod index;
+pub mod inside;
 mod intake;
 pub mod layer;
 mod options;
