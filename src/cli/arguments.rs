@@ -2,11 +2,15 @@
 
 use std::ffi::OsString;
 use std::num::NonZero;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
 use layflat::image::{Image, Platform, Reference};
-use layflat::{Cancel, Limits, Options, XattrNamespace, source};
+use layflat::index::{Indexes, indexes};
+use layflat::{Cancel, Limits, Options, XattrNamespace, cache, source};
+
+use super::{output, progress};
 
 /// Arguments of every command.
 #[derive(Debug, Args)]
@@ -41,6 +45,26 @@ pub(crate) struct OpenArgs {
     /// Layers read at the same time; default: as many as there are processors
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+}
+
+/// Which image is looked into.
+#[derive(Debug, Args)]
+pub(crate) struct LookArgs {
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+    /// Where indexes of layers are kept; default: $XDG_CACHE_HOME/layflat
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    cache_dir: Option<PathBuf>,
+    /// Read all layers, and keep nothing
+    #[arg(long)]
+    no_cache: bool,
+}
+
+/// An image whose layers are indexed.
+pub(crate) struct Looked {
+    pub(crate) image: Image,
+    pub(crate) indexes: Indexes,
+    pub(crate) options: Options,
 }
 
 /// How an image is laid down.
@@ -82,6 +106,20 @@ impl ImageArgs {
     /// Opens the image.
     pub(crate) fn open(&self, cancel: &Cancel) -> anyhow::Result<Image> {
         open(&self.image, &self.open, cancel)
+    }
+}
+
+impl LookArgs {
+    /// Opens the image and indexes its layers.
+    pub(crate) fn look(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
+        let image = self.image.open(cancel)?;
+        let options = self.image.open.options(cancel)?;
+        let cache = self.cache_dir.clone().or_else(cache::directory).filter(|_| !self.no_cache);
+        let indexes = indexes(&image, cache.as_deref(), &options, progress::progress(common).as_ref())?;
+        if let Some((error, cache)) = indexes.not_kept.as_ref().zip(cache) {
+            output::say(common, format_args!("note: cannot keep the layers' indexes in {cache:?}: {error}"));
+        }
+        Ok(Looked { image, indexes, options })
     }
 }
 

@@ -42,7 +42,7 @@ impl Inspect {
             None => Value::Null,
         };
         let chain_ids = chain_ids(&diff_ids(layers));
-        let history = histories(image, layers.len());
+        let history = image.created_by();
         let layers: Vec<Value> = layers
             .iter()
             .zip(chain_ids)
@@ -116,7 +116,7 @@ impl Inspect {
             ]);
         }
         lines.extend(align(&rows));
-        let histories = histories(image, layers.len());
+        let histories = image.created_by();
         if histories.iter().any(Option::is_some) {
             lines.push(String::new());
             for (index, created_by) in histories.iter().enumerate() {
@@ -143,16 +143,6 @@ impl Inspect {
 
 fn diff_ids(layers: &[LayerSurvey]) -> Vec<layflat::blob::Digest> {
     layers.iter().map(|layer| layer.facts.diff_id.clone()).collect()
-}
-
-/// What made each layer, by the history's entries that are not marked as empty.
-fn histories(image: &Image, layers: usize) -> Vec<Option<String>> {
-    let history = image.config.as_ref().and_then(|config| config.parsed.history().clone()).unwrap_or_default();
-    let mut lines = history
-        .iter()
-        .filter(|entry| !entry.empty_layer().unwrap_or(false))
-        .map(|entry| entry.created_by().clone().or_else(|| entry.comment().clone()));
-    (0..layers).map(|_| lines.next().flatten()).collect()
 }
 
 /// What of the configuration people ask for first.

@@ -1,11 +1,15 @@
 //! The command line: one file a command. Arguments in, the library's work, reports out; nothing imports this.
 
 mod arguments;
+mod cat;
 mod completions;
 mod diff;
+mod find;
 mod flatten;
 mod inspect;
 mod layers;
+mod log;
+mod ls;
 mod man;
 mod mount;
 mod output;
@@ -13,6 +17,7 @@ mod progress;
 mod signals;
 mod table;
 mod umount;
+mod waste;
 
 use std::process::ExitCode;
 
@@ -56,6 +61,11 @@ enum Command {
     Umount(umount::Umount),
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
+    Ls(ls::Ls),
+    Find(find::Find),
+    Log(log::Log),
+    Cat(cat::Cat),
+    Waste(waste::Waste),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -82,6 +92,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Umount(command) => command.run(common),
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
+        Command::Ls(command) => command.run(common, &cancel),
+        Command::Find(command) => command.run(common, &cancel),
+        Command::Log(command) => command.run(common, &cancel),
+        Command::Cat(command) => command.run(common, &cancel),
+        Command::Waste(command) => command.run(common, &cancel),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

@@ -17,6 +17,35 @@ pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// Prints JSON documents, each on a line of its own.
+pub(crate) fn json_lines<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for value in values {
+        serde_json::to_writer(&mut out, &value)?;
+        writeln!(out)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Colours for standard output: what a layer adds, changes and hides. They mean nothing that the text does not say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Colour {
+    Green,
+    Yellow,
+    Red,
+}
+
+/// A text in a colour, where someone watches who wants colours.
+pub(crate) fn painted(text: impl std::fmt::Display, colour: Colour) -> String {
+    let code = match colour {
+        _ if !colours(&std::io::stdout()) => return text.to_string(),
+        Colour::Green => 32,
+        Colour::Yellow => 33,
+        Colour::Red => 31,
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
 /// Prints lines of data.
 pub(crate) fn lines<T: std::fmt::Display>(lines: impl IntoIterator<Item = T>) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -36,14 +65,14 @@ pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
 
 /// Prints an error and all its causes on one line.
 pub(crate) fn error(error: &anyhow::Error) {
-    let (red, plain) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let (red, plain) = if colours(&std::io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let text = Printable(format!("{error:#}").as_bytes()).to_string();
     let _ = writeln!(std::io::stderr().lock(), "{red}layflat:{plain} {}", text.replace("\\\\", "\\"));
 }
 
-/// Whether standard error shows colours (see no-color.org).
-fn colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether an output shows colours (see no-color.org).
+fn colours(output: &impl IsTerminal) -> bool {
+    output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Whether an error is only that nobody reads our output any more.

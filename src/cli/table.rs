@@ -31,20 +31,31 @@ pub(crate) fn bytes(number: u64) -> String {
 /// Aligns columns: the last to the left, the others to the right.
 pub(crate) fn align(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    self::columns(rows, &(0..columns.saturating_sub(1)).collect::<Vec<_>>())
+}
+
+/// Aligns columns: those that are named to the right, the others to the left.
+pub(crate) fn columns(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| shown(cell)).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            if column + 1 == columns {
-                line.push_str(cell);
-            } else {
-                line.push_str(&format!("{cell:>width$}  ", width = widths[column]));
-            }
+            let space = " ".repeat(widths[column] - shown(cell));
+            let (before, after) = if right.contains(&column) { (space.as_str(), "") } else { ("", space.as_str()) };
+            line.extend([before, cell, after, "  "]);
         }
         line.trim_end().to_owned()
     };
     rows.iter().map(line).collect()
+}
+
+/// How many characters of a cell are seen: the sequences that colour it are not.
+fn shown(cell: &str) -> usize {
+    let mut coloured = cell.split('\x1b');
+    let plain = coloured.next().map_or(0, |text| text.chars().count());
+    plain + coloured.map(|part| part.split_once('m').map_or(0, |(_, text)| text.chars().count())).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -58,5 +69,13 @@ mod tests {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(1 << 30), "1.0 GiB");
+    }
+
+    #[test]
+    fn columns_stand_under_each_other_coloured_or_not() {
+        let rows =
+            [["1", "\x1b[31mgone\x1b[0m", "x"], ["10", "here now", "y"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(columns(&rows, &[0]), [" 1  \x1b[31mgone\x1b[0m      x", "10  here now  y"]);
+        assert_eq!(align(&rows), [" 1      \x1b[31mgone\x1b[0m  x", "10  here now  y"]);
     }
 }

@@ -79,6 +79,18 @@ impl Image {
     }
 }
 
+impl Image {
+    /// What made each layer, bottom first: by the history's entries that are not marked as empty.
+    pub fn created_by(&self) -> Vec<Option<String>> {
+        let history = self.config.as_ref().and_then(|config| config.parsed.history().clone()).unwrap_or_default();
+        let mut lines = history
+            .iter()
+            .filter(|entry| !entry.empty_layer().unwrap_or(false))
+            .map(|entry| entry.created_by().clone().or_else(|| entry.comment().clone()));
+        self.layers.iter().map(|_| lines.next().flatten()).collect()
+    }
+}
+
 impl Config {
     /// Reads a configuration. What a writer left `null` counts as left out.
     ///

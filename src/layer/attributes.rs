@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A point in time: whole seconds since 1970-01-01T00:00:00Z, and nanoseconds (0 to 999,999,999) after that second.
 ///
 /// Times before 1970 have negative seconds and still count nanoseconds upwards: -1.25 s is `{-2, 750_000_000}`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp {
     /// Whole seconds, rounded down.
     pub seconds: i64,
@@ -20,7 +22,7 @@ impl fmt::Display for Timestamp {
 }
 
 /// Extended attributes by name, sorted by name, each name once. Values are bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Xattrs(Box<[Xattr]>);
 
 type Xattr = (Box<[u8]>, Box<[u8]>);
@@ -53,7 +55,7 @@ impl<N: Into<Box<[u8]>>, V: Into<Box<[u8]>>> FromIterator<(N, V)> for Xattrs {
 }
 
 /// Everything that is set on a file besides its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Permission bits, setuid, setgid and sticky: at most `0o7777`.
     pub mode: u32,

@@ -3,14 +3,17 @@
 //! A layer may have a million entries; a path of fifty bytes for each, kept several times, would be most of the
 //! program's memory. Here a path is a number, its components are stored once, and walking to the parent is an index.
 
+mod stored;
+
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use serde::{Deserialize, Serialize};
 
 use super::LayerPath;
 
 /// A path of one layer, as an index into its [`Names`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NameId(u32);
 
 impl NameId {
@@ -24,7 +27,8 @@ impl NameId {
 }
 
 /// The paths that a layer mentions, and all their parents. A parent always has a smaller index than its children.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "stored::Flat")]
 pub struct Names {
     nodes: Vec<Node>,
     bytes: Vec<u8>,

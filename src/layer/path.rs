@@ -116,6 +116,13 @@ impl fmt::Debug for LayerPath {
     }
 }
 
+/// As it is displayed.
+impl serde::Serialize for LayerPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Bytes as text for a message: what is valid UTF-8 and no control character stands as it is, the rest as `\xNN`.
 #[derive(Clone, Copy)]
 pub struct Printable<'a>(pub &'a [u8]);

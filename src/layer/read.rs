@@ -51,6 +51,15 @@ pub trait Sink {
 
     /// Something that the archive states and that cannot be expressed (rule A4).
     fn unkept(&mut self, name: NameId, unkept: Unkept);
+
+    /// An entry that cannot be taken. `name` is what the archive calls it. Who only wants to know what is wrong passes over it.
+    ///
+    /// # Errors
+    /// The problem, if the reading is to end there: what everyone does who makes something of the layer.
+    fn refused(&mut self, name: &[u8], problem: EntryProblem) -> Result<(), EntryProblem> {
+        let _ = name;
+        Err(problem)
+    }
 }
 
 /// What a sink could not do, and with which file: not always the one that it was asked for last.
@@ -238,7 +247,13 @@ pub fn read_layer<S: Sink>(
                 Event::NeedInput => break,
                 Event::End => {}
                 Event::GlobalHeader => layer.record.global_headers += 1,
-                Event::Entry(entry) => layer.entry(&entry)?,
+                Event::Entry(entry) => match layer.entry(&entry) {
+                    Err(LayerError::Entry { name, problem }) => {
+                        let refused = layer.sink.refused(&name, problem);
+                        refused.map_err(|problem| LayerError::Entry { name, problem })?;
+                    }
+                    taken => taken?,
+                },
                 Event::Data { offset, bytes } => layer.data(offset, bytes)?,
                 Event::EndOfEntry => layer.end()?,
             }

@@ -1,13 +1,15 @@
 //! A layer's changes in archive order, without any file's content.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Attributes, NameId, Names};
 
 /// A regular file's content, as an index into what a layer's [`Sink`](super::Sink) was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ContentId(pub u32);
 
 /// What one entry of a layer asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The path that it is about: for a whiteout what it hides, for an opaque mark the directory.
     pub name: NameId,
@@ -16,7 +18,7 @@ pub struct Change {
 }
 
 /// The kinds of change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChangeKind {
     /// Hide what lies below at this path.
     Whiteout,
@@ -70,7 +72,7 @@ pub enum ChangeKind {
 }
 
 /// The kinds of device node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceKind {
     /// A character device.
     Character,
@@ -98,7 +100,7 @@ impl ChangeKind {
 }
 
 /// All that one layer asks for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
     /// The paths that the changes mention.
     pub names: Names,

@@ -32,6 +32,8 @@ pub struct Emission {
 pub enum What {
     /// A directory.
     Directory {
+        /// Which one.
+        id: DirectoryId,
         /// Where its attributes come from.
         attributes: Source,
         /// Whether it hides the directory below (rule O2).
@@ -236,7 +238,7 @@ impl Builder<'_, '_> {
         }
         let attributes = self.view.directory_source(directory);
         let changed = over != Over::Same || self.attributes_changed(directory);
-        let what = What::Directory { attributes, opaque: hides || marked, holds_whiteouts, changed };
+        let what = What::Directory { id: directory, attributes, opaque: hides || marked, holds_whiteouts, changed };
         self.push(Emission { parent, slot, what, over });
     }
 

@@ -6,6 +6,7 @@
 //! of it is tested without root and without a file system.
 
 mod difference;
+mod events;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -13,8 +14,8 @@ mod view;
 use crate::layer::{Attributes, Change, LayerPath, Record};
 
 pub use difference::{Difference, Emission, Over, What};
-use view::Source;
-pub use view::{InodeId, View};
+pub use events::{Event, Step};
+pub use view::{DirectoryId, Found, InodeId, Last, LookupError, Node, Source, View};
 
 /// A stack, replayed.
 #[derive(Debug)]
@@ -75,11 +76,24 @@ impl<'r> Stack<'r> {
     /// # Errors
     /// The first entry that cannot be carried out.
     pub fn replay(records: &'r [Record], reading: Reading) -> Result<Self, StackError> {
+        Self::replay_watched(records, reading, &mut |_| {})
+    }
+
+    /// Replays the layers' records, bottom first, and shows each step to `watch`.
+    ///
+    /// # Errors
+    /// The first entry that cannot be carried out; the layers below it were shown.
+    pub fn replay_watched(
+        records: &'r [Record],
+        reading: Reading,
+        watch: &mut dyn FnMut(&Step<'_, 'r>),
+    ) -> Result<Self, StackError> {
         let mut view = View::new(records);
         let mut layers = Vec::with_capacity(records.len());
         for layer in 0..records.len() {
             let changes = view.apply(layer, reading)?;
             layers.push(Difference::of_layer(&mut view, &changes));
+            watch(&Step::new(layer, &view, &changes));
         }
         Ok(Self { view, layers })
     }
@@ -116,6 +130,19 @@ impl<'r> Stack<'r> {
             let directory = self.path(difference, directory as usize);
             LayerPath::of_components(directory.components().chain([self.view.slot_name(slot)]))
         })
+    }
+
+    /// What is at a path, as under chroot. The path may say what it likes.
+    ///
+    /// # Errors
+    /// Nothing is there.
+    pub fn resolve(&self, path: &[u8], last: Last) -> Result<Found, LookupError> {
+        self.view.resolve(path, last)
+    }
+
+    /// All files that any layer has, shown or not, in the order of the layers and their entries.
+    pub fn inodes(&self) -> impl Iterator<Item = InodeId> + use<> {
+        self.view.inodes()
     }
 
     /// The entry that made a file, and the layer that has it.

@@ -116,3 +116,69 @@ fn m1_marks_act_on_what_is_below_wherever_they_stand() {
     assert_eq!(differences(&["F a", "F a, W a"])[1], "/ a");
     assert_eq!(differences(&["D d, F d/old", "W d, W d/old"])[1], "/ -d");
 }
+
+/// What each layer does to each path: `+` new, `~` another one, `*` other attributes, `-` gone.
+fn events(layers: &[&str]) -> Vec<String> {
+    let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
+    let mut lines = Vec::new();
+    let mut watch = |step: &Step<'_, '_>| {
+        let word = |event: &Event| {
+            let mark = match (event.before, event.now) {
+                (None, _) => '+',
+                (_, None) => '-',
+                (Some(Node::Directory { id: one, .. }), Some(Node::Directory { id: other, .. })) if one == other => '*',
+                _ => '~',
+            };
+            format!("{mark}{}", event.path)
+        };
+        lines.push(step.events().iter().map(word).collect::<Vec<_>>().join(" "));
+    };
+    Stack::replay_watched(&records, Reading::default(), &mut watch).unwrap();
+    lines
+}
+
+#[test]
+fn events_follow_every_path_into_directories_that_come_and_go() {
+    assert_eq!(events(&["D d, F d/a, D d/s, F d/s/x"]), ["+d +d/a +d/s +d/s/x"]);
+    assert_eq!(events(&["D d, F d/a, D d/s, F d/s/x", "W d"])[1], "-d -d/a -d/s -d/s/x");
+    assert_eq!(events(&["D d, F d/a, F d/b", "W d, D d, F d/a"])[1], "~d ~d/a -d/b");
+    assert_eq!(events(&["D d, F d/a", "O d, F d/b"])[1], "-d/a +d/b");
+    assert_eq!(events(&["D d, F d/a", "F d"])[1], "~d -d/a");
+    assert_eq!(events(&["F x", "F x, W x"])[1], "~x");
+    assert_eq!(events(&["F x, F y", "F z, D z, F z/a, W x, H y=y"])[1], "-x +z +z/a");
+    // The same attributes again are no event; others are, the root's too.
+    assert_eq!(events(&["D d", "D d", "F x, D d, D ."])[1..], ["", "*/ *d +x"]);
+}
+
+#[test]
+fn events_are_of_paths_behind_symlinked_parents() {
+    let base = "D usr, D usr/lib, F usr/lib/x, L lib->usr/lib";
+    assert_eq!(events(&[base, "F lib/y", "W lib/x"])[1..], ["+usr/lib/y", "-usr/lib/x"]);
+}
+
+#[test]
+fn paths_are_resolved_as_under_chroot() {
+    let records =
+        [layer("D usr, D usr/lib, F usr/lib/x, L lib->usr/lib, L up->../../lib/x, L a->b, L b->a, L no->nowhere")];
+    let stack = Stack::replay(&records, Reading::default()).unwrap();
+    let found = |path: &str, last| stack.resolve(path.as_bytes(), last).map(|found| found.path.to_string());
+    assert_eq!(found("/lib/x", Last::Keep), Ok("usr/lib/x".to_owned()));
+    assert_eq!(found("up", Last::Keep), Ok("up".to_owned()));
+    assert_eq!(found("up", Last::Follow), Ok("usr/lib/x".to_owned()));
+    assert_eq!(found("lib", Last::Keep), Ok("lib".to_owned()));
+    assert_eq!(found("lib/", Last::Keep), Ok("usr/lib".to_owned()));
+    assert_eq!(found("lib/../..", Last::Keep), Ok("/".to_owned()));
+    assert_eq!(found("", Last::Keep), Ok("/".to_owned()));
+    assert_eq!(found("a", Last::Follow), Err(LookupError::TooManyLinks));
+    assert_eq!(found("no", Last::Follow), Err(LookupError::Missing(path("nowhere"))));
+    assert_eq!(found("usr/lib/x/y", Last::Keep), Err(LookupError::NotADirectory(path("usr/lib/x"))));
+    assert_eq!(found("lib/z", Last::Keep), Err(LookupError::Missing(path("usr/lib/z"))));
+}
+
+#[test]
+fn marks_that_hide_nothing_are_known() {
+    let records = [layer("F x, D d, F d/a, D e"), layer("W x, W ghost, O d, O e, O nowhere, W d/a, W x")];
+    let mut idle = Vec::new();
+    Stack::replay_watched(&records, Reading::default(), &mut |step| idle.push(step.idle_marks().to_vec())).unwrap();
+    assert_eq!(idle, [vec![], vec![1, 3, 4]]);
+}

@@ -5,19 +5,21 @@
 //! identity; it stays when its content goes, so that the state before a layer can be told from the state after it by
 //! remembering, for each slot that the layer touched, what it held.
 
+mod lookup;
+
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
+pub use lookup::{Found, Last, LookupError, Node};
+use lookup::{MOST_LINKS, Step};
+
 use super::{Emission, Problem, Reading, StackError};
 use crate::layer::{Attributes, Change, ChangeKind, NameId, Names, Record};
 
-/// Symlinks that may be followed on the way to one name, as in the kernel.
-const MOST_LINKS: u32 = 40;
-
 /// A directory of one identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct DirectoryId(u32);
+pub struct DirectoryId(u32);
 
 impl DirectoryId {
     pub(super) const ROOT: Self = Self(0);
@@ -61,6 +63,11 @@ pub struct Source {
 impl Source {
     /// A directory that no layer names (rule N5).
     const UNNAMED: Self = Self { layer: u32::MAX, change: u32::MAX };
+
+    /// The layer that has the entry, from 0 at the bottom; none for a directory that no layer names (rule N5).
+    pub fn layer(self) -> Option<usize> {
+        (self != Self::UNNAMED).then_some(self.layer as usize)
+    }
 }
 
 #[derive(Debug)]
@@ -102,6 +109,8 @@ pub(super) struct Changes {
     pub(super) opaque: HashSet<DirectoryId>,
     /// Files from below that got another name.
     pub(super) relinked: Vec<InodeId>,
+    /// Marks that hid nothing: their numbers in the layer's record.
+    pub(super) idle_marks: Vec<usize>,
 }
 
 /// A tree of names, made by replaying records.
@@ -119,13 +128,6 @@ pub struct View<'r> {
     copied_up: HashSet<InodeId>,
     /// Counts removals: a resolved parent stays right while nothing is removed.
     removals: u64,
-}
-
-enum Step<'r> {
-    To(DirectoryId),
-    Follow { from: DirectoryId, target: &'r [u8] },
-    Missing,
-    Blocked(InodeId),
 }
 
 impl<'r> View<'r> {
@@ -203,14 +205,25 @@ impl<'r> View<'r> {
     fn carry_out_marks(&mut self, record: &Record, changes: &mut Changes) {
         let mut hidden = Vec::new();
         let mut opaque = Vec::new();
-        for change in &record.changes {
-            match change.kind {
+        for (index, change) in record.changes.iter().enumerate() {
+            let hides_something = match change.kind {
                 ChangeKind::Whiteout => {
                     let parent = self.find_path(&record.names, record.names.parent(change.name));
-                    hidden.extend(parent.and_then(|parent| self.find(parent, record.names.name(change.name))));
+                    let slot = parent.and_then(|parent| self.find(parent, record.names.name(change.name)));
+                    hidden.extend(slot);
+                    slot.is_some_and(|slot| self.child(slot) != Child::Nothing)
                 }
-                ChangeKind::Opaque => opaque.extend(self.find_path(&record.names, change.name)),
-                _ => {}
+                ChangeKind::Opaque => {
+                    let directory = self.find_path(&record.names, change.name);
+                    opaque.extend(directory);
+                    directory.is_some_and(|directory| {
+                        self.slots_of(directory).any(|slot| self.child(slot) != Child::Nothing)
+                    })
+                }
+                _ => continue,
+            };
+            if !hides_something {
+                changes.idle_marks.push(index);
             }
         }
         for slot in hidden {
@@ -340,28 +353,6 @@ impl<'r> View<'r> {
         }
     }
 
-    /// The directory at a path, with symlinks followed as under chroot; `None` if there is none.
-    fn find_path(&self, names: &Names, path: NameId) -> Option<DirectoryId> {
-        let mut pending: Vec<&[u8]> = names.ascend(path).collect();
-        let mut at = DirectoryId::ROOT;
-        let mut links = 0;
-        while let Some(component) = pending.pop() {
-            match self.step(at, component) {
-                Step::To(directory) => at = directory,
-                Step::Follow { from, target } => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return None;
-                    }
-                    at = from;
-                    pending.extend(target.split(|&byte| byte == b'/').rev());
-                }
-                Step::Missing | Step::Blocked(_) => return None,
-            }
-        }
-        Some(at)
-    }
-
     /// The directory at a path, with symlinks followed as under chroot and what is missing made (rules N4 and N5).
     fn make_path(&mut self, names: &Names, path: NameId, changes: &mut Changes) -> Result<DirectoryId, Problem> {
         let mut pending: Vec<&[u8]> = names.ascend(path).collect();
@@ -388,30 +379,6 @@ impl<'r> View<'r> {
             }
         }
         Ok(at)
-    }
-
-    fn step(&self, at: DirectoryId, component: &[u8]) -> Step<'r> {
-        match component {
-            b"" | b"." => return Step::To(at),
-            b".." => {
-                return Step::To(match self.directories[at.index()].slot {
-                    SlotId::NONE => at,
-                    slot => self.slots[slot.index()].directory,
-                });
-            }
-            _ => {}
-        }
-        match self.find(at, component).map(|slot| self.child(slot)) {
-            None | Some(Child::Nothing) => Step::Missing,
-            Some(Child::Directory(directory)) => Step::To(directory),
-            Some(Child::Leaf(inode)) => match &self.change(self.inodes[inode.index()].source).kind {
-                ChangeKind::Symlink { target, .. } => {
-                    let from = if target.starts_with(b"/") { DirectoryId::ROOT } else { at };
-                    Step::Follow { from, target }
-                }
-                _ => Step::Blocked(inode),
-            },
-        }
     }
 
     fn find(&self, directory: DirectoryId, name: &[u8]) -> Option<SlotId> {
@@ -516,6 +483,11 @@ impl<'r> View<'r> {
     pub(super) fn origin(&self, inode: InodeId) -> (usize, &'r Change) {
         let source = self.inodes[inode.index()].source;
         (source.layer as usize, self.change(source))
+    }
+
+    /// All files that any layer has, in the order of the layers and their entries.
+    pub(super) fn inodes(&self) -> impl Iterator<Item = InodeId> + use<> {
+        (0..self.inodes.len() as u32).map(InodeId)
     }
 
     pub(super) fn is_linked(&self, inode: InodeId) -> bool {

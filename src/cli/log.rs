@@ -1,0 +1,69 @@
+//! `layflat log`
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use clap::Args;
+use layflat::Cancel;
+use layflat::inside::{Deed, Happening, history};
+use layflat::layer::Printable;
+
+use super::arguments::{Common, LookArgs};
+use super::output::{Colour, painted};
+use super::table::{bytes, columns};
+use super::{SUCCESS, output};
+
+/// Show what each layer did to one path, and the history's line for that layer
+///
+/// Layers that did nothing to it are left out. Symbolic links on the way are followed as they were then.
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    #[command(flatten)]
+    look: LookArgs,
+    /// A path in the image, or one that once was there
+    path: OsString,
+}
+
+impl Log {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let looked = self.look.look(common, cancel)?;
+        let happenings = history(self.path.as_bytes(), &looked.image, &looked.indexes, &looked.options)?;
+        if common.json {
+            output::json_lines(happenings)?;
+        } else {
+            let rows: Vec<Vec<String>> = happenings.iter().map(row).collect();
+            output::lines(columns(&rows, &[0]))?;
+        }
+        Ok(SUCCESS)
+    }
+}
+
+fn row(happening: &Happening) -> Vec<String> {
+    let (word, colour) = match happening.deed {
+        Deed::Added => ("added", Colour::Green),
+        Deed::Replaced => ("replaced", Colour::Yellow),
+        Deed::Metadata => ("metadata", Colour::Yellow),
+        Deed::Hidden => ("hidden", Colour::Red),
+    };
+    let created_by = happening.created_by.as_deref().unwrap_or("(no history)");
+    let created_by = Printable(created_by.as_bytes()).to_string();
+    vec![happening.layer.to_string(), painted(word, colour), what(happening), created_by]
+}
+
+fn what(happening: &Happening) -> String {
+    if !happening.differences.is_empty() {
+        let change =
+            |change: &layflat::inside::Difference| format!("{} {} → {}", change.what, change.before, change.now);
+        return happening.differences.iter().map(change).collect::<Vec<_>>().join(", ");
+    }
+    let Some((now, facts)) = happening.now.as_ref().and_then(|now| now.facts.as_ref().map(|facts| (now, facts))) else {
+        return String::new();
+    };
+    let detail = match (&facts.target, facts.device, &facts.digest) {
+        (Some(target), ..) => format!(" to {target}"),
+        (_, Some((major, minor)), _) => format!(" {major}:{minor}"),
+        (.., Some(_)) => format!(" {}", bytes(facts.size)),
+        _ => String::new(),
+    };
+    format!("{}{detail}, {:04o} {}:{}", now.kind.name(), facts.mode, facts.uid, facts.gid)
+}

@@ -1,0 +1,207 @@
+//! Where a name is: in which layer, and which layer hides or replaces it.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use hashbrown::HashSet;
+use regex::bytes::RegexSet;
+use serde::Serialize;
+
+use super::{Entry, Inside};
+use crate::layer::{ChangeKind, LayerPath};
+use crate::stack::{Event, Node};
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub struct Pattern(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Globs {
+        /// Without a slash: for the last component.
+        names: GlobSet,
+        /// With one: for the whole path.
+        paths: GlobSet,
+    },
+    Regexes(RegexSet),
+}
+
+/// A pattern that cannot be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// No glob.
+    #[error("no glob: {0}")]
+    Glob(#[from] globset::Error),
+    /// No regular expression.
+    #[error("no regular expression: {0}")]
+    Regex(#[from] regex::Error),
+}
+
+impl Pattern {
+    /// Shell patterns: `*` and `?` stand for anything but a slash, `**` for any directories, `[…]` and `{…,…}` as in shells. One with a
+    /// slash must match the whole path from the root, any other the last component.
+    ///
+    /// # Errors
+    /// No such pattern.
+    pub fn globs<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Self, PatternError> {
+        let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        for pattern in patterns {
+            let whole = pattern.contains('/');
+            let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
+            let glob = GlobBuilder::new(pattern).literal_separator(true).build()?;
+            if whole {
+                paths.add(glob)
+            } else {
+                names.add(glob)
+            };
+        }
+        Ok(Self(Kind::Globs { names: names.build()?, paths: paths.build()? }))
+    }
+
+    /// Regular expressions, each for any part of the whole path, which has no slash before it.
+    ///
+    /// # Errors
+    /// No such expression.
+    pub fn regexes<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Self, PatternError> {
+        Ok(Self(Kind::Regexes(RegexSet::new(patterns)?)))
+    }
+
+    fn matches(&self, path: &LayerPath) -> bool {
+        let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
+        match &self.0 {
+            Kind::Globs { names, paths } => {
+                let name = path.components().next_back().unwrap_or_default();
+                names.is_match(as_path(name)) || paths.is_match(as_path(path.as_bytes()))
+            }
+            Kind::Regexes(set) => set.is_match(path.as_bytes()),
+        }
+    }
+}
+
+/// A path that was found, in the layer that has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hit {
+    /// The layer that put it there, from 0 at the bottom.
+    pub in_layer: usize,
+    /// What became of it.
+    #[serde(flatten)]
+    pub fate: Fate,
+    /// What it is.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// What became of something that a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "fate")]
+pub enum Fate {
+    /// It is shown.
+    Visible,
+    /// A layer above has something else there.
+    Replaced {
+        /// Which.
+        by: usize,
+    },
+    /// A layer above hides it, and has nothing there.
+    Hidden {
+        /// Which.
+        by: usize,
+    },
+    /// Its own layer has something else there, in a later entry (rule N3).
+    Overwritten,
+}
+
+impl Inside<'_> {
+    /// All that matches, sorted by path, then by layer. Unless `all_layers`, only what is shown.
+    pub fn find(&self, pattern: &Pattern, all_layers: bool) -> Vec<Hit> {
+        let mut events: Vec<&Event> = self.events.iter().filter(|event| pattern.matches(&event.path)).collect();
+        events.sort_by(|one, other| one.path.cmp(&other.path));
+        let mut hits = Vec::new();
+        for (index, event) in events.iter().enumerate() {
+            let Some(node) = event.now.filter(|&now| !is_same(event.before, now)) else { continue };
+            let end = events[index + 1..]
+                .iter()
+                .take_while(|later| later.path == event.path)
+                .find(|later| later.now.is_none_or(|now| !is_same(later.before, now)));
+            let fate = match end {
+                None => Fate::Visible,
+                Some(end) if end.now.is_some() => Fate::Replaced { by: end.layer },
+                Some(end) => Fate::Hidden { by: end.layer },
+            };
+            if all_layers || fate == Fate::Visible {
+                hits.push(Hit { in_layer: event.layer, fate, entry: self.entry(event.path.clone(), node, None) });
+            }
+        }
+        if all_layers {
+            hits.extend(self.overwritten().into_iter().filter(|hit| pattern.matches(&hit.entry.path)));
+            hits.sort_by(|one, other| {
+                (&one.entry.path, one.in_layer, one.fate).cmp(&(&other.entry.path, other.in_layer, other.fate))
+            });
+        }
+        hits
+    }
+
+    /// The files that a later entry of their own layer replaces, so that they were never shown.
+    pub(super) fn overwritten(&self) -> Vec<Hit> {
+        let shown: HashSet<_> = self.events.iter().filter_map(|event| event.now).filter_map(leaf).collect();
+        let mut hits = Vec::new();
+        for inode in self.stack.inodes().filter(|inode| !shown.contains(inode)) {
+            let (layer, change) = self.stack.origin(inode);
+            if matches!(change.kind, ChangeKind::LinkSource { .. }) {
+                continue;
+            }
+            let path = self.indexes.records[layer].names.path(change.name);
+            let entry = self.entry(path, Node::Leaf(inode), None);
+            hits.push(Hit { in_layer: layer, fate: Fate::Overwritten, entry });
+        }
+        hits
+    }
+}
+
+fn leaf(node: Node) -> Option<crate::stack::InodeId> {
+    match node {
+        Node::Leaf(inode) => Some(inode),
+        Node::Directory { .. } => None,
+    }
+}
+
+/// Whether a directory only got other attributes.
+fn is_same(before: Option<Node>, now: Node) -> bool {
+    match (before, now) {
+        (Some(Node::Directory { id: before, .. }), Node::Directory { id: now, .. }) => before == now,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &[u8]) -> LayerPath {
+        LayerPath::normalise(name).unwrap()
+    }
+
+    #[test]
+    fn a_glob_with_a_slash_is_for_the_whole_path() {
+        let matches = |pattern: &str, name: &str| Pattern::globs([pattern]).unwrap().matches(&path(name.as_bytes()));
+        assert!(matches("*.so", "usr/lib/a.so"));
+        assert!(!matches("lib*", "usr/lib/a.so"));
+        assert!(matches("/usr/*", "usr/lib"));
+        assert!(!matches("/usr/*", "usr/lib/a.so"));
+        assert!(!matches("lib/*", "usr/lib/a.so"));
+        assert!(matches("**/lib/*", "usr/lib/a.so"));
+        assert!(matches("/usr/**", "usr/lib/a.so"));
+        assert!(matches("{passwd,shadow}", "etc/shadow"));
+        assert!(Pattern::globs(["[a"]).is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_matched_too() {
+        assert!(Pattern::globs(["*.txt"]).unwrap().matches(&path(b"d/\xff.txt")));
+        assert!(Pattern::regexes([r"(?-u)\xff"]).unwrap().matches(&path(b"d/\xff.txt")));
+        assert!(Pattern::regexes(["^usr/.*a$"]).unwrap().matches(&path(b"usr/lib/a")));
+        assert!(Pattern::regexes(["("]).is_err());
+    }
+}

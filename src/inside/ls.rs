@@ -1,0 +1,121 @@
+//! What is in a directory: of the tree that all layers show, or of what one layer changes.
+
+use hashbrown::HashMap;
+
+use super::entry::{Entry, Kind};
+use super::{Inside, InsideError};
+use crate::layer::LayerPath;
+use crate::stack::{Difference, InodeId, Last, Node, Over, What};
+
+/// What is listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ListOptions {
+    /// Only what this layer changes, instead of what all layers show.
+    pub layer: Option<usize>,
+    /// All that is in directories, too.
+    pub recursive: bool,
+    /// A directory itself, and not what is in it.
+    pub itself: bool,
+    /// A symlink at the end of the path itself, and not the directory that it leads to.
+    pub links: bool,
+}
+
+/// What was found at a path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The directory that was listed; none where the entry is what was asked for itself.
+    pub directory: Option<LayerPath>,
+    /// What is in it, sorted by name, each directory before what is in it.
+    pub entries: Vec<Entry>,
+}
+
+impl Inside<'_> {
+    /// What is at a path: of a directory what is in it.
+    ///
+    /// # Errors
+    /// Nothing is there, or there is no such layer.
+    pub fn list(&self, path: &[u8], options: ListOptions) -> Result<Listing, InsideError> {
+        let lookup = |error| InsideError::Lookup { path: path.to_vec(), error };
+        if let Some(layer) = options.layer {
+            return self.list_layer(layer, path, options);
+        }
+        let mut found = self.stack.resolve(path, Last::Keep).map_err(lookup)?;
+        if !options.links
+            && let Ok(behind) = self.stack.resolve(path, Last::Follow)
+        {
+            // A link to a file is listed as the link.
+            if matches!(behind.node, Node::Directory { .. }) {
+                found = behind;
+            }
+        }
+        let whole = self.stack.whole();
+        let start = self.locate(&whole, &found.path);
+        Ok(start.map(|start| self.below(&whole, start, options)).unwrap_or_default())
+    }
+
+    fn list_layer(&self, layer: usize, path: &[u8], options: ListOptions) -> Result<Listing, InsideError> {
+        let count = self.stack.layers().len();
+        let difference = self.stack.layers().get(layer).ok_or(InsideError::NoSuchLayer { layer, count })?;
+        let path = LayerPath::normalise(path).unwrap_or_default();
+        match self.locate(difference, &path) {
+            Some(start) => Ok(self.below(difference, start, options)),
+            None if path.is_root() => Ok(Listing { directory: Some(path), entries: Vec::new() }),
+            None => Err(InsideError::NotInLayer { layer, path }),
+        }
+    }
+
+    /// The emission at a path.
+    fn locate(&self, difference: &Difference, path: &LayerPath) -> Option<usize> {
+        let emissions = difference.emissions();
+        let mut at = (!emissions.is_empty()).then_some(0)?;
+        for component in path.components() {
+            at = inside(difference, at)
+                .find(|&index| emissions[index].parent() == at && self.stack.name(&emissions[index]) == component)?;
+        }
+        Some(at)
+    }
+
+    fn below(&self, difference: &Difference, start: usize, options: ListOptions) -> Listing {
+        let emissions = difference.emissions();
+        let mut names: HashMap<InodeId, u32> = HashMap::new();
+        for emission in emissions {
+            if let What::Leaf(inode) = emission.what {
+                *names.entry(inode).or_default() += 1;
+            }
+        }
+        let listed = |index| self.listed(difference, index, &names);
+        if options.itself || !matches!(emissions[start].what, What::Directory { .. }) {
+            return Listing { directory: None, entries: vec![listed(start)] };
+        }
+        let entries = inside(difference, start)
+            .filter(|&index| options.recursive || emissions[index].parent() == start)
+            // The overlay form has a copy here of a file that got another name (rule L2); nothing happened to this one.
+            .filter(|&index| !matches!((emissions[index].what, emissions[index].over), (What::Leaf(_), Over::Same)))
+            .map(listed)
+            .collect();
+        Listing { directory: Some(self.stack.path(difference, start)), entries }
+    }
+
+    fn listed(&self, difference: &Difference, index: usize, names: &HashMap<InodeId, u32>) -> Entry {
+        let path = self.stack.path(difference, index);
+        let emission = &difference.emissions()[index];
+        match emission.what {
+            What::Whiteout => Entry { path, kind: Kind::Whiteout, facts: None, links: None, opaque: false },
+            What::Leaf(inode) => self.entry(path, Node::Leaf(inode), names.get(&inode).copied()),
+            What::Directory { id, attributes, opaque, .. } => {
+                let is_child = |&child: &usize| {
+                    let child = &difference.emissions()[child];
+                    child.parent() == index && matches!(child.what, What::Directory { .. })
+                };
+                let links = 2 + inside(difference, index).filter(is_child).count() as u32;
+                Entry { opaque, ..self.entry(path, Node::Directory { id, attributes }, Some(links)) }
+            }
+        }
+    }
+}
+
+/// All that is in a directory at any depth, in order. Every directory stands right before what is in it.
+fn inside(difference: &Difference, directory: usize) -> impl Iterator<Item = usize> {
+    let emissions = difference.emissions();
+    (directory + 1..emissions.len()).take_while(move |&index| emissions[index].parent() >= directory)
+}

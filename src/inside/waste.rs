@@ -1,0 +1,156 @@
+//! Bytes that an image ships and nobody sees: replaced, deleted, or the same as another file's.
+
+use hashbrown::HashMap;
+use serde::Serialize;
+
+use super::Inside;
+use crate::layer::{ChangeKind, LayerPath};
+use crate::stack::InodeId;
+
+/// What an image ships in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waste {
+    /// For each layer that has regular files, the one that wastes most first.
+    pub layers: Vec<LayerWaste>,
+    /// Each file, the largest first.
+    pub files: Vec<WastedFile>,
+}
+
+/// What one layer ships in vain. All sizes are bytes of content, before compression.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LayerWaste {
+    /// The layer, from 0 at the bottom.
+    pub layer: usize,
+    /// All content that it ships.
+    pub shipped: u64,
+    /// Of this, what is not needed: the sum of the following.
+    pub wasted: u64,
+    /// Content of files that layers above, or later entries, replace.
+    pub replaced: u64,
+    /// Content of files that layers above hide.
+    pub deleted: u64,
+    /// Content that another file that is shown has, too.
+    pub duplicated: u64,
+    /// Files with such content.
+    pub files: u64,
+    /// The history's line for the layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+}
+
+/// One file that is shipped in vain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WastedFile {
+    /// Bytes of content that the archive has of it; holes have none.
+    pub bytes: u64,
+    /// The layer that ships it, from 0 at the bottom.
+    pub layer: usize,
+    /// Where it is, or was last.
+    pub path: LayerPath,
+    /// Why it is not needed.
+    #[serde(flatten)]
+    pub reason: Reason,
+}
+
+/// Why a file is shipped in vain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "reason")]
+pub enum Reason {
+    /// A layer has something else there.
+    Replaced {
+        /// Which; the file's own layer, where a later entry has the same name.
+        by: usize,
+    },
+    /// A layer hides it.
+    Deleted {
+        /// Which.
+        by: usize,
+    },
+    /// A file that is shown as well has the same content, and is not the same inode.
+    Duplicated {
+        /// The other file.
+        of: LayerPath,
+    },
+}
+
+impl Inside<'_> {
+    /// What the image ships in vain. A file with several names counts once.
+    pub fn waste(&self) -> Waste {
+        let visible = self.visible();
+        let mut lost = HashMap::new();
+        for event in &self.events {
+            if let Some(inode) = event.lost() {
+                lost.insert(inode, event);
+            }
+        }
+        let mut files = Vec::new();
+        let mut shipped = vec![0; self.indexes.records.len()];
+        let mut shown: Vec<(InodeId, &LayerPath)> = Vec::new();
+        for inode in self.stack.inodes() {
+            let Some((layer, _, content)) = self.content(inode) else { continue };
+            shipped[layer] += content.stored;
+            if let Some(name) = visible.get(&inode).and_then(|names| names.first()) {
+                shown.push((inode, name));
+                continue;
+            }
+            let (path, reason) = match lost.get(&inode) {
+                Some(event) if event.now.is_some() => (event.path.clone(), Reason::Replaced { by: event.layer }),
+                Some(event) => (event.path.clone(), Reason::Deleted { by: event.layer }),
+                None => {
+                    let change = self.stack.origin(inode).1;
+                    let path = self.indexes.records[layer].names.path(change.name);
+                    let unused = matches!(change.kind, ChangeKind::LinkSource { .. });
+                    let by = layer;
+                    (path, if unused { Reason::Deleted { by } } else { Reason::Replaced { by } })
+                }
+            };
+            files.push(WastedFile { bytes: content.stored, layer, path, reason });
+        }
+        files.extend(self.duplicates(shown));
+        files.retain(|file| file.bytes > 0);
+        files.sort_by(|one, other| (other.bytes, one.layer, &one.path).cmp(&(one.bytes, other.layer, &other.path)));
+        Waste { layers: self.by_layer(&shipped, &files), files }
+    }
+
+    /// All but the first of the files that are shown and have the same content. The first is the one in the lowest layer.
+    fn duplicates(&self, mut shown: Vec<(InodeId, &LayerPath)>) -> Vec<WastedFile> {
+        shown.sort_by_key(|&(inode, path)| (self.stack.origin(inode).0, path));
+        let mut first = HashMap::new();
+        let mut files = Vec::new();
+        for (inode, path) in shown {
+            let Some((layer, _, content)) = self.content(inode) else { continue };
+            match first.get(&content.sha256()) {
+                None => drop(first.insert(content.sha256(), path)),
+                Some(&of) => {
+                    let reason = Reason::Duplicated { of: of.clone() };
+                    files.push(WastedFile { bytes: content.stored, layer, path: path.clone(), reason });
+                }
+            }
+        }
+        files
+    }
+
+    fn by_layer(&self, shipped: &[u64], files: &[WastedFile]) -> Vec<LayerWaste> {
+        let created_by = self.image.created_by();
+        let mut layers: Vec<LayerWaste> = shipped
+            .iter()
+            .enumerate()
+            .map(|(layer, &shipped)| {
+                let created_by = created_by.get(layer).cloned().flatten();
+                LayerWaste { layer, shipped, created_by, ..LayerWaste::default() }
+            })
+            .collect();
+        for file in files {
+            let layer = &mut layers[file.layer];
+            layer.wasted += file.bytes;
+            layer.files += 1;
+            match file.reason {
+                Reason::Replaced { .. } => layer.replaced += file.bytes,
+                Reason::Deleted { .. } => layer.deleted += file.bytes,
+                Reason::Duplicated { .. } => layer.duplicated += file.bytes,
+            }
+        }
+        layers.sort_by_key(|layer| (std::cmp::Reverse(layer.wasted), layer.layer));
+        layers
+    }
+}
