@@ -18,7 +18,7 @@ use crate::options::Limits;
 pub use compression::Compression;
 pub(crate) use compression::{Decompressor, plainly};
 pub use digest::{Algorithm, Digest, DigestError};
-use hash::Hasher;
+pub(crate) use hash::Hasher;
 pub use stream::{LayerFacts, LayerStream, Pace};
 
 /// Bytes read at once from where a blob lies.

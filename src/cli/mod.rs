@@ -3,6 +3,7 @@
 mod arguments;
 mod completions;
 mod diff;
+mod filters;
 mod flatten;
 mod inspect;
 mod layers;

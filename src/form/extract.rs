@@ -15,7 +15,7 @@ use crate::image::{Image, Layer};
 use crate::layer::{Discard, LayerError, ReadOptions, Record, read_layer};
 use crate::options::{Cancel, Options};
 use crate::report::{Losses, Progress};
-use crate::stage::{Holder, Spill, Stage, Staged};
+use crate::stage::{Contents, ContentsWriter, Holder, Spill, Stage, Staged};
 
 /// Layers with fewer stored bytes are decompressed by the thread that writes them.
 const AHEAD_FROM: u64 = 256 << 10;
@@ -52,6 +52,29 @@ pub(crate) fn extract(
         let (staged, losses) = stage.into_staged();
         let losses = losses.map(|name| record.names.path(name));
         Ok((record, (staged, losses)))
+    })
+}
+
+/// A layer's contents, where they are wanted, and what of its attributes could not be kept.
+pub(crate) type Kept = (Option<Contents>, Losses);
+
+/// Reads all layers, and keeps the contents of files in `directory`, of those layers where `is_wanted` says so.
+pub(crate) fn read_contents(
+    image: &Image,
+    directory: &Path,
+    is_wanted: &(dyn Fn(usize) -> bool + Sync),
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<Extracted<Kept>>, Error> {
+    read_all(image, options, progress, &|layer, stream, read, tell| {
+        if !is_wanted(layer) {
+            return Ok((read_layer(stream, &mut Discard::default(), read, tell)?, (None, Losses::default())));
+        }
+        let mut writer = ContentsWriter::new(directory)?;
+        let record = read_layer(stream, &mut writer, read, tell)?;
+        let (contents, losses) = writer.into_contents();
+        let losses = losses.map(|name| record.names.path(name));
+        Ok((record, (Some(contents), losses)))
     })
 }
 
@@ -156,7 +179,7 @@ fn read<T>(
     let pace = if parallel && layer.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand };
     let stream = layer.blob.open_layer(&options.limits, pace).map_err(of_blob)?;
     let mut watched = Watched { stream, stop, cancel: &options.cancel, progress, index };
-    let read = ReadOptions { limits: options.limits, cancel: options.cancel.clone() };
+    let read = ReadOptions { limits: options.limits, filter: options.filter.clone(), cancel: options.cancel.clone() };
     let result = read_one(index, &mut watched, &read, &mut |count| progress.entries(index, count as u64));
     let (record, kept) = result.map_err(|error| match error {
         _ if watched.is_stopped() => Error::Cancelled,
