@@ -116,8 +116,8 @@ fn docker_24_archives_have_symlinked_and_doubled_layers() {
     for reference in ["", "docker-archive:"] {
         let image = expect(&place.reference(reference, "image.tar", ""), &[&a, &b, &a, &b]);
         assert_eq!(image.name.as_deref(), Some("demo:1"));
+        assert_eq!(image.manifest_digest(), None);
         assert_eq!(image.config.unwrap().digest.to_string(), digest(&config));
-        assert_eq!(image.manifest_digest, None);
     }
 }
 
@@ -151,7 +151,7 @@ fn docker_25_archives_are_read_either_way() {
         &format!(":@{manifest_digest}"),
     ] {
         let image = expect(&place.reference("oci-archive:", "image.tar", tag), &[&a, &b]);
-        assert_eq!(image.manifest_digest.unwrap().to_string(), manifest_digest, "{tag}");
+        assert_eq!(image.manifest_digest().unwrap().to_string(), manifest_digest, "{tag}");
     }
 }
 
@@ -365,7 +365,7 @@ fn oci_layouts_are_read_from_directories_and_archives() {
     for reference in references {
         let image = expect(&reference, &[&a, &b, &a]);
         assert_eq!(image.name.as_deref(), Some("v1"));
-        assert_eq!(image.manifest_digest.unwrap().to_string(), manifest_digest);
+        assert_eq!(image.manifest_digest().unwrap().to_string(), manifest_digest);
     }
 }
 

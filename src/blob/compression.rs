@@ -37,6 +37,9 @@ impl Compression {
         }
     }
 
+    /// Bytes by which a compression is recognised.
+    pub(crate) const START: usize = 10;
+
     /// How bytes that begin so are compressed. Ten bytes are enough.
     pub fn detect(start: &[u8]) -> Self {
         match start {

@@ -1,24 +1,28 @@
 //! Bytes of an image as they are stored: where they lie, whether they are what their digest says, and what comes
 //! out when they are decompressed.
 
+mod blocks;
+mod compress;
 mod compression;
 mod digest;
 mod hash;
+mod reader;
 mod source;
 mod stream;
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::options::Limits;
 
+pub use compress::{Compress, CompressError, Compressor};
 pub use compression::Compression;
 pub(crate) use compression::{Decompressor, plainly};
 pub use digest::{Algorithm, Digest, DigestError};
-pub(crate) use hash::Hasher;
+use hash::Hasher;
+pub use reader::{Arriving, BlobReader, Remote};
 pub use stream::{LayerFacts, LayerStream, Pace};
 
 /// Bytes read at once from where a blob lies.
@@ -38,6 +42,7 @@ pub struct Blob {
 enum Place {
     Memory(Arc<[u8]>),
     File { file: Arc<File>, offset: u64, length: u64 },
+    Remote(Arc<dyn Remote>),
 }
 
 /// What is wrong with a blob.
@@ -107,6 +112,11 @@ impl Blob {
         Self::at(Place::File { file, offset, length })
     }
 
+    /// Bytes that are elsewhere and come as a stream, of which nothing is stated.
+    pub fn from_remote(remote: Arc<dyn Remote>) -> Self {
+        Self::at(Place::Remote(remote))
+    }
+
     fn at(place: Place) -> Self {
         Self { place, digest: None, size: None, diff_id_algorithm: Algorithm::Sha256, path: None }
     }
@@ -139,6 +149,7 @@ impl Blob {
         match &self.place {
             Place::Memory(bytes) => bytes.len() as u64,
             Place::File { length, .. } => *length,
+            Place::Remote(remote) => remote.len(),
         }
     }
 
@@ -154,7 +165,7 @@ impl Blob {
 
     /// The stored bytes from the start.
     pub fn reader(&self) -> BlobReader {
-        BlobReader { place: self.place.clone(), at: 0 }
+        BlobReader::new(&self.place)
     }
 
     /// All bytes of a small blob, with size and digest checked.
@@ -167,9 +178,12 @@ impl Blob {
             let what = "the size of a manifest or configuration";
             return Err(BlobError::Limit { blob: self.name(), what, limit, name: "metadata-size" });
         }
+        let read_error = |error| BlobError::Read { blob: self.name(), error };
+        let mut reader = self.reader();
         let mut bytes = Vec::new();
-        let read = self.reader().read_to_end(&mut bytes);
-        read.map_err(|error| BlobError::Read { blob: self.name(), error })?;
+        // What comes from elsewhere may be more than was said.
+        reader.by_ref().take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(read_error)?;
+        self.check_size(bytes.len() as u64)?;
         if let Some(stated) = &self.digest {
             let mut hasher = Hasher::new(stated.algorithm());
             hasher.update(&bytes);
@@ -177,6 +191,7 @@ impl Blob {
             if found != *stated {
                 return Err(BlobError::Digest { stated: stated.clone(), found });
             }
+            reader.verified().map_err(read_error)?;
         }
         Ok(bytes)
     }
@@ -200,29 +215,5 @@ impl Blob {
     /// For messages.
     fn name(&self) -> String {
         self.digest.as_ref().map_or_else(|| "without a stated digest".to_owned(), Digest::to_string)
-    }
-}
-
-/// Reads a blob from its start, whatever others read of it.
-#[derive(Debug)]
-pub struct BlobReader {
-    place: Place,
-    at: u64,
-}
-
-impl Read for BlobReader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = match &self.place {
-            Place::Memory(bytes) => (&bytes[self.at as usize..]).read(buffer)?,
-            Place::File { file, offset, length } => {
-                let left = usize::try_from(length - self.at).unwrap_or(usize::MAX).min(buffer.len());
-                match file.read_at(&mut buffer[..left], offset + self.at)? {
-                    0 if left > 0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
-                    count => count,
-                }
-            }
-        };
-        self.at += count as u64;
-        Ok(count)
     }
 }

@@ -31,14 +31,13 @@ enum Bytes {
 impl Source {
     pub(super) fn open(blob: &Blob, limits: &Limits, stored: Arc<AtomicU64>) -> Result<Self, BlobError> {
         let read = |error| BlobError::Read { blob: blob.name(), error };
-        let mut start = Vec::new();
-        blob.reader().take(10).read_to_end(&mut start).map_err(read)?;
-        let compression = Compression::detect(&start);
+        let mut reader = blob.reader();
+        let compression = Compression::detect(reader.peek(Compression::START).map_err(read)?);
         let algorithm = blob.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let bytes = if compression == Compression::None && algorithm == blob.diff_id_algorithm {
-            Bytes::Plain(blob.reader())
+            Bytes::Plain(reader)
         } else {
-            let buffered = BufReader::with_capacity(CHUNK, Hashed::new(blob.reader(), algorithm));
+            let buffered = BufReader::with_capacity(CHUNK, Hashed::new(reader, algorithm));
             Bytes::Hashed(Box::new(Decompressor::new(buffered).map_err(read)?.0))
         };
         Ok(Self { blob: blob.clone(), compression, limits: *limits, bytes, expanded: 0, stored })
@@ -72,8 +71,8 @@ impl Source {
 
     /// When all was read: checks the stored bytes against what the image states.
     pub(super) fn finish(self, diff_id: Digest, expanded: u64) -> Result<LayerFacts, BlobError> {
-        let (digest, size) = match self.bytes {
-            Bytes::Plain(_) => (diff_id.clone(), expanded),
+        let (digest, size, reader) = match self.bytes {
+            Bytes::Plain(reader) => (diff_id.clone(), expanded, reader),
             Bytes::Hashed(reader) => {
                 let mut stored = reader.into_inner();
                 // A decoder that stops before its input does leaves bytes that would go unchecked.
@@ -82,15 +81,16 @@ impl Source {
                     let error = std::io::Error::new(ErrorKind::InvalidData, "bytes follow its end");
                     return Err(BlobError::Damaged { blob: self.blob.name(), compression: self.compression, error });
                 }
-                let (_, digest, size) = stored.into_inner().finish();
-                (digest, size)
+                let (reader, digest, size) = stored.into_inner().finish();
+                (digest, size, reader)
             }
         };
         self.blob.check_size(size)?;
-        if let Some(stated) = &self.blob.digest
-            && *stated != digest
-        {
-            return Err(BlobError::Digest { stated: stated.clone(), found: digest });
+        if let Some(stated) = &self.blob.digest {
+            if *stated != digest {
+                return Err(BlobError::Digest { stated: stated.clone(), found: digest });
+            }
+            reader.verified().map_err(|error| BlobError::Read { blob: self.blob.name(), error })?;
         }
         Ok(LayerFacts { digest, size, diff_id, expanded, compression: self.compression })
     }

@@ -72,7 +72,7 @@ impl Inspect {
             .collect();
         Ok(json!({
             "image": image.name,
-            "image_digest": image.manifest_digest,
+            "image_digest": image.manifest_digest(),
             "config_digest": image.config.as_ref().map(|config| &config.digest),
             "layers": layers,
             "config": config,
@@ -85,7 +85,7 @@ impl Inspect {
         if let Some(name) = &image.name {
             fact("image", name.clone());
         }
-        if let Some(digest) = &image.manifest_digest {
+        if let Some(digest) = image.manifest_digest() {
             fact("image digest", digest.to_string());
         }
         if let Some(config) = &image.config {

@@ -106,7 +106,7 @@ pub(crate) fn report(
 ) -> Result<Report, Error> {
     let report = Report {
         image: image.name.clone(),
-        image_digest: image.manifest_digest.clone(),
+        image_digest: image.manifest_digest().cloned(),
         config_digest: image.config.as_ref().map(|config| config.digest.clone()),
         form,
         destination: std::path::PathBuf::new(),

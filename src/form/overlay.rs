@@ -86,7 +86,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
     let layout = Layout {
         format: 1,
         form: "overlay".to_owned(),
-        image_digest: image.manifest_digest.clone(),
+        image_digest: image.manifest_digest().cloned(),
         config_digest: image.config.as_ref().map(|config| config.digest.clone()),
         xattr_namespace: namespace,
         layers: ground

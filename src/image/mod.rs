@@ -1,6 +1,8 @@
 //! What an image is, wherever it came from: a configuration and a stack of layers, each a blob.
 
+mod manifest;
 mod media_type;
+mod name;
 mod platform;
 mod reference;
 
@@ -8,17 +10,20 @@ use oci_spec::image::ImageConfiguration;
 
 use crate::blob::{Blob, Digest};
 
+pub use manifest::Manifest;
+pub(crate) use manifest::{Descriptor, Document};
 pub(crate) use media_type::MediaType;
+pub use name::{ImageName, ImageNameError};
 pub use platform::{Platform, PlatformError};
-pub use reference::{Reference, ReferenceError};
+pub use reference::{DaemonImage, Reference, ReferenceError};
 
 /// An image that was opened: its manifest is read and checked, its layers are not read yet.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// What the source calls it, `name:tag` or a tag; nothing where it has no name.
     pub name: Option<String>,
-    /// Digest of the image manifest. Docker archives have none.
-    pub manifest_digest: Option<Digest>,
+    /// The image manifest. Docker archives have none.
+    pub manifest: Option<Manifest>,
     /// The configuration. Bare layers have none.
     pub config: Option<Config>,
     /// The layers, bottom first.
@@ -67,6 +72,13 @@ pub enum ConfigError {
         /// In the manifest.
         layers: usize,
     },
+}
+
+impl Image {
+    /// Digest of the image manifest, where the source has one.
+    pub fn manifest_digest(&self) -> Option<&Digest> {
+        self.manifest.as_ref().map(|manifest| &manifest.digest)
+    }
 }
 
 impl Config {

@@ -90,5 +90,5 @@ fn rewrite(
         Some(config) => Some(config::rewritten(config, squash_from, &image.layers, &layers, options.filter.times)?),
         None => None,
     };
-    Ok(Image { name: image.name.clone(), manifest_digest: None, config, layers })
+    Ok(Image { name: image.name.clone(), manifest: None, config, layers })
 }

@@ -55,7 +55,7 @@ pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> 
         Ok(Layer { blob, media_type: None, diff_id: Some(diff_id) })
     };
     let layers = paths.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
-    let image = Image { name, manifest_digest: None, config: Some(config), layers };
+    let image = Image { name, manifest: None, config: Some(config), layers };
     check_platform(&image, options)?;
     Ok(image)
 }

@@ -3,6 +3,7 @@
 
 mod docker_archive;
 mod files;
+mod manifests;
 mod names;
 mod oci_layout;
 mod spool;
@@ -163,6 +164,10 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, Sourc
         Reference::OciLayout { directory, tag } => {
             oci_layout::open(&Files::of_directory(directory), tag.as_deref(), options)
         }
+        Reference::Directory(directory) => open_path(directory, options),
+        Reference::Registry(_) | Reference::DockerDaemon(_) => {
+            Err(SourceError::Unsupported { name: reference.to_string(), problem: "cannot be read".to_owned() })
+        }
         Reference::Layers(paths) => bare_layers(paths),
         Reference::Path(path) => open_path(path, options),
     }
@@ -211,7 +216,7 @@ fn bare_layers(paths: &[PathBuf]) -> Result<Image, SourceError> {
         Ok(Layer { blob, media_type: None, diff_id: None })
     };
     let layers = paths.iter().map(layer).collect::<Result<_, SourceError>>()?;
-    Ok(Image { name: None, manifest_digest: None, config: None, layers })
+    Ok(Image { name: None, manifest: None, config: None, layers })
 }
 
 /// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act.

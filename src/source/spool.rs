@@ -13,8 +13,6 @@ use crate::blob::{Compression, Decompressor, plainly};
 use crate::options::Cancel;
 
 const CHUNK: usize = 256 << 10;
-/// Bytes by which a compression is recognised.
-const START: usize = 10;
 
 /// A file that holds the archive uncompressed, and its length. `-` is standard input.
 pub(super) fn seekable(path: &Path, options: &OpenOptions) -> Result<(File, u64), SourceError> {
@@ -45,8 +43,8 @@ pub(super) fn seekable(path: &Path, options: &OpenOptions) -> Result<(File, u64)
 
 /// As many bytes as it takes to recognise a compression; a pipe may hand them out one by one.
 fn start(input: &mut impl Read) -> std::io::Result<Vec<u8>> {
-    let mut start = Vec::with_capacity(START);
-    input.take(START as u64).read_to_end(&mut start)?;
+    let mut start = Vec::with_capacity(Compression::START);
+    input.take(Compression::START as u64).read_to_end(&mut start)?;
     Ok(start)
 }
 

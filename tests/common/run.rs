@@ -132,7 +132,7 @@ impl Drop for Scratch {
 /// An image of bare layers.
 pub fn image(archives: impl IntoIterator<Item = Vec<u8>>) -> Image {
     let layer = |bytes| Layer { blob: Blob::from_bytes(bytes), media_type: None, diff_id: None };
-    Image { name: None, manifest_digest: None, config: None, layers: archives.into_iter().map(layer).collect() }
+    Image { name: None, manifest: None, config: None, layers: archives.into_iter().map(layer).collect() }
 }
 
 /// Lays a stack down and looks at it.

@@ -1,0 +1,183 @@
+//! Reading a blob from its start, wherever its bytes are.
+
+use std::fmt;
+use std::io::{Error, ErrorKind, Read, Result};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::Place;
+
+/// Stored bytes that are elsewhere and come as a stream: a registry's.
+pub trait Remote: fmt::Debug + Send + Sync {
+    /// How many bytes there are.
+    fn len(&self) -> u64;
+
+    /// Whether there are no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Asks for them, from the first one on.
+    ///
+    /// # Errors
+    /// They cannot be had; the message says from where, why, and what to do.
+    fn open(&self) -> Result<Box<dyn Arriving>>;
+}
+
+/// Bytes on their way from elsewhere.
+pub trait Arriving: Read + Send {
+    /// Told when all bytes were read and are what their digest says: now they may be kept. Without it they must not be.
+    ///
+    /// # Errors
+    /// They were to be kept, and could not be.
+    fn verified(self: Box<Self>) -> Result<()>;
+}
+
+/// Reads a blob from its start, whatever others read of it.
+pub struct BlobReader {
+    bytes: Bytes,
+    at: u64,
+    /// Looked at ahead, and not handed out yet.
+    peeked: Vec<u8>,
+}
+
+enum Bytes {
+    Local(Place),
+    /// Asked for when the first byte is.
+    Remote(Arc<dyn Remote>),
+    Arriving(Box<dyn Arriving>),
+}
+
+impl BlobReader {
+    pub(super) fn new(place: &Place) -> Self {
+        let bytes = match place {
+            Place::Remote(remote) => Bytes::Remote(Arc::clone(remote)),
+            local => Bytes::Local(local.clone()),
+        };
+        Self { bytes, at: 0, peeked: Vec::new() }
+    }
+
+    /// The next bytes, as many as that or all there are, which will still be read.
+    pub(super) fn peek(&mut self, count: usize) -> Result<&[u8]> {
+        let mut bytes = std::mem::take(&mut self.peeked);
+        let missing = count.saturating_sub(bytes.len()) as u64;
+        self.by_ref().take(missing).read_to_end(&mut bytes)?;
+        self.peeked = bytes;
+        Ok(&self.peeked)
+    }
+
+    /// Says that all bytes were read and are what their digest says, so that whoever fetched them may keep them.
+    ///
+    /// # Errors
+    /// They were to be kept, and could not be.
+    pub fn verified(self) -> Result<()> {
+        match self.bytes {
+            Bytes::Arriving(stream) => stream.verified(),
+            Bytes::Local(_) | Bytes::Remote(_) => Ok(()),
+        }
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if !self.peeked.is_empty() {
+            let count = self.peeked.as_slice().read(buffer)?;
+            self.peeked.drain(..count);
+            return Ok(count);
+        }
+        if let Bytes::Remote(remote) = &self.bytes {
+            self.bytes = Bytes::Arriving(remote.open()?);
+        }
+        let count = match &mut self.bytes {
+            Bytes::Arriving(stream) => stream.read(buffer)?,
+            Bytes::Local(Place::Memory(bytes)) => (&bytes[self.at as usize..]).read(buffer)?,
+            Bytes::Local(Place::File { file, offset, length }) => {
+                let left = usize::try_from(*length - self.at).unwrap_or(usize::MAX).min(buffer.len());
+                match file.read_at(&mut buffer[..left], *offset + self.at)? {
+                    0 if left > 0 => return Err(Error::from(ErrorKind::UnexpectedEof)),
+                    count => count,
+                }
+            }
+            Bytes::Local(Place::Remote(_)) | Bytes::Remote(_) => 0,
+        };
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl fmt::Debug for BlobReader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("BlobReader").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::{Blob, BlobError, Digest, Pace};
+    use super::*;
+    use crate::options::Limits;
+
+    /// Bytes that count how often they were asked for, and how often called right.
+    #[derive(Debug, Default)]
+    struct Elsewhere {
+        bytes: Vec<u8>,
+        opened: AtomicUsize,
+        verified: Arc<AtomicUsize>,
+    }
+
+    struct Stream(Cursor<Vec<u8>>, Arc<AtomicUsize>);
+
+    impl Remote for Elsewhere {
+        fn len(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+
+        fn open(&self) -> Result<Box<dyn Arriving>> {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            Ok(Box::new(Stream(Cursor::new(self.bytes.clone()), Arc::clone(&self.verified))))
+        }
+    }
+
+    impl Read for Stream {
+        fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl Arriving for Stream {
+        fn verified(self: Box<Self>) -> Result<()> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    fn read_layer(blob: &Blob, pace: Pace) -> std::result::Result<Vec<u8>, BlobError> {
+        let mut stream = blob.open_layer(&Limits::default(), pace)?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).map_err(|error| error.downcast::<BlobError>().unwrap())?;
+        stream.finish().map(|_| bytes)
+    }
+
+    #[test]
+    fn s3_what_comes_from_elsewhere_comes_once_and_is_kept_only_if_it_is_right() {
+        let stored = zstd::encode_all(&b"content"[..], 1).unwrap();
+        for (bytes, right) in [(stored.clone(), true), (b"content".to_vec(), true), (stored, false)] {
+            let digest = Digest::sha256_of(if right { &bytes } else { b"other" });
+            for pace in [Pace::OnDemand, Pace::Ahead] {
+                let elsewhere = Arc::new(Elsewhere { bytes: bytes.clone(), ..Elsewhere::default() });
+                let blob = Blob::from_remote(Arc::clone(&elsewhere) as Arc<dyn Remote>);
+                let blob = blob.stated(Some(digest.clone()), Some(bytes.len() as u64));
+                let read = read_layer(&blob, pace);
+                assert_eq!(read.is_ok(), right);
+                assert_eq!(read.ok(), right.then(|| b"content".to_vec()));
+                assert_eq!(elsewhere.opened.load(Ordering::Relaxed), 1);
+                assert_eq!(elsewhere.verified.load(Ordering::Relaxed), usize::from(right));
+                assert_eq!(blob.read_all(1 << 20).is_ok(), right);
+                assert_eq!(elsewhere.verified.load(Ordering::Relaxed), 2 * usize::from(right));
+            }
+        }
+    }
+}

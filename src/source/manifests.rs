@@ -1,0 +1,198 @@
+//! From a descriptor to an image: down through indexes to the manifest of the wanted platform, its configuration and its layers. The same for
+//! every place that keeps blobs by their digests.
+
+use base64::Engine;
+
+use super::{OpenOptions, SourceError, check_platform, json};
+use crate::blob::{Blob, Digest};
+use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Platform};
+
+/// Indexes within indexes.
+const MOST_NESTED: usize = 8;
+/// What a manifest is of which nobody says what it is.
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A place that keeps blobs by their digests.
+pub(super) trait Content {
+    /// The blob of a digest, of which nothing is stated yet.
+    fn find(&self, descriptor: &Descriptor, digest: &Digest) -> Result<Blob, SourceError>;
+
+    /// The blob that a descriptor is of: what it holds itself, or what the place has.
+    fn blob(&self, descriptor: &Descriptor) -> Result<Blob, SourceError> {
+        let digest = digest(&descriptor.digest)?;
+        let blob = match &descriptor.data {
+            Some(data) => {
+                let bytes =
+                    base64::engine::general_purpose::STANDARD.decode(data).map_err(|error| SourceError::Json {
+                        name: descriptor.digest.clone(),
+                        problem: format!("the data in its descriptor is no base64: {error}"),
+                    })?;
+                Blob::from_bytes(bytes)
+            }
+            None => self.find(descriptor, &digest)?,
+        };
+        Ok(blob.stated(Some(digest), descriptor.size))
+    }
+
+    /// All bytes of a manifest, an index or a configuration, checked against its descriptor.
+    fn document(&self, descriptor: &Descriptor, options: &OpenOptions) -> Result<Vec<u8>, SourceError> {
+        self.blob(descriptor)?
+            .read_all(options.limits.metadata_size)
+            .map_err(|error| SourceError::Blob { name: descriptor.digest.clone(), error })
+    }
+}
+
+/// Opens the image that suits best among several descriptors.
+pub(super) fn open(
+    content: &dyn Content,
+    candidates: Vec<Descriptor>,
+    name: Option<String>,
+    options: &OpenOptions,
+) -> Result<Image, SourceError> {
+    let (manifest, document) = resolve(content, candidates, options, 0)?;
+    let image = Image { name, ..image(content, manifest, document, options)? };
+    check_platform(&image, options)?;
+    Ok(image)
+}
+
+/// Goes down through indexes to the manifest of the wanted platform.
+fn resolve(
+    content: &dyn Content,
+    candidates: Vec<Descriptor>,
+    options: &OpenOptions,
+    depth: usize,
+) -> Result<(Manifest, Document), SourceError> {
+    if depth > MOST_NESTED {
+        return Err(SourceError::NestedTooDeep(MOST_NESTED));
+    }
+    let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+    let candidates: Vec<Descriptor> = candidates.into_iter().filter(|entry| !entry.is_attestation()).collect();
+    let mut suitable: Vec<(u32, Descriptor)> = Vec::new();
+    let mut offered = Vec::new();
+    for entry in &candidates {
+        match &entry.platform {
+            // Nothing is said: an index, or an image whose configuration will tell. What says that it suits goes first.
+            None => suitable.push((u32::MAX, entry.clone())),
+            Some(stated) => {
+                let stated = Platform::from(stated);
+                suitable.extend(wanted.suits(&stated).map(|rank| (rank, entry.clone())));
+                offered.push(stated.to_string());
+            }
+        }
+    }
+    if let ([], [only]) = (suitable.as_slice(), candidates.as_slice())
+        && options.platform.is_none()
+    {
+        // The only one there is, and nobody asked for another.
+        suitable.push((0, only.clone()));
+    }
+    suitable.sort_by_key(|(rank, _)| *rank);
+    for (_, descriptor) in suitable {
+        match enter(content, descriptor, options, depth) {
+            Err(SourceError::NoSuchPlatform { offered: inside, .. }) => offered.extend(inside),
+            found => return found,
+        }
+    }
+    Err(SourceError::NoSuchPlatform { wanted, offered })
+}
+
+/// What a descriptor leads to: a manifest, or what an index has for the wanted platform.
+fn enter(
+    content: &dyn Content,
+    descriptor: Descriptor,
+    options: &OpenOptions,
+    depth: usize,
+) -> Result<(Manifest, Document), SourceError> {
+    let stated = MediaType::of(&descriptor.media_type);
+    match stated {
+        MediaType::Manifest | MediaType::Index => {}
+        MediaType::Schema1 => return Err(schema_1(&descriptor.digest)),
+        // Some writers leave it out; the document tells.
+        MediaType::Unknown if descriptor.media_type.is_empty() => {}
+        _ => {
+            let problem = format!("is of type {:?}, which is no image", descriptor.media_type);
+            return Err(SourceError::Unsupported { name: descriptor.digest, problem });
+        }
+    }
+    let bytes = content.document(&descriptor, options)?;
+    let document: Document = json(&descriptor.digest, &bytes)?;
+    if document.schema_version == Some(1) {
+        return Err(schema_1(&descriptor.digest));
+    }
+    let is_index = document.manifests.is_some();
+    let is_manifest = document.config.is_some() || document.layers.is_some();
+    let wrong =
+        |problem: &str| Err(SourceError::Unsupported { name: descriptor.digest.clone(), problem: problem.to_owned() });
+    // One reader would take it for the one, another for the other (CVE-2021-41190).
+    match (stated, is_index, is_manifest) {
+        (_, true, true) => wrong("is a manifest and an index at once, which is not allowed"),
+        (MediaType::Manifest, true, false) => wrong("is an index, but its descriptor says that it is a manifest"),
+        (MediaType::Index, false, true) => wrong("is a manifest, but its descriptor says that it is an index"),
+        _ => match document.manifests {
+            Some(manifests) => resolve(content, manifests, options, depth + 1),
+            None => {
+                let said = Some(descriptor.media_type).filter(|said| !said.is_empty()).or(document.media_type.clone());
+                let media_type = said.unwrap_or_else(|| OCI_MANIFEST.to_owned());
+                Ok((Manifest { digest: digest(&descriptor.digest)?, media_type, bytes }, document))
+            }
+        },
+    }
+}
+
+fn schema_1(digest: &str) -> SourceError {
+    let problem =
+        "is a Docker manifest of schema 1, which was given up in 2017: pull the image with an engine and save it again";
+    SourceError::Unsupported { name: digest.to_owned(), problem: problem.to_owned() }
+}
+
+fn image(
+    content: &dyn Content,
+    manifest: Manifest,
+    document: Document,
+    options: &OpenOptions,
+) -> Result<Image, SourceError> {
+    let no_image = |problem: String| SourceError::Unsupported { name: manifest.digest.to_string(), problem };
+    let Some(config) = document.config else {
+        return Err(no_image("is a manifest without a configuration, which is no image".to_owned()));
+    };
+    if MediaType::of(&config.media_type) != MediaType::Config {
+        let kind = document.artifact_type.unwrap_or(config.media_type);
+        return Err(no_image(format!("is a manifest of {kind:?}, which is no image")));
+    }
+    if let Some(media_type) = &document.media_type
+        && MediaType::of(media_type) != MediaType::Manifest
+    {
+        return Err(no_image(format!("says that it is {media_type:?}, which is no image manifest")));
+    }
+    let config = Config::parse(content.document(&config, options)?)?;
+    let descriptors = document.layers.unwrap_or_default();
+    // What a layer is comes first: a foreign one says more than that its file is missing.
+    for layer in &descriptors {
+        let problem = match MediaType::of(&layer.media_type) {
+            MediaType::Layer => continue,
+            MediaType::EncryptedLayer => {
+                "is an encrypted layer; decrypt the image first, for instance with skopeo".to_owned()
+            }
+            MediaType::ForeignLayer => "is a foreign layer, which only its vendor may hand out".to_owned(),
+            _ => format!("is a layer of the unknown media type {:?}", layer.media_type),
+        };
+        return Err(SourceError::Unsupported { name: layer.digest.clone(), problem });
+    }
+    let diff_ids = config.diff_ids(descriptors.len())?;
+    let layer = |(descriptor, diff_id): (&Descriptor, Digest)| {
+        Ok(Layer {
+            blob: content.blob(descriptor)?.diff_id_by(diff_id.algorithm()),
+            media_type: Some(descriptor.media_type.clone()),
+            diff_id: Some(diff_id),
+        })
+    };
+    let layers = descriptors.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
+    Ok(Image { name: None, manifest: Some(manifest), config: Some(config), layers })
+}
+
+fn digest(text: &str) -> Result<Digest, SourceError> {
+    text.parse().map_err(|error: crate::blob::DigestError| SourceError::Json {
+        name: "a descriptor".to_owned(),
+        problem: error.to_string(),
+    })
+}
