@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::blob::{BlobError, Digest};
 use crate::layer::LayerError;
+use crate::product::OutputError;
 use crate::stack::StackError;
 use crate::stage::DestinationError;
 
@@ -32,6 +33,9 @@ pub enum Error {
     /// The destination cannot be used.
     #[error(transparent)]
     Destination(#[from] DestinationError),
+    /// A file that is to be made cannot be.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A layer's stored bytes are damaged or not what they should be.
     #[error("layer {layer}: {error}")]
     Blob {
@@ -84,6 +88,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// Fewer layers than are to stay.
+    #[error("there are {layers} layers, and none is left to squash above the lowest {from}")]
+    NothingToSquash {
+        /// How many there are.
+        layers: usize,
+        /// How many are to stay.
+        from: usize,
     },
     /// The work was cancelled.
     #[error("interrupted; nothing was left behind")]

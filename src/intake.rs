@@ -162,7 +162,11 @@ impl Pass<'_> {
     }
 
     pub(crate) fn reading(&self) -> ReadOptions {
-        ReadOptions { limits: self.options.limits, cancel: self.options.cancel.clone() }
+        ReadOptions {
+            limits: self.options.limits,
+            filter: self.options.filter.clone(),
+            cancel: self.options.cancel.clone(),
+        }
     }
 
     /// Tells how many entries were found.

@@ -4,6 +4,8 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::filter::Filter;
+
 /// How an image is laid down. The default is what the specification says, with every check on.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -19,6 +21,8 @@ pub struct Options {
     pub selinux: bool,
     /// Where overlay marks are written; chosen by privilege when `None` (rule O5).
     pub xattr_namespace: Option<XattrNamespace>,
+    /// What is left out or changed on the way.
+    pub filter: Filter,
     /// The most that an image may ask for (rule S4).
     pub limits: Limits,
     /// Set from another thread or a signal handler to stop early; nothing is left behind.

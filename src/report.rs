@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::blob::Digest;
-use crate::layer::LayerPath;
+use crate::blob::{Digest, LayerFacts};
+use crate::error::Error;
+use crate::layer::{LayerPath, Record};
 use crate::options::XattrNamespace;
 
 /// One laying down of an image.
@@ -19,7 +20,7 @@ pub struct Report {
     /// Digest of the configuration: the image ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_digest: Option<Digest>,
-    /// `flat` or `overlay`.
+    /// `flat` or `overlay`; of a flat tree in a file its format: `tar`, `erofs` or `squashfs`.
     pub form: &'static str,
     /// Where it lies.
     pub destination: PathBuf,
@@ -38,6 +39,17 @@ pub struct Report {
     pub not_kept: Vec<Loss>,
     /// Seconds spent, by the clock on the wall.
     pub seconds: Seconds,
+}
+
+impl Report {
+    /// An error, if anything was lost.
+    pub(crate) fn refuse_losses(&self) -> Result<(), Error> {
+        let Some(first) = self.not_kept.first() else {
+            return Ok(());
+        };
+        let example = first.examples.first().map(String::as_str).unwrap_or_default();
+        Err(Error::NotKept(format!("{}: {} {}, {example} first", first.describe(), first.count, first.noun())))
+    }
 }
 
 /// Seconds spent, by the clock on the wall.
@@ -76,6 +88,23 @@ pub struct LayerReport {
     pub directory: Option<String>,
     /// Seconds until it was read and written.
     pub seconds: f64,
+}
+
+impl LayerReport {
+    pub(crate) fn of_layer(facts: &LayerFacts, record: &Record, chain_id: Digest, seconds: f64) -> Self {
+        Self {
+            digest: facts.digest.clone(),
+            diff_id: facts.diff_id.clone(),
+            chain_id,
+            compression: facts.compression.name(),
+            size: facts.size,
+            expanded: facts.expanded,
+            entries: record.changes.len() as u64,
+            global_headers: record.global_headers,
+            directory: None,
+            seconds,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

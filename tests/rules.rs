@@ -7,32 +7,15 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
+use common::cases::{self, Case, Expected, compare};
 use common::oracle;
 use common::run::{self, Form, Power};
-use common::text::Stack;
 use common::tree::Tree;
 use layflat::{Options, XattrNamespace};
 use libtest_mimic::{Arguments, Failed, Trial};
-
-#[derive(Debug, Clone)]
-struct Case {
-    name: String,
-    stack: Stack,
-    expected: Expected,
-    /// The overlay form's tree, where it cannot be the flat one's.
-    overlay: Option<String>,
-    /// What a layer's own directory must hold.
-    layers: Vec<(usize, String)>,
-}
-
-#[derive(Debug, Clone)]
-enum Expected {
-    Tree(String),
-    Reject(String),
-}
 
 fn main() -> ExitCode {
     let power = run::begin();
@@ -44,16 +27,7 @@ fn main() -> ExitCode {
         eprintln!("not root: marks in trusted.overlay.* and a tmpfs of our own are not tested and count as ignored");
     }
     let mut trials = Vec::new();
-    let mut files: Vec<PathBuf> = std::fs::read_dir(
-        Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into()))
-            .join("fixtures/stacks"),
-    )
-    .unwrap()
-    .map(|entry| entry.unwrap().path())
-    .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-    .collect();
-    files.sort();
-    for case in files.iter().flat_map(|file| cases(file)) {
+    for case in cases::all() {
         let root = power == Power::Root;
         let mounts = !matches!(power, Power::Nothing(_));
         let (trusted, user) = (Form::Overlay(XattrNamespace::Trusted), Form::Overlay(XattrNamespace::User));
@@ -75,38 +49,6 @@ fn trial(
 ) -> Trial {
     let own = case.clone();
     Trial::test(format!("{}::{form}", case.name), move || check(&own)).with_ignored_flag(!possible)
-}
-
-fn cases(file: &Path) -> Vec<Case> {
-    let mut cases: Vec<Case> = Vec::new();
-    for line in std::fs::read_to_string(file).unwrap().lines() {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        if let Some(more) = line.strip_prefix("  ") {
-            let case = cases.last_mut().unwrap();
-            let (key, value) = more.split_once(':').unwrap();
-            match key.strip_prefix("layer ") {
-                Some(layer) => case.layers.push((layer.parse().unwrap(), value.trim().to_owned())),
-                None => case.overlay = Some(value.trim().to_owned()),
-            }
-            continue;
-        }
-        let (name, rest) = line.split_once(": ").unwrap_or_else(|| panic!("{line}"));
-        let (stack, expected) = rest.split_once("=> ").unwrap_or_else(|| panic!("{line}"));
-        let expected = match expected.strip_prefix("reject ") {
-            Some(words) => Expected::Reject(words.to_owned()),
-            None => Expected::Tree(expected.trim().to_owned()),
-        };
-        let name = name.to_owned();
-        cases.push(Case { name, stack: Stack::parse(stack.trim()), expected, overlay: None, layers: Vec::new() });
-    }
-    cases
-}
-
-fn compare(expected: &Tree, found: &Tree) -> Result<(), Failed> {
-    let differences = expected.differences(found);
-    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n").into()) }
 }
 
 fn check_oracle(case: &Case) -> Result<(), Failed> {

@@ -4,11 +4,13 @@ use super::header::{BLOCK, number};
 use super::pax::{Records, decimal};
 use super::{ArchiveError, Limits};
 
-/// A piece of a file that is stored.
+/// A piece of a file that is stored; what lies between two of them is a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fragment {
-    pub(super) offset: u64,
-    pub(super) length: u64,
+pub struct Fragment {
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// Its bytes.
+    pub length: u64,
 }
 
 /// How the map of a PAX sparse file is stored.

@@ -1,6 +1,8 @@
 //! Bytes of an image as they are stored: where they lie, whether they are what their digest says, and what comes
 //! out when they are decompressed.
 
+mod blocks;
+mod compress;
 mod compression;
 mod digest;
 mod hash;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use crate::options::Limits;
 
+pub use compress::{Compress, CompressError, Compressor};
 pub use compression::Compression;
 pub(crate) use compression::{Decompressor, plainly};
 pub use digest::{Algorithm, Digest, DigestError};

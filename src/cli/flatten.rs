@@ -1,32 +1,93 @@
 //! `layflat flatten`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use layflat::Cancel;
+use layflat::product::{Filesystem, Output, flat_archive, flat_filesystem};
+use layflat::{Cancel, Options, Report};
 
 use super::arguments::{Common, ImageArgs, LayArgs};
+use super::filters::FilterArgs;
 use super::{SUCCESS, output, progress};
 
 /// Lay an image down as one root file system
 ///
-/// DEST appears whole or not at all. It may be missing, or an empty directory, or an empty mounted file system.
+/// DEST appears whole or not at all. It may be missing, or an empty directory, or an empty mounted file system. With
+/// --to, the root file system becomes one file instead: a sorted tar archive, or an image by mkfs.erofs or mksquashfs.
 #[derive(Debug, Args)]
 pub(crate) struct Flatten {
     #[command(flatten)]
     image: ImageArgs,
     /// The directory that becomes the root file system
-    dest: PathBuf,
+    #[arg(required_unless_present = "to")]
+    dest: Option<PathBuf>,
+    /// Make a file of this format instead of a directory
+    #[arg(long, value_name = "FORMAT", requires = "output", conflicts_with = "dest")]
+    to: Option<Format>,
+    /// The file to make; `-` is standard output
+    #[arg(short, long, value_name = "FILE", requires = "to")]
+    output: Option<PathBuf>,
     #[command(flatten)]
     lay: LayArgs,
+    #[command(flatten)]
+    filters: FilterArgs,
+}
+
+/// What a root file system in one file can be.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// A tar archive, sorted, with PAX records where they are needed
+    Tar,
+    /// An EROFS image, by mkfs.erofs (package erofs-utils)
+    Erofs,
+    /// A SquashFS image, by mksquashfs (package squashfs-tools)
+    Squashfs,
 }
 
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let options = Options { filter: self.filters.filter()?, ..self.lay.options(&self.image.open, cancel)? };
+        match (self.to, &self.output, &self.dest) {
+            (Some(format), Some(file), _) => self.file(format, file, &options, common, cancel),
+            (_, _, Some(directory)) => self.directory(directory, &options, common, cancel),
+            _ => anyhow::bail!("say where: a directory, or --to FORMAT -o FILE"),
+        }
+    }
+
+    fn directory(&self, dest: &Path, options: &Options, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let image = self.image.open(cancel)?;
-        let options = self.lay.options(&self.image.open, cancel)?;
-        let report = layflat::flatten(&image, &self.dest, &options, progress::progress(common).as_ref())?;
-        output::report(common, &self.dest, &report)?;
+        let report = layflat::flatten(&image, dest, options, progress::progress(common).as_ref())?;
+        output::report(common, dest, &report)?;
+        Ok(SUCCESS)
+    }
+
+    fn file(
+        &self,
+        format: Format,
+        file: &Path,
+        options: &Options,
+        common: &Common,
+        cancel: &Cancel,
+    ) -> anyhow::Result<u8> {
+        let destination = output::destination(file)?;
+        let output = match format {
+            Format::Tar => Output::create(destination, options.replace)?,
+            Format::Erofs | Format::Squashfs => Output::create_seekable(destination, options.replace)?,
+        };
+        let image = self.image.open(cancel)?;
+        let progress = progress::progress(common);
+        let filesystem = |filesystem| flat_filesystem(&image, filesystem, &output, options, progress.as_ref());
+        let mut report: Report = match format {
+            Format::Tar => {
+                let buffered = std::io::BufWriter::with_capacity(256 << 10, output.file());
+                flat_archive(&image, buffered, &output.scratch(), options, progress.as_ref())?
+            }
+            Format::Erofs => filesystem(Filesystem::Erofs)?,
+            Format::Squashfs => filesystem(Filesystem::Squashfs)?,
+        };
+        output.publish()?;
+        report.destination = file.to_owned();
+        output::report_file(common, file, &report)?;
         Ok(SUCCESS)
     }
 }

@@ -4,6 +4,7 @@ mod arguments;
 mod cat;
 mod completions;
 mod diff;
+mod filters;
 mod find;
 mod flatten;
 mod inspect;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use layflat::Report;
 use layflat::layer::Printable;
+use layflat::product::Destination;
 
 use super::arguments::Common;
 use super::table::{bytes, count};
@@ -114,4 +115,23 @@ pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> an
         ),
     );
     Ok(())
+}
+
+/// Where a file goes; not to a terminal, which its bytes would garble.
+pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
+    if file != Path::new("-") {
+        return Ok(Destination::File(file.to_owned()));
+    }
+    anyhow::ensure!(!std::io::stdout().is_terminal(), "standard output is a terminal; send it to a file or a program");
+    Ok(Destination::Stdout)
+}
+
+/// Reports one file that was made. Where it went to standard output, the JSON report has no room there.
+pub(crate) fn report_file(common: &Common, file: &Path, report: &Report) -> anyhow::Result<()> {
+    if file == Path::new("-") && common.json {
+        let mut err = std::io::stderr().lock();
+        serde_json::to_writer_pretty(&mut err, report)?;
+        return Ok(writeln!(err)?);
+    }
+    self::report(common, file, report)
 }

@@ -1,6 +1,7 @@
 //! One extraction for both forms: every layer is read into a directory of its own.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Mutex;
 
 use rustix::process::{Resource, getrlimit};
@@ -12,7 +13,7 @@ use crate::intake::{Extracted, read_layers};
 use crate::layer::{Discard, read_layer};
 use crate::options::Options;
 use crate::report::{Losses, Progress};
-use crate::stage::{Holder, Spill, Stage, Staged};
+use crate::stage::{Contents, ContentsWriter, Holder, Spill, Stage, Staged};
 
 /// Directory handles that one stage keeps open where it may.
 const MOST_OPEN: usize = 64;
@@ -38,6 +39,29 @@ pub(crate) fn extract(
         let (staged, losses) = stage.into_staged();
         let losses = losses.map(|name| record.names.path(name));
         Ok((record, (staged, losses)))
+    })
+}
+
+/// A layer's contents, where they are wanted, and what of its attributes could not be kept.
+pub(crate) type Kept = (Option<Contents>, Losses);
+
+/// Reads all layers, and keeps the contents of files in `directory`, of those layers where `is_wanted` says so.
+pub(crate) fn read_contents(
+    image: &Image,
+    directory: &Path,
+    is_wanted: &(dyn Fn(usize) -> bool + Sync),
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<Extracted<Kept>>, Error> {
+    read_layers(image, &all(image), options, progress, &|layer, stream, read, tell| {
+        if !is_wanted(layer) {
+            return Ok((read_layer(stream, &mut Discard::default(), read, tell)?, (None, Losses::default())));
+        }
+        let mut writer = ContentsWriter::new(directory)?;
+        let record = read_layer(stream, &mut writer, read, tell)?;
+        let (contents, losses) = writer.into_contents();
+        let losses = losses.map(|name| record.names.path(name));
+        Ok((record, (Some(contents), losses)))
     })
 }
 

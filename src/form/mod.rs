@@ -1,6 +1,6 @@
 //! The forms in which a stack is laid down: overlay and flat. One extraction, two finishes.
 
-mod extract;
+pub(crate) mod extract;
 mod flat;
 mod layout;
 mod overlay;
@@ -68,21 +68,10 @@ impl Ground {
             started,
             read_seconds: started.elapsed().as_secs_f64(),
         };
-        let diff_ids: Vec<Digest> = extracted.iter().map(|layer| layer.facts.diff_id.clone()).collect();
-        for (layer, chain_id) in extracted.into_iter().zip(chain_ids(&diff_ids)) {
+        let chain_ids = chain_ids(&diff_ids(&extracted));
+        for (layer, chain_id) in extracted.into_iter().zip(chain_ids) {
             let (staged, losses) = layer.kept;
-            ground.layers.push(LayerReport {
-                digest: layer.facts.digest,
-                diff_id: layer.facts.diff_id,
-                chain_id,
-                compression: layer.facts.compression.name(),
-                size: layer.facts.size,
-                expanded: layer.facts.expanded,
-                entries: layer.record.changes.len() as u64,
-                global_headers: layer.record.global_headers,
-                directory: None,
-                seconds: layer.seconds,
-            });
+            ground.layers.push(LayerReport::of_layer(&layer.facts, &layer.record, chain_id, layer.seconds));
             ground.records.push(layer.record);
             ground.stages.push(staged);
             ground.losses.merge(losses);
@@ -98,42 +87,61 @@ impl Ground {
         xattr_namespace: Option<XattrNamespace>,
         options: &Options,
     ) -> Result<(Report, Work), Error> {
-        let not_kept = self.losses.into_list();
-        if options.strict
-            && let Some(first) = not_kept.first()
-        {
-            let example = first.examples.first().map(String::as_str).unwrap_or_default();
-            let what = format!("{}: {} {}, {example} first", first.describe(), first.count, first.noun());
-            return Err(Error::NotKept(what));
-        }
         let total = self.started.elapsed().as_secs_f64();
-        let report = Report {
-            image: image.name.clone(),
-            image_digest: image.manifest_digest().cloned(),
-            config_digest: image.config.as_ref().map(|config| config.digest.clone()),
-            form,
-            destination: std::path::PathBuf::new(),
-            xattr_namespace,
-            entries: self.layers.iter().map(|layer| layer.entries).sum(),
-            size: self.layers.iter().map(|layer| layer.size).sum(),
-            expanded: self.layers.iter().map(|layer| layer.expanded).sum(),
-            layers: self.layers,
-            not_kept,
-            seconds: Seconds { read: self.read_seconds, settle: total - self.read_seconds, total },
-        };
+        let seconds = Seconds { read: self.read_seconds, settle: total - self.read_seconds, total };
+        let mut report = report(image, form, self.layers, self.losses, seconds, options)?;
+        report.xattr_namespace = xattr_namespace;
         Ok((report, self.work))
     }
 }
 
+/// What was done; an error where something was lost that must not be.
+pub(crate) fn report(
+    image: &Image,
+    form: &'static str,
+    layers: Vec<LayerReport>,
+    losses: Losses,
+    seconds: Seconds,
+    options: &Options,
+) -> Result<Report, Error> {
+    let report = Report {
+        image: image.name.clone(),
+        image_digest: image.manifest_digest().cloned(),
+        config_digest: image.config.as_ref().map(|config| config.digest.clone()),
+        form,
+        destination: std::path::PathBuf::new(),
+        xattr_namespace: None,
+        entries: layers.iter().map(|layer| layer.entries).sum(),
+        size: layers.iter().map(|layer| layer.size).sum(),
+        expanded: layers.iter().map(|layer| layer.expanded).sum(),
+        layers,
+        not_kept: losses.into_list(),
+        seconds,
+    };
+    if options.strict {
+        report.refuse_losses()?;
+    }
+    Ok(report)
+}
+
+/// The DiffIDs of layers that were read, bottom first.
+pub(crate) fn diff_ids<T>(extracted: &[crate::intake::Extracted<T>]) -> Vec<Digest> {
+    extracted.iter().map(|layer| layer.facts.diff_id.clone()).collect()
+}
+
 fn replay<'r>(records: &'r [Record], options: &Options) -> Result<Stack<'r>, Error> {
-    Ok(Stack::replay(records, Reading { ignore_root_entry: options.ignore_root_entry })?)
+    Ok(Stack::replay(records, reading(options))?)
+}
+
+pub(crate) fn reading(options: &Options) -> Reading {
+    Reading { ignore_root_entry: options.ignore_root_entry, filter: options.filter.clone() }
 }
 
 fn stage_name(layer: usize) -> String {
     format!("stage-{layer}")
 }
 
-fn io(action: &str) -> impl FnOnce(rustix::io::Errno) -> Error {
+pub(crate) fn io<E: Into<std::io::Error>>(action: &str) -> impl FnOnce(E) -> Error {
     move |error| Error::Io { action: action.to_owned(), error: error.into() }
 }
 

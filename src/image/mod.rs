@@ -2,6 +2,7 @@
 
 mod manifest;
 mod media_type;
+mod name;
 mod platform;
 mod reference;
 
@@ -12,8 +13,9 @@ use crate::blob::{Blob, Digest};
 pub use manifest::Manifest;
 pub(crate) use manifest::{Descriptor, Document};
 pub(crate) use media_type::MediaType;
+pub use name::{ImageName, ImageNameError};
 pub use platform::{Platform, PlatformError};
-pub use reference::{Reference, ReferenceError};
+pub use reference::{DaemonImage, Reference, ReferenceError};
 
 /// An image that was opened: its manifest is read and checked, its layers are not read yet.
 #[derive(Debug, Clone)]

@@ -6,9 +6,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::{ImageName, ImageNameError};
+use crate::blob::Digest;
+
 /// Where an image is, in the spelling that users of skopeo know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
+    /// `docker://HOST[:PORT]/NAME[:TAG][@DIGEST]`, Docker Hub's short names among them: at a registry.
+    Registry(ImageName),
+    /// `docker-daemon:NAME[:TAG]`: in the store of a Docker or Podman that runs.
+    DockerDaemon(DaemonImage),
     /// `docker-archive:FILE[:NAME:TAG]`
     DockerArchive {
         /// The archive; `-` is standard input.
@@ -30,10 +37,30 @@ pub enum Reference {
         /// Which image of the layout: a tag, or `@` and a digest.
         tag: Option<String>,
     },
+    /// `dir:DIR`: an unpacked docker archive, or what skopeo writes under this name.
+    Directory(PathBuf),
     /// `layers:A.tar,B.tar.gz`: bare layers, bottom first.
     Layers(Vec<PathBuf>),
     /// A path with nothing before it, recognised by what is there; `-` is standard input.
     Path(PathBuf),
+}
+
+/// Which image of an engine's store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DaemonImage {
+    /// By its name.
+    Name(ImageName),
+    /// By its ID, the digest of its configuration.
+    Id(Digest),
+}
+
+impl fmt::Display for DaemonImage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(formatter),
+            Self::Id(id) => id.fmt(formatter),
+        }
+    }
 }
 
 /// A text that names no image.
@@ -48,6 +75,12 @@ pub enum ReferenceError {
         "images of {0:?} cannot be read; save the image as an archive first, for instance with `skopeo copy {1} oci:DIR:TAG`"
     )]
     Unsupported(String, String),
+    /// A registry's image without the slashes that tell it from a file.
+    #[error("{0:?} lacks the slashes: write docker://{1}")]
+    NoSlashes(String, String),
+    /// A name that no registry and no engine can have.
+    #[error(transparent)]
+    Name(#[from] ImageNameError),
     /// A tag that is no text.
     #[error("the name behind {0:?} is not valid UTF-8")]
     NotText(PathBuf),
@@ -90,7 +123,29 @@ impl Reference {
                 let paths = rest.split(|&byte| byte == b',').map(|path| OsStr::from_bytes(path).into()).collect();
                 Ok(Self::Layers(paths))
             }
-            b"docker" | b"docker-daemon" | b"dir" | b"containers-storage" | b"ostree" => {
+            b"docker" => {
+                let text = text_of(bytes)?;
+                match text.strip_prefix("docker://") {
+                    Some(name) => Ok(Self::Registry(name.parse()?)),
+                    None => {
+                        let name = text.trim_start_matches("docker:").trim_start_matches('/').to_owned();
+                        Err(ReferenceError::NoSlashes(text.to_owned(), name))
+                    }
+                }
+            }
+            b"docker-daemon" => {
+                rest_given()?;
+                let name = text_of(rest)?;
+                Ok(Self::DockerDaemon(match name.parse() {
+                    Ok(id) => DaemonImage::Id(id),
+                    Err(_) => DaemonImage::Name(name.parse()?),
+                }))
+            }
+            b"dir" => {
+                rest_given()?;
+                Ok(Self::Directory(OsStr::from_bytes(rest).into()))
+            }
+            b"containers-storage" | b"ostree" => {
                 let name = String::from_utf8_lossy(transport).into_owned();
                 Err(ReferenceError::Unsupported(format!("{name}:"), String::from_utf8_lossy(bytes).into_owned()))
             }
@@ -120,6 +175,9 @@ impl fmt::Display for Reference {
             Self::DockerArchive { file, name } => write("docker-archive", file, name),
             Self::OciLayout { directory, tag } => write("oci", directory, tag),
             Self::OciArchive { file, tag } => write("oci-archive", file, tag),
+            Self::Registry(name) => write!(formatter, "docker://{name}"),
+            Self::DockerDaemon(image) => write!(formatter, "docker-daemon:{image}"),
+            Self::Directory(path) => write!(formatter, "dir:{}", path.display()),
             Self::Path(path) => write!(formatter, "{}", path.display()),
             Self::Layers(paths) => {
                 let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
@@ -132,6 +190,10 @@ impl fmt::Display for Reference {
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = bytes.iter().position(|&byte| byte == b':')?;
     Some((&bytes[..colon], &bytes[colon + 1..]))
+}
+
+fn text_of(bytes: &[u8]) -> Result<&str, ReferenceError> {
+    std::str::from_utf8(bytes).map_err(|_| ReferenceError::NotText(OsStr::from_bytes(bytes).into()))
 }
 
 /// `PATH[:NAME]` or `PATH@NAME`. The first colon ends the path, as skopeo has it, unless all of it is there as a file.
@@ -171,6 +233,12 @@ mod tests {
             ),
             ("oci-archive:no/such/a.tar:12", Reference::OciArchive { file: file.clone(), tag: Some("12".into()) }),
             ("oci:no/such/a.tar", Reference::OciLayout { directory: file.clone(), tag: None }),
+            ("docker://quay.io/a/b:1", Reference::Registry("quay.io/a/b:1".parse().unwrap())),
+            (
+                "docker-daemon:docker.io/library/debian:12",
+                Reference::DockerDaemon(DaemonImage::Name("debian:12".parse().unwrap())),
+            ),
+            ("dir:a/b", Reference::Directory("a/b".into())),
             ("layers:a.tar,b.tar.gz", Reference::Layers(vec!["a.tar".into(), "b.tar.gz".into()])),
             ("no/such/a.tar", Reference::Path(file)),
             ("-", Reference::Path("-".into())),
@@ -189,6 +257,14 @@ mod tests {
     #[test]
     fn what_is_no_reference_says_what_to_write() {
         assert!("oci:".parse::<Reference>().unwrap_err().to_string().contains("oci:PATH"));
-        assert!("docker://debian".parse::<Reference>().unwrap_err().to_string().contains("skopeo copy"));
+        for (text, expected) in [
+            ("containers-storage:debian", "skopeo copy"),
+            ("docker:debian", "write docker://debian"),
+            ("docker://", "a part of it is empty"),
+            ("docker-daemon:Debian", "upper-case"),
+        ] {
+            let error = text.parse::<Reference>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -53,7 +53,7 @@ pub fn copy_content(
     let of_blob = |error| Error::Blob { layer: which(), error };
     let mut stream = layer.blob.open_layer(&options.limits, Pace::OnDemand).map_err(of_blob)?;
     let mut sink = Wanted { id, out, count: 0, at: 0, size: 0, hasher: None, found: None };
-    let read = ReadOptions { limits: options.limits, cancel: options.cancel.clone() };
+    let read = ReadOptions { limits: options.limits, cancel: options.cancel.clone(), ..ReadOptions::default() };
     let result = read_layer(&mut stream, &mut sink, &read, &mut |_| {});
     if let Some(found) = sink.found {
         let known = known.digest();

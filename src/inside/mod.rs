@@ -138,5 +138,5 @@ impl<'a> Inside<'a> {
 
 /// How the stack is read, by the options that concern it.
 fn reading(options: &Options) -> Reading {
-    Reading { ignore_root_entry: options.ignore_root_entry }
+    Reading { ignore_root_entry: options.ignore_root_entry, ..Reading::default() }
 }

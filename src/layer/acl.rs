@@ -48,6 +48,55 @@ pub(super) fn to_xattr(text: &[u8]) -> Result<Vec<u8>, AclError> {
     Ok(bytes)
 }
 
+/// Turns the bytes of an ACL's extended attribute into text that names nobody, only numbers; `None` for bytes that are no ACL.
+pub(super) fn to_text(xattr: &[u8]) -> Option<Vec<u8>> {
+    let (version, entries) = xattr.split_at_checked(4)?;
+    let (entries, []) = entries.as_chunks::<8>() else {
+        return None;
+    };
+    if version != VERSION.to_le_bytes() {
+        return None;
+    }
+    let mut lines = Vec::new();
+    for &[tag_low, tag_high, bits_low, bits_high, id @ ..] in entries {
+        let id = u32::from_le_bytes(id);
+        let (tag, id) = match u16::from_le_bytes([tag_low, tag_high]) {
+            USER_OBJ => ("user", String::new()),
+            USER => ("user", id.to_string()),
+            GROUP_OBJ => ("group", String::new()),
+            GROUP => ("group", id.to_string()),
+            MASK => ("mask", String::new()),
+            OTHER => ("other", String::new()),
+            _ => return None,
+        };
+        let bits = u16::from_le_bytes([bits_low, bits_high]);
+        let permission = |bit: u16, letter: char| if bits & bit != 0 { letter } else { '-' };
+        lines.push(format!("{tag}:{id}:{}{}{}", permission(4, 'r'), permission(2, 'w'), permission(1, 'x')));
+    }
+    Some(lines.join(",").into_bytes())
+}
+
+/// The access ACL of a file whose mode was changed to `mode`: what chmod(2) makes of it.
+pub(super) fn with_mode(xattr: &[u8], mode: u32) -> Vec<u8> {
+    let mut changed = xattr.to_vec();
+    let Some(entries) = changed.get_mut(4..) else {
+        return changed;
+    };
+    let (entries, _) = entries.as_chunks_mut::<8>();
+    let has_mask = entries.iter().any(|entry| entry[..2] == MASK.to_le_bytes());
+    for entry in entries {
+        let bits = match u16::from_le_bytes([entry[0], entry[1]]) {
+            USER_OBJ => mode >> 6,
+            GROUP_OBJ if !has_mask => mode >> 3,
+            MASK => mode >> 3,
+            OTHER => mode,
+            _ => continue,
+        };
+        entry[2..4].copy_from_slice(&((bits & 7) as u16).to_le_bytes());
+    }
+    changed
+}
+
 /// The permissions that the kernel shows as the mode of a file with this access ACL (acl(5), "Correspondence between ACL
 /// entries and file permission bits"); `None` where an entry for the owner, the group or others is missing.
 pub(super) fn permission_bits(xattr: &[u8]) -> Option<u32> {
@@ -114,6 +163,22 @@ mod tests {
             expected.extend(id.to_le_bytes());
         }
         assert_eq!(to_xattr(text), Ok(expected));
+    }
+
+    #[test]
+    fn a3_the_kernels_bytes_become_text_again() {
+        let text = b"user::rw-,user:1000:rwx,group::r--,group:29:r-x,mask::rw-,other::---";
+        assert_eq!(to_text(&to_xattr(text).unwrap()).unwrap(), text);
+        assert_eq!(to_text(b"\x02\0\0\0\x01"), None);
+        assert_eq!(to_text(b"\x03\0\0\0"), None);
+    }
+
+    #[test]
+    fn a1_chmod_changes_the_mask() {
+        let after = |text: &[u8], mode| to_text(&with_mode(&to_xattr(text).unwrap(), mode)).unwrap();
+        let masked = b"user::rw-,user:7:rwx,group::r--,mask::rw-,other::---";
+        assert_eq!(after(masked, 0o755), b"user::rwx,user:7:rwx,group::r--,mask::r-x,other::r-x");
+        assert_eq!(after(b"user::rw-,group::r--,other::---", 0o751), b"user::rwx,group::r-x,other::--x");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod names;
 mod path;
 mod read;
 mod record;
+mod to_entry;
 
 pub use attributes::{Attributes, Timestamp, Xattrs};
 pub use change::MarkError;

@@ -8,6 +8,7 @@ use super::{
     Printable, Record, Unkept,
 };
 use crate::archive::{self, ArchiveError, Entry, EntryKind, Event};
+use crate::filter::Filter;
 use crate::options::{Cancel, Limits};
 
 /// Where the contents of a layer's files go while it is read.
@@ -188,6 +189,11 @@ pub enum EntryProblem {
     /// A hard link to a whiteout.
     #[error("hard link to {:?}, which is a whiteout", Printable(.0))]
     LinkToMark(Vec<u8>),
+    /// A mark that a filter would leave out, and not what it hides.
+    #[error(
+        "excluding this mark would bring back what it hides; exclude the path that it hides instead, or use --force"
+    )]
+    Uncovers,
     /// A device number that the kernel does not have.
     #[error("device number {0}:{1} is out of range: 4095:1048575 is the largest that the kernel takes")]
     Device(i64, i64),
@@ -198,6 +204,8 @@ pub enum EntryProblem {
 pub struct ReadOptions {
     /// The most that it may ask for.
     pub limits: Limits,
+    /// What is changed of attributes, and whether marks may be left out.
+    pub filter: Filter,
     /// Stops early.
     pub cancel: Cancel,
 }
@@ -221,6 +229,7 @@ pub fn read_layer<S: Sink>(
         record: Record::default(),
         sink,
         limits,
+        filter: &options.filter,
         open: false,
         last_parent: (LayerPath::root(), NameId::ROOT),
     };
@@ -268,6 +277,7 @@ struct LayerReader<'a, S> {
     record: Record,
     sink: &'a mut S,
     limits: Limits,
+    filter: &'a Filter,
     /// Whether the content of the current entry goes to the sink.
     open: bool,
     /// The directory of the last name: most entries are in the same one as the one before.
@@ -281,8 +291,10 @@ impl<S: Sink> LayerReader<'_, S> {
         let path = LayerPath::normalise(&entry.name).map_err(|error| wrong(error.into()))?;
         self.check_depth(&path)?;
         let meaning = meaning(&path).map_err(|error| wrong(error.into()))?;
+        self.record.is_filtered |= self.filter.excludes(&path);
         match meaning {
             Meaning::Bookkeeping => Ok(()),
+            Meaning::Whiteout(_) | Meaning::Opaque(_) if self.is_left_out(&path, &meaning).map_err(wrong)? => Ok(()),
             Meaning::Whiteout(hidden) => self.push(&hidden, ChangeKind::Whiteout),
             Meaning::Opaque(directory) => self.push(&directory, ChangeKind::Opaque),
             Meaning::LinkSource if entry.kind == EntryKind::File => self.file(entry, &path, Place::Nameless),
@@ -303,6 +315,18 @@ impl<S: Sink> LayerReader<'_, S> {
                     Ok(())
                 }
             },
+        }
+    }
+
+    /// Whether the filter leaves a mark out, which it must be told twice: what the mark hides comes back.
+    fn is_left_out(&mut self, mark: &LayerPath, meaning: &Meaning) -> Result<bool, EntryProblem> {
+        let hidden = if let Meaning::Whiteout(hidden) = meaning { Some(hidden) } else { None };
+        match self.filter.uncovers(mark, hidden) {
+            true if !self.filter.exclude_marks => Err(EntryProblem::Uncovers),
+            uncovers => {
+                self.record.is_filtered |= uncovers;
+                Ok(uncovers)
+            }
         }
     }
 
@@ -344,11 +368,12 @@ impl<S: Sink> LayerReader<'_, S> {
     }
 
     fn attributes(&mut self, entry: &Entry, name: NameId) -> Result<Attributes, LayerError> {
-        let (attributes, unkept) = Attributes::of_entry(entry)
+        let (mut attributes, unkept) = Attributes::of_entry(entry)
             .map_err(|error| LayerError::Entry { name: entry.name.clone(), problem: error.into() })?;
         for unkept in unkept {
             self.sink.unkept(name, unkept);
         }
+        self.record.is_filtered |= self.filter.change(&mut attributes);
         Ok(attributes)
     }
 

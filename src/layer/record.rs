@@ -108,10 +108,12 @@ pub struct Record {
     pub changes: Vec<Change>,
     /// Global PAX headers that were met and ignored (rule T1).
     pub global_headers: u64,
+    /// Whether a filter changes what the layer says, or leaves some of it out.
+    pub is_filtered: bool,
 }
 
 impl Default for Record {
     fn default() -> Self {
-        Self { names: Names::new(), changes: Vec::new(), global_headers: 0 }
+        Self { names: Names::new(), changes: Vec::new(), global_headers: 0, is_filtered: false }
     }
 }

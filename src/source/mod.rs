@@ -164,6 +164,10 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, Sourc
         Reference::OciLayout { directory, tag } => {
             oci_layout::open(&Files::of_directory(directory), tag.as_deref(), options)
         }
+        Reference::Directory(directory) => open_path(directory, options),
+        Reference::Registry(_) | Reference::DockerDaemon(_) => {
+            Err(SourceError::Unsupported { name: reference.to_string(), problem: "cannot be read".to_owned() })
+        }
         Reference::Layers(paths) => bare_layers(paths),
         Reference::Path(path) => open_path(path, options),
     }

@@ -1,13 +1,10 @@
-//! Names of images, as Docker shortens them.
+//! Names of images within one archive or layout, where all may be shortened.
 
-/// `debian`, `library/debian:latest` and `docker.io/library/debian:latest` are one name.
+use crate::image::ImageName;
+
+/// `debian`, `library/debian:latest` and `docker.io/library/debian:latest` are one name. What is no name is itself.
 pub(super) fn canonical(name: &str) -> String {
-    let tagged = match name.rsplit_once(':') {
-        Some((_, tag)) if !tag.contains('/') => name.to_owned(),
-        _ => format!("{name}:latest"),
-    };
-    let tagged = tagged.strip_prefix("index.docker.io/").or(tagged.strip_prefix("docker.io/")).unwrap_or(&tagged);
-    tagged.strip_prefix("library/").unwrap_or(tagged).to_owned()
+    name.parse::<ImageName>().map_or_else(|_| name.to_owned(), |name| name.complete().to_string())
 }
 
 #[cfg(test)]
@@ -19,5 +16,6 @@ mod tests {
         assert_eq!(canonical("debian"), canonical("docker.io/library/debian:latest"));
         assert_eq!(canonical("host:5000/a"), "host:5000/a:latest");
         assert_ne!(canonical("quay.io/a:1"), canonical("a:1"));
+        assert_eq!(canonical("No Name"), "No Name");
     }
 }

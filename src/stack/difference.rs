@@ -14,6 +14,10 @@ pub struct Difference {
     emissions: Vec<Emission>,
     /// Names that directories with an opaque mark hide: the directory's index, and the name's slot.
     hidden: Vec<(u32, SlotId)>,
+    /// Whether it is all that a view shows, and so has a root in any case.
+    is_whole: bool,
+    /// Whether something was left out.
+    is_filtered: bool,
 }
 
 /// One entry to be laid down.
@@ -66,12 +70,17 @@ impl Difference {
         &self.emissions
     }
 
+    /// Whether a filter left something out.
+    pub fn is_filtered(&self) -> bool {
+        self.is_filtered
+    }
+
     /// The names that opaque directories hide without a whiteout.
     pub(super) fn hidden(&self) -> &[(u32, SlotId)] {
         &self.hidden
     }
 
-    /// What a layer's directory must hold. `changes` is what [`View::apply`] just did.
+    /// What the directory of a layer, or of several that count as one, must hold. `changes` is what [`View::apply`] just did.
     pub(super) fn of_layer(view: &mut View<'_>, changes: &Changes) -> Self {
         let (touched, extra) = touched_directories(view, changes);
         let mut difference = Self::default();
@@ -81,9 +90,55 @@ impl Difference {
         difference
     }
 
+    /// Leaves out entries, directories with all that is in them, and then directories that were only there for what was in them.
+    pub(super) fn leave_out(&mut self, is_excluded: impl Fn(&Self, usize) -> bool) {
+        let count = self.emissions.len();
+        let mut stays = vec![true; count];
+        for index in 1..count {
+            stays[index] = stays[self.emissions[index].parent()] && !is_excluded(self, index);
+        }
+        let mut is_needed = vec![false; count];
+        for index in (1..count).rev().filter(|&index| stays[index]) {
+            let emission = &self.emissions[index];
+            let only_for_others = matches!(emission.what, What::Directory { changed: false, opaque: false, .. });
+            is_needed[index] |= !only_for_others;
+            is_needed[emission.parent()] |= is_needed[index];
+        }
+        let is_root_changed =
+            matches!(self.emissions.first().map(|root| root.what), Some(What::Directory { changed: true, .. }));
+        self.is_filtered = stays.contains(&false);
+        if !self.is_filtered {
+            return;
+        }
+        if !is_root_changed && !self.is_whole && is_needed.first() == Some(&false) {
+            return *self = Self { is_filtered: true, ..Self::default() };
+        }
+        let mut place = vec![0; count];
+        for (index, mut emission) in std::mem::take(&mut self.emissions).into_iter().enumerate() {
+            if index > 0 && !is_needed[index] {
+                continue;
+            }
+            place[index] = self.emissions.len() as u32;
+            emission.parent = place[emission.parent()];
+            if let What::Directory { holds_whiteouts, .. } = &mut emission.what {
+                *holds_whiteouts = false;
+            }
+            let parent = emission.parent();
+            let is_whiteout = emission.what == What::Whiteout;
+            self.emissions.push(emission);
+            if let What::Directory { holds_whiteouts, .. } = &mut self.emissions[parent].what {
+                *holds_whiteouts |= is_whiteout;
+            }
+        }
+        self.hidden.retain(|&(directory, _)| directory == 0 || is_needed[directory as usize]);
+        for (directory, _) in &mut self.hidden {
+            *directory = place[*directory as usize];
+        }
+    }
+
     /// All that a view shows, as one directory.
     pub(super) fn whole(view: &View<'_>) -> Self {
-        let mut difference = Self::default();
+        let mut difference = Self { is_whole: true, ..Self::default() };
         Builder { view, changes: None, difference: &mut difference }.build();
         difference
     }
@@ -137,7 +192,7 @@ fn touch(view: &View<'_>, changes: &Changes, touched: &mut Touched, directory: D
     loop {
         let known = touched.contains_key(&at);
         // A directory born in this layer is emitted with all that is in it; only its way up matters.
-        if !view.is_born_in(at, changes.epoch) {
+        if !view.is_born_since(at, changes.since) {
             touched.entry(at).or_default().extend(slot);
             if known {
                 return;
@@ -273,7 +328,7 @@ impl Builder<'_, '_> {
             Some((changes, ..)) => match changes.before.get(&slot) {
                 Some(&before) => before,
                 // Not touched: as it is now, unless its directory is new and so had nothing.
-                None if self.view.is_born_in(self.view.slot_directory(slot), changes.epoch) => Child::Nothing,
+                None if self.view.is_born_since(self.view.slot_directory(slot), changes.since) => Child::Nothing,
                 None => self.view.child(slot),
             },
         }

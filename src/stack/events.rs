@@ -79,7 +79,7 @@ impl<'a, 'r> Step<'a, 'r> {
         // All that came with new directories.
         while let Some(slot) = pending.pop() {
             let Child::Directory(directory) = view.child(slot) else { continue };
-            if !view.is_born_in(directory, changes.epoch) {
+            if !view.is_born_since(directory, changes.since) {
                 continue;
             }
             for slot in view.slots_of(directory) {

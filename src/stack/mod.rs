@@ -11,10 +11,12 @@ mod events;
 mod tests;
 mod view;
 
+use crate::filter::Filter;
 use crate::layer::{Attributes, Change, LayerPath, Record};
 
 pub use difference::{Difference, Emission, Over, What};
 pub use events::{Event, Step};
+use view::Changes;
 pub use view::{DirectoryId, Found, InodeId, Last, LookupError, Node, Source, View};
 
 /// A stack, replayed.
@@ -22,6 +24,7 @@ pub use view::{DirectoryId, Found, InodeId, Last, LookupError, Node, Source, Vie
 pub struct Stack<'r> {
     view: View<'r>,
     layers: Vec<Difference>,
+    reading: Reading,
 }
 
 /// What a layer asks for that cannot be.
@@ -64,10 +67,12 @@ pub enum Problem {
 }
 
 /// How a stack is read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Reading {
     /// Ignore entries for the root directory (rule N2).
     pub ignore_root_entry: bool,
+    /// Paths to leave out of what is laid down, and the attributes of directories that no layer names.
+    pub filter: Filter,
 }
 
 impl<'r> Stack<'r> {
@@ -88,14 +93,57 @@ impl<'r> Stack<'r> {
         reading: Reading,
         watch: &mut dyn FnMut(&Step<'_, 'r>),
     ) -> Result<Self, StackError> {
-        let mut view = View::new(records);
-        let mut layers = Vec::with_capacity(records.len());
+        let mut stack = Self::empty(records, reading);
         for layer in 0..records.len() {
-            let changes = view.apply(layer, reading)?;
-            layers.push(Difference::of_layer(&mut view, &changes));
-            watch(&Step::new(layer, &view, &changes));
+            let changes = stack.apply(layer)?;
+            watch(&Step::new(layer, &stack.view, &changes));
         }
-        Ok(Self { view, layers })
+        Ok(stack)
+    }
+
+    /// Replays the layers' records, bottom first, of which those from `from` on count as one layer.
+    ///
+    /// # Errors
+    /// The first entry that cannot be carried out.
+    pub fn replay_as_one(records: &'r [Record], from: usize, reading: Reading) -> Result<Self, StackError> {
+        let mut stack = Self::empty(records, reading);
+        for layer in 0..from.min(records.len()) {
+            stack.apply(layer)?;
+        }
+        if from < records.len() {
+            let mut changes = Changes { since: from as u32 + 1, ..Changes::default() };
+            for layer in from..records.len() {
+                changes = stack.view.apply(layer, &stack.reading, changes)?;
+            }
+            stack.push(&changes);
+        }
+        Ok(stack)
+    }
+
+    fn empty(records: &'r [Record], reading: Reading) -> Self {
+        Self { view: View::new(records), layers: Vec::with_capacity(records.len()), reading }
+    }
+
+    /// Replays one layer on those that were.
+    fn apply(&mut self, layer: usize) -> Result<Changes, StackError> {
+        let changes = Changes { since: layer as u32 + 1, ..Changes::default() };
+        let changes = self.view.apply(layer, &self.reading, changes)?;
+        self.push(&changes);
+        Ok(changes)
+    }
+
+    fn push(&mut self, changes: &Changes) {
+        let difference = Difference::of_layer(&mut self.view, changes);
+        let difference = self.filtered(difference);
+        self.layers.push(difference);
+    }
+
+    fn filtered(&self, mut difference: Difference) -> Difference {
+        let exclude = &self.reading.filter.exclude;
+        if !exclude.is_empty() {
+            difference.leave_out(|all, index| exclude.matches(self.path(all, index).as_bytes()));
+        }
+        difference
     }
 
     /// What each layer's directory must hold, bottom first (rules O1 to O4).
@@ -105,7 +153,7 @@ impl<'r> Stack<'r> {
 
     /// What one directory must hold that shows everything: the flat form.
     pub fn whole(&self) -> Difference {
-        Difference::whole(&self.view)
+        self.filtered(Difference::whole(&self.view))
     }
 
     /// The name of an emitted entry in its directory; empty for the root.
@@ -165,12 +213,19 @@ impl<'r> Stack<'r> {
     pub fn root_attributes(&self, difference: &Difference) -> Attributes {
         match difference.emissions().first().map(|root| root.what) {
             Some(What::Directory { attributes, .. }) => self.directory_attributes(attributes),
-            _ => Attributes::of_unnamed_directory(),
+            _ => self.unnamed_attributes(),
         }
     }
 
     /// The attributes of an emitted directory.
     pub fn directory_attributes(&self, source: Source) -> Attributes {
-        self.view.attributes(source).cloned().unwrap_or_else(Attributes::of_unnamed_directory)
+        self.view.attributes(source).cloned().unwrap_or_else(|| self.unnamed_attributes())
+    }
+
+    /// The attributes of a directory that no layer names (rule N5).
+    fn unnamed_attributes(&self) -> Attributes {
+        let mut attributes = Attributes::of_unnamed_directory();
+        self.reading.filter.change(&mut attributes);
+        attributes
     }
 }

@@ -96,11 +96,13 @@ struct Inode {
     slot: SlotId,
 }
 
-/// What one layer changed, as far as it concerns directories that were there before it.
+/// What one layer changed, or several that count as one, as far as it concerns directories that were there before.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// The layer, counted from 1.
     pub(super) epoch: u32,
+    /// The lowest of the layers that count as one; most often the layer itself.
+    pub(super) since: u32,
     /// What each touched slot held before.
     pub(super) before: HashMap<SlotId, Child>,
     /// The attributes that touched directories had before.
@@ -149,10 +151,17 @@ impl<'r> View<'r> {
     }
 
     /// Carries out one layer: its marks, each resolved in the view as it is now, then its entries in order (rule M1).
-    pub(super) fn apply(&mut self, layer: usize, reading: Reading) -> Result<Changes, StackError> {
+    ///
+    /// `changes` holds what the layers below did that count as one with it: nothing for a layer of its own.
+    pub(super) fn apply(
+        &mut self,
+        layer: usize,
+        reading: &Reading,
+        mut changes: Changes,
+    ) -> Result<Changes, StackError> {
         let records = self.records;
         let record = &records[layer];
-        let mut changes = Changes { epoch: layer as u32 + 1, ..Changes::default() };
+        changes.epoch = layer as u32 + 1;
         self.carry_out_marks(record, &mut changes);
 
         let mut link_sources: HashMap<NameId, InodeId> = HashMap::new();
@@ -269,7 +278,7 @@ impl<'r> View<'r> {
             return Err(named(Problem::LinkReplacesTarget));
         }
         self.put_leaf(slot, inode, changes);
-        if self.inodes[inode.index()].source.layer + 1 != changes.epoch {
+        if self.inodes[inode.index()].source.layer + 1 < changes.since {
             changes.relinked.push(inode);
             self.copied_up.insert(inode);
         }
@@ -290,7 +299,7 @@ impl<'r> View<'r> {
 
     fn set_attributes(&mut self, directory: DirectoryId, source: Source, changes: &mut Changes) {
         let entry = &mut self.directories[directory.index()];
-        if entry.born < changes.epoch {
+        if entry.born < changes.since {
             changes.attributes_before.entry(directory).or_insert(entry.attributes);
         }
         entry.attributes = source;
@@ -348,7 +357,7 @@ impl<'r> View<'r> {
     /// Notes what a slot held before the layer, the first time that the layer touches it.
     fn remember(&self, slot: SlotId, changes: &mut Changes) {
         let entry = &self.slots[slot.index()];
-        if self.directories[entry.directory.index()].born < changes.epoch {
+        if self.directories[entry.directory.index()].born < changes.since {
             changes.before.entry(slot).or_insert(entry.child);
         }
     }
@@ -447,8 +456,9 @@ impl<'r> View<'r> {
         self.directories[directory.index()].attributes
     }
 
-    pub(super) fn is_born_in(&self, directory: DirectoryId, epoch: u32) -> bool {
-        self.directories[directory.index()].born == epoch
+    /// Whether a directory came into being in this layer, counted from 1, or above it.
+    pub(super) fn is_born_since(&self, directory: DirectoryId, epoch: u32) -> bool {
+        self.directories[directory.index()].born >= epoch
     }
 
     /// All slots of a directory, also those that hold nothing any more.

@@ -5,6 +5,7 @@
 //! (rule S1). A file goes where its name says, if nothing is in the way; else it is *spilled* under a number into a
 //! directory beside the stages, and finds its place later.
 
+mod contents;
 mod copy;
 mod descent;
 mod finisher;
@@ -13,6 +14,7 @@ mod remove;
 mod work;
 mod writer;
 
+pub(crate) use contents::{Contents, ContentsWriter};
 pub(crate) use copy::copy_content;
 pub(crate) use descent::{Descent, open_directory, open_path};
 pub(crate) use holder::{Holder, Subject};

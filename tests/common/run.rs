@@ -137,14 +137,23 @@ pub fn image(archives: impl IntoIterator<Item = Vec<u8>>) -> Image {
 
 /// Lays a stack down and looks at it.
 pub fn lay(stack: &Stack, form: Form, base: &Path, options: &Options) -> Result<Laid, String> {
-    let image = image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)));
+    lay_image(&image_of(stack), form, base, options)
+}
+
+/// A stack as an image of bare layers.
+pub fn image_of(stack: &Stack) -> Image {
+    image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)))
+}
+
+/// Lays an image down and looks at it.
+pub fn lay_image(image: &Image, form: Form, base: &Path, options: &Options) -> Result<Laid, String> {
     let scratch = Scratch::new(base);
     let place = scratch.0.join("tree");
     let report = match form {
-        Form::Flat => layflat::flatten(&image, &place, options, &NoProgress),
+        Form::Flat => layflat::flatten(image, &place, options, &NoProgress),
         Form::Overlay(namespace) => {
             let options = Options { xattr_namespace: Some(namespace), ..options.clone() };
-            layflat::layers(&image, &place, &options, &NoProgress)
+            layflat::layers(image, &place, &options, &NoProgress)
         }
     }
     .map_err(|error| error.to_string())?;

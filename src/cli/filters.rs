@@ -1,0 +1,68 @@
+//! Arguments that say what is left out or changed, and what the library makes of them.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use layflat::filter::{Filter, Globs, Times};
+
+/// What stands for a time that was not said: the environment says it.
+const FROM_ENVIRONMENT: &str = "";
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// What is left out, and what is changed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters")]
+pub(crate) struct FilterArgs {
+    /// Leave out what matches, directories with all that is in them: `usr/share/doc/*`, `**/__pycache__`
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Leave out even marks (`.wh.NAME`), which brings back what they hide
+    #[arg(long, requires = "exclude")]
+    force: bool,
+    /// Give everything to this owner
+    #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
+    owner: Option<(u32, u32)>,
+    /// Leave out extended attributes whose names match: `security.*`
+    #[arg(long, value_name = "GLOB")]
+    strip_xattrs: Vec<String>,
+    /// Set all times to this one; default: that of the environment variable SOURCE_DATE_EPOCH
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = FROM_ENVIRONMENT)]
+    normalize_timestamps: Option<String>,
+    /// Set later times to this one, as tar's --clamp-mtime does; default: that of SOURCE_DATE_EPOCH
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = FROM_ENVIRONMENT)]
+    #[arg(conflicts_with = "normalize_timestamps")]
+    clamp_timestamps: Option<String>,
+}
+
+impl FilterArgs {
+    /// The library's filter.
+    pub(crate) fn filter(&self) -> anyhow::Result<Filter> {
+        let times = match (&self.normalize_timestamps, &self.clamp_timestamps) {
+            (Some(text), _) => Some(Times::Set(seconds("--normalize-timestamps", text)?)),
+            (None, Some(text)) => Some(Times::Clamp(seconds("--clamp-timestamps", text)?)),
+            (None, None) => None,
+        };
+        Ok(Filter {
+            exclude: Globs::paths(self.exclude.iter().map(String::as_str)).context("--exclude")?,
+            exclude_marks: self.force,
+            owner: self.owner,
+            times,
+            strip_xattrs: Globs::names(self.strip_xattrs.iter().map(String::as_str)).context("--strip-xattrs")?,
+        })
+    }
+}
+
+fn seconds(argument: &str, text: &str) -> anyhow::Result<i64> {
+    if text != FROM_ENVIRONMENT {
+        return text.parse().with_context(|| format!("{argument}={text}: expected seconds since 1970"));
+    }
+    match std::env::var(EPOCH) {
+        Ok(text) => text.parse().with_context(|| format!("{EPOCH}={text:?}: expected seconds since 1970")),
+        Err(_) => bail!("{argument} needs a time: write {argument}=SECONDS, or set {EPOCH}"),
+    }
+}
+
+fn parse_owner(text: &str) -> Result<(u32, u32), String> {
+    let id = |text: &str| text.parse().ok().filter(|&id| id != u32::MAX);
+    let owner = text.split_once(':').and_then(|(uid, gid)| Some((id(uid)?, id(gid)?)));
+    owner.ok_or_else(|| format!("{text:?}: expected UID:GID, two numbers of at most 4294967294"))
+}

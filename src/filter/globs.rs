@@ -1,0 +1,99 @@
+//! Patterns for paths and names, as the shell writes them.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// Some patterns; a name matches if any of them does.
+#[derive(Debug, Clone, Default)]
+pub struct Globs(Option<Arc<GlobSet>>);
+
+/// A pattern that cannot be read.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{pattern:?} is no pattern: {problem}; a backslash takes the meaning from the character after it")]
+pub struct GlobError {
+    pattern: String,
+    problem: String,
+}
+
+impl Globs {
+    /// Patterns for whole paths from the root, with or without a leading slash. `*` and `?` stay within one component, `**` is any
+    /// number of them: `usr/share/doc/*`, `**/__pycache__`.
+    ///
+    /// # Errors
+    /// A pattern that cannot be read.
+    pub fn paths<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, GlobError> {
+        let trimmed = |pattern: &'a str| pattern.trim_start_matches('/').trim_end_matches('/');
+        Self::new(patterns.into_iter().map(trimmed), true)
+    }
+
+    /// Patterns for names of extended attributes: `security.*`.
+    ///
+    /// # Errors
+    /// A pattern that cannot be read.
+    pub fn names<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, GlobError> {
+        Self::new(patterns, false)
+    }
+
+    fn new<'a>(patterns: impl IntoIterator<Item = &'a str>, components: bool) -> Result<Self, GlobError> {
+        let mut set = GlobSetBuilder::new();
+        let mut count = 0;
+        for pattern in patterns {
+            let error =
+                |problem: &dyn ToString| GlobError { pattern: pattern.to_owned(), problem: problem.to_string() };
+            if pattern.is_empty() {
+                return Err(error(&"it is empty"));
+            }
+            let glob = GlobBuilder::new(pattern).literal_separator(components).backslash_escape(true).build();
+            set.add(glob.map_err(|problem| error(problem.kind()))?);
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(Self(None));
+        }
+        let set = set.build().map_err(|problem| GlobError {
+            pattern: problem.glob().unwrap_or_default().to_owned(),
+            problem: problem.kind().to_string(),
+        })?;
+        Ok(Self(Some(Arc::new(set))))
+    }
+
+    /// Whether there are none: then nothing matches.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether any of them matches all of a name.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        self.0.as_ref().is_some_and(|set| set.is_match(Path::new(OsStr::from_bytes(name))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_anchored_and_know_components() {
+        let matches = |pattern: &str, path: &[u8]| Globs::paths([pattern]).unwrap().matches(path);
+        assert!(matches("usr/share/doc/*", b"usr/share/doc/x"));
+        assert!(matches("/usr/share/doc/", b"usr/share/doc"));
+        assert!(!matches("usr/share/doc/*", b"usr/share/doc/x/y"));
+        assert!(!matches("doc", b"usr/share/doc"));
+        assert!(matches("**/*.pyc", b"a.pyc"));
+        assert!(matches("**/*.pyc", b"a/b/\xff.pyc"));
+        assert!(matches("{a,b}[0-9]", b"b7"));
+        assert!(matches(r"\*", b"*"));
+        assert!(!Globs::default().matches(b""));
+        assert!(Globs::names(["security.*"]).unwrap().matches(b"security.capability"));
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_read_says_so() {
+        assert!(Globs::paths(["a[b"]).unwrap_err().to_string().contains("\"a[b\" is no pattern"));
+        assert!(Globs::paths(["/"]).unwrap_err().to_string().contains("empty"));
+    }
+}

@@ -1,0 +1,40 @@
+//! Writing a layer anew.
+
+use std::io::BufWriter;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::archive::Writer;
+use crate::blob::{Blob, Compress, Compressor};
+use crate::error::Error;
+use crate::form::io;
+use crate::image::Layer;
+use crate::options::Options;
+use crate::product::{Marks, write_entries};
+use crate::stack::{Difference, Stack};
+use crate::stage::Contents;
+
+/// What a layer is called that is not compressed (image specification, media-types.md).
+const MEDIA_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// Writes what a layer's directory must hold as a layer, to a file without a name in `scratch`. Whoever stores it compresses it.
+pub(super) fn write(
+    stack: &Stack<'_>,
+    difference: &Difference,
+    contents: &[Option<Contents>],
+    scratch: &Path,
+    options: &Options,
+) -> Result<Layer, Error> {
+    let failed = || io("cannot write the new layer");
+    let file = tempfile::tempfile_in(scratch).map_err(io("cannot make a file for the new layer"))?;
+    let buffered = BufWriter::with_capacity(256 << 10, file);
+    let compressor = Compressor::new(buffered, Compress::None, NonZero::<usize>::MIN).map_err(failed())?;
+    let mut writer = Writer::new(compressor);
+    write_entries(&mut writer, stack, difference, contents, Marks::Written, &options.cancel)?;
+    let compressor = writer.finish().map_err(failed())?;
+    let (buffered, facts) = compressor.finish().map_err(failed())?;
+    let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;
+    let blob = Blob::from_file(Arc::new(file), 0, facts.size).stated(Some(facts.digest), Some(facts.size));
+    Ok(Layer { blob, media_type: Some(MEDIA_TYPE.to_owned()), diff_id: Some(facts.diff_id) })
+}
