@@ -174,7 +174,7 @@ mod tests {
         let bytes = encode(&record, &index).unwrap();
         assert_eq!(
             (VERSION, Digest::sha256_of(&bytes).hex()),
-            (1, "bbf499fe834c13fad53544745830505a1c5033c048532e551b3f068ede0438b8")
+            (1, "934abf9f7b472cd861aaf6753e4594a63c6ef0339cde8481302c5a2a56be624a")
         );
     }
 }
