@@ -2,6 +2,7 @@
 
 mod arguments;
 mod completions;
+mod copy;
 mod diff;
 mod flatten;
 mod inspect;
@@ -56,6 +57,7 @@ enum Command {
     Umount(umount::Umount),
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
+    Copy(copy::Copy),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -82,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Umount(command) => command.run(common),
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
+        Command::Copy(command) => command.run(common, &cancel),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };
