@@ -42,6 +42,7 @@ pub mod archive;
 pub mod blob;
 pub mod cache;
 pub mod compare;
+pub mod copy;
 mod error;
 pub mod filter;
 pub mod form;
@@ -58,6 +59,7 @@ pub mod rewrite;
 pub mod source;
 pub mod stack;
 mod stage;
+pub mod store;
 
 pub use error::{Error, WhichLayer};
 pub use form::{flatten, layers};

@@ -9,6 +9,7 @@ mod hash;
 mod reader;
 mod source;
 mod stream;
+mod verified;
 
 use std::fs::File;
 use std::io::Read;
@@ -24,6 +25,7 @@ pub use digest::{Algorithm, Digest, DigestError};
 use hash::Hasher;
 pub use reader::{Arriving, BlobReader, Remote};
 pub use stream::{LayerFacts, LayerStream, Pace};
+pub use verified::VerifiedReader;
 
 /// Bytes read at once from where a blob lies.
 const CHUNK: usize = 128 << 10;
@@ -158,6 +160,11 @@ impl Blob {
         self.len() == 0
     }
 
+    /// The size that the image states.
+    pub fn stated_size(&self) -> Option<u64> {
+        self.size
+    }
+
     /// The digest that the image states.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
@@ -194,6 +201,19 @@ impl Blob {
             reader.verified().map_err(read_error)?;
         }
         Ok(bytes)
+    }
+
+    /// How it is compressed, as its first bytes show.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn compression(&self) -> std::io::Result<Compression> {
+        self.reader().peek(Compression::START).map(Compression::detect)
+    }
+
+    /// The stored bytes from the start, checked against what the image states as they pass.
+    pub fn verified_reader(&self) -> VerifiedReader {
+        VerifiedReader::new(self)
     }
 
     /// Opens a layer: its bytes uncompressed, hashed as they pass.

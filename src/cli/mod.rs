@@ -3,6 +3,7 @@
 mod arguments;
 mod cat;
 mod completions;
+mod copy;
 mod diff;
 mod filters;
 mod find;
@@ -67,6 +68,7 @@ enum Command {
     Log(log::Log),
     Cat(cat::Cat),
     Waste(waste::Waste),
+    Copy(copy::Copy),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -98,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(command) => command.run(common, &cancel),
         Command::Cat(command) => command.run(common, &cancel),
         Command::Waste(command) => command.run(common, &cancel),
+        Command::Copy(command) => command.run(common, &cancel),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

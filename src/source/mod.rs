@@ -6,6 +6,7 @@ mod files;
 mod manifests;
 mod names;
 mod oci_layout;
+mod set;
 mod spool;
 
 use std::fs::File;
@@ -19,7 +20,8 @@ use crate::blob::{Blob, BlobError, Compression};
 use crate::image::{ConfigError, Image, Layer, Platform, Reference};
 use crate::options::{Cancel, Limits};
 
-use files::Files;
+pub(crate) use files::Files;
+pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
 
 /// How an image is opened.
 #[derive(Debug, Clone, Default)]

@@ -1,0 +1,99 @@
+//! `layflat copy`
+
+use std::ffi::OsString;
+
+use anyhow::Context;
+use clap::Args;
+use layflat::blob::Compress;
+use layflat::copy::{CopyOptions, CopyReport};
+use layflat::image::Reference;
+use layflat::layer::Printable;
+use layflat::source::Selection;
+use layflat::{Cancel, store};
+
+use super::arguments::{Common, OpenArgs};
+use super::table::{align, bytes};
+use super::{SUCCESS, output, progress};
+
+/// Copy an image to where it is needed
+///
+/// DST is docker://HOST[:PORT]/NAME[:TAG], docker-daemon:NAME:TAG, docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+/// dir:DIR. What is there stays: an image is added, and shares what it can. Unchanged bytes keep their digests, and what DST has already is not
+/// asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    /// The image (see `layflat --help`)
+    #[arg(value_name = "SRC")]
+    source: OsString,
+    /// Where it goes
+    #[arg(value_name = "DST")]
+    destination: OsString,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Compress layers so: gzip[:LEVEL], zstd[:LEVEL] or none; default: as they are
+    #[arg(long, value_name = "COMPRESSION")]
+    compression: Option<Compress>,
+    /// Copy an index whole: the images for all platforms, and what else it lists
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
+    /// Copy all images of SRC, each under its own tag
+    #[arg(long)]
+    all_tags: bool,
+}
+
+impl Copy {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
+        let common_options = self.open.options(cancel)?;
+        let open = store::OpenOptions { limits: common_options.limits, cancel: cancel.clone() };
+        // What cannot be written to is better known before anything was read.
+        let store = store::open(&destination, &open).with_context(|| format!("cannot write to {destination}"))?;
+        let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
+        let images = layflat::source::open_set(&source, selection, &self.open.source(cancel)?)
+            .with_context(|| format!("cannot open {source}"))?;
+        let options = CopyOptions {
+            jobs: common_options.jobs,
+            compression: self.compression,
+            several: self.all_tags,
+            edit: None,
+            limits: common_options.limits,
+            cancel: cancel.clone(),
+        };
+        let report = layflat::copy::copy(&images, store, &options, progress::progress(common).as_ref())?;
+        for note in &report.notes {
+            output::say(common, format_args!("note: {note}"));
+        }
+        if common.json {
+            output::json(&report)?;
+        } else if !common.quiet {
+            output::lines(table(&report))?;
+        }
+        output::say(common, summary(&destination, &report));
+        Ok(SUCCESS)
+    }
+}
+
+/// A line a blob, and one an image.
+fn table(report: &CopyReport) -> Vec<String> {
+    let blob = |blob: &layflat::copy::BlobReport| {
+        let from = blob.source_digest.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
+        let what = format!("{:10} {}{from}", blob.kind, blob.digest);
+        vec![blob.outcome.name().to_owned(), bytes(blob.size), what]
+    };
+    let mut lines = align(&report.blobs.iter().map(blob).collect::<Vec<_>>());
+    for image in &report.images {
+        let digest = image.manifest_digest.as_ref().or(image.config_digest.as_ref());
+        let digest = digest.map(ToString::to_string).unwrap_or_default();
+        let names: Vec<String> = image.names.iter().map(|name| Printable(name.as_bytes()).to_string()).collect();
+        lines.push(format!("image {digest} {}", names.join(" ")).trim_end().to_owned());
+    }
+    lines
+}
+
+fn summary(destination: &Reference, report: &CopyReport) -> String {
+    let images = report.images.len();
+    let noun = if images == 1 { "image" } else { "images" };
+    let stored = bytes(report.bytes());
+    let destination = Printable(destination.to_string().as_bytes()).to_string();
+    format!("{destination}: {images} {noun}, {} blobs, {stored} stored in {:.2} s", report.blobs.len(), report.seconds)
+}
