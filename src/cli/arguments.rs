@@ -6,7 +6,9 @@ use std::num::NonZero;
 use anyhow::Context;
 use clap::Args;
 use layflat::image::{Image, Platform, Reference};
-use layflat::{Cancel, Limits, Options, XattrNamespace, source};
+use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, source};
+
+use super::owners::OwnerArgs;
 
 /// Arguments of every command.
 #[derive(Debug, Args)]
@@ -58,6 +60,8 @@ pub(crate) struct LayArgs {
     /// Set security.selinux as the image has it
     #[arg(long)]
     selinux: bool,
+    #[command(flatten)]
+    pub(crate) owners: OwnerArgs,
 }
 
 /// Where overlay marks go.
@@ -124,8 +128,9 @@ impl OpenArgs {
 
 impl LayArgs {
     /// The library's options.
-    pub(crate) fn options(&self, open: &OpenArgs, cancel: &Cancel) -> anyhow::Result<Options> {
+    pub(crate) fn options(&self, open: &OpenArgs, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
         Ok(Options {
+            owners,
             replace: self.replace,
             strict: self.strict,
             ignore_root_entry: self.ignore_root_entry,

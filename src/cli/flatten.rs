@@ -23,8 +23,9 @@ pub(crate) struct Flatten {
 
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let settled = self.lay.owners.settle(common)?;
         let image = self.image.open(cancel)?;
-        let options = self.lay.options(&self.image.open, cancel)?;
+        let options = self.lay.options(&self.image.open, settled.owners, cancel)?;
         let report = layflat::flatten(&image, &self.dest, &options, progress::progress(common).as_ref())?;
         output::report(common, &self.dest, &report)?;
         Ok(SUCCESS)

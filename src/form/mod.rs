@@ -50,7 +50,7 @@ impl Ground {
     ) -> Result<Self, Error> {
         let started = Instant::now();
         let spill = Spill::new(work.make("spill").map_err(io("cannot make the work directory"))?);
-        let holder = Holder::probe(spill.directory(), escape, options.selinux)
+        let holder = Holder::probe(spill.directory(), escape, options)
             .map_err(io("cannot find out what the destination can hold"))?;
         let roots = (0..image.layers.len())
             .map(|layer| work.make(&stage_name(layer)).map_err(io("cannot make the work directory")))

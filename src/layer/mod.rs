@@ -12,6 +12,7 @@ mod path;
 mod read;
 mod record;
 
+pub(crate) use acl::shift_ids as shift_acl;
 pub use attributes::{Attributes, Timestamp, Xattrs};
 pub use change::MarkError;
 pub use from_entry::{AttributeError, Unkept};

@@ -28,8 +28,8 @@ pub enum MountError {
     MarksIgnored,
     /// Only a namespace's own administrator may mount in it.
     #[error(
-        "not permitted to mount. As an ordinary user, lay the image down with `--xattr-namespace user` and mount it \
-         inside a user namespace, as in `unshare --map-root-user --mount`"
+        "not permitted to mount. As an ordinary user, mount in a user namespace, where the mount is seen by what runs in \
+         there: `layflat unshare --mount DEST:TARGET`"
     )]
     NotPermitted,
     /// The kernel knows no overlayfs.

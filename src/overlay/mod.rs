@@ -22,6 +22,7 @@ mod upper;
 
 pub use directory::LowerDirectory;
 pub use error::{LayoutError, MountError, UnmountError};
+pub(crate) use mount::mount_nowhere;
 pub use mount::{Method, MountOptions, MountRequest, Mounted, mount, mount_layout};
 pub use namespace::in_user_namespace;
 pub use options::MOST_LAYERS;

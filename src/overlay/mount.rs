@@ -9,6 +9,7 @@ use super::options::MOST_LAYERS;
 use super::syscall;
 use super::upper::{OpenUpper, UpperDirectories};
 use crate::options::XattrNamespace;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// What to mount.
@@ -81,6 +82,30 @@ pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> R
 /// # Errors
 /// All of [`MountError`] but [`MountError::Layout`].
 pub fn mount(request: &MountRequest, target: &Path) -> Result<Mounted, MountError> {
+    check(request)?;
+    let target = Directory::open(target, "the target")?;
+    let open = |upper| OpenUpper::open(upper, &request.lower, request.namespace);
+    let mut upper = request.options.upper.as_ref().map(open).transpose()?;
+    let method = try_methods(request, upper.as_ref(), &target)?;
+    if let Some(upper) = &mut upper {
+        upper.keep();
+    }
+    Ok(Mounted { method, writable: upper.is_some() })
+}
+
+/// A read-only mount of layers that is nowhere: to look into, through its descriptor, with which it goes.
+pub(crate) fn mount_nowhere(request: &MountRequest) -> Result<OwnedFd, MountError> {
+    check(request)?;
+    let create = |method| context::create(request, None, method);
+    match create(Method::FdLayers) {
+        Err(Failure::Unknown(_)) => create(Method::PathLayers),
+        other => other,
+    }
+    .map_err(|(Failure::Unknown(error) | Failure::Final(error))| error)
+}
+
+/// What needs no kernel to be seen.
+fn check(request: &MountRequest) -> Result<(), MountError> {
     let layers = request.lower.len();
     let fewest = if request.options.upper.is_some() { 1 } else { 2 };
     if layers < fewest {
@@ -93,14 +118,7 @@ pub fn mount(request: &MountRequest, target: &Path) -> Result<Mounted, MountErro
         // The mount would succeed, and lie.
         return Err(MountError::MarksIgnored);
     }
-    let target = Directory::open(target, "the target")?;
-    let open = |upper| OpenUpper::open(upper, &request.lower, request.namespace);
-    let mut upper = request.options.upper.as_ref().map(open).transpose()?;
-    let method = try_methods(request, upper.as_ref(), &target)?;
-    if let Some(upper) = &mut upper {
-        upper.keep();
-    }
-    Ok(Mounted { method, writable: upper.is_some() })
+    Ok(())
 }
 
 /// Tries the ways that a kernel may not know, newest first, and the one that all know last.
