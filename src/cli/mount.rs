@@ -8,7 +8,7 @@ use clap::Args;
 use layflat::bundle::OverlayBundle;
 use layflat::form::FILE_NAME;
 use layflat::layer::Printable;
-use layflat::overlay::{MountOptions, Mounted, UpperDirectories, in_user_namespace, mount_layout};
+use layflat::overlay::{Method, MountOptions, Mounted, UpperDirectories, in_user_namespace, may_mount, mount_layout};
 use layflat::{Cancel, Options, Owners, XattrNamespace, cache};
 
 use super::arguments::{Common, LayArgs, NamespaceArg, OpenArgs, open};
@@ -65,6 +65,7 @@ impl Mount {
         if common.json {
             output::json(&serde_json::json!({
                 "source": done.source, "target": done.target, "writable": done.mounted.writable,
+                "fuse": done.mounted.method == Method::Fuse,
             }))?;
         } else {
             done.say(common);
@@ -83,7 +84,9 @@ pub(crate) struct Done {
 
 impl Done {
     pub(crate) fn say(&self, common: &Common) {
-        let how = if self.mounted.writable { "writable" } else { "read-only" };
+        let access = if self.mounted.writable { "writable" } else { "read-only" };
+        let fuse = self.mounted.method == Method::Fuse;
+        let how = if fuse { format!("{access}, by fuse-overlayfs") } else { access.to_owned() };
         let name = |path: &PathBuf| Printable(path.as_os_str().as_encoded_bytes()).to_string();
         output::say(common, format_args!("{} mounted on {}, {how}", name(&self.source), name(&self.target)));
     }
@@ -117,6 +120,8 @@ impl CachedArgs {
                 "{source:?} is a directory that holds neither {FILE_NAME}, as `layflat layers` makes it, nor an image"
             );
         } else {
+            // Before a large image is laid down for nothing.
+            may_mount()?;
             self.laid_down(source, owners, common, cancel)?
         };
         let mounted = mount_layout(&directory, target, options)?;

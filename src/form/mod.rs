@@ -3,6 +3,7 @@
 mod extract;
 mod flat;
 mod layout;
+mod modified;
 mod overlay;
 mod settle;
 mod survey;
@@ -20,6 +21,8 @@ use crate::stage::{Holder, Spill, Staged, Work};
 
 pub use flat::flatten;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
+pub use modified::Modified;
+pub(crate) use modified::changed;
 pub use overlay::layers;
 pub use survey::{LayerSurvey, survey};
 

@@ -67,6 +67,14 @@ pub(super) fn create(request: &MountRequest, upper: Option<&OpenUpper>, method: 
         .map_err(|errno| context.failure("the mount", errno, |_, _| false))
 }
 
+/// Whether the kernel lets this process begin at all. One that does not know the way may know another.
+pub(super) fn may_open() -> Result<(), MountError> {
+    match Context::open() {
+        Ok(_) | Err(Failure::Unknown(_)) => Ok(()),
+        Err(Failure::Final(error)) => Err(error),
+    }
+}
+
 /// A file system in the making.
 struct Context(OwnedFd);
 

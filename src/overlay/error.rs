@@ -35,6 +35,12 @@ pub enum MountError {
     /// The kernel knows no overlayfs.
     #[error("this kernel has no overlayfs (try `modprobe overlay`)")]
     NoOverlayfs,
+    /// The kernel cannot, and there is nothing else.
+    #[error("there is no fuse-overlayfs, which mounts where the kernel cannot (package fuse-overlayfs)")]
+    NoFuse,
+    /// Something is mounted there already.
+    #[error("something is mounted on {} already, and would be hidden: unmount it, or choose another directory", printable(.0))]
+    Busy(PathBuf),
     /// A directory cannot be used.
     #[error("cannot {action} {what} {}", printable(.path))]
     Directory {
@@ -119,6 +125,18 @@ pub enum LayoutError {
         path: PathBuf,
         /// What it names.
         name: String,
+    },
+    /// A layer is not what was laid down.
+    #[error(
+        "{} was changed since {} was written: what would be mounted is not the image; lay it down again",
+        printable(.changed),
+        printable(.path)
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// The directory in which names were added or removed.
+        changed: PathBuf,
     },
 }
 

@@ -3,6 +3,7 @@
 use super::context::{self, Failure};
 use super::directory::{Directory, LowerDirectory};
 use super::error::MountError;
+use super::fuse;
 use super::layout;
 use super::namespace::in_user_namespace;
 use super::options::MOST_LAYERS;
@@ -45,6 +46,8 @@ pub enum Method {
     PathLayers,
     /// mount(2) with a page of options.
     MountSyscall,
+    /// fuse-overlayfs, a program: where the kernel has no overlayfs, or none for user namespaces.
+    Fuse,
 }
 
 /// A mount that was made. It stays when this is dropped.
@@ -84,6 +87,9 @@ pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> R
 pub fn mount(request: &MountRequest, target: &Path) -> Result<Mounted, MountError> {
     check(request)?;
     let target = Directory::open(target, "the target")?;
+    if target.is_mount_point() {
+        return Err(MountError::Busy(target.path().to_owned()));
+    }
     let open = |upper| OpenUpper::open(upper, &request.lower, request.namespace);
     let mut upper = request.options.upper.as_ref().map(open).transpose()?;
     let method = try_methods(request, upper.as_ref(), &target)?;
@@ -130,13 +136,47 @@ fn try_methods(request: &MountRequest, upper: Option<&OpenUpper>, target: &Direc
         let attempt = match method {
             Method::FdLayers | Method::PathLayers => context::mount(request, upper, target, method),
             Method::MountSyscall => syscall::mount(request, upper, target),
+            Method::Fuse => fuse::mount(request, upper, target),
         };
         match attempt {
             Ok(()) => return Ok(method),
             Err(Failure::Unknown(error)) => refused = Some(error),
-            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Final(error)) => {
+                refused = Some(error);
+                break;
+            }
         }
     }
     // the list is never empty
-    Err(refused.unwrap_or(MountError::NoOverlayfs))
+    let error = refused.unwrap_or(MountError::NoOverlayfs);
+    if request.options.method.is_none() && is_beyond_the_kernel(&error) {
+        return match fuse::mount(request, upper, target) {
+            Ok(()) => Ok(Method::Fuse),
+            // What the kernel lacks is the better thing to know.
+            Err(Failure::Unknown(_)) => Err(error),
+            Err(Failure::Final(error)) => Err(error),
+        };
+    }
+    Err(error)
+}
+
+/// Whether another kernel would have mounted: this one has no overlayfs, or refuses it to those who are root in a user
+/// namespace alone.
+fn is_beyond_the_kernel(error: &MountError) -> bool {
+    match error {
+        MountError::NoOverlayfs => true,
+        MountError::NotPermitted => in_user_namespace() && rustix::process::geteuid().is_root(),
+        _ => false,
+    }
+}
+
+/// Whether this process may mount overlays at all, by any way but fuse-overlayfs.
+///
+/// # Errors
+/// [`MountError::NotPermitted`] and [`MountError::NoOverlayfs`].
+pub fn may_mount() -> Result<(), MountError> {
+    match context::may_open() {
+        Err(error) if !is_beyond_the_kernel(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
