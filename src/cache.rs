@@ -9,7 +9,8 @@ use crate::blob::Digest;
 use crate::error::Error;
 use crate::form::{FILE_NAME, layers};
 use crate::image::Image;
-use crate::options::{Options, XattrNamespace};
+use crate::options::{Options, Owners, XattrNamespace};
+use crate::overlay::in_user_namespace;
 use crate::report::Progress;
 use crate::stage::DestinationError;
 
@@ -74,5 +75,25 @@ fn key(id: &Digest, namespace: XattrNamespace, options: &Options) -> String {
     if options.selinux {
         key.push_str("-selinux");
     }
+    key.push_str(&owners(&options.owners));
     key
+}
+
+/// Whose the files are on disk, which is part of what is laid down.
+fn owners(owners: &Owners) -> String {
+    let shifted = match owners {
+        Owners::AsTheyAre => String::new(),
+        Owners::Shifted(maps) => format!("{} {}", maps.uids, maps.gids),
+        Owners::Recorded => return "-recorded".to_owned(),
+    };
+    // The namespace that we are in shifts, too.
+    let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+    let around =
+        if in_user_namespace() { read("/proc/self/uid_map") + &read("/proc/self/gid_map") } else { String::new() };
+    if shifted.is_empty() && around.is_empty() {
+        return String::new();
+    }
+    let numbers: Vec<&str> = around.split_ascii_whitespace().collect();
+    let digest = Digest::sha256_of(format!("{shifted}\n{}", numbers.join(" ")).as_bytes());
+    format!("-ids-{}", &digest.hex()[..12])
 }

@@ -9,7 +9,7 @@
 //!
 //! # The way of the data
 //! ```text
-//! source ──► image ──► blob ──► layer ──► stage ──► stack ──► form ──► rootfs, lowerdirs, mount
+//! source ──► image ──► blob ──► layer ──► stage ──► stack ──► form ──► rootfs, lowerdirs, mount, bundle
 //! where it    manifest,  verify,   tar to     write each  decide what    finish:
 //! comes from  config,    decom-    changes,   layer into  every layer    overlay marks
 //!             platform   press     record     its own dir must hold      or fold flat
@@ -40,17 +40,20 @@
 
 pub mod archive;
 pub mod blob;
+pub mod bundle;
 pub mod cache;
 pub mod compare;
 pub mod copy;
 mod error;
 pub mod filter;
 pub mod form;
+pub mod ids;
 pub mod image;
 pub mod index;
 pub mod inside;
 mod intake;
 pub mod layer;
+pub mod namespace;
 mod options;
 pub mod overlay;
 pub mod product;
@@ -63,7 +66,7 @@ pub mod store;
 
 pub use error::{Error, WhichLayer};
 pub use form::{flatten, layers};
-pub use options::{Cancel, Limits, Options, XattrNamespace};
+pub use options::{Cancel, Limits, OVERRIDE_STAT, Options, Owners, XattrNamespace};
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
 pub use stage::DestinationError;
 

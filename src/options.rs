@@ -1,5 +1,6 @@
 //! What a caller can decide about laying down an image.
 
+use crate::ids::IdMaps;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,8 @@ pub struct Options {
     pub ignore_root_entry: bool,
     /// Set `security.selinux` as the image has it (rule A3).
     pub selinux: bool,
+    /// Whose the files become.
+    pub owners: Owners,
     /// Where overlay marks are written; chosen by privilege when `None` (rule O5).
     pub xattr_namespace: Option<XattrNamespace>,
     /// What is left out or changed on the way.
@@ -28,6 +31,23 @@ pub struct Options {
     /// Set from another thread or a signal handler to stop early; nothing is left behind.
     pub cancel: Cancel,
 }
+
+/// Whose the files of an image become.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Owners {
+    /// Whose the image says, where that is allowed.
+    #[default]
+    AsTheyAre,
+    /// As a user namespace with these ids will see them: what the image says is an id inside, and becomes the one outside. That
+    /// goes for ACLs and file capabilities, too.
+    Shifted(Arc<IdMaps>),
+    /// The caller's. Owner and mode are written into [`OVERRIDE_STAT`], for fuse-overlayfs and all that know it.
+    Recorded,
+}
+
+/// The extended attribute in which containers' tools keep the owner and the mode that a file should have
+/// (containers-storage, pkg/idtools).
+pub const OVERRIDE_STAT: &str = "user.containers.override_stat";
 
 /// The namespace of the extended attributes that the kernel's overlayfs obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -15,7 +15,8 @@ use images::{Layout, Tar, tagged};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 8] = ["flatten", "layers", "mount", "umount", "diff", "inspect", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["flatten", "layers", "mount", "umount", "bundle", "unshare", "diff", "inspect", "completions", "man"];
 
 /// The image of the README.
 fn fixture() -> PathBuf {

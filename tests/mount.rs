@@ -135,7 +135,7 @@ fn run_bare() -> ExitCode {
         fs::create_dir(stack.path(layer)).unwrap();
     }
     let error = mount(&stack.request(&["a", "b"], None), &stack.target()).unwrap_err().to_string();
-    assert!(error.contains("unshare --map-root-user --mount"), "{error}");
+    assert!(error.contains("layflat unshare --mount"), "{error}");
     ExitCode::SUCCESS
 }
 

@@ -8,8 +8,9 @@ use anyhow::Context;
 use clap::Args;
 use layflat::image::{Image, Platform, Reference};
 use layflat::index::{Indexes, indexes};
-use layflat::{Cancel, Limits, Options, XattrNamespace, cache, source};
+use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache, source};
 
+use super::owners::OwnerArgs;
 use super::{output, progress};
 
 /// Arguments of every command.
@@ -82,6 +83,8 @@ pub(crate) struct LayArgs {
     /// Set security.selinux as the image has it
     #[arg(long)]
     selinux: bool,
+    #[command(flatten)]
+    pub(crate) owners: OwnerArgs,
 }
 
 /// Where overlay marks go.
@@ -162,8 +165,9 @@ impl OpenArgs {
 
 impl LayArgs {
     /// The library's options.
-    pub(crate) fn options(&self, open: &OpenArgs, cancel: &Cancel) -> anyhow::Result<Options> {
+    pub(crate) fn options(&self, open: &OpenArgs, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
         Ok(Options {
+            owners,
             replace: self.replace,
             strict: self.strict,
             ignore_root_entry: self.ignore_root_entry,

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layflat::compare::{CompareOptions, Ignore, SnapshotOptions, compare};
+use layflat::namespace::enter;
 use layflat::{Cancel, NoProgress};
 use tempfile::TempDir;
 
 use super::arguments::{Common, OpenArgs, open};
+use super::owners::granted;
 use super::{FAILURE, SUCCESS, output};
 
 /// List every difference between two trees
@@ -49,6 +51,7 @@ impl Drop for Temporary {
 
 impl Diff {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        self.enter(common)?;
         let (a, b) = (self.tree(&self.a, cancel)?, self.tree(&self.b, cancel)?);
         let options = CompareOptions {
             snapshot: SnapshotOptions { one_file_system: self.one_file_system, cancel: cancel.clone() },
@@ -64,9 +67,22 @@ impl Diff {
         Ok(if differences.is_empty() { SUCCESS } else { FAILURE })
     }
 
+    /// An ordinary user's trees with the image's owners, shifted, are seen as they are from inside of the user's namespace. Two directories
+    /// are compared as they lie: there, owners that it does not have would all look alike.
+    fn enter(&self, common: &Common) -> anyhow::Result<()> {
+        let image = [&self.a, &self.b].into_iter().any(|name| !is_tree(Path::new(name)));
+        if image
+            && !rustix::process::geteuid().is_root()
+            && let Some(maps) = granted(common)?
+        {
+            enter(&maps)?;
+        }
+        Ok(())
+    }
+
     fn tree(&self, name: &OsStr, cancel: &Cancel) -> anyhow::Result<Tree> {
         let path = Path::new(name);
-        if path.is_dir() && !path.join("oci-layout").is_file() {
+        if is_tree(path) {
             return Ok(Tree::Theirs(path.to_owned()));
         }
         let image = open(&name.to_owned(), &self.open, cancel)?;
@@ -75,6 +91,10 @@ impl Diff {
         layflat::flatten(&image, &tree, &self.open.options(cancel)?, &NoProgress)?;
         Ok(Tree::Ours(tree, temporary))
     }
+}
+
+fn is_tree(path: &Path) -> bool {
+    path.is_dir() && !path.join("oci-layout").is_file()
 }
 
 impl Tree {

@@ -46,7 +46,9 @@ enum Format {
 
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let options = Options { filter: self.filters.filter()?, ..self.lay.options(&self.image.open, cancel)? };
+        let settled = self.lay.owners.settle(common)?;
+        let lay = self.lay.options(&self.image.open, settled.owners, cancel)?;
+        let options = Options { filter: self.filters.filter()?, ..lay };
         match (self.to, &self.output, &self.dest) {
             (Some(format), Some(file), _) => self.file(format, file, &options, common, cancel),
             (_, _, Some(directory)) => self.directory(directory, &options, common, cancel),

@@ -1,6 +1,7 @@
 //! The command line: one file a command. Arguments in, the library's work, reports out; nothing imports this.
 
 mod arguments;
+mod bundle;
 mod cat;
 mod completions;
 mod copy;
@@ -15,10 +16,12 @@ mod ls;
 mod man;
 mod mount;
 mod output;
+mod owners;
 mod progress;
 mod signals;
 mod table;
 mod umount;
+mod unshare;
 mod waste;
 
 use std::process::ExitCode;
@@ -59,8 +62,10 @@ FILE may be compressed, and `-` is standard input.";
 enum Command {
     Flatten(flatten::Flatten),
     Layers(layers::Layers),
-    Mount(mount::Mount),
+    Mount(Box<mount::Mount>),
     Umount(umount::Umount),
+    Bundle(Box<bundle::Bundle>),
+    Unshare(Box<unshare::Unshare>),
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
     Ls(ls::Ls),
@@ -84,7 +89,10 @@ fn raise_handle_limit() {
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    raise_handle_limit();
+    // What `unshare` runs has limits of its own.
+    if !matches!(cli.command, Command::Unshare(_)) {
+        raise_handle_limit();
+    }
     let cancel = signals::cancel_on_signal();
     let trouble = if matches!(cli.command, Command::Diff(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;
@@ -93,6 +101,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Layers(command) => command.run(common, &cancel),
         Command::Mount(command) => command.run(common, &cancel),
         Command::Umount(command) => command.run(common),
+        Command::Bundle(command) => command.run(common, &cancel),
+        Command::Unshare(command) => command.run(common, &cancel),
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
         Command::Ls(command) => command.run(common, &cancel),

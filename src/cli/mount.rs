@@ -1,27 +1,30 @@
 //! `layflat mount`
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use layflat::bundle::OverlayBundle;
 use layflat::form::FILE_NAME;
-use layflat::overlay::{MountOptions, UpperDirectories, in_user_namespace, mount_layout};
-use layflat::{Cancel, Options, XattrNamespace, cache};
+use layflat::layer::Printable;
+use layflat::overlay::{Method, MountOptions, Mounted, UpperDirectories, in_user_namespace, may_mount, mount_layout};
+use layflat::{Cancel, Options, Owners, XattrNamespace, cache};
 
 use super::arguments::{Common, LayArgs, NamespaceArg, OpenArgs, open};
 use super::{SUCCESS, output, progress};
 
-/// Mount what `layers` made, or an image, with the kernel's overlayfs
+/// Mount what `layers` or `bundle --overlay` made, or an image, with the kernel's overlayfs
 ///
-/// The mount is read-only, unless --upper and --work are given. An image is laid down in a cache directory first, once.
+/// The mount is read-only, unless --upper and --work are given; a bundle's has its own. An image is laid down in a cache directory
+/// first, once.
 #[derive(Debug, Args)]
 pub(crate) struct Mount {
-    /// A directory that `layers` made, or an image (see `layflat --help`)
-    #[arg(value_name = "IMAGE|DEST")]
+    /// A directory that `layers` or `bundle --overlay` made, or an image (see `layflat --help`)
+    #[arg(value_name = "IMAGE|DEST|BUNDLE")]
     source: OsString,
-    /// The directory to mount on, which must be there
-    target: PathBuf,
+    /// The directory to mount on, which must be there; a bundle has its own
+    target: Option<PathBuf>,
     /// Take changes into this directory, which makes the mount writable
     #[arg(long, value_name = "DIR", requires = "work")]
     upper: Option<PathBuf>,
@@ -34,13 +37,20 @@ pub(crate) struct Mount {
     /// Ignore setuid, setgid and file capabilities in the mount
     #[arg(long)]
     nosuid: bool,
+    #[command(flatten)]
+    cached: CachedArgs,
+}
+
+/// How an image comes into the cache.
+#[derive(Debug, Args)]
+pub(crate) struct CachedArgs {
     /// Where images are laid down; default: $XDG_CACHE_HOME/layflat
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     #[command(flatten)]
     open: OpenArgs,
     #[command(flatten)]
-    lay: LayArgs,
+    pub(crate) lay: LayArgs,
     /// Where overlay marks are written in the cache; default: trusted where that is allowed, else user
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
@@ -48,43 +58,103 @@ pub(crate) struct Mount {
 
 impl Mount {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let directory = if Path::new(&self.source).join(FILE_NAME).is_file() {
-            PathBuf::from(&self.source)
-        } else if Path::new(&self.source).is_dir() && !Path::new(&self.source).join("index.json").exists() {
-            bail!(
-                "{:?} is a directory that holds neither {FILE_NAME}, as `layflat layers` makes it, nor an image",
-                self.source
-            );
-        } else {
-            self.laid_down(common, cancel)?
-        };
         let upper = self.upper.clone().zip(self.work.clone()).map(|(upper, work)| UpperDirectories { upper, work });
         let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, ..MountOptions::default() };
-        let mounted = mount_layout(&directory, &self.target, options)?;
-        let how = if mounted.writable { "writable" } else { "read-only" };
+        let owners = self.cached.lay.owners.without_namespace()?;
+        let done = self.cached.mount(&self.source, self.target.as_deref(), options, owners, common, cancel)?;
         if common.json {
             output::json(&serde_json::json!({
-                "source": directory, "target": self.target, "writable": mounted.writable,
+                "source": done.source, "target": done.target, "writable": done.mounted.writable,
+                "fuse": done.mounted.method == Method::Fuse,
             }))?;
         } else {
-            output::say(common, format_args!("{} mounted on {}, {how}", directory.display(), self.target.display()));
+            done.say(common);
         }
         Ok(SUCCESS)
     }
+}
+
+/// A mount that was made.
+#[derive(Debug)]
+pub(crate) struct Done {
+    source: PathBuf,
+    target: PathBuf,
+    mounted: Mounted,
+}
+
+impl Done {
+    pub(crate) fn say(&self, common: &Common) {
+        let access = if self.mounted.writable { "writable" } else { "read-only" };
+        let fuse = self.mounted.method == Method::Fuse;
+        let how = if fuse { format!("{access}, by fuse-overlayfs") } else { access.to_owned() };
+        let name = |path: &PathBuf| Printable(path.as_os_str().as_encoded_bytes()).to_string();
+        output::say(common, format_args!("{} mounted on {}, {how}", name(&self.source), name(&self.target)));
+    }
+}
+
+impl CachedArgs {
+    /// Mounts an overlay form, a bundle or an image.
+    pub(crate) fn mount(
+        &self,
+        source: &OsStr,
+        target: Option<&Path>,
+        options: MountOptions,
+        owners: Owners,
+        common: &Common,
+        cancel: &Cancel,
+    ) -> anyhow::Result<Done> {
+        let path = Path::new(source);
+        if let Some(bundle) = OverlayBundle::open(path)? {
+            if target.is_some() || options.upper.is_some() {
+                bail!("{source:?} is a bundle, which has a place for its mount and its changes: name the bundle alone");
+            }
+            let mounted = bundle.mount(options)?;
+            return Ok(Done { source: path.to_owned(), target: bundle.rootfs(), mounted });
+        }
+        let target =
+            target.with_context(|| format!("where is {source:?} to be mounted? Only a bundle says so itself"))?;
+        let directory = if path.join(FILE_NAME).is_file() {
+            path.to_owned()
+        } else if path.is_dir() && !path.join("index.json").exists() {
+            bail!(
+                "{source:?} is a directory that holds neither {FILE_NAME}, as `layflat layers` makes it, nor an image"
+            );
+        } else {
+            // Before a large image is laid down for nothing.
+            may_mount()?;
+            self.laid_down(source, owners, common, cancel)?
+        };
+        let mounted = mount_layout(&directory, target, options)?;
+        Ok(Done { source: directory, target: target.to_owned(), mounted })
+    }
 
     /// The image's overlay form in the cache.
-    fn laid_down(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<PathBuf> {
-        let image = open(&self.source, &self.open, cancel)?;
+    fn laid_down(&self, source: &OsStr, owners: Owners, common: &Common, cancel: &Cancel) -> anyhow::Result<PathBuf> {
+        let image = open(&source.to_owned(), &self.open, cancel)?;
+        let options = self.options(owners, cancel)?;
+        Ok(cache::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?)
+    }
+
+    /// The library's options for what goes into the cache.
+    pub(crate) fn options(&self, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
         let namespace = match self.xattr_namespace {
             Some(namespace) => Some(namespace.into()),
             // Marks in trusted.overlay.* are not obeyed there.
             None => in_user_namespace().then_some(XattrNamespace::User),
         };
-        let options = Options { xattr_namespace: namespace, ..self.lay.options(&self.open, cancel)? };
-        let cache = match &self.cache_dir {
-            Some(directory) => directory.clone(),
-            None => cache::directory().context("cannot tell where the cache is; give --cache-dir")?,
-        };
-        Ok(cache::overlay(&image, &cache, &options, progress::progress(common).as_ref())?)
+        Ok(Options { xattr_namespace: namespace, ..self.lay.options(&self.open, owners, cancel)? })
+    }
+
+    /// Where the cache is.
+    pub(crate) fn directory(&self) -> anyhow::Result<PathBuf> {
+        match &self.cache_dir {
+            Some(directory) => Ok(directory.clone()),
+            None => cache::directory().context("cannot tell where the cache is; give --cache-dir"),
+        }
+    }
+
+    /// Opens an image.
+    pub(crate) fn open(&self, image: &OsString, cancel: &Cancel) -> anyhow::Result<layflat::image::Image> {
+        open(image, &self.open, cancel)
     }
 }

@@ -85,8 +85,8 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Reports one laying down, with the destination as the user named it.
-pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> anyhow::Result<()> {
+/// Says what the destination could not hold.
+pub(crate) fn losses(common: &Common, report: &Report) {
     for loss in &report.not_kept {
         let more = if loss.count > loss.examples.len() as u64 { ", …" } else { "" };
         say(
@@ -100,6 +100,11 @@ pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> an
             ),
         );
     }
+}
+
+/// Reports one laying down, with the destination as the user named it.
+pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> anyhow::Result<()> {
+    losses(common, report);
     if common.json {
         return json(report);
     }

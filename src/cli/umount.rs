@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use layflat::bundle::OverlayBundle;
 
 use super::arguments::Common;
 use super::{SUCCESS, output};
@@ -10,7 +11,8 @@ use super::{SUCCESS, output};
 /// Take an overlay mount away again
 #[derive(Debug, Args)]
 pub(crate) struct Umount {
-    /// The directory that it is mounted on
+    /// The directory that it is mounted on, or a bundle
+    #[arg(value_name = "TARGET|BUNDLE")]
     target: PathBuf,
     /// Detach it now, although it is in use, and let it go when it no longer is
     #[arg(long)]
@@ -19,7 +21,10 @@ pub(crate) struct Umount {
 
 impl Umount {
     pub(crate) fn run(&self, common: &Common) -> anyhow::Result<u8> {
-        layflat::overlay::umount(&self.target, self.lazy)?;
+        match OverlayBundle::open(&self.target)? {
+            Some(bundle) => bundle.umount(self.lazy)?,
+            None => layflat::overlay::umount(&self.target, self.lazy)?,
+        }
         output::say(common, format_args!("{} unmounted", self.target.display()));
         Ok(SUCCESS)
     }

@@ -1,7 +1,9 @@
 //! `layflat.json`: what an overlay form is made of, and how to mount it.
 
+use super::modified::Modified;
 use crate::blob::Digest;
 use crate::options::XattrNamespace;
+use std::collections::BTreeMap;
 
 /// The file that describes an overlay form, at the top of its directory.
 pub const FILE_NAME: &str = "layflat.json";
@@ -25,6 +27,10 @@ pub struct Layout {
     pub layers: Vec<LayerDirectory>,
     /// What to mount, topmost first: at least two directories, as overlayfs wants.
     pub lowerdir: Vec<String>,
+    /// For each of those: when its root and the directories right in it were last modified, so that a mount can tell whether it was
+    /// changed since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modified: BTreeMap<String, Modified>,
 }
 
 /// One layer of an overlay form.

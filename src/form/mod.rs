@@ -3,6 +3,7 @@
 pub(crate) mod extract;
 mod flat;
 mod layout;
+mod modified;
 mod overlay;
 mod settle;
 mod survey;
@@ -20,6 +21,8 @@ use crate::stage::{Holder, Spill, Staged, Work};
 
 pub use flat::flatten;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
+pub use modified::Modified;
+pub(crate) use modified::changed;
 pub use overlay::layers;
 pub use survey::{LayerSurvey, survey};
 
@@ -50,7 +53,7 @@ impl Ground {
     ) -> Result<Self, Error> {
         let started = Instant::now();
         let spill = Spill::new(work.make("spill").map_err(io("cannot make the work directory"))?);
-        let holder = Holder::probe(spill.directory(), escape, options.selinux)
+        let holder = Holder::probe(spill.directory(), escape, options)
             .map_err(io("cannot find out what the destination can hold"))?;
         let roots = (0..image.layers.len())
             .map(|layer| work.make(&stage_name(layer)).map_err(io("cannot make the work directory")))

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
 use rustix::fs::Mode;
+use rustix::io::Errno;
 
+use super::modified::{Modified, modified};
 use super::settle::{Finish, Settler};
 use super::{FILE_NAME, Ground, LayerDirectory, Layout, RESULT, io, replay, settle_error, stage_name};
 use crate::blob::Digest;
@@ -16,7 +18,7 @@ use crate::layer::Attributes;
 use crate::options::{Options, XattrNamespace};
 use crate::report::{Losses, Progress, Report};
 use crate::stack::Stack;
-use crate::stage::{Work, make_directory};
+use crate::stage::{Work, make_directory, open_directory};
 
 /// The directory of an overlay form that holds the layers' directories.
 const LAYERS: &str = "layers";
@@ -83,7 +85,17 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
             lowerdir.push(format!("{LAYERS}/{name}"));
         }
     }
+    let remember = |name: &String| {
+        let own = name.trim_start_matches(LAYERS).trim_start_matches('/');
+        match open_directory(&directory, own.as_bytes()).and_then(modified) {
+            Ok(modified) => Ok((name.clone(), modified)),
+            // A root that its owner may not read, unless that is root, cannot be looked at later, either.
+            Err(Errno::ACCESS) => Ok((name.clone(), Modified::default())),
+            Err(errno) => Err(io("cannot look at a layer")(errno)),
+        }
+    };
     let layout = Layout {
+        modified: lowerdir.iter().map(remember).collect::<Result<_, Error>>()?,
         format: 1,
         form: "overlay".to_owned(),
         image_digest: image.manifest_digest().cloned(),

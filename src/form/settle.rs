@@ -419,13 +419,17 @@ impl Settler<'_, '_> {
         };
         let failed = |error| of(LayerPath::root)(trying("set its attributes")(error));
         self.mark(walk.here(), emission, level).map_err(failed)?;
-        let mut attributes = self.directory_attributes(emission);
-        let mode = attributes.mode;
-        // A directory can only be renamed by an ordinary user who may write to it.
-        attributes.mode |= 0o700;
+        let attributes = self.directory_attributes(emission);
         let set = self.holder.set(Subject::Open(walk.here()), &attributes, &LayerPath::root, &mut self.losses);
         set.map_err(failed)?;
-        Ok((mode != attributes.mode).then(|| Mode::from_raw_mode(mode)))
+        // A directory can only be renamed by an ordinary user who may write to it.
+        let stat = rustix::fs::fstat(walk.here()).map_err(failed)?;
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        if mode.contains(Mode::RWXU) {
+            return Ok(None);
+        }
+        rustix::fs::fchmod(walk.here(), mode | Mode::RWXU).map_err(failed)?;
+        Ok(Some(mode))
     }
 
     fn directory_attributes(&self, emission: &Emission) -> Attributes {

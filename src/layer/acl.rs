@@ -108,6 +108,26 @@ pub(super) fn permission_bits(xattr: &[u8]) -> Option<u32> {
     Some(of(USER_OBJ)? << 6 | of(MASK).or(of(GROUP_OBJ))? << 3 | of(OTHER)?)
 }
 
+/// An ACL with other ids in the entries for single users and groups; `None` if one of them has no other.
+pub(crate) fn shift_ids(
+    xattr: &[u8],
+    uid: impl Fn(u32) -> Option<u32>,
+    gid: impl Fn(u32) -> Option<u32>,
+) -> Option<Vec<u8>> {
+    let mut shifted = xattr.to_vec();
+    let (entries, _) = shifted.get_mut(4..).unwrap_or_default().as_chunks_mut::<8>();
+    for entry in entries {
+        let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+        let other = match u16::from_le_bytes([entry[0], entry[1]]) {
+            USER => uid(id)?,
+            GROUP => gid(id)?,
+            _ => continue,
+        };
+        entry[4..].copy_from_slice(&other.to_le_bytes());
+    }
+    Some(shifted)
+}
+
 fn parse(entry: &[u8]) -> Result<(u16, u32, u16), AclError> {
     let malformed = || AclError::Malformed(entry.to_vec());
     let fields: Vec<&[u8]> = entry.split(|&byte| byte == b':').map(<[u8]>::trim_ascii).collect();
@@ -186,6 +206,19 @@ mod tests {
         assert_eq!(to_xattr(b"user:lisa:rwx"), Err(AclError::NameOnly(b"user:lisa:rwx".to_vec())));
         assert_eq!(to_xattr(b"user::rwz"), Err(AclError::Malformed(b"user::rwz".to_vec())));
         assert_eq!(to_xattr(b"nonsense"), Err(AclError::Malformed(b"nonsense".to_vec())));
+    }
+
+    #[test]
+    fn only_the_ids_of_single_users_and_groups_are_shifted() {
+        let acl = |text: &[u8]| to_xattr(text).unwrap();
+        let before = acl(b"user::rw-,user:7:r--,group::r--,group:7:r-x,mask::rwx,other::---");
+        let after = acl(b"user::rw-,user:107:r--,group::r--,group:207:r-x,mask::rwx,other::---");
+        assert_eq!(shift_ids(&before, |uid| Some(uid + 100), |gid| Some(gid + 200)), Some(after));
+        assert_eq!(shift_ids(&before, |_| None, Some), None);
+        assert_eq!(
+            shift_ids(&acl(b"user::rw-,group::r--,other::---"), |_| None, |_| None),
+            Some(acl(b"u::rw-,g::r--,o:---"))
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod read;
 mod record;
 mod to_entry;
 
+pub(crate) use acl::shift_ids as shift_acl;
 pub use attributes::{Attributes, Timestamp, Xattrs};
 pub use change::MarkError;
 pub use from_entry::{AttributeError, Unkept};

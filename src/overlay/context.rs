@@ -32,6 +32,16 @@ pub(super) fn mount(
     target: &Directory,
     method: Method,
 ) -> Result<(), Failure> {
+    let mounted = create(request, upper, method)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&mounted, "", target, "", flags).map_err(|errno| {
+        let step = "the target".to_owned();
+        Failure::Final(MountError::Refused { step, errno, log: String::new() })
+    })
+}
+
+/// Makes a mount that is nowhere yet: it can be looked into by its descriptor, and goes with it.
+pub(super) fn create(request: &MountRequest, upper: Option<&OpenUpper>, method: Method) -> Result<OwnedFd, Failure> {
     let context = Context::open()?;
     context.set("source", Some(SOURCE))?;
     for layer in &request.lower {
@@ -53,10 +63,16 @@ pub(super) fn mount(
     attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, upper.is_none());
     attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, request.options.nodev);
     attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, request.options.nosuid);
-    let mounted = fsmount(&context.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(|errno| context.failure("the mount", errno, |_, _| false))?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&mounted, "", target, "", flags).map_err(|errno| context.failure("the target", errno, |_, _| false))
+    fsmount(&context.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|errno| context.failure("the mount", errno, |_, _| false))
+}
+
+/// Whether the kernel lets this process begin at all. One that does not know the way may know another.
+pub(super) fn may_open() -> Result<(), MountError> {
+    match Context::open() {
+        Ok(_) | Err(Failure::Unknown(_)) => Ok(()),
+        Err(Failure::Final(error)) => Err(error),
+    }
 }
 
 /// A file system in the making.

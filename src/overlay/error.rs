@@ -28,13 +28,19 @@ pub enum MountError {
     MarksIgnored,
     /// Only a namespace's own administrator may mount in it.
     #[error(
-        "not permitted to mount. As an ordinary user, lay the image down with `--xattr-namespace user` and mount it \
-         inside a user namespace, as in `unshare --map-root-user --mount`"
+        "not permitted to mount. As an ordinary user, mount in a user namespace, where the mount is seen by what runs in \
+         there: `layflat unshare --mount DEST:TARGET`"
     )]
     NotPermitted,
     /// The kernel knows no overlayfs.
     #[error("this kernel has no overlayfs (try `modprobe overlay`)")]
     NoOverlayfs,
+    /// The kernel cannot, and there is nothing else.
+    #[error("there is no fuse-overlayfs, which mounts where the kernel cannot (package fuse-overlayfs)")]
+    NoFuse,
+    /// Something is mounted there already.
+    #[error("something is mounted on {} already, and would be hidden: unmount it, or choose another directory", printable(.0))]
+    Busy(PathBuf),
     /// A directory cannot be used.
     #[error("cannot {action} {what} {}", printable(.path))]
     Directory {
@@ -119,6 +125,18 @@ pub enum LayoutError {
         path: PathBuf,
         /// What it names.
         name: String,
+    },
+    /// A layer is not what was laid down.
+    #[error(
+        "{} was changed since {} was written: what would be mounted is not the image; lay it down again",
+        printable(.changed),
+        printable(.path)
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// The directory in which names were added or removed.
+        changed: PathBuf,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use super::directory::LowerDirectory;
 use super::error::{LayoutError, MountError};
-use crate::form::{FILE_NAME, Layout};
+use crate::form::{FILE_NAME, Layout, changed};
 use crate::options::{Limits, XattrNamespace};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -36,8 +36,17 @@ pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamesp
         return Err(unreadable(io::ErrorKind::FileTooLarge.into()).into());
     }
     let layout = parse(&text, &path)?;
-    let lower: Result<Vec<LowerDirectory>, MountError> =
-        layout.lowerdir.iter().map(|name| LowerDirectory::open_beneath(base.as_fd(), directory, name)).collect();
+    let open = |name: &String| {
+        let layer = LowerDirectory::open_beneath(base.as_fd(), directory, name)?;
+        match layout.modified.get(name).and_then(|remembered| changed(layer.directory(), remembered)) {
+            Some(what) => {
+                let changed = directory.join(name).join(what);
+                Err(LayoutError::Changed { path: path.clone(), changed }.into())
+            }
+            None => Ok(layer),
+        }
+    };
+    let lower: Result<Vec<LowerDirectory>, MountError> = layout.lowerdir.iter().map(open).collect();
     Ok((lower?, layout.xattr_namespace))
 }
 

@@ -12,6 +12,7 @@
 mod context;
 mod directory;
 mod error;
+mod fuse;
 mod layout;
 mod mount;
 mod namespace;
@@ -22,7 +23,8 @@ mod upper;
 
 pub use directory::LowerDirectory;
 pub use error::{LayoutError, MountError, UnmountError};
-pub use mount::{Method, MountOptions, MountRequest, Mounted, mount, mount_layout};
+pub(crate) use mount::mount_nowhere;
+pub use mount::{Method, MountOptions, MountRequest, Mounted, may_mount, mount, mount_layout};
 pub use namespace::in_user_namespace;
 pub use options::MOST_LAYERS;
 pub use umount::umount;

@@ -3,12 +3,14 @@
 use super::context::{self, Failure};
 use super::directory::{Directory, LowerDirectory};
 use super::error::MountError;
+use super::fuse;
 use super::layout;
 use super::namespace::in_user_namespace;
 use super::options::MOST_LAYERS;
 use super::syscall;
 use super::upper::{OpenUpper, UpperDirectories};
 use crate::options::XattrNamespace;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// What to mount.
@@ -44,6 +46,8 @@ pub enum Method {
     PathLayers,
     /// mount(2) with a page of options.
     MountSyscall,
+    /// fuse-overlayfs, a program: where the kernel has no overlayfs, or none for user namespaces.
+    Fuse,
 }
 
 /// A mount that was made. It stays when this is dropped.
@@ -81,6 +85,33 @@ pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> R
 /// # Errors
 /// All of [`MountError`] but [`MountError::Layout`].
 pub fn mount(request: &MountRequest, target: &Path) -> Result<Mounted, MountError> {
+    check(request)?;
+    let target = Directory::open(target, "the target")?;
+    if target.is_mount_point() {
+        return Err(MountError::Busy(target.path().to_owned()));
+    }
+    let open = |upper| OpenUpper::open(upper, &request.lower, request.namespace);
+    let mut upper = request.options.upper.as_ref().map(open).transpose()?;
+    let method = try_methods(request, upper.as_ref(), &target)?;
+    if let Some(upper) = &mut upper {
+        upper.keep();
+    }
+    Ok(Mounted { method, writable: upper.is_some() })
+}
+
+/// A read-only mount of layers that is nowhere: to look into, through its descriptor, with which it goes.
+pub(crate) fn mount_nowhere(request: &MountRequest) -> Result<OwnedFd, MountError> {
+    check(request)?;
+    let create = |method| context::create(request, None, method);
+    match create(Method::FdLayers) {
+        Err(Failure::Unknown(_)) => create(Method::PathLayers),
+        other => other,
+    }
+    .map_err(|(Failure::Unknown(error) | Failure::Final(error))| error)
+}
+
+/// What needs no kernel to be seen.
+fn check(request: &MountRequest) -> Result<(), MountError> {
     let layers = request.lower.len();
     let fewest = if request.options.upper.is_some() { 1 } else { 2 };
     if layers < fewest {
@@ -93,14 +124,7 @@ pub fn mount(request: &MountRequest, target: &Path) -> Result<Mounted, MountErro
         // The mount would succeed, and lie.
         return Err(MountError::MarksIgnored);
     }
-    let target = Directory::open(target, "the target")?;
-    let open = |upper| OpenUpper::open(upper, &request.lower, request.namespace);
-    let mut upper = request.options.upper.as_ref().map(open).transpose()?;
-    let method = try_methods(request, upper.as_ref(), &target)?;
-    if let Some(upper) = &mut upper {
-        upper.keep();
-    }
-    Ok(Mounted { method, writable: upper.is_some() })
+    Ok(())
 }
 
 /// Tries the ways that a kernel may not know, newest first, and the one that all know last.
@@ -112,13 +136,47 @@ fn try_methods(request: &MountRequest, upper: Option<&OpenUpper>, target: &Direc
         let attempt = match method {
             Method::FdLayers | Method::PathLayers => context::mount(request, upper, target, method),
             Method::MountSyscall => syscall::mount(request, upper, target),
+            Method::Fuse => fuse::mount(request, upper, target),
         };
         match attempt {
             Ok(()) => return Ok(method),
             Err(Failure::Unknown(error)) => refused = Some(error),
-            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Final(error)) => {
+                refused = Some(error);
+                break;
+            }
         }
     }
     // the list is never empty
-    Err(refused.unwrap_or(MountError::NoOverlayfs))
+    let error = refused.unwrap_or(MountError::NoOverlayfs);
+    if request.options.method.is_none() && is_beyond_the_kernel(&error) {
+        return match fuse::mount(request, upper, target) {
+            Ok(()) => Ok(Method::Fuse),
+            // What the kernel lacks is the better thing to know.
+            Err(Failure::Unknown(_)) => Err(error),
+            Err(Failure::Final(error)) => Err(error),
+        };
+    }
+    Err(error)
+}
+
+/// Whether another kernel would have mounted: this one has no overlayfs, or refuses it to those who are root in a user
+/// namespace alone.
+fn is_beyond_the_kernel(error: &MountError) -> bool {
+    match error {
+        MountError::NoOverlayfs => true,
+        MountError::NotPermitted => in_user_namespace() && rustix::process::geteuid().is_root(),
+        _ => false,
+    }
+}
+
+/// Whether this process may mount overlays at all, by any way but fuse-overlayfs.
+///
+/// # Errors
+/// [`MountError::NotPermitted`] and [`MountError::NoOverlayfs`].
+pub fn may_mount() -> Result<(), MountError> {
+    match context::may_open() {
+        Err(error) if !is_beyond_the_kernel(&error) => Err(error),
+        _ => Ok(()),
+    }
 }

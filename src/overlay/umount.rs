@@ -1,9 +1,11 @@
 //! Unmounting.
 
 use super::error::UnmountError;
+use super::fuse::FILE_SYSTEM;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// `OVERLAYFS_SUPER_MAGIC`, include/uapi/linux/magic.h.
@@ -42,8 +44,23 @@ fn check(target: &Path) -> Result<(), UnmountError> {
     }
     let file_system = rustix::fs::fstatfs(&opened).map_err(failed)?;
     // the type of the field differs by architecture, its value does not
-    if file_system.f_type as u32 != OVERLAYFS_MAGIC {
+    if file_system.f_type as u32 != OVERLAYFS_MAGIC && !is_fuse_overlay(&opened) {
         return Err(UnmountError::NotAnOverlay(target.to_owned()));
     }
     Ok(())
+}
+
+/// Whether a mount is one of fuse-overlayfs, by the list of mounts: all of FUSE's have one number.
+fn is_fuse_overlay(mount: impl AsFd) -> bool {
+    let Ok(status) = rustix::fs::statx(mount, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) else {
+        return false;
+    };
+    let id = status.stx_mnt_id.to_string();
+    // proc(5): the mount's number comes first, and its file system after a dash.
+    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| {
+        mounts
+            .lines()
+            .filter(|line| line.split(' ').next() == Some(&id))
+            .any(|line| line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next()) == Some(FILE_SYSTEM))
+    })
 }

@@ -4,12 +4,13 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 
+use super::owners::{NotMapped, record};
 use crate::layer::{Attributes, LayerPath, Timestamp};
-use crate::options::XattrNamespace;
+use crate::options::{OVERRIDE_STAT, Options, Owners, XattrNamespace};
 use crate::report::{LossKind, Losses};
 
 /// What is known of the destination before the first file is written.
@@ -25,6 +26,8 @@ pub(crate) struct Holder {
     escape: Option<XattrNamespace>,
     /// Whether `security.selinux` is set.
     selinux: bool,
+    /// Whose the files become.
+    owners: Owners,
 }
 
 /// What attributes are set on.
@@ -38,16 +41,19 @@ pub(crate) enum Subject<'a> {
 
 impl Holder {
     /// Finds out what a directory of ours can hold.
-    pub(crate) fn probe(directory: BorrowedFd<'_>, escape: Option<XattrNamespace>, selinux: bool) -> Result<Self> {
+    pub(crate) fn probe(directory: BorrowedFd<'_>, escape: Option<XattrNamespace>, options: &Options) -> Result<Self> {
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let times = (reachable(directory, i64::MIN)?, reachable(directory, i64::MAX)?);
-        Ok(Self { owner, umask: umask(directory)?, times, escape, selinux })
+        let (selinux, owners) = (options.selinux, options.owners.clone());
+        Ok(Self { owner, umask: umask(directory)?, times, escape, selinux, owners })
     }
 
     /// The mode to create a file with: the one that it is to have, where nothing has to be set before it.
     pub(crate) fn creation_mode(&self, attributes: &Attributes) -> Mode {
         // The set-id bits go when the owner changes, and an ACL brings a mode of its own.
-        let final_at_once = attributes.mode & (self.umask | 0o7000) == 0 && attributes.xattrs.is_empty();
+        // A record, too, is an xattr, and like others only set on what its owner may write to.
+        let plain = attributes.xattrs.is_empty() && self.owners != Owners::Recorded;
+        let final_at_once = attributes.mode & (self.umask | 0o7000) == 0 && plain;
         if final_at_once { Mode::from_raw_mode(attributes.mode) } else { Mode::RUSR | Mode::WUSR }
     }
 
@@ -91,7 +97,10 @@ impl Holder {
         let mut mode = attributes.mode;
         if !owned && mode & 0o6000 != 0 {
             mode &= !0o6000;
-            losses.add(LossKind::SetId, "", path);
+            // A record has them.
+            if self.owners != Owners::Recorded {
+                losses.add(LossKind::SetId, "", path);
+            }
         }
         let mode = Mode::from_raw_mode(mode);
         if current_mode != Some(mode) {
@@ -111,9 +120,11 @@ impl Holder {
     /// Sets the attributes of a tree's root on a directory that was settled before, or that stands for the one that was.
     pub(crate) fn set_root(&self, directory: BorrowedFd<'_>, attributes: &Attributes) -> Result<()> {
         // It may be a directory that was there before us. What cannot be kept was counted when the tree was settled.
-        match Subject::Open(directory).set_owner(attributes.uid, attributes.gid) {
-            Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
-            Err(error) => return Err(error),
+        if let (Ok((uid, gid)), true) = (self.owners.owner(attributes), self.owners != Owners::Recorded) {
+            match Subject::Open(directory).set_owner(uid, gid) {
+                Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.set(Subject::Open(directory), attributes, &LayerPath::root, &mut Losses::default())
     }
@@ -126,10 +137,26 @@ impl Holder {
         path: &dyn Fn() -> P,
         losses: &mut Losses<P>,
     ) -> Result<bool> {
-        if self.owner == (attributes.uid, attributes.gid) {
+        let owner = match self.owners.owner(attributes) {
+            Ok(owner) => owner,
+            Err(NotMapped) => {
+                losses.add(LossKind::Owner, "the id map does not have it", path);
+                return Ok(false);
+            }
+        };
+        if self.owners == Owners::Recorded {
+            if let Err(error) = subject.record(attributes)
+                && self.owner != owner
+            {
+                let detail = format!("{OVERRIDE_STAT}: {}", std::io::Error::from(error));
+                losses.add(LossKind::Owner, detail, path);
+            }
+            return Ok(self.owner == owner);
+        }
+        if self.owner == owner {
             return Ok(true);
         }
-        match subject.set_owner(attributes.uid, attributes.gid) {
+        match subject.set_owner(owner.0, owner.1) {
             Ok(()) => Ok(true),
             // EINVAL: the user namespace has no such id.
             Err(Errno::PERM | Errno::INVAL) => {
@@ -152,9 +179,13 @@ impl Holder {
                 continue;
             }
             let name = self.escaped(name);
-            if let Err(error) = subject.set_xattr(&name, value) {
+            let set = match self.owners.xattr(&name, value) {
+                Ok(value) => subject.set_xattr(&name, &value).map_err(|error| std::io::Error::from(error).to_string()),
+                Err(NotMapped) => Err("the id map does not have its ids".to_owned()),
+            };
+            if let Err(error) = set {
                 let kind = if name.starts_with(b"system.posix_acl_") { LossKind::Acl } else { LossKind::Xattr };
-                let detail = format!("{}: {}", crate::layer::Printable(&name), std::io::Error::from(error));
+                let detail = format!("{}: {error}", crate::layer::Printable(&name));
                 losses.add(kind, detail, path);
             }
         }
@@ -224,6 +255,15 @@ impl Subject<'_> {
                 rustix::fs::utimensat(directory, name, times, AtFlags::SYMLINK_NOFOLLOW)
             }
         }
+    }
+
+    /// Writes down whose it should be. Only files and directories can have such an attribute (xattr(7)).
+    fn record(self, attributes: &Attributes) -> Result<()> {
+        let file_type = match self {
+            Self::Open(file) => FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode),
+            Self::Named { .. } => return Err(Errno::NOTSUP),
+        };
+        self.set_xattr(OVERRIDE_STAT.as_bytes(), record(attributes, file_type).as_bytes())
     }
 
     pub(crate) fn set_xattr(self, name: &[u8], value: &[u8]) -> Result<()> {

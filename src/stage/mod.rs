@@ -10,6 +10,7 @@ mod copy;
 mod descent;
 mod finisher;
 mod holder;
+mod owners;
 mod remove;
 mod work;
 mod writer;

@@ -113,6 +113,14 @@ impl Work {
         self.directory.as_fd()
     }
 
+    /// Where the work directory is.
+    pub(crate) fn path(&self) -> PathBuf {
+        match self.place {
+            Destination::Mount => self.destination.join(&self.name),
+            _ => self.destination.with_file_name(&self.name),
+        }
+    }
+
     /// Makes a directory in it.
     pub(crate) fn make(&self, name: &str) -> Result<OwnedFd, Errno> {
         make_directory(&self.directory, name, Mode::RWXU)

@@ -1,0 +1,263 @@
+//! From an image's configuration to a runtime's (image specification, conversion.md).
+
+use super::defaults;
+use super::error::BundleError;
+use super::options::{Bind, BundleOptions, Confinement, Overrides};
+use super::rootfs::Rootfs;
+use super::user::Account;
+use crate::ids::IdMaps;
+use oci_spec::OciSpecError;
+use oci_spec::image::{Config, ImageConfiguration};
+use oci_spec::runtime::{Mount, MountBuilder, Process, Spec, User};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Component, Path};
+
+/// What the annotations that the specification defines begin with.
+const IMAGE: &str = "org.opencontainers.image";
+/// Labels by which runc and crun would let an image act on the host: run programs there, or set properties of systemd's.
+const UNSAFE: [&str; 3] = ["org.systemd.property.", "org.criu.", "run.oci."];
+/// Mounting over these would undo what the default mounts and paths protect.
+const NO_VOLUMES: [&str; 3] = ["proc", "sys", "dev"];
+
+/// A runtime configuration, and what of the image is not in it.
+#[derive(Debug)]
+pub(super) struct Converted {
+    pub(super) spec: Spec,
+    pub(super) left_out: Vec<String>,
+}
+
+/// Converts an image's configuration; an image of bare layers has none. `unified`: whether the host has cgroups of
+/// version 2 alone.
+pub(super) fn convert(
+    image: Option<&ImageConfiguration>,
+    rootfs: &Rootfs,
+    options: &BundleOptions,
+    unified: bool,
+) -> Result<Converted, BundleError> {
+    let config = image.and_then(|image| image.config().clone()).unwrap_or_default();
+    let overrides = &options.overrides;
+    let mut left_out = Vec::new();
+    let wanted = overrides.user.as_ref().or(config.user().as_ref()).map_or("", String::as_str);
+    let mut account = rootfs.accounts()?.resolve(wanted)?;
+    if matches!(options.confinement, Confinement::Rootless(_)) && !account.groups.is_empty() {
+        let groups: Vec<String> = account.groups.drain(..).map(|gid| gid.to_string()).collect();
+        left_out.push(format!(
+            "the supplementary groups {} of user {wanted:?}, which runc gives nobody in a rootless container",
+            groups.join(", ")
+        ));
+    }
+    check_mapped(&account, &options.confinement)?;
+
+    let mut spec = defaults::spec(&options.confinement, unified).map_err(malformed)?;
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    let volumes = volumes(&config, rootfs, overrides, &options.confinement, &mut left_out)?;
+    mounts.extend(volumes);
+    for bind in &overrides.binds {
+        mounts.push(bind_mount(bind)?);
+    }
+    spec.set_mounts(Some(mounts));
+    if let Some(process) = spec.process_mut() {
+        set_process(process, &config, overrides, account)?;
+    }
+    if let Some(root) = spec.root_mut() {
+        root.set_readonly(Some(overrides.read_only));
+    }
+    if let Some(hostname) = &overrides.hostname {
+        spec.set_hostname(Some(hostname.clone()));
+    }
+    spec.set_annotations(Some(annotations(image, &config, &mut left_out)));
+    Ok(Converted { spec, left_out })
+}
+
+/// A configuration as it is written. The order of sets is made one and the same.
+pub(super) fn to_json(spec: &Spec) -> Result<Vec<u8>, serde_json::Error> {
+    let mut value = serde_json::to_value(spec)?;
+    if let Some(sets) = value.pointer_mut("/process/capabilities").and_then(serde_json::Value::as_object_mut) {
+        for set in sets.values_mut().filter_map(serde_json::Value::as_array_mut) {
+            set.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+        }
+    }
+    let mut text = serde_json::to_vec_pretty(&value)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// The builders refuse what lacks a part, and ours lack none.
+fn malformed(error: OciSpecError) -> BundleError {
+    let source = serde::ser::Error::custom(error);
+    BundleError::Json { path: "config.json".into(), source }
+}
+
+fn check_mapped(account: &Account, confinement: &Confinement) -> Result<(), BundleError> {
+    let Some(maps) = confinement.maps() else {
+        return Ok(());
+    };
+    let groups = account.groups.iter().chain([&account.gid]).map(|&gid| ("group", gid, &maps.gids));
+    for (what, id, map) in groups.chain([("user", account.uid, &maps.uids)]) {
+        if map.outside(id).is_none() {
+            return Err(BundleError::NotMapped { id: format!("{what} {id}"), map: map.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn set_process(
+    process: &mut Process,
+    config: &Config,
+    overrides: &Overrides,
+    account: Account,
+) -> Result<(), BundleError> {
+    let args = arguments(config, overrides);
+    if args.is_empty() {
+        return Err(BundleError::NoCommand);
+    }
+    let cwd = match (&overrides.cwd, config.working_dir()) {
+        (Some(cwd), _) if !cwd.starts_with('/') => {
+            return Err(BundleError::Relative { what: "the working directory", path: cwd.clone() });
+        }
+        (Some(cwd), _) => cwd.clone(),
+        (None, Some(cwd)) if cwd.starts_with('/') => cwd.clone(),
+        // Runtimes want an absolute one; engines take a relative one from the root.
+        (None, cwd) => format!("/{}", cwd.as_deref().unwrap_or_default()),
+    };
+    let mut user = User::default();
+    user.set_uid(account.uid).set_gid(account.gid);
+    if !account.groups.is_empty() {
+        user.set_additional_gids(Some(account.groups.clone()));
+    }
+    process
+        .set_args(Some(args))
+        .set_env(Some(environment(config, overrides, &account)))
+        .set_cwd(cwd.into())
+        .set_user(user)
+        .set_terminal(Some(overrides.terminal));
+    Ok(())
+}
+
+fn arguments(config: &Config, overrides: &Overrides) -> Vec<String> {
+    let entrypoint = match &overrides.entrypoint {
+        Some(program) => vec![program.clone()],
+        None => config.entrypoint().clone().unwrap_or_default(),
+    };
+    let rest = match (&overrides.arguments, &overrides.entrypoint) {
+        (Some(arguments), _) => arguments.clone(),
+        (None, Some(_)) => Vec::new(),
+        (None, None) => config.cmd().clone().unwrap_or_default(),
+    };
+    [entrypoint, rest].concat()
+}
+
+/// The image's variables as they are, then those that it leaves to us.
+fn environment(config: &Config, overrides: &Overrides, account: &Account) -> Vec<String> {
+    let mut environment = config.env().clone().unwrap_or_default();
+    let has = |environment: &[String], name: &str| {
+        environment.iter().position(|line| line.split_once('=').is_some_and(|(known, _)| known == name))
+    };
+    for (name, value) in &overrides.environment {
+        let line = format!("{name}={value}");
+        match has(&environment, name) {
+            Some(index) => environment[index] = line,
+            None => environment.push(line),
+        }
+    }
+    let mut ours = vec![("PATH", defaults::PATH), ("HOME", &account.home)];
+    if overrides.terminal {
+        ours.push(("TERM", "xterm"));
+    }
+    for (name, value) in ours {
+        if has(&environment, name).is_none() {
+            environment.push(format!("{name}={value}"));
+        }
+    }
+    environment
+}
+
+/// The image's volumes: memory that begins with what the image has there, since what is written into them is not to
+/// become part of the root file system.
+fn volumes(
+    config: &Config,
+    rootfs: &Rootfs,
+    overrides: &Overrides,
+    confinement: &Confinement,
+    left_out: &mut Vec<String>,
+) -> Result<Vec<Mount>, BundleError> {
+    let mut mounts = Vec::new();
+    let volumes: BTreeSet<&String> = config.volumes().iter().flatten().collect();
+    for volume in volumes {
+        let parts: Vec<Component<'_>> = Path::new(volume).components().skip(1).collect();
+        let first = parts.first().map(|part| part.as_os_str());
+        let plain = parts.iter().all(|part| matches!(part, Component::Normal(_)));
+        let allowed = first.is_some_and(|first| !NO_VOLUMES.iter().any(|name| first == *name));
+        if !volume.starts_with('/') || !plain || !allowed {
+            left_out.push(format!("the volume {volume:?}, which a runtime could not mount safely"));
+            continue;
+        }
+        if overrides.binds.iter().any(|bind| Path::new(&bind.destination) == Path::new(volume)) {
+            continue;
+        }
+        let mut options = ["rw", "nosuid", "nodev", "tmpcopyup"].map(str::to_owned).to_vec();
+        match rootfs.status(volume)? {
+            Some(status) => {
+                options.push(format!("mode={:o}", status.mode));
+                let mapped =
+                    |maps: &IdMaps| maps.uids.outside(status.uid).is_some() && maps.gids.outside(status.gid).is_some();
+                if confinement.maps().is_none_or(mapped) {
+                    options.extend([format!("uid={}", status.uid), format!("gid={}", status.gid)]);
+                }
+            }
+            None => options.push("mode=755".to_owned()),
+        }
+        let mount = MountBuilder::default().destination(volume).typ("tmpfs").source("tmpfs").options(options);
+        mounts.push(mount.build().map_err(malformed)?);
+    }
+    Ok(mounts)
+}
+
+fn bind_mount(bind: &Bind) -> Result<Mount, BundleError> {
+    // Relative to us it would be relative to the bundle for a runtime.
+    let source = bind.source.canonicalize().map_err(|source| BundleError::File {
+        action: "bind",
+        path: bind.source.clone(),
+        source,
+    })?;
+    let access = if bind.read_only { "ro" } else { "rw" };
+    let options = vec!["rbind".to_owned(), access.to_owned()];
+    let mount = MountBuilder::default().destination(&bind.destination).typ("bind").source(source).options(options);
+    mount.build().map_err(malformed)
+}
+
+/// The image's labels, which come first, and what the specification makes of its other fields.
+fn annotations(
+    image: Option<&ImageConfiguration>,
+    config: &Config,
+    left_out: &mut Vec<String>,
+) -> HashMap<String, String> {
+    let mut annotations = HashMap::new();
+    let labels: BTreeMap<&String, &String> = config.labels().iter().flatten().collect();
+    for (name, value) in labels {
+        if name.is_empty() || UNSAFE.iter().any(|prefix| name.starts_with(prefix)) {
+            left_out.push(format!("the label {name:?}, by which a runtime would act on this machine"));
+        } else {
+            annotations.insert(name.clone(), value.clone());
+        }
+    }
+    let mut implicit = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            annotations.entry(format!("{IMAGE}.{name}")).or_insert(value);
+        }
+    };
+    if let Some(image) = image {
+        implicit("os", Some(image.os().to_string()));
+        implicit("architecture", Some(image.architecture().to_string()));
+        implicit("variant", image.variant().clone());
+        implicit("os.version", image.os_version().clone());
+        implicit("os.features", image.os_features().as_ref().map(|features| features.join(",")));
+        implicit("author", image.author().clone());
+        implicit("created", image.created().clone());
+    }
+    implicit("stopSignal", config.stop_signal().clone());
+    let ports: Option<BTreeSet<&String>> = config.exposed_ports().as_ref().map(|ports| ports.iter().collect());
+    let ports: Option<Vec<&str>> = ports.map(|ports| ports.into_iter().map(String::as_str).collect());
+    implicit("exposedPorts", ports.map(|ports| ports.join(",")));
+    annotations
+}

@@ -1,0 +1,159 @@
+//! `layflat bundle`
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use layflat::Cancel;
+use layflat::bundle::{Bind, BundleOptions, Confinement, Overrides, Report};
+use layflat::ids::IdMaps;
+use layflat::layer::Printable;
+use layflat::namespace::enter;
+use layflat::overlay::in_user_namespace;
+
+use super::arguments::Common;
+use super::mount::CachedArgs;
+use super::owners::own;
+use super::{SUCCESS, output, progress};
+
+/// Make a runtime bundle, which runc and crun run as it is
+///
+/// DIR gets config.json, converted from the image's configuration, and rootfs. It appears whole or not at all.
+#[derive(Debug, Args)]
+pub(crate) struct Bundle {
+    /// The image (see `layflat --help`)
+    #[arg(value_name = "IMAGE")]
+    image: OsString,
+    /// The directory to make
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Lay the layers down in the cache, once for all bundles, and mount them on rootfs, with the changes in upper
+    #[arg(long)]
+    overlay: bool,
+    /// For an ordinary user to run; the default for ordinary users. Root says whose ids these are: --uid-map
+    #[arg(long)]
+    rootless: bool,
+    #[command(flatten)]
+    cached: CachedArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+/// What the help calls them.
+const HEADING: &str = "Instead of what the image says";
+
+/// What is to be otherwise than the image says.
+#[derive(Debug, Args)]
+struct ProcessArgs {
+    /// An argument of the program, in the place of the image's Cmd; may be given several times
+    #[arg(help_heading = HEADING, long = "arg", value_name = "ARG", allow_hyphen_values = true)]
+    arguments: Vec<String>,
+    /// The program; the image's Cmd goes with its own
+    #[arg(help_heading = HEADING, long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Set a variable of the environment; without a value, to the one that it has here
+    #[arg(help_heading = HEADING, long = "env", value_name = "NAME[=VALUE]")]
+    environment: Vec<String>,
+    /// Run as user, uid, user:group, uid:gid, uid:group or user:gid, names being the image's
+    #[arg(help_heading = HEADING, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Run in this directory
+    #[arg(help_heading = HEADING, long, value_name = "PATH")]
+    cwd: Option<String>,
+    /// The host's name as the container sees it
+    #[arg(help_heading = HEADING, long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Give the process a terminal
+    #[arg(help_heading = HEADING, long)]
+    tty: bool,
+    /// Make the root file system read-only
+    #[arg(help_heading = HEADING, long)]
+    read_only: bool,
+    /// Show a file or directory of this machine in the container
+    #[arg(help_heading = HEADING, long = "bind", value_name = "SRC:DST[:ro]")]
+    binds: Vec<Bind>,
+}
+
+impl Bundle {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let started = Instant::now();
+        let overrides = self.process.overrides()?;
+        let root = rustix::process::geteuid().is_root();
+        let inside = in_user_namespace();
+        let settled = self.cached.lay.owners.settle(common)?;
+        if self.overlay && !root && settled.maps.is_none() {
+            // The layers are looked into through a mount.
+            enter(&own())?;
+        }
+        let confinement = self.confinement(root, inside, settled.maps)?;
+        let image = self.cached.open(&self.image, cancel)?;
+        let progress = progress::progress(common);
+        let options = BundleOptions { overrides, confinement };
+        let lay = self.cached.options(settled.owners, cancel)?;
+        let report = if self.overlay {
+            let cache = self.cached.directory()?;
+            layflat::bundle::overlay(&image, &self.directory, &cache, root, &lay, &options, progress.as_ref())?
+        } else {
+            layflat::bundle::flat(&image, &self.directory, &lay, &options, progress.as_ref())?
+        };
+        self.say(common, &report, started.elapsed().as_secs_f64())?;
+        Ok(SUCCESS)
+    }
+
+    /// Whose the container is. `inside`: whether a user namespace was there before we entered any.
+    fn confinement(&self, root: bool, inside: bool, maps: Option<IdMaps>) -> anyhow::Result<Confinement> {
+        Ok(match maps {
+            // Only in the namespace where they can be mounted are the layers seen.
+            _ if !root && self.overlay => Confinement::Inside,
+            Some(maps) if root && !self.rootless => Confinement::Mapped(maps),
+            Some(maps) => Confinement::Rootless(maps),
+            None if root && inside => Confinement::Inside,
+            None if root && self.rootless => {
+                bail!("--rootless: say whose ids the container's are (--uid-map 0:1000:1)")
+            }
+            None if root => Confinement::Root,
+            None => Confinement::Rootless(own()),
+        })
+    }
+
+    fn say(&self, common: &Common, report: &Report, seconds: f64) -> anyhow::Result<()> {
+        for what in &report.left_out {
+            output::say(common, format_args!("note: left out {what}"));
+        }
+        if let Some(laid_down) = &report.laid_down {
+            output::losses(common, laid_down);
+        }
+        if common.json {
+            return output::json(report);
+        }
+        let directory = Printable(self.directory.as_os_str().as_encoded_bytes());
+        let run = match report.mounted {
+            Some(false) => format!("layflat unshare --mount {directory} -- runc run --bundle {directory} NAME"),
+            _ => format!("runc run --bundle {directory} NAME"),
+        };
+        output::say(common, format_args!("{directory}: a bundle in {seconds:.2} s; run it: {run}"));
+        Ok(())
+    }
+}
+
+impl ProcessArgs {
+    fn overrides(&self) -> anyhow::Result<Overrides> {
+        let variable = |text: &String| match text.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => std::env::var(text).map(|value| (text.clone(), value)).with_context(|| format!("--env {text}")),
+        };
+        Ok(Overrides {
+            entrypoint: self.entrypoint.clone(),
+            arguments: (!self.arguments.is_empty()).then(|| self.arguments.clone()),
+            environment: self.environment.iter().map(variable).collect::<anyhow::Result<_>>()?,
+            user: self.user.clone(),
+            cwd: self.cwd.clone(),
+            hostname: self.hostname.clone(),
+            terminal: self.tty,
+            read_only: self.read_only,
+            binds: self.binds.clone(),
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! Whose files become, and the user namespace that keeping their owners takes.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Args;
+use layflat::Owners;
+use layflat::ids::{IdMap, IdMaps, IdRange};
+use layflat::namespace::{enter, subordinate_ids};
+
+use super::arguments::Common;
+use super::output;
+
+/// What the help calls them.
+const HEADING: &str = "Owners";
+
+/// Whose files become.
+#[derive(Debug, Args)]
+pub(crate) struct OwnerArgs {
+    /// Shift users as a user namespace with this map sees them; may be given several times. As an ordinary user:
+    /// instead of what /etc/subuid grants
+    #[arg(help_heading = HEADING, long = "uid-map", value_name = "IN:OUT:COUNT", conflicts_with_all = ["record_ownership", "single_owner"])]
+    uid_map: Vec<IdRange>,
+    /// The same for groups; default: as for users
+    #[arg(help_heading = HEADING, long = "gid-map", value_name = "IN:OUT:COUNT", requires = "uid_map")]
+    gid_map: Vec<IdRange>,
+    /// Make all files the caller's, and write owner and mode into user.containers.override_stat
+    #[arg(help_heading = HEADING, long, conflicts_with = "single_owner")]
+    record_ownership: bool,
+    /// Make all files the caller's, though subordinate ids could keep their owners
+    #[arg(help_heading = HEADING, long)]
+    single_owner: bool,
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// For laying down.
+    pub(crate) owners: Owners,
+    /// The map that was asked for, or that of the user namespace which was entered.
+    pub(crate) maps: Option<IdMaps>,
+}
+
+impl OwnerArgs {
+    /// Decides, and enters a user namespace where an ordinary user's subordinate ids can keep the owners. To be called before
+    /// the process has threads.
+    pub(crate) fn settle(&self, common: &Common) -> anyhow::Result<Settled> {
+        if self.record_ownership {
+            return Ok(Settled { owners: Owners::Recorded, maps: None });
+        }
+        let asked = self.maps()?;
+        if rustix::process::geteuid().is_root() {
+            let owners = asked.clone().map_or(Owners::AsTheyAre, |maps| Owners::Shifted(Arc::new(maps)));
+            return Ok(Settled { owners, maps: asked });
+        }
+        let maps = match asked {
+            None if self.single_owner => None,
+            None => granted(common)?,
+            asked => asked,
+        };
+        if let Some(maps) = &maps {
+            enter(maps)?;
+            output::say(
+                common,
+                format_args!("note: owners are shifted by {}; `layflat unshare` shows them as they are", maps.uids),
+            );
+        }
+        Ok(Settled { owners: Owners::AsTheyAre, maps })
+    }
+
+    /// Decides where no namespace may be entered, since what is made would go with it.
+    pub(crate) fn without_namespace(&self) -> anyhow::Result<Owners> {
+        Ok(match self.maps()? {
+            _ if self.record_ownership => Owners::Recorded,
+            Some(maps) => Owners::Shifted(Arc::new(maps)),
+            None => Owners::AsTheyAre,
+        })
+    }
+
+    /// Whether owners are to be recorded.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.record_ownership
+    }
+
+    /// Whether one id is to be enough.
+    pub(crate) fn is_single(&self) -> bool {
+        self.record_ownership || self.single_owner
+    }
+
+    /// The maps that were asked for.
+    pub(crate) fn maps(&self) -> anyhow::Result<Option<IdMaps>> {
+        if self.uid_map.is_empty() {
+            return Ok(None);
+        }
+        let uids = IdMap::new(self.uid_map.clone()).context("--uid-map")?;
+        let gids = match self.gid_map.as_slice() {
+            [] => uids.clone(),
+            ranges => IdMap::new(ranges.to_vec()).context("--gid-map")?,
+        };
+        Ok(Some(IdMaps { uids, gids }))
+    }
+}
+
+/// The caller's own id, as root's.
+pub(crate) fn own() -> IdMaps {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    IdMaps::root(uid.as_raw(), gid.as_raw())
+}
+
+/// The caller's subordinate ids, where there is what maps them.
+pub(crate) fn granted(common: &Common) -> anyhow::Result<Option<IdMaps>> {
+    let Some(maps) = subordinate_ids()? else {
+        return Ok(None);
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = |program| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if installed("newuidmap") && installed("newgidmap") {
+        return Ok(Some(maps));
+    }
+    output::say(
+        common,
+        "note: /etc/subuid grants you ids, but there is no newuidmap to map them (package uidmap): owners are not kept",
+    );
+    Ok(None)
+}

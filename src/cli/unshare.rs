@@ -1,0 +1,70 @@
+//! `layflat unshare`
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use layflat::bundle::OverlayBundle;
+use layflat::namespace::{enter, enter_mounts};
+use layflat::overlay::MountOptions;
+use layflat::{Cancel, Owners};
+
+use super::arguments::Common;
+use super::mount::CachedArgs;
+use super::owners::{granted, own};
+
+/// Run a command, or a shell, in the user and mount namespace that rootless work needs
+///
+/// In there an ordinary user is root over their subordinate ids, or over their own id alone where they have none; owners look
+/// as the image has them, and overlays can be mounted. Root gets a mount namespace alone. The mounts go when the command ends.
+#[derive(Debug, Args)]
+pub(crate) struct Unshare {
+    /// Mount an image, or what `layers` made, on TARGET, or a bundle where it belongs; may be given several times
+    #[arg(long = "mount", value_name = "IMAGE|DEST:TARGET|BUNDLE")]
+    mounts: Vec<OsString>,
+    #[command(flatten)]
+    cached: CachedArgs,
+    /// The command and its arguments; default: $SHELL
+    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+impl Unshare {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let asked = self.cached.lay.owners.maps()?;
+        match asked {
+            Some(maps) => enter(&maps)?,
+            None if rustix::process::geteuid().is_root() => enter_mounts()?,
+            None if self.cached.lay.owners.is_single() => enter(&own())?,
+            None => enter(&granted(common)?.unwrap_or_else(own))?,
+        }
+        for mount in &self.mounts {
+            let (source, target) = parts(mount)?;
+            let owners = if self.cached.lay.owners.is_recorded() { Owners::Recorded } else { Owners::AsTheyAre };
+            let target = target.map(Path::new);
+            self.cached.mount(source, target, MountOptions::default(), owners, common, cancel)?.say(common);
+        }
+        let shell = || std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+        let program = self.command.first().cloned().unwrap_or_else(shell);
+        let error = Command::new(&program).args(self.command.iter().skip(1)).exec();
+        Err(error).with_context(|| format!("cannot run {program:?}"))
+    }
+}
+
+/// What to mount, and where. The target is what follows the last colon, since images have colons in their names.
+fn parts(mount: &OsStr) -> anyhow::Result<(&OsStr, Option<&OsStr>)> {
+    if OverlayBundle::open(Path::new(mount))?.is_some() {
+        return Ok((mount, None));
+    }
+    let bytes = mount.as_bytes();
+    match bytes.iter().rposition(|&byte| byte == b':') {
+        Some(colon) if colon > 0 && colon + 1 < bytes.len() => {
+            Ok((OsStr::from_bytes(&bytes[..colon]), Some(OsStr::from_bytes(&bytes[colon + 1..]))))
+        }
+        _ => bail!("--mount {mount:?}: expected IMAGE:TARGET or DEST:TARGET, or a bundle"),
+    }
+}

@@ -1,0 +1,82 @@
+//! Why there is no namespace.
+
+use crate::ids::{IdMap, IdMapError};
+use std::io;
+
+/// Why no namespace was entered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NamespaceError {
+    /// The kernel refuses.
+    #[error("cannot make a user namespace: {source}{}", hint(source))]
+    Refused {
+        /// What it says.
+        source: io::Error,
+    },
+    /// A root process needs no user namespace, only one for its mounts.
+    #[error("cannot make a mount namespace: {source}")]
+    Mounts {
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The caller alone can be mapped without help, and that fails.
+    #[error("cannot write /proc/self/{file}: {source}")]
+    Map {
+        /// Which map.
+        file: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The helpers cannot be started.
+    #[error("cannot start {SHELL} to run newuidmap and newgidmap: {source}")]
+    Helper {
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The helpers refuse the map.
+    #[error(
+        "the ids {uids} and {gids} cannot be mapped: {message}; newuidmap and newgidmap (of the package uidmap) map what \
+         /etc/subuid and /etc/subgid grant you"
+    )]
+    NotGranted {
+        /// The users.
+        uids: IdMap,
+        /// The groups.
+        gids: IdMap,
+        /// What the helpers say.
+        message: String,
+    },
+    /// The files that grant ids cannot be used.
+    #[error("cannot read {file}: {source}")]
+    Grants {
+        /// Which.
+        file: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The files that grant ids grant none that could be mapped.
+    #[error("{file} grants ranges that make no map: {source}")]
+    BadGrants {
+        /// Which.
+        file: &'static str,
+        /// Why they make none.
+        source: IdMapError,
+    },
+}
+
+pub(super) const SHELL: &str = "/bin/sh";
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(number) if number == rustix::io::Errno::PERM.raw_os_error() => {
+            "; this system does not let ordinary users make any (see user_namespaces(7))"
+        }
+        Some(number) if number == rustix::io::Errno::INVAL.raw_os_error() => {
+            "; that must happen before the process has threads"
+        }
+        Some(number) if number == rustix::io::Errno::NOSPC.raw_os_error() => {
+            "; there are as many as /proc/sys/user/max_user_namespaces allows"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,216 @@
+//! As root.
+
+use super::place::{BUSYBOX, Place, RUNTIMES, busybox, fails, fixture, script, succeeds};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+type Test = (&'static str, fn(&Place));
+
+pub(crate) const TESTS: &[Test] = &[
+    ("only_b_remains_of_four_layers", four_layers),
+    ("a_named_user_and_supplementary_groups", named_user),
+    ("a_read_only_root", read_only),
+    ("a_volume_begins_with_the_images_files_and_keeps_the_root_clean", volume),
+    ("what_the_caller_wants_comes_before_the_image", overrides),
+    ("root_makes_a_shifted_tree", shifted),
+    ("a_second_overlay_bundle_shares_the_layers", second_bundle),
+    ("a_bundle_is_unmounted_without_a_trace", unmounted),
+    ("a_bundle_that_cannot_be_leaves_nothing", failures),
+    ("unshared_mounts_are_not_seen_outside", unshared),
+];
+
+fn four_layers(place: &Place) {
+    let list = [&BUSYBOX[..], &["--arg", "ls", "--arg", "/"]].concat();
+    place.bundle(&fixture(), "flat", &list);
+    place.bundle(&fixture(), "overlay", &[&list[..], &["--overlay"]].concat());
+    assert_eq!(place.names("overlay/rootfs"), ["b"]);
+    for runtime in RUNTIMES {
+        for bundle in ["flat", "overlay"] {
+            // The rest is what runtimes make for their own mounts.
+            assert_eq!(place.run(runtime, bundle), "b\ndev\nproc\nsys\n", "{runtime} {bundle}");
+        }
+    }
+    succeeds(&mut place.layflat(&["umount", "overlay"]));
+}
+
+fn named_user(place: &Place) {
+    let tell = script("id; pwd; echo $HOME $PATH $GREETING; hostname; stat -c '%u:%g %a' app/hello");
+    for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
+        place.bundle(&busybox(), bundle, &[&tell[..], form].concat());
+        for runtime in RUNTIMES {
+            let told = place.run(runtime, bundle);
+            let lines: Vec<&str> = told.lines().collect();
+            assert_eq!(lines[0], "uid=1234(app) gid=1235(app) groups=29(audio),44(video)", "{runtime} {bundle}");
+            assert_eq!(lines[1..5], ["/srv", "/srv/app /bin hello world", "layflat", "1234:1235 4755"]);
+        }
+    }
+    succeeds(&mut place.layflat(&["umount", "overlay"]));
+    for (user, id) in [
+        ("0", "uid=0(root) gid=0(root) groups=0(root),44(video)"),
+        ("root:app", "uid=0(root) gid=1235(app)"),
+        ("7:8", "uid=7 gid=8"),
+    ] {
+        place.bundle(&busybox(), "as-user", &["--replace", "--user", user, "--arg", "id"]);
+        let told = place.run("runc", "as-user");
+        // Whether the first group is one of the others is for a runtime to say.
+        assert_eq!(told.trim().replace("groups=44", "groups=0(root),44"), id, "{user}");
+    }
+}
+
+fn read_only(place: &Place) {
+    let touch = script("touch /tmp/x && echo done");
+    for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
+        let closed = format!("{bundle}-closed");
+        place.bundle(&busybox(), bundle, &[&touch[..], form].concat());
+        place.bundle(&busybox(), &closed, &[&touch[..], form, &["--read-only"]].concat());
+        for runtime in RUNTIMES {
+            assert_eq!(place.run(runtime, bundle), "done\n", "{runtime} {bundle}");
+            let message = fails(&mut place.runtime(runtime, &closed));
+            assert!(message.contains("Read-only file system"), "{message}");
+        }
+    }
+    for bundle in ["overlay", "overlay-closed"] {
+        succeeds(&mut place.layflat(&["umount", bundle]));
+    }
+    assert!(place.path("overlay/upper/tmp/x").exists());
+    assert!(!place.path("overlay-closed/upper/tmp").exists());
+}
+
+fn volume(place: &Place) {
+    let write = script("cat /data/seed; touch /data/new; ls /data; stat -c '%u:%g %a' /data");
+    place.bundle(&busybox(), "flat", &write);
+    for runtime in RUNTIMES {
+        let told = place.run(runtime, "flat");
+        assert_eq!(told, "from the image\nnew\nseed\n1234:1235 770\n", "{runtime}");
+    }
+    assert_eq!(place.names("flat/rootfs/data"), ["seed"]);
+    // A bind in its place.
+    std::fs::create_dir(place.path("shown")).unwrap();
+    std::fs::set_permissions(place.path("shown"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    place.bundle(
+        &busybox(),
+        "bound",
+        &[&script("touch /data/kept; ls /data")[..], &["--bind", "shown:/data"]].concat(),
+    );
+    assert_eq!(place.run("runc", "bound"), "kept\n");
+    assert_eq!(place.names("shown"), ["kept"]);
+}
+
+fn overrides(place: &Place) {
+    let tell = script("pwd; hostname; echo $GREETING $NEW $FROM; echo \"$@\"");
+    let more = ["--cwd", "/tmp", "--hostname", "box", "--env", "GREETING=bye", "--env", "NEW=a=b", "--env", "FROM"];
+    let mut command = place.layflat(&["bundle"]);
+    succeeds(command.arg(busybox()).arg("b").args(tell).args(more).env("FROM", "here"));
+    assert_eq!(place.run("runc", "b"), "/tmp\nbox\nbye a=b here\n\n");
+    place.bundle(&busybox(), "b", &["--replace", "--entrypoint", "/bin/echo", "--arg", "-x", "--arg", "y"]);
+    assert_eq!(place.run("crun", "b"), "-x y\n");
+    place.bundle(&busybox(), "b", &["--replace", "--tty"]);
+    let config = place.config("b");
+    assert_eq!(config["process"]["terminal"], true);
+    assert_eq!(config["process"]["env"][3], "TERM=xterm");
+}
+
+fn shifted(place: &Place) {
+    let map = ["--uid-map", "0:100000:65536", "--gid-map", "0:200000:65536"];
+    let tell = script("id; stat -c '%u:%g %a' /srv/app/hello /bin /data; touch /tmp/x");
+    std::fs::set_permissions(place.path(""), std::fs::Permissions::from_mode(0o711)).unwrap();
+    for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
+        place.bundle(&busybox(), bundle, &[&tell[..], &map, form].concat());
+        for (name, owner) in [("srv/app/hello", (101_234, 201_235)), ("bin", (100_000, 200_000))] {
+            let metadata = std::fs::symlink_metadata(place.path(bundle).join("rootfs").join(name)).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), owner, "{bundle} {name}");
+        }
+        for runtime in RUNTIMES {
+            let told = place.run(runtime, bundle);
+            let lines: Vec<&str> = told.lines().collect();
+            assert_eq!(lines[0], "uid=1234(app) gid=1235(app) groups=29(audio),44(video)", "{runtime} {bundle}");
+            assert_eq!(lines[1..4], ["1234:1235 4755", "0:0 755", "1234:1235 770"], "{runtime} {bundle}");
+        }
+    }
+    succeeds(&mut place.layflat(&["umount", "overlay"]));
+    // An id that is not in the map is a loss, not somebody else's.
+    let small = ["--uid-map", "0:100000:1000", "--user", "0", "--arg", "id"];
+    let said = place.bundle(&busybox(), "small", &small);
+    assert!(said.contains("owner not kept") && said.contains("the id map does not have it"), "{said}");
+    let message = fails(place.layflat(&["bundle"]).arg(busybox()).args(["none", "--uid-map", "0:100000:1000"]));
+    assert!(message.contains("user 1234") || message.contains("group 1235"), "{message}");
+    assert!(message.contains("0:100000:1000") && !place.path("none").exists(), "{message}");
+}
+
+fn second_bundle(place: &Place) {
+    let touch = script("touch /tmp/mine; ls /tmp");
+    for bundle in ["one", "two"] {
+        place.bundle(&busybox(), bundle, &[&touch[..], &["--overlay"]].concat());
+    }
+    let forms = place.names("cache/layflat/overlay");
+    assert_eq!(forms.len(), 1, "{forms:?}");
+    let layers = |bundle: &str| {
+        let text = std::fs::read(place.path(bundle).join("layflat.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["layers"].clone()
+    };
+    assert_eq!(layers("one"), layers("two"));
+    assert_eq!(place.run("runc", "one"), "mine\n");
+    // Each has its own changes.
+    assert!(place.names("two/rootfs/tmp").is_empty());
+    for bundle in ["one", "two"] {
+        succeeds(&mut place.layflat(&["umount", bundle]));
+    }
+}
+
+fn unmounted(place: &Place) {
+    place.bundle(&busybox(), "b", &[&script("touch /tmp/kept")[..], &["--overlay"]].concat());
+    place.run("crun", "b");
+    succeeds(&mut place.layflat(&["umount", "b"]));
+    assert!(place.names("b/rootfs").is_empty());
+    assert!(place.names("b/work").is_empty());
+    let message = fails(&mut place.layflat(&["umount", "b"]));
+    assert!(message.contains("not a mount point"), "{message}");
+    // What was changed is there again.
+    succeeds(&mut place.layflat(&["mount", "b"]));
+    assert_eq!(place.names("b/rootfs/tmp"), ["kept"]);
+    let message = fails(&mut place.layflat(&["mount", "b", "elsewhere"]));
+    assert!(message.contains("name the bundle alone"), "{message}");
+    succeeds(&mut place.layflat(&["umount", "b"]));
+    std::fs::remove_dir_all(place.path("cache")).unwrap();
+    let message = fails(&mut place.layflat(&["mount", "b"]));
+    assert!(message.contains("make it again"), "{message}");
+    std::fs::remove_dir_all(place.path("b")).unwrap();
+    assert!(place.names("").iter().all(|name| name == "state"), "{:?}", place.names(""));
+}
+
+fn failures(place: &Place) {
+    std::fs::write(place.path("empty.tar"), [0; 1024]).unwrap();
+    for (image, arguments, word) in [
+        (busybox(), &["--user", "nobody"][..], "no user \"nobody\""),
+        (busybox(), &["--user", "app:none"], "no group \"none\""),
+        (busybox(), &["--cwd", "srv"], "no absolute path"),
+        (busybox(), &["--bind", "missing:/x"], "missing"),
+        (busybox(), &["--rootless"], "--uid-map"),
+        (Path::new("layers:empty.tar").to_owned(), &[], "--arg /bin/sh"),
+    ] {
+        for form in [&[][..], &["--overlay"]] {
+            let mut command = place.layflat(&["bundle"]);
+            let message = fails(command.arg(&image).arg("b").args(arguments).args(form));
+            assert!(message.contains(word), "{message}");
+            let names: Vec<String> = place.names("").into_iter().filter(|name| name != "cache").collect();
+            assert_eq!(names, ["empty.tar"], "{arguments:?}");
+        }
+    }
+    std::fs::create_dir_all(place.path("full/x")).unwrap();
+    let message = fails(place.layflat(&["bundle"]).arg(busybox()).arg("full"));
+    assert!(message.contains("--replace"), "{message}");
+    place.bundle(&busybox(), "full", &["--replace"]);
+    assert_eq!(place.names("full"), ["config.json", "rootfs"]);
+}
+
+fn unshared(place: &Place) {
+    std::fs::create_dir(place.path("target")).unwrap();
+    let mount = format!("{}:target", fixture().display());
+    let mut command = place.layflat(&["unshare", "--mount", &mount, "--", "sh", "-c", "ls target; id -u; exit 7"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "b\n0\n");
+    assert!(place.names("target").is_empty());
+    let message = fails(&mut place.layflat(&["unshare", "--", "/no/such/program"]));
+    assert!(message.contains("cannot run \"/no/such/program\""), "{message}");
+}

@@ -1,0 +1,90 @@
+//! As an ordinary user, with subordinate ids and without.
+
+use super::place::{BUSYBOX, Place, RUNTIMES, busybox, fails, fixture, script, succeeds};
+use std::os::unix::fs::MetadataExt as _;
+
+/// Whether it needs subordinate ids.
+type Test = (&'static str, bool, fn(&Place));
+
+pub(crate) const TESTS: &[Test] = &[
+    ("rootless_only_b_remains_of_four_layers", false, four_layers),
+    ("rootless_a_named_user", true, named_user),
+    ("rootless_groups_in_an_overlay", true, overlay),
+    ("rootless_a_read_only_root", true, read_only),
+    ("rootless_one_id_is_enough_for_root", false, one_id),
+    ("rootless_a_bundle_that_is_mounted_goes_with_the_namespace", false, mounted),
+];
+
+fn four_layers(place: &Place) {
+    let list = [&BUSYBOX[..], &["--arg", "ls", "--arg", "/"]].concat();
+    place.bundle(&fixture(), "flat", &list);
+    place.bundle(&fixture(), "overlay", &[&list[..], &["--overlay"]].concat());
+    for runtime in RUNTIMES {
+        assert_eq!(place.run(runtime, "flat"), "b\ndev\nproc\nsys\n", "{runtime}");
+        assert_eq!(place.run_mounted(runtime, "overlay"), "b\ndev\nproc\nsys\n", "{runtime}");
+    }
+}
+
+fn named_user(place: &Place) {
+    let tell = script("id; stat -c '%u:%g %a' /srv/app/hello /bin; touch /tmp/x /data/y; cat /data/seed");
+    let said = place.bundle(&busybox(), "b", &tell);
+    assert!(said.contains("supplementary groups 29, 44"), "{said}");
+    for runtime in RUNTIMES {
+        let told = place.run(runtime, "b");
+        assert_eq!(told, "uid=1234(app) gid=1235(app)\n1234:1235 4755\n0:0 755\nfrom the image\n", "{runtime}");
+    }
+    let ids = layflat::namespace::subordinate_ids().unwrap().unwrap();
+    assert_eq!(std::fs::metadata(place.path("b/rootfs/tmp/x")).unwrap().uid(), ids.uids.outside(1234).unwrap());
+    // Nobody else of this machine is to come at the image's setuid files.
+    assert_eq!(std::fs::metadata(place.path("b")).unwrap().mode() & 0o777, 0o700);
+}
+
+fn overlay(place: &Place) {
+    let tell = script("id; stat -c '%u:%g %a' /srv/app/hello; ls /etc; touch /tmp/x");
+    place.bundle(&busybox(), "b", &[&tell[..], &["--overlay"]].concat());
+    for runtime in RUNTIMES {
+        let told = place.run_mounted(runtime, "b");
+        let id = "uid=1234(app) gid=1235(app) groups=29(audio),44(video)";
+        assert_eq!(told, format!("{id}\n1234:1235 4755\ngroup\npasswd\n"), "{runtime}");
+    }
+    // Inside, everything is as it is for root.
+    let commands = r#""$0" bundle --quiet "$1" inside --arg id && runc --root state run --bundle inside a"#;
+    let mut command = place.layflat(&["unshare", "--", "sh", "-c", commands]);
+    let told = succeeds(command.arg(super::place::layflat()).arg(busybox())).0;
+    assert_eq!(told, "uid=1234(app) gid=1235(app) groups=29(audio),44(video)\n");
+}
+
+fn read_only(place: &Place) {
+    place.bundle(&busybox(), "b", &[&script("touch /tmp/x")[..], &["--read-only"]].concat());
+    for runtime in RUNTIMES {
+        let message = fails(&mut place.runtime(runtime, "b"));
+        assert!(message.contains("Read-only file system"), "{message}");
+    }
+}
+
+fn one_id(place: &Place) {
+    let said = place.bundle(&busybox(), "b", &["--single-owner", "--user", "0:0", "--arg", "id"]);
+    assert!(said.contains("owner not kept"), "{said}");
+    for runtime in RUNTIMES {
+        assert!(place.run(runtime, "b").starts_with("uid=0(root) gid=0(root)"), "{runtime}");
+    }
+    let mut command = place.layflat(&["bundle", "--single-owner"]);
+    let message = fails(command.arg(busybox()).arg("other"));
+    assert!(message.contains("--user 0"), "{message}");
+    assert!(!place.path("other").exists());
+}
+
+fn mounted(place: &Place) {
+    let said = place.bundle(&fixture(), "b", &["--overlay"]);
+    assert!(said.contains("layflat unshare --mount b -- runc run"), "{said}");
+    assert!(place.names("b/rootfs").is_empty());
+    let layflat = super::place::layflat();
+    let commands = r#"ls b/rootfs; echo new > b/rootfs/new; "$0" umount --quiet b; ls b/rootfs"#;
+    let mut command = place.layflat(&["unshare", "--mount", "b", "--", "sh", "-c", commands]);
+    assert_eq!(succeeds(command.arg(layflat)).0, "b\n");
+    // Unmounted, it can be removed like any directory.
+    assert_eq!(place.names("b/upper"), ["new"]);
+    std::fs::remove_dir_all(place.path("b")).unwrap();
+    let message = fails(place.layflat(&["mount"]).arg(fixture()).arg("/"));
+    assert!(message.contains("layflat unshare --mount"), "{message}");
+}
