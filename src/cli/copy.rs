@@ -55,7 +55,6 @@ impl Copy {
             jobs: common_options.jobs,
             compression: self.compression,
             several: self.all_tags,
-            edit: None,
             limits: common_options.limits,
             cancel: cancel.clone(),
         };

@@ -11,14 +11,13 @@ mod oci_index;
 mod oci_layout;
 mod staging;
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
-use crate::blob::Digest;
+use crate::blob::{Blob, Digest, VerifiedReader};
 use crate::image::{Manifest, Reference};
 use crate::options::{Cancel, Limits};
 
@@ -112,6 +111,14 @@ pub trait Store: Send + Sync {
     /// The reader's, as [`StoreError::Content`], and the store's own.
     fn put(&self, blob: &Stored, content: &mut dyn Read) -> Result<u64, StoreError>;
 
+    /// Stores a blob as it is, checked on the way. `tell` hears how many bytes have gone, and ends it by an error.
+    ///
+    /// # Errors
+    /// As for [`put`](Store::put).
+    fn put_blob(&self, stored: &Stored, blob: &Blob, tell: Tell<'_>) -> Result<u64, StoreError> {
+        self.put(stored, &mut Told { reader: blob.verified_reader(), count: 0, tell })
+    }
+
     /// A file for a blob that is only now being made, near to where it will stay.
     ///
     /// # Errors
@@ -142,6 +149,25 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Nothing is shown then.
     fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError>;
+}
+
+/// Hears how many bytes have gone; its error ends it.
+pub type Tell<'a> = &'a dyn Fn(u64) -> std::io::Result<()>;
+
+/// A reader that tells how far it is.
+struct Told<'a> {
+    reader: VerifiedReader,
+    count: u64,
+    tell: Tell<'a>,
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        (self.tell)(self.count)?;
+        let count = self.reader.read(buffer)?;
+        self.count += count as u64;
+        Ok(count)
+    }
 }
 
 /// How a store is opened.
@@ -189,7 +215,7 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn Stor
 }
 
 /// Hands on all that a reader gives.
-fn pour(content: &mut dyn Read, out: &mut File, path: &Path) -> Result<u64, StoreError> {
+pub(crate) fn pour(content: &mut dyn Read, out: &mut dyn Write, path: &Path) -> Result<u64, StoreError> {
     let mut buffer = vec![0; CHUNK];
     let mut size = 0;
     loop {
