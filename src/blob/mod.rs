@@ -18,7 +18,7 @@ use crate::options::Limits;
 pub use compression::Compression;
 pub(crate) use compression::{Decompressor, plainly};
 pub use digest::{Algorithm, Digest, DigestError};
-use hash::Hasher;
+use hash::{Hashed, Hasher};
 pub use reader::{Arriving, BlobReader, Remote};
 pub use stream::{LayerFacts, LayerStream, Pace};
 
@@ -150,6 +150,11 @@ impl Blob {
         }
     }
 
+    /// Whether the bytes are elsewhere, and reading them is waiting for them.
+    pub fn is_remote(&self) -> bool {
+        matches!(&self.place, Place::Remote(remote) if !remote.is_here())
+    }
+
     /// Whether no bytes are stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -191,6 +196,22 @@ impl Blob {
             reader.verified().map_err(read_error)?;
         }
         Ok(bytes)
+    }
+
+    /// Reads all bytes of a blob, however large, and checks them against its digest.
+    ///
+    /// # Errors
+    /// As [`Blob::read_all`], but for the limit.
+    pub(crate) fn check(&self) -> Result<(), BlobError> {
+        let read_error = |error| BlobError::Read { blob: self.name(), error };
+        let Some(stated) = &self.digest else { return Ok(()) };
+        let mut stream = Hashed::new(self.reader(), stated.algorithm());
+        std::io::copy(&mut stream, &mut std::io::sink()).map_err(read_error)?;
+        let (reader, found, _) = stream.finish();
+        if found != *stated {
+            return Err(BlobError::Digest { stated: stated.clone(), found });
+        }
+        reader.verified().map_err(read_error)
     }
 
     /// Opens a layer: its bytes uncompressed, hashed as they pass.
