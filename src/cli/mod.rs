@@ -1,6 +1,7 @@
 //! The command line: one file a command. Arguments in, the library's work, reports out; nothing imports this.
 
 mod arguments;
+mod cache;
 mod completions;
 mod copy;
 mod diff;
@@ -42,11 +43,14 @@ pub(crate) struct Cli {
 
 const IMAGE_HELP: &str = "\
 IMAGE is one of
+  docker://[HOST/]NAME[:TAG]      at a registry, Docker Hub if there is no HOST[:PORT]; or NAME@DIGEST
+  docker-daemon:NAME[:TAG]        in the store of a Docker or Podman that runs
   docker-archive:FILE[:NAME:TAG]  as `docker save`, podman, skopeo, buildah and kaniko write it
   oci:DIR[:TAG]                   an OCI image layout
   oci-archive:FILE[:TAG]          an OCI image layout in a tar file
+  dir:DIR                         an unpacked docker archive, or a directory that skopeo wrote
   layers:A.tar,B.tar.gz           bare layers, bottom first
-  PATH                            any of the first three, recognised by its content
+  PATH                            an archive, a layout or a directory, recognised by its content
 FILE may be compressed, and `-` is standard input.";
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +62,7 @@ enum Command {
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
     Copy(copy::Copy),
+    Cache(cache::Cache),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -85,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
         Command::Copy(command) => command.run(common, &cancel),
+        Command::Cache(command) => command.run(common),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

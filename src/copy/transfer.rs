@@ -148,7 +148,7 @@ impl One<'_> {
     fn make(&self, compress: Compress) -> Result<Placed, CopyError> {
         let draft = self.store.draft()?;
         let path = draft.path().to_owned();
-        let written = |error| CopyError::Store(StoreError::Io { path: path.clone(), error });
+        let written = |error| CopyError::from(StoreError::Io { path: path.clone(), error });
         let mut content = self.layer()?;
         let mut out = Compressor::new(draft, compress, self.threads).map_err(written)?;
         pour(&mut content, &mut out, &path).map_err(|error| self.explain(error))?;

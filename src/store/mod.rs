@@ -2,6 +2,7 @@
 //! under their names at the very end: until then nothing of them is to be seen, and after an error nothing is left.
 
 mod archive;
+mod daemon;
 mod dir;
 mod docker_archive;
 mod docker_save;
@@ -9,6 +10,7 @@ mod error;
 mod oci_archive;
 mod oci_index;
 mod oci_layout;
+mod registry;
 mod staging;
 
 use std::io::{Read, Write};
@@ -18,8 +20,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::NamedTempFile;
 
 use crate::blob::{Blob, Digest, VerifiedReader};
-use crate::image::{Manifest, Reference};
+use crate::image::{ImageName, Manifest, Reference};
 use crate::options::{Cancel, Limits};
+use crate::registry::RegistryOptions;
 
 pub use error::StoreError;
 
@@ -175,8 +178,14 @@ impl Read for Told<'_> {
 pub struct OpenOptions {
     /// The most that may be read of what is there already.
     pub limits: Limits,
-    /// Stops the waiting for another process.
+    /// Stops the waiting for another process, or for a registry.
     pub cancel: Cancel,
+    /// How registries are talked to.
+    pub registry: RegistryOptions,
+    /// Where an engine listens, as for [`source::OpenOptions`](crate::source::OpenOptions).
+    pub daemon: Option<String>,
+    /// The repository that the images come from, if they come from one: its registry has their blobs already.
+    pub origin: Option<ImageName>,
 }
 
 /// Opens the place that a reference names, to put images into it.
@@ -195,9 +204,8 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn Stor
             Ok(Box::new(docker_archive::DockerArchive::open(file, name.as_deref(), options)?))
         }
         Reference::Directory(directory) => Ok(Box::new(dir::Dir::open(directory, options)?)),
-        Reference::Registry(_) | Reference::DockerDaemon(_) => {
-            Err(StoreError::CannotWrite { place: reference.to_string(), problem: "cannot be written to".to_owned() })
-        }
+        Reference::Registry(name) => Ok(Box::new(registry::AtRegistry::open(name, options)?)),
+        Reference::DockerDaemon(image) => Ok(Box::new(daemon::AtDaemon::open(image, options)?)),
         Reference::Layers(_) => Err(StoreError::CannotWrite {
             place: reference.to_string(),
             problem: "names layers, which can only be read".to_owned(),
