@@ -46,6 +46,7 @@ impl Place {
         let mut command = Command::new(program);
         // umoci and Podman want a home; a policy of the machine's is none of ours.
         command.args(arguments).current_dir(self.0.path()).env("HOME", self.0.path()).env("LC_ALL", "C.UTF-8");
+        command.env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 
