@@ -49,8 +49,12 @@ fn registry(place: &Place) -> (Server, String) {
         place.path("registry").display()
     );
     fs::write(place.path("registry.yml"), config).unwrap();
-    let child =
-        Command::new("docker-registry").arg("serve").arg(place.path("registry.yml")).stderr(Stdio::null()).spawn();
+    let child = Command::new("docker-registry")
+        .arg("serve")
+        .arg(place.path("registry.yml"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     let mut server = Server(child.expect("this test needs the package docker-registry"));
     wait(&mut server, || TcpStream::connect(&address).is_ok());
     (server, address)
@@ -176,6 +180,7 @@ fn from_registry_to_engine_and_back() {
     let child = Command::new("podman")
         .args(["--root", &path("storage"), "--runroot", &path("run"), "--storage-driver", "vfs"])
         .args(["system", "service", "--time", "0", &format!("unix://{socket}")])
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
     let mut engine = Server(child.expect("this test needs the package podman"));
