@@ -16,6 +16,8 @@ use crate::report::Progress;
 
 /// Layers with fewer stored bytes are decompressed by the thread that writes them.
 const AHEAD_FROM: u64 = 256 << 10;
+/// Layers that are on their way from elsewhere at the same time, if nobody says how many.
+const MOST_WAITING: usize = 6;
 
 /// A layer that was read.
 #[derive(Debug)]
@@ -72,14 +74,16 @@ pub(crate) fn each_layer<T: Send>(
 ) -> Vec<Option<T>> {
     let sizes: Vec<u64> = which.iter().map(|&layer| image.layers[layer].blob.len()).collect();
     progress.begin(&sizes);
-    // The largest first: the last one to be begun should be a short one.
+    // The largest first: the last one to be begun should be a short one. Before them those that must come from elsewhere.
+    let is_remote = |bar: usize| image.layers[which[bar]].blob.is_remote();
     let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by_key(|&layer| std::cmp::Reverse(sizes[layer]));
+    order.sort_by_key(|&bar| std::cmp::Reverse((is_remote(bar), sizes[bar])));
 
     let stop = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<T>>> = sizes.iter().map(|_| Mutex::new(None)).collect();
-    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
+    let remote = order.iter().filter(|&&bar| is_remote(bar)).count();
+    let jobs = options.jobs.map_or_else(|| default_jobs(remote), usize::from);
     let run = || {
         while let Some(&bar) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
@@ -100,6 +104,11 @@ pub(crate) fn each_layer<T: Send>(
         run();
     });
     results.into_iter().map(|slot| slot.into_inner().ok().flatten()).collect()
+}
+
+/// As many as there are processors, and some more that wait for the network and leave the processors to the others.
+fn default_jobs(remote: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) + remote.min(MOST_WAITING)
 }
 
 /// All layers, or the error of the lowest one that has one of its own.

@@ -155,6 +155,11 @@ impl Blob {
         }
     }
 
+    /// Whether the bytes are elsewhere, and reading them is waiting for them.
+    pub fn is_remote(&self) -> bool {
+        matches!(&self.place, Place::Remote(remote) if !remote.is_here())
+    }
+
     /// Whether no bytes are stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -214,6 +219,18 @@ impl Blob {
     /// The stored bytes from the start, checked against what the image states as they pass.
     pub fn verified_reader(&self) -> VerifiedReader {
         VerifiedReader::new(self)
+    }
+
+    /// Reads all bytes of a blob, however large, and checks them against its digest.
+    ///
+    /// # Errors
+    /// As [`Blob::read_all`], but for the limit.
+    pub(crate) fn check(&self) -> Result<(), BlobError> {
+        let read = |error: std::io::Error| match error.downcast::<BlobError>() {
+            Ok(error) => error,
+            Err(error) => BlobError::Read { blob: self.name(), error },
+        };
+        std::io::copy(&mut self.verified_reader(), &mut std::io::sink()).map(|_| ()).map_err(read)
     }
 
     /// Opens a layer: its bytes uncompressed, hashed as they pass.

@@ -61,13 +61,14 @@ pub fn overlay(
     progress: &dyn Progress,
 ) -> Result<Report, BundleError> {
     let (work, result) = begin(directory, lay, &bundle.confinement)?;
-    let layers = cache::overlay(image, cache, lay, progress)?;
+    // Held until the bundle is mounted, or done: then it is in use by that, or not in use.
+    let kept = cache::overlay(image, cache, lay, progress)?;
     let file = |action, path: &Path| {
         let path = path.to_owned();
         move |source| BundleError::File { action, path, source }
     };
     // Whoever mounts the bundle may do so from elsewhere.
-    let layers = layers.canonicalize().map_err(file("find", &layers))?;
+    let layers = kept.path().canonicalize().map_err(file("find", kept.path()))?;
     let looked_into = mount_nowhere(&MountRequest::of_layout(&layers, MountOptions::default())?)?;
     let left_out = write_config(image, &Rootfs::new(looked_into, lay.owners.clone()), bundle, &result)?;
     let rootfs = result.join(ROOTFS);

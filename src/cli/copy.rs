@@ -45,17 +45,26 @@ impl Copy {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
         let common_options = self.open.options(cancel)?;
-        let open = store::OpenOptions { limits: common_options.limits, cancel: cancel.clone() };
+        let source_options = self.open.open_options(cancel)?;
+        let open = store::OpenOptions {
+            limits: common_options.limits,
+            cancel: cancel.clone(),
+            registry: source_options.registry.clone(),
+            daemon: source_options.daemon.clone(),
+            origin: match &source {
+                Reference::Registry(name) => Some(name.clone()),
+                _ => None,
+            },
+        };
         // What cannot be written to is better known before anything was read.
         let store = store::open(&destination, &open).with_context(|| format!("cannot write to {destination}"))?;
         let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
-        let images = layflat::source::open_set(&source, selection, &self.open.source(cancel)?)
+        let images = layflat::source::open_set(&source, selection, &source_options)
             .with_context(|| format!("cannot open {source}"))?;
         let options = CopyOptions {
             jobs: common_options.jobs,
             compression: self.compression,
             several: self.all_tags,
-            edit: None,
             limits: common_options.limits,
             cancel: cancel.clone(),
         };

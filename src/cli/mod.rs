@@ -2,6 +2,7 @@
 
 mod arguments;
 mod bundle;
+mod cache;
 mod cat;
 mod completions;
 mod copy;
@@ -51,11 +52,14 @@ pub(crate) struct Cli {
 
 const IMAGE_HELP: &str = "\
 IMAGE is one of
+  docker://[HOST/]NAME[:TAG]      at a registry, Docker Hub if there is no HOST[:PORT]; or NAME@DIGEST
+  docker-daemon:NAME[:TAG]        in the store of a Docker or Podman that runs
   docker-archive:FILE[:NAME:TAG]  as `docker save`, podman, skopeo, buildah and kaniko write it
   oci:DIR[:TAG]                   an OCI image layout
   oci-archive:FILE[:TAG]          an OCI image layout in a tar file
+  dir:DIR                         an unpacked docker archive, or a directory that skopeo wrote
   layers:A.tar,B.tar.gz           bare layers, bottom first
-  PATH                            any of the first three, recognised by its content
+  PATH                            an archive, a layout or a directory, recognised by its content
 FILE may be compressed, and `-` is standard input.";
 
 #[derive(Debug, Subcommand)]
@@ -74,6 +78,7 @@ enum Command {
     Cat(cat::Cat),
     Waste(waste::Waste),
     Copy(copy::Copy),
+    Cache(cache::Cache),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -111,6 +116,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Cat(command) => command.run(common, &cancel),
         Command::Waste(command) => command.run(common, &cancel),
         Command::Copy(command) => command.run(common, &cancel),
+        Command::Cache(command) => command.run(common),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

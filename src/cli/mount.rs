@@ -44,9 +44,6 @@ pub(crate) struct Mount {
 /// How an image comes into the cache.
 #[derive(Debug, Args)]
 pub(crate) struct CachedArgs {
-    /// Where images are laid down; default: $XDG_CACHE_HOME/layflat
-    #[arg(long, value_name = "DIR")]
-    cache_dir: Option<PathBuf>,
     #[command(flatten)]
     open: OpenArgs,
     #[command(flatten)]
@@ -113,23 +110,32 @@ impl CachedArgs {
         }
         let target =
             target.with_context(|| format!("where is {source:?} to be mounted? Only a bundle says so itself"))?;
+        let holds_an_image = || ["index.json", "manifest.json"].iter().any(|name| path.join(name).exists());
+        // Held until it is mounted: then it is in use by that.
+        let mut kept = None;
         let directory = if path.join(FILE_NAME).is_file() {
-            path.to_owned()
-        } else if path.is_dir() && !path.join("index.json").exists() {
+            path
+        } else if path.is_dir() && !holds_an_image() {
             bail!(
                 "{source:?} is a directory that holds neither {FILE_NAME}, as `layflat layers` makes it, nor an image"
             );
         } else {
             // Before a large image is laid down for nothing.
             may_mount()?;
-            self.laid_down(source, owners, common, cancel)?
+            kept.insert(self.laid_down(source, owners, common, cancel)?).path()
         };
-        let mounted = mount_layout(&directory, target, options)?;
-        Ok(Done { source: directory, target: target.to_owned(), mounted })
+        let mounted = mount_layout(directory, target, options)?;
+        Ok(Done { source: directory.to_owned(), target: target.to_owned(), mounted })
     }
 
     /// The image's overlay form in the cache.
-    fn laid_down(&self, source: &OsStr, owners: Owners, common: &Common, cancel: &Cancel) -> anyhow::Result<PathBuf> {
+    fn laid_down(
+        &self,
+        source: &OsStr,
+        owners: Owners,
+        common: &Common,
+        cancel: &Cancel,
+    ) -> anyhow::Result<cache::KeptForm> {
         let image = open(&source.to_owned(), &self.open, cancel)?;
         let options = self.options(owners, cancel)?;
         Ok(cache::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?)
@@ -147,10 +153,7 @@ impl CachedArgs {
 
     /// Where the cache is.
     pub(crate) fn directory(&self) -> anyhow::Result<PathBuf> {
-        match &self.cache_dir {
-            Some(directory) => Ok(directory.clone()),
-            None => cache::directory().context("cannot tell where the cache is; give --cache-dir"),
-        }
+        self.open.remote.cache_directory()
     }
 
     /// Opens an image.

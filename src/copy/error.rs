@@ -9,7 +9,7 @@ use crate::store::StoreError;
 pub enum CopyError {
     /// The store cannot take them.
     #[error(transparent)]
-    Store(StoreError),
+    Store(Box<StoreError>),
     /// A blob that is damaged, or not what the image states.
     #[error(transparent)]
     Blob(BlobError),
@@ -61,7 +61,7 @@ impl From<StoreError> for CopyError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Cancelled => Self::Cancelled,
-            other => Self::Store(other),
+            other => Self::Store(Box::new(other)),
         }
     }
 }

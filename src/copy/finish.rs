@@ -71,10 +71,11 @@ impl<'a> Finisher<'a> {
             self.config(config.digest.clone(), &config)?;
             return Ok(Done { manifest: None, saved: Some((config.digest, diff_ids)) });
         };
-        let is_as_it_was =
-            layers.iter().zip(&image.layers).all(|(placed, layer)| layer.blob.digest() == Some(&placed.digest))
-                && image.config.as_ref().is_some_and(|own| own.digest == config.digest);
-        let kept = image.manifest.as_ref().filter(|own| is_as_it_was && (docker || !manifest::is_in_docker_words(own)));
+        let still_true = match &image.manifest {
+            Some(own) => manifest::names(own, &config, &layers)?,
+            None => false,
+        };
+        let kept = image.manifest.as_ref().filter(|own| still_true && (docker || !manifest::is_in_docker_words(own)));
         let manifest = match kept {
             Some(own) => {
                 // It may know the configuration by another digest than ours.
@@ -85,7 +86,7 @@ impl<'a> Finisher<'a> {
             None => {
                 self.config(config.digest.clone(), &config)?;
                 let made = manifest::manifest(image, &config, &layers)?;
-                if let Some(own) = image.manifest.as_ref().filter(|_| is_as_it_was) {
+                if let Some(own) = image.manifest.as_ref().filter(|_| still_true) {
                     self.note(format!(
                         "manifest {} is Docker's, which no reader of OCI layouts knows: it is now OCI's, {}",
                         own.digest, made.digest

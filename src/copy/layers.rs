@@ -91,12 +91,9 @@ impl Plan<'_> {
         let wanted = match (self.form, self.options.compression) {
             (Form::Saved, _) => Compress::None,
             (Form::Manifests { .. }, Some(wanted)) => wanted,
-            (Form::Manifests { .. }, None) if is_stated && self.options.edit.is_none() => return Ok(Way::AsStored),
+            (Form::Manifests { .. }, None) if is_stated => return Ok(Way::AsStored),
             (Form::Manifests { .. }, None) => Compress::GZIP,
         };
-        if self.options.edit.is_some() {
-            return Ok(Way::Made(wanted));
-        }
         // Who names a level wants that level; else what is compressed so stays as it is.
         let is_so = matches!(wanted, Compress::None | Compress::GZIP | Compress::ZSTD)
             && matches!(self.form, Form::Manifests { .. })

@@ -42,6 +42,17 @@ pub(super) fn config(image: &Image, diff_ids: &[Digest]) -> Result<Config, CopyE
     Config::parse(bytes.into_bytes()).map_err(|error| wrong(error.to_string()))
 }
 
+/// Whether a manifest names this configuration and these layers, and so is still true.
+pub(super) fn names(manifest: &Manifest, config: &Config, layers: &[&Placed]) -> Result<bool, CopyError> {
+    let value = parse(manifest)?;
+    let listed = value["layers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let same_layers = listed.len() == layers.len()
+        && listed.iter().zip(layers).all(|(listed, placed)| listed["digest"] == json!(placed.digest));
+    // The configuration may be named by another hash function than ours.
+    let stated = value["config"]["digest"].as_str().and_then(|text| text.parse::<Digest>().ok());
+    Ok(same_layers && stated.is_some_and(|stated| stated == Digest::of(stated.algorithm(), &config.bytes)))
+}
+
 /// The manifest of an image with this configuration and these layers.
 pub(super) fn manifest(image: &Image, config: &Config, layers: &[&Placed]) -> Result<Manifest, CopyError> {
     let mut value = match &image.manifest {

@@ -4,7 +4,6 @@
 //! time, straight from where they are to where they will be, checked on the way; then come configurations and manifests, and at the very end
 //! the names.
 
-mod edit;
 mod error;
 mod finish;
 mod layers;
@@ -13,7 +12,6 @@ mod report;
 mod transfer;
 
 use std::num::NonZero;
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::blob::Compress;
@@ -22,7 +20,6 @@ use crate::report::Progress;
 use crate::source::{Named, Tree};
 use crate::store::{Finished, Form, Store};
 
-pub use edit::EditLayer;
 pub use error::CopyError;
 pub use report::{BlobReport, CopyReport, ImageReport, Outcome};
 
@@ -31,13 +28,11 @@ pub use report::{BlobReport, CopyReport, ImageReport, Outcome};
 pub struct CopyOptions {
     /// How many blobs are copied at the same time, and how many threads compress; as many as there are processors when `None`.
     pub jobs: Option<NonZero<usize>>,
-    /// How layers are to be compressed. As they are when `None`; those that nobody has stored for good yet, in a docker archive or as bare layers, with
-    /// gzip.
+    /// How layers are to be compressed. As they are when `None`; those without a media type, which nobody has stored for good yet, with gzip:
+    /// a docker archive's, bare ones, and those that were only just made.
     pub compression: Option<Compress>,
     /// Whether several images come from one source, each to keep its own tag.
     pub several: bool,
-    /// Layers are changed on the way.
-    pub edit: Option<Arc<dyn EditLayer>>,
     /// The most that an image may ask for (rule S4).
     pub limits: Limits,
     /// Set from another thread or a signal handler to stop early; nothing is left behind.

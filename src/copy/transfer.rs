@@ -1,6 +1,6 @@
 //! Blobs on their way: each read once, checked, and stored, several at a time.
 
-use std::io::{BufReader, Read, Write};
+use std::io::Read;
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,12 +11,10 @@ use super::{CopyError, CopyOptions};
 use crate::blob::{BlobError, Compress, Compression, Compressor, Digest, LayerStream, Pace};
 use crate::options::Cancel;
 use crate::report::Progress;
-use crate::store::{Found, Kind, Store, StoreError, Stored};
+use crate::store::{Found, Kind, Store, StoreError, Stored, pour};
 
 /// Layers with fewer stored bytes are decompressed by the thread that stores them.
 const AHEAD_FROM: u64 = 256 << 10;
-/// Bytes handed on at once.
-const CHUNK: usize = 256 << 10;
 
 /// A blob that is in the store.
 #[derive(Debug, Clone)]
@@ -123,8 +121,8 @@ impl One<'_> {
         if let Some(there) = self.find(&stored)? {
             return Ok(there);
         }
-        let mut content = Told { inner: blob.verified_reader(), count: 0, watch: self.watch };
-        let size = self.store.put(&stored, &mut content).map_err(|error| self.explain(error))?;
+        let tell = |count| self.watch.look(count);
+        let size = self.store.put_blob(&stored, blob, &tell).map_err(|error| self.explain(error))?;
         Ok(Placed { digest: stored.digest, size, diff_id: None, compression: None, outcome: Outcome::Copied })
     }
 
@@ -148,21 +146,13 @@ impl One<'_> {
     }
 
     fn make(&self, compress: Compress) -> Result<Placed, CopyError> {
-        let read = |error| self.explain(StoreError::Content(error));
         let draft = self.store.draft()?;
         let path = draft.path().to_owned();
-        let written = |error| CopyError::Store(StoreError::Io { path: path.clone(), error });
+        let written = |error| CopyError::from(StoreError::Io { path: path.clone(), error });
         let mut content = self.layer()?;
-        let mut out = Failing { out: Compressor::new(draft, compress, self.threads).map_err(written)?, error: None };
-        let result = match &self.options.edit {
-            Some(edit) => edit.edit(&mut content, &mut out).and_then(|()| content.drain()),
-            None => std::io::copy(&mut BufReader::with_capacity(CHUNK, &mut content), &mut out).map(|_| ()),
-        };
-        if let Some(error) = out.error {
-            return Err(written(error));
-        }
-        result.map_err(read)?;
-        let (draft, facts) = out.out.finish().map_err(written)?;
+        let mut out = Compressor::new(draft, compress, self.threads).map_err(written)?;
+        pour(&mut content, &mut out, &path).map_err(|error| self.explain(error))?;
+        let (draft, facts) = out.finish().map_err(written)?;
         let stored = Stored { kind: Kind::Layer, digest: facts.digest, size: Some(facts.size) };
         let placed = |outcome| Placed {
             digest: stored.digest.clone(),
@@ -240,34 +230,11 @@ impl Watch<'_> {
     }
 }
 
-/// A reader that tells how far it is, and ends early when the work is stopped.
-struct Told<'a, R> {
-    inner: R,
-    count: u64,
-    watch: Watch<'a>,
-}
-
-impl<R: Read> Read for Told<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.watch.look(self.count)?;
-        let count = self.inner.read(buffer)?;
-        self.count += count as u64;
-        Ok(count)
-    }
-}
-
 /// A layer's uncompressed bytes, which only end if both digests are right (rule S3).
 struct LayerContent<'a> {
     stream: Option<LayerStream>,
     task: &'a Task,
     watch: Watch<'a>,
-}
-
-impl LayerContent<'_> {
-    /// Reads what is left.
-    fn drain(mut self) -> std::io::Result<()> {
-        std::io::copy(&mut self, &mut std::io::sink()).map(|_| ())
-    }
 }
 
 impl Read for LayerContent<'_> {
@@ -286,25 +253,5 @@ impl Read for LayerContent<'_> {
             }
         }
         Ok(count)
-    }
-}
-
-/// A writer that remembers its error: where reading and writing are one call, it tells which of them failed.
-struct Failing<W> {
-    out: W,
-    error: Option<std::io::Error>,
-}
-
-impl<W: Write> Write for Failing<W> {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        self.out.write(buffer).map_err(|error| {
-            let told = std::io::Error::from(error.kind());
-            self.error = Some(error);
-            told
-        })
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +42,15 @@ impl Files {
 
     /// Indexes an archive; one that is compressed or comes through a pipe is spooled first.
     pub(crate) fn of_archive(path: &Path, options: &OpenOptions) -> Result<Self, SourceError> {
-        let (file, length) = spool::seekable(path, options)?;
+        Self::of_file(path, spool::seekable(path, options)?, options)
+    }
+
+    /// Spools an archive that comes as a stream, and indexes it; `path` is what it is called.
+    pub(crate) fn of_stream(path: &Path, stream: impl Read, options: &OpenOptions) -> Result<Self, SourceError> {
+        Self::of_file(path, spool::spool(path, stream, options)?, options)
+    }
+
+    fn of_file(path: &Path, (file, length): (File, u64), options: &OpenOptions) -> Result<Self, SourceError> {
         let index = index(path, &file, length, options)?;
         Ok(Self::Archive { path: path.to_owned(), file: Arc::new(file), index })
     }

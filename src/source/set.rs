@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::files::Files;
-use super::{OpenOptions, SourceError, docker_archive, oci_layout, open};
+use super::{OpenOptions, SourceError, directory, docker_archive, oci_layout, open, registry};
 use crate::blob::Blob;
 use crate::image::{Image, Manifest, Reference};
 
@@ -70,7 +70,9 @@ pub fn open_set(reference: &Reference, selection: Selection, options: &OpenOptio
         Reference::OciLayout { directory, tag } => {
             oci_layout::open_set(&Files::of_directory(directory), tag.as_deref(), selection, options)
         }
-        Reference::Path(path) | Reference::Directory(path) => of_path(reference, path, selection, options),
+        Reference::Registry(name) => registry::open_set(name, selection, options),
+        Reference::Directory(path) => directory::open_set(path, selection, options),
+        Reference::Path(path) => of_path(reference, path, selection, options),
         _ if selection.all_tags => {
             let problem = "does not say which images it has: --all-tags is not for it".to_owned();
             Err(SourceError::Unsupported { name: reference.to_string(), problem })
@@ -93,6 +95,9 @@ fn of_path(
     // Of an archive that is both, the index says more.
     if files.has("index.json") {
         return oci_layout::open_set(&files, None, selection, options);
+    }
+    if path.is_dir() {
+        return directory::open_set(path, selection, options);
     }
     if files.has("manifest.json") {
         return docker_archive::open_set(&files, None, selection, options);

@@ -1,6 +1,6 @@
 //! Docker archives: what `docker load` and `podman load` take. Several images share one, and their layers in it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -114,8 +114,15 @@ impl Store for DockerArchive {
 
     fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
         let name = docker_save::name_of(blob);
-        let written = locked(&self.written).files.get(&name).copied();
-        Ok(written.or_else(|| self.present.get(&name).map(Blob::len)).map_or(Found::Missing, Found::There))
+        let mut written = locked(&self.written);
+        if let Some(size) = written.files.get(&name) {
+            return Ok(Found::There(*size));
+        }
+        // The image that was asked about will need it, whether or not one that was there still does.
+        match self.present.get(&name) {
+            Some(present) => written.file(name, &mut present.verified_reader()).map(Found::There),
+            None => Ok(Found::Missing),
+        }
     }
 
     fn put(&self, blob: &Stored, content: &mut dyn Read) -> Result<u64, StoreError> {
@@ -131,9 +138,8 @@ impl Store for DockerArchive {
         let mut written = written.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         docker_save::add(&mut items, images);
         // What is still listed is taken over, and nothing else.
-        let mut done = HashSet::new();
-        for name in items.iter().flat_map(|item| std::iter::once(&item.config).chain(&item.layers)) {
-            if !written.files.contains_key(name) && done.insert(name) {
+        for name in items.iter().flat_map(|item| item.layers.iter().chain([&item.config])) {
+            if !written.files.contains_key(name) {
                 let missing = || StoreError::io(file.place(), std::io::Error::other(format!("{name} was not stored")));
                 let blob = present.get(name).ok_or_else(missing)?;
                 written.file(name.clone(), &mut blob.verified_reader())?;

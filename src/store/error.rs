@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::daemon::DaemonError;
 use crate::image::ImageNameError;
+use crate::registry::RegistryError;
 use crate::source::SourceError;
 
 /// Why an image could not be stored.
@@ -39,6 +41,12 @@ pub enum StoreError {
     /// What is there already cannot be read, so that nothing can be added.
     #[error("nothing can be added to what is there: {0}")]
     Present(SourceError),
+    /// A registry does not take it.
+    #[error("{0}")]
+    Registry(RegistryError),
+    /// An engine does not take it.
+    #[error("{0}")]
+    Daemon(DaemonError),
     /// A name that no image can have here.
     #[error(transparent)]
     Name(#[from] ImageNameError),
@@ -53,5 +61,23 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn io(path: &Path, error: impl Into<std::io::Error>) -> Self {
         Self::Io { path: path.to_owned(), error: error.into() }
+    }
+}
+
+impl From<RegistryError> for StoreError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Cancelled => Self::Cancelled,
+            error => Self::Registry(error),
+        }
+    }
+}
+
+impl From<DaemonError> for StoreError {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Cancelled => Self::Cancelled,
+            error => Self::Daemon(error),
+        }
     }
 }

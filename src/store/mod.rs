@@ -2,6 +2,7 @@
 //! under their names at the very end: until then nothing of them is to be seen, and after an error nothing is left.
 
 mod archive;
+mod daemon;
 mod dir;
 mod docker_archive;
 mod docker_save;
@@ -9,18 +10,19 @@ mod error;
 mod oci_archive;
 mod oci_index;
 mod oci_layout;
+mod registry;
 mod staging;
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
-use crate::blob::Digest;
-use crate::image::{Manifest, Reference};
+use crate::blob::{Blob, Digest, VerifiedReader};
+use crate::image::{ImageName, Manifest, Reference};
 use crate::options::{Cancel, Limits};
+use crate::registry::RegistryOptions;
 
 pub use error::StoreError;
 
@@ -112,6 +114,14 @@ pub trait Store: Send + Sync {
     /// The reader's, as [`StoreError::Content`], and the store's own.
     fn put(&self, blob: &Stored, content: &mut dyn Read) -> Result<u64, StoreError>;
 
+    /// Stores a blob as it is, checked on the way. `tell` hears how many bytes have gone, and ends it by an error.
+    ///
+    /// # Errors
+    /// As for [`put`](Store::put).
+    fn put_blob(&self, stored: &Stored, blob: &Blob, tell: Tell<'_>) -> Result<u64, StoreError> {
+        self.put(stored, &mut Told { reader: blob.verified_reader(), count: 0, tell })
+    }
+
     /// A file for a blob that is only now being made, near to where it will stay.
     ///
     /// # Errors
@@ -144,13 +154,38 @@ pub trait Store: Send + Sync {
     fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError>;
 }
 
+/// Hears how many bytes have gone; its error ends it.
+pub type Tell<'a> = &'a dyn Fn(u64) -> std::io::Result<()>;
+
+/// A reader that tells how far it is.
+struct Told<'a> {
+    reader: VerifiedReader,
+    count: u64,
+    tell: Tell<'a>,
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        (self.tell)(self.count)?;
+        let count = self.reader.read(buffer)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+}
+
 /// How a store is opened.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
     /// The most that may be read of what is there already.
     pub limits: Limits,
-    /// Stops the waiting for another process.
+    /// Stops the waiting for another process, or for a registry.
     pub cancel: Cancel,
+    /// How registries are talked to.
+    pub registry: RegistryOptions,
+    /// Where an engine listens, as for [`source::OpenOptions`](crate::source::OpenOptions).
+    pub daemon: Option<String>,
+    /// The repository that the images come from, if they come from one: its registry has their blobs already.
+    pub origin: Option<ImageName>,
 }
 
 /// Opens the place that a reference names, to put images into it.
@@ -169,9 +204,8 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn Stor
             Ok(Box::new(docker_archive::DockerArchive::open(file, name.as_deref(), options)?))
         }
         Reference::Directory(directory) => Ok(Box::new(dir::Dir::open(directory, options)?)),
-        Reference::Registry(_) | Reference::DockerDaemon(_) => {
-            Err(StoreError::CannotWrite { place: reference.to_string(), problem: "cannot be written to".to_owned() })
-        }
+        Reference::Registry(name) => Ok(Box::new(registry::AtRegistry::open(name, options)?)),
+        Reference::DockerDaemon(image) => Ok(Box::new(daemon::AtDaemon::open(image, options)?)),
         Reference::Layers(_) => Err(StoreError::CannotWrite {
             place: reference.to_string(),
             problem: "names layers, which can only be read".to_owned(),
@@ -189,7 +223,7 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn Stor
 }
 
 /// Hands on all that a reader gives.
-fn pour(content: &mut dyn Read, out: &mut File, path: &Path) -> Result<u64, StoreError> {
+pub(crate) fn pour(content: &mut dyn Read, out: &mut dyn Write, path: &Path) -> Result<u64, StoreError> {
     let mut buffer = vec![0; CHUNK];
     let mut size = 0;
     loop {

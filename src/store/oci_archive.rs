@@ -1,6 +1,6 @@
 //! OCI image layouts in a tar archive. Several images share one, and their blobs in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Mutex;
@@ -33,6 +33,7 @@ pub(super) struct OciArchive {
 #[derive(Debug)]
 struct Written {
     archive: Tarball,
+    directories: BTreeSet<String>,
     /// The blobs and their sizes.
     blobs: BTreeMap<Digest, u64>,
 }
@@ -60,7 +61,8 @@ impl OciArchive {
             })?;
             present = Some(files);
         }
-        let written = Mutex::new(Written { archive: Tarball::new(file.draft()?), blobs: BTreeMap::new() });
+        let archive = Tarball::new(file.draft()?);
+        let written = Mutex::new(Written { archive, directories: BTreeSet::new(), blobs: BTreeMap::new() });
         let metadata_size = options.limits.metadata_size;
         Ok(Self { file, tag: tag.map(str::to_owned), metadata_size, index, present, written })
     }
@@ -117,7 +119,15 @@ impl Written {
         if let Some(size) = self.blobs.get(digest) {
             return Ok(*size);
         }
-        let size = self.archive.file(&blob_name(digest), content)?;
+        let name = blob_name(digest);
+        // skopeo and Podman unpack an archive first, and without root they cannot make directories that it does not list.
+        for (slash, _) in name.match_indices('/') {
+            let directory = &name[..=slash];
+            if self.directories.insert(directory.to_owned()) {
+                self.archive.directory(directory)?;
+            }
+        }
+        let size = self.archive.file(&name, content)?;
         self.blobs.insert(digest.clone(), size);
         Ok(size)
     }

@@ -10,10 +10,10 @@ use tempfile::{NamedTempFile, TempDir};
 
 use super::{StoreError, parent};
 
-/// What the names of unfinished things begin with.
-pub(super) const PREFIX: &str = ".layflat-";
+/// What the names of unfinished things begin with, and of nothing else: what is abandoned is told by it.
+const PREFIX: &str = ".layflat-copy-";
 /// The usual modes, less what the user's umask takes.
-pub(super) const FILE_MODE: u32 = 0o666;
+const FILE_MODE: u32 = 0o666;
 const DIRECTORY_MODE: u32 = 0o777;
 
 /// A directory in the making.
