@@ -54,7 +54,19 @@ fn main() -> ExitCode {
 
 /// Prepares this process, while it has one thread.
 fn can_run(root: bool) -> Result<(), String> {
-    for program in ["runc", "crun", "umoci", "newuidmap", "/bin/busybox", "python3", "tar"] {
+    for program in [
+        "runc",
+        "crun",
+        "umoci",
+        "newuidmap",
+        "fuse-overlayfs",
+        "setpriv",
+        "setfacl",
+        "setcap",
+        "/bin/busybox",
+        "python3",
+        "tar",
+    ] {
         let there = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output();
         if !there.is_ok_and(|output| output.status.success()) {
             return Err(format!("there is no {program}"));
