@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     if let Err(reason) = &can {
         eprintln!("tests/bundle: skipped, {reason}");
     }
+    let _image = (can.is_ok() && std::env::var_os(SHARED).is_none()).then(place::make_busybox);
     let trial = |name: &str, test: fn(&Place), ignored: bool| {
         let run = move || {
             test(&Place::new());

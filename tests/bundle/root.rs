@@ -1,6 +1,6 @@
 //! As root.
 
-use super::place::{BUSYBOX, Place, RUNTIMES, busybox, fails, fixture, script, succeeds};
+use super::place::{BUSYBOX, Place, busybox, fails, fixture, runtimes, script, succeeds};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -9,6 +9,7 @@ type Test = (&'static str, fn(&Place));
 pub(crate) const TESTS: &[Test] = &[
     ("only_b_remains_of_four_layers", four_layers),
     ("a_named_user_and_supplementary_groups", named_user),
+    ("a_shell_in_a_terminal", terminal),
     ("a_read_only_root", read_only),
     ("a_volume_begins_with_the_images_files_and_keeps_the_root_clean", volume),
     ("what_the_caller_wants_comes_before_the_image", overrides),
@@ -27,7 +28,7 @@ fn four_layers(place: &Place) {
     place.bundle(&fixture(), "flat", &list);
     place.bundle(&fixture(), "overlay", &[&list[..], &["--overlay"]].concat());
     assert_eq!(place.names("overlay/rootfs"), ["b"]);
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         for bundle in ["flat", "overlay"] {
             // The rest is what runtimes make for their own mounts.
             assert_eq!(place.run(runtime, bundle), "b\ndev\nproc\nsys\n", "{runtime} {bundle}");
@@ -40,7 +41,7 @@ fn named_user(place: &Place) {
     let tell = script("id; pwd; echo $HOME $PATH $GREETING; hostname; stat -c '%u:%g %a' app/hello");
     for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
         place.bundle(&busybox(), bundle, &[&tell[..], form].concat());
-        for runtime in RUNTIMES {
+        for runtime in runtimes() {
             let told = place.run(runtime, bundle);
             let lines: Vec<&str> = told.lines().collect();
             assert_eq!(lines[0], "uid=1234(app) gid=1235(app) groups=29(audio),44(video)", "{runtime} {bundle}");
@@ -60,13 +61,20 @@ fn named_user(place: &Place) {
     }
 }
 
+fn terminal(place: &Place) {
+    place.bundle(&busybox(), "b", &["--tty"]);
+    let shown = place.typed("b", false, "id; echo $TERM-$((1+1))\nexit\n");
+    assert!(shown.contains("/srv $ "), "{shown}");
+    assert!(shown.contains("uid=1234(app)") && shown.contains("\nxterm-2\r\n"), "{shown}");
+}
+
 fn read_only(place: &Place) {
     let touch = script("touch /tmp/x && echo done");
     for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
         let closed = format!("{bundle}-closed");
         place.bundle(&busybox(), bundle, &[&touch[..], form].concat());
         place.bundle(&busybox(), &closed, &[&touch[..], form, &["--read-only"]].concat());
-        for runtime in RUNTIMES {
+        for runtime in runtimes() {
             assert_eq!(place.run(runtime, bundle), "done\n", "{runtime} {bundle}");
             let message = fails(&mut place.runtime(runtime, &closed));
             assert!(message.contains("Read-only file system"), "{message}");
@@ -82,7 +90,7 @@ fn read_only(place: &Place) {
 fn volume(place: &Place) {
     let write = script("cat /data/seed; touch /data/new; ls /data; stat -c '%u:%g %a' /data");
     place.bundle(&busybox(), "flat", &write);
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let told = place.run(runtime, "flat");
         assert_eq!(told, "from the image\nnew\nseed\n1234:1235 770\n", "{runtime}");
     }
@@ -106,7 +114,7 @@ fn overrides(place: &Place) {
     succeeds(command.arg(busybox()).arg("b").args(tell).args(more).env("FROM", "here"));
     assert_eq!(place.run("runc", "b"), "/tmp\nbox\nbye a=b here\n\n");
     place.bundle(&busybox(), "b", &["--replace", "--entrypoint", "/bin/echo", "--arg", "-x", "--arg", "y"]);
-    assert_eq!(place.run("crun", "b"), "-x y\n");
+    assert_eq!(place.run("runc", "b"), "-x y\n");
     place.bundle(&busybox(), "b", &["--replace", "--tty"]);
     let config = place.config("b");
     assert_eq!(config["process"]["terminal"], true);
@@ -123,7 +131,7 @@ fn shifted(place: &Place) {
             let metadata = std::fs::symlink_metadata(place.path(bundle).join("rootfs").join(name)).unwrap();
             assert_eq!((metadata.uid(), metadata.gid()), owner, "{bundle} {name}");
         }
-        for runtime in RUNTIMES {
+        for runtime in runtimes() {
             let told = place.run(runtime, bundle);
             let lines: Vec<&str> = told.lines().collect();
             assert_eq!(lines[0], "uid=1234(app) gid=1235(app) groups=29(audio),44(video)", "{runtime} {bundle}");
@@ -162,7 +170,7 @@ fn second_bundle(place: &Place) {
 
 fn unmounted(place: &Place) {
     place.bundle(&busybox(), "b", &[&script("touch /tmp/kept")[..], &["--overlay"]].concat());
-    place.run("crun", "b");
+    place.run("runc", "b");
     succeeds(&mut place.layflat(&["umount", "b"]));
     assert!(place.names("b/rootfs").is_empty());
     assert!(place.names("b/work").is_empty());

@@ -1,6 +1,6 @@
 //! As an ordinary user, with subordinate ids and without.
 
-use super::place::{BUSYBOX, Place, RUNTIMES, busybox, fails, fixture, script, succeeds};
+use super::place::{BUSYBOX, Place, busybox, fails, fixture, runtimes, script, succeeds};
 use std::os::unix::fs::MetadataExt as _;
 
 /// Whether it needs subordinate ids.
@@ -10,6 +10,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("rootless_only_b_remains_of_four_layers", false, four_layers),
     ("rootless_a_named_user", true, named_user),
     ("rootless_groups_in_an_overlay", true, overlay),
+    ("rootless_a_shell_in_a_terminal", true, terminal),
+    ("rootless_where_neither_kernel_nor_fuse_mounts", false, neither),
     ("rootless_a_read_only_root", true, read_only),
     ("rootless_one_id_is_enough_for_root", false, one_id),
     ("rootless_a_bundle_that_is_mounted_goes_with_the_namespace", false, mounted),
@@ -19,7 +21,7 @@ fn four_layers(place: &Place) {
     let list = [&BUSYBOX[..], &["--arg", "ls", "--arg", "/"]].concat();
     place.bundle(&fixture(), "flat", &list);
     place.bundle(&fixture(), "overlay", &[&list[..], &["--overlay"]].concat());
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         assert_eq!(place.run(runtime, "flat"), "b\ndev\nproc\nsys\n", "{runtime}");
         assert_eq!(place.run_mounted(runtime, "overlay"), "b\ndev\nproc\nsys\n", "{runtime}");
     }
@@ -29,7 +31,7 @@ fn named_user(place: &Place) {
     let tell = script("id; stat -c '%u:%g %a' /srv/app/hello /bin; touch /tmp/x /data/y; cat /data/seed");
     let said = place.bundle(&busybox(), "b", &tell);
     assert!(said.contains("supplementary groups 29, 44"), "{said}");
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let told = place.run(runtime, "b");
         assert_eq!(told, "uid=1234(app) gid=1235(app)\n1234:1235 4755\n0:0 755\nfrom the image\n", "{runtime}");
     }
@@ -42,7 +44,7 @@ fn named_user(place: &Place) {
 fn overlay(place: &Place) {
     let tell = script("id; stat -c '%u:%g %a' /srv/app/hello; ls /etc; touch /tmp/x");
     place.bundle(&busybox(), "b", &[&tell[..], &["--overlay"]].concat());
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let told = place.run_mounted(runtime, "b");
         let id = "uid=1234(app) gid=1235(app) groups=29(audio),44(video)";
         assert_eq!(told, format!("{id}\n1234:1235 4755\ngroup\npasswd\n"), "{runtime}");
@@ -54,9 +56,32 @@ fn overlay(place: &Place) {
     assert_eq!(told, "uid=1234(app) gid=1235(app) groups=29(audio),44(video)\n");
 }
 
+fn terminal(place: &Place) {
+    place.bundle(&busybox(), "flat", &["--tty"]);
+    place.bundle(&busybox(), "overlay", &["--tty", "--overlay"]);
+    for (bundle, mounted) in [("flat", false), ("overlay", true)] {
+        let shown = place.typed(bundle, mounted, "id; echo $TERM-$((1+1))\nexit\n");
+        assert!(shown.contains("/srv $ "), "{shown}");
+        assert!(shown.contains("uid=1234(app)") && shown.contains("\nxterm-2\r\n"), "{shown}");
+    }
+}
+
+/// Root in a user namespace, but in a mount namespace that is not its own.
+fn neither(place: &Place) {
+    let form = ["layers", "--single-owner", "--xattr-namespace", "user"];
+    succeeds(place.layflat(&form).arg(fixture()).arg("form"));
+    std::fs::create_dir(place.path("target")).unwrap();
+    let mut command = place.command("unshare");
+    command.arg("--map-root-user").arg(super::place::layflat()).args(["mount", "form", "target"]);
+    let message = fails(&mut command);
+    assert!(message.contains("layflat unshare --mount"), "{message}");
+    assert!(message.contains("fuse-overlayfs"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
+
 fn read_only(place: &Place) {
     place.bundle(&busybox(), "b", &[&script("touch /tmp/x")[..], &["--read-only"]].concat());
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let message = fails(&mut place.runtime(runtime, "b"));
         assert!(message.contains("Read-only file system"), "{message}");
     }
@@ -65,7 +90,7 @@ fn read_only(place: &Place) {
 fn one_id(place: &Place) {
     let said = place.bundle(&busybox(), "b", &["--single-owner", "--user", "0:0", "--arg", "id"]);
     assert!(said.contains("owner not kept"), "{said}");
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         assert!(place.run(runtime, "b").starts_with("uid=0(root) gid=0(root)"), "{runtime}");
     }
     let mut command = place.layflat(&["bundle", "--single-owner"]);
