@@ -80,6 +80,9 @@ pub enum BundleError {
         /// Why.
         source: serde_json::Error,
     },
+    /// A bundle that is in use cannot be replaced.
+    #[error("{} is a bundle whose root file system is mounted: `layflat umount` it first", printable(.0))]
+    Mounted(PathBuf),
     /// The layers of an overlay bundle are gone.
     #[error(
         "{} needs the layers in {}, which are gone: remove the bundle and make it again",

@@ -179,6 +179,11 @@ fn unmounted(place: &Place) {
     // What was changed is there again.
     succeeds(&mut place.layflat(&["mount", "b"]));
     assert_eq!(place.names("b/rootfs/tmp"), ["kept"]);
+    for form in [&[][..], &["--overlay"]] {
+        let message = fails(place.layflat(&["bundle", "--replace"]).arg(busybox()).arg("b").args(form));
+        assert!(message.contains("`layflat umount` it first"), "{message}");
+        assert_eq!(place.names("b/rootfs/tmp"), ["kept"]);
+    }
     let message = fails(&mut place.layflat(&["mount", "b", "elsewhere"]));
     assert!(message.contains("name the bundle alone"), "{message}");
     succeeds(&mut place.layflat(&["umount", "b"]));
