@@ -160,6 +160,10 @@ fn second_bundle(place: &Place) {
         serde_json::from_slice::<serde_json::Value>(&text).unwrap()["layers"].clone()
     };
     assert_eq!(layers("one"), layers("two"));
+    // Other owners are another form.
+    place.bundle(&busybox(), "shifted", &["--overlay", "--uid-map", "0:100000:65536"]);
+    assert_eq!(place.names("cache/layflat/overlay").len(), 2);
+    succeeds(&mut place.layflat(&["umount", "shifted"]));
     assert_eq!(place.run("runc", "one"), "mine\n");
     // Each has its own changes.
     assert!(place.names("two/rootfs/tmp").is_empty());

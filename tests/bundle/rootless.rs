@@ -10,6 +10,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("rootless_only_b_remains_of_four_layers", false, four_layers),
     ("rootless_a_named_user", true, named_user),
     ("rootless_groups_in_an_overlay", true, overlay),
+    ("rootless_ids_that_are_not_granted", true, not_granted),
+    ("rootless_without_newuidmap", true, without_newuidmap),
+    ("rootless_strict_is_strict", false, strict),
     ("rootless_a_shell_in_a_terminal", true, terminal),
     ("rootless_where_neither_kernel_nor_fuse_mounts", false, neither),
     ("rootless_a_read_only_root", true, read_only),
@@ -112,4 +115,46 @@ fn mounted(place: &Place) {
     std::fs::remove_dir_all(place.path("b")).unwrap();
     let message = fails(place.layflat(&["mount"]).arg(fixture()).arg("/"));
     assert!(message.contains("layflat unshare --mount"), "{message}");
+}
+
+fn not_granted(place: &Place) {
+    for command in [&["flatten"][..], &["bundle"], &["bundle", "--overlay"]] {
+        let mut command = place.layflat(command);
+        let own = format!("0:{}:1", rustix::process::geteuid().as_raw());
+        let message = fails(command.args(["--uid-map", &own, "--uid-map", "1:5:10"]).arg(busybox()).arg("out"));
+        assert!(message.contains("1:5:10") && message.contains("/etc/subuid"), "{message}");
+        assert_eq!(place.names(""), [""; 0]);
+    }
+    let message = fails(place.layflat(&["unshare", "--uid-map", "0:100000:10"]).arg("true"));
+    assert!(message.contains("does not make you root inside"), "{message}");
+    // A part of what is granted is enough.
+    let ids = layflat::namespace::subordinate_ids().unwrap().unwrap();
+    let outside = ids.uids.outside(1).unwrap();
+    let map = |own: u32, outside: u32| [format!("0:{own}:1"), format!("1:{outside}:2000")];
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let mut command = place.layflat(&["flatten"]);
+    for (option, map) in [("--uid-map", map(uid, outside)), ("--gid-map", map(gid, ids.gids.outside(1).unwrap()))] {
+        command.args(map.iter().flat_map(|range| [option, range]));
+    }
+    let said = succeeds(command.arg(busybox()).arg("out")).1;
+    assert!(!said.contains("not kept"), "{said}");
+    assert_eq!(std::fs::metadata(place.path("out/srv/app")).unwrap().uid(), outside + 1233);
+}
+
+fn without_newuidmap(place: &Place) {
+    let mut command = place.layflat(&["flatten"]);
+    let said = succeeds(command.arg(busybox()).arg("tree").env("PATH", "/nowhere")).1;
+    assert!(said.contains("there is no newuidmap") && said.contains("package uidmap"), "{said}");
+    assert!(said.contains("owner not kept"), "{said}");
+    assert_eq!(std::fs::metadata(place.path("tree/srv/app")).unwrap().uid(), rustix::process::geteuid().as_raw());
+}
+
+fn strict(place: &Place) {
+    for form in [&[][..], &["--overlay"]] {
+        let mut command = place.layflat(&["bundle", "--strict", "--single-owner", "--user", "0"]);
+        let message = fails(command.args(form).arg(busybox()).arg("out"));
+        assert!(message.contains("refused by --strict"), "{message}");
+        assert!(place.names("").iter().all(|name| name == "cache"), "{:?}", place.names(""));
+    }
+    assert_eq!(place.names("cache/layflat/overlay"), [""; 0]);
 }
