@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 mod config;
+mod owners;
 mod place;
 mod root;
 mod rootless;
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     if !fuse {
         eprintln!("tests/bundle: skipped, /dev/fuse cannot be opened: the tests with fuse-overlayfs");
     }
-    for (name, test) in root::TESTS.iter().chain([&config::COMPARISON]) {
+    for (name, test) in root::TESTS.iter().chain(owners::TESTS).chain([&config::COMPARISON]) {
         let ignored = !root || can.is_err() || (name.contains("fuse_overlayfs") && !fuse);
         trials.push(trial(name, *test, ignored));
     }
