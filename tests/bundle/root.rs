@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_the_caller_wants_comes_before_the_image", overrides),
     ("a_second_overlay_bundle_shares_the_layers", second_bundle),
     ("a_bundle_is_unmounted_without_a_trace", unmounted),
+    ("a_hostile_bundle_leads_nowhere", hostile),
     ("a_bundle_that_cannot_be_leaves_nothing", failures),
     ("unshared_mounts_are_not_seen_outside", unshared),
 ];
@@ -165,6 +166,36 @@ fn unmounted(place: &Place) {
     assert!(message.contains("make it again"), "{message}");
     std::fs::remove_dir_all(place.path("b")).unwrap();
     assert!(place.names("").iter().all(|name| name == "state"), "{:?}", place.names(""));
+}
+
+fn hostile(place: &Place) {
+    place.bundle(&busybox(), "b", &["--overlay"]);
+    succeeds(&mut place.layflat(&["umount", "b"]));
+    let victim = place.path("victim");
+    std::fs::create_dir_all(victim.join("work/kept")).unwrap();
+    for name in ["rootfs", "upper", "work"] {
+        let (part, aside) = (place.path("b").join(name), place.path("aside"));
+        std::fs::rename(&part, &aside).unwrap();
+        std::os::unix::fs::symlink(&victim, &part).unwrap();
+        for command in ["mount", "umount"] {
+            let message = fails(&mut place.layflat(&[command, "b"]));
+            assert!(message.contains(name) && message.contains("symbolic link"), "{message}");
+        }
+        std::fs::remove_file(&part).unwrap();
+        std::fs::rename(&aside, &part).unwrap();
+    }
+    assert_eq!(place.names("victim"), ["work"]);
+    assert_eq!(place.names("victim/work"), ["kept"]);
+    // Not what is read, and nothing to wait for.
+    let description = place.path("b/layflat.json");
+    std::fs::remove_file(&description).unwrap();
+    let made = place.command("mkfifo").arg(&description).status().unwrap();
+    assert!(made.success());
+    fails(&mut place.layflat(&["mount", "b"]));
+    std::fs::remove_file(&description).unwrap();
+    std::fs::write(&description, r#"{"format":2,"form":"bundle","layers":"/"}"#).unwrap();
+    let message = fails(&mut place.layflat(&["mount", "b"]));
+    assert!(message.contains("in format 2"), "{message}");
 }
 
 fn failures(place: &Place) {
