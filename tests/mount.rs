@@ -78,6 +78,8 @@ const TESTS: &[Test] = &[
     ("what_overlayfs_does_not_take_is_refused_with_the_reason", &[Trusted, User], refusals),
     ("a_layout_is_mounted", &[Trusted, User], layout),
     ("a_layout_that_leads_elsewhere_is_refused", &[Trusted, User], layout_elsewhere),
+    ("a_busy_target_is_refused", &[Trusted, User], busy_target),
+    ("a_layer_that_was_changed_is_refused", &[Trusted, User], changed_layer),
     ("only_overlay_mounts_are_unmounted", &[Trusted, User], unmounting),
     ("the_program_mounts_an_image_through_its_cache", &[Trusted, User], program),
     ("nodev_and_nosuid_only_when_asked", &[Trusted, User], mount_flags),
@@ -458,6 +460,55 @@ fn layout_elsewhere(namespace: XattrNamespace) {
     for name in ["../outside", "/etc", "link", "link/b", ""] {
         write_layout(&stack, &["a", name]);
         mount_layout(&stack.path("form"), &stack.target(), MountOptions::default()).unwrap_err();
+    }
+}
+
+fn busy_target(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    stack.file("1/f", "");
+    stack.dir("2");
+    let request = stack.request(&["2", "1"], None);
+    mount(&request, &stack.target()).unwrap();
+    let error = mount(&request, &stack.target()).unwrap_err().to_string();
+    assert!(error.contains("something is mounted") && error.contains("target"), "{error}");
+    assert!(mount(&request, Path::new("/")).unwrap_err().to_string().contains("something is mounted on /"));
+    umount(&stack.target(), false).unwrap();
+    assert_eq!(names(&stack.target()), ["/"]);
+}
+
+/// As `layflat layers` writes it, edited here and there.
+fn changed_layer(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let image = stack.path("image.tar");
+    fs::write(&image, include_bytes!("../fixtures/four-layers.tar")).unwrap();
+    let image = layflat::source::open(&image.to_str().unwrap().parse().unwrap(), &Default::default()).unwrap();
+    let form = stack.path("form");
+    let options = layflat::Options { xattr_namespace: Some(namespace), ..Default::default() };
+    layflat::layers(&image, &form, &options, &layflat::NoProgress).unwrap();
+    let mounts = || mount_layout(&form, &stack.target(), MountOptions::default()).map_err(|error| error.to_string());
+    let unchanged = || {
+        mounts().unwrap();
+        assert_eq!(names(&stack.target()), ["/", "b"]);
+        umount(&stack.target(), false).unwrap();
+    };
+    unchanged();
+    let bottom = fs::read_dir(form.join("layers")).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
+    for directory in [bottom.join("d"), bottom] {
+        let before = fs::metadata(&directory).unwrap();
+        fs::write(directory.join("added"), "").unwrap();
+        let error = mounts().unwrap_err();
+        let name = directory.file_name().unwrap().to_str().unwrap();
+        assert!(error.contains(name) && error.contains("was changed") && error.contains("again"), "{error}");
+        fs::remove_file(directory.join("added")).unwrap();
+        mounts().unwrap_err();
+        let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let times = Timestamps {
+            last_access: time(before.atime(), before.atime_nsec()),
+            // Copies keep whole seconds, at least.
+            last_modification: time(before.mtime(), 5),
+        };
+        utimensat(CWD, &directory, &times, AtFlags::empty()).unwrap();
+        unchanged();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::layer::Printable;
-use crate::overlay::MountError;
+use crate::overlay::{MountError, UnmountError};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,9 @@ pub enum BundleError {
     /// Its layers cannot be mounted.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// Its root file system cannot be unmounted.
+    #[error(transparent)]
+    Unmount(#[from] UnmountError),
     /// A container runs a program.
     #[error("the image says nothing of what to run (neither Entrypoint nor Cmd): name it (--arg /bin/sh)")]
     NoCommand,
@@ -80,6 +83,9 @@ pub enum BundleError {
         /// Why.
         source: serde_json::Error,
     },
+    /// A bundle that is in use cannot be replaced.
+    #[error("{} is a bundle whose root file system is mounted: `layflat umount` it first", printable(.0))]
+    Mounted(PathBuf),
     /// The layers of an overlay bundle are gone.
     #[error(
         "{} needs the layers in {}, which are gone: remove the bundle and make it again",

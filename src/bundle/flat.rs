@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::form::flatten;
 use crate::image::Image;
 use crate::options::Options;
+use crate::overlay::is_mount_point;
 use crate::report::Progress;
 use crate::stage::{Work, open_path};
 use rustix::fs::{AtFlags, Mode};
@@ -54,6 +55,10 @@ pub(super) fn begin(
     lay: &Options,
     confinement: &Confinement,
 ) -> Result<(Work, PathBuf), BundleError> {
+    if is_mount_point(&directory.join(ROOTFS)) {
+        // What is removed with the old bundle would be removed through its mount.
+        return Err(BundleError::Mounted(directory.to_owned()));
+    }
     let mode = if matches!(confinement, Confinement::Mapped(_)) { 0o711 } else { 0o700 };
     let work = Work::beside(directory, lay.replace).map_err(Error::from)?;
     let result = work.path().join(RESULT);

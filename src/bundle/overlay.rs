@@ -15,10 +15,10 @@ use crate::form::FILE_NAME;
 use crate::image::Image;
 use crate::options::Options;
 use crate::overlay::{
-    MountOptions, MountRequest, Mounted, UnmountError, UpperDirectories, mount, mount_nowhere, umount,
+    LayoutError, MountError, MountOptions, MountRequest, Mounted, UpperDirectories, mount, mount_nowhere,
+    read_description, umount,
 };
 use crate::report::Progress;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const UPPER: &str = "upper";
@@ -92,19 +92,26 @@ impl OverlayBundle {
     /// # Errors
     /// A description that cannot be read.
     pub fn open(directory: &Path) -> Result<Option<Self>, BundleError> {
-        let path = directory.join(FILE_NAME);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-            Err(source) => return Err(BundleError::File { action: "read", path, source }),
-        };
-        let json = |source| BundleError::Json { path: path.clone(), source };
-        let value: serde_json::Value = serde_json::from_slice(&text).map_err(json)?;
-        // What is no bundle's is for others to read.
-        if value.get("form").and_then(serde_json::Value::as_str) != Some(FORM) {
+        if !directory.is_dir() {
             return Ok(None);
         }
-        let description: Description = serde_json::from_value(value).map_err(json)?;
+        let text = match read_description(directory) {
+            Ok((_, text)) => text,
+            Err(MountError::Layout(LayoutError::Missing { .. })) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // What is no bundle's is for others to read.
+        let Some(value) = serde_json::from_slice::<serde_json::Value>(&text).ok().filter(|value| value["form"] == FORM)
+        else {
+            return Ok(None);
+        };
+        let path = directory.join(FILE_NAME);
+        let description: Description =
+            serde_json::from_value(value).map_err(|source| BundleError::Json { path: path.clone(), source })?;
+        if description.format != 1 {
+            let (form, format) = (description.form, description.format);
+            return Err(MountError::Layout(LayoutError::Unknown { path, form, format }).into());
+        }
         Ok(Some(Self { directory: directory.to_owned(), layers: description.layers }))
     }
 
@@ -116,11 +123,12 @@ impl OverlayBundle {
     /// Mounts its root file system, writable, with what was changed before.
     ///
     /// # Errors
-    /// Layers that are gone, and as for [`mount`](crate::overlay::mount()).
+    /// Layers that are gone, parts that are links, and as for [`mount`](crate::overlay::mount()).
     pub fn mount(&self, options: MountOptions) -> Result<Mounted, BundleError> {
         if !self.layers.join(FILE_NAME).exists() {
             return Err(BundleError::LayersGone { bundle: self.directory.clone(), layers: self.layers.clone() });
         }
+        self.check()?;
         let upper = UpperDirectories { upper: self.directory.join(UPPER), work: self.directory.join(WORK) };
         let request = MountRequest::of_layout(&self.layers, MountOptions { upper: Some(upper), ..options })?;
         Ok(mount(&request, &self.rootfs())?)
@@ -130,12 +138,25 @@ impl OverlayBundle {
     /// remove.
     ///
     /// # Errors
-    /// As for [`umount`](crate::overlay::umount()).
-    pub fn umount(&self, lazy: bool) -> Result<(), UnmountError> {
+    /// As for [`umount`](crate::overlay::umount()), and parts that are links.
+    pub fn umount(&self, lazy: bool) -> Result<(), BundleError> {
+        self.check()?;
         umount(&self.rootfs(), lazy)?;
         if !lazy {
             for name in ["work", "index"] {
                 crate::remove_tree(&self.directory.join(WORK).join(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// A bundle may be somebody else's, and its parts links that lead out of it.
+    fn check(&self) -> Result<(), BundleError> {
+        for name in [ROOTFS, UPPER, WORK] {
+            let path = self.directory.join(name);
+            if path.is_symlink() {
+                let source = std::io::Error::other("it is a symbolic link, which could lead anywhere");
+                return Err(BundleError::File { action: "use", path, source });
             }
         }
         Ok(())

@@ -62,7 +62,10 @@ impl OwnerArgs {
             enter(maps)?;
             output::say(
                 common,
-                format_args!("note: owners are shifted by {}; `layflat unshare` shows them as they are", maps.uids),
+                format_args!(
+                    "note: owners are shifted by {}; `layflat unshare CMD` sees them as the image has them, and can remove them",
+                    maps.uids
+                ),
             );
         }
         Ok(Settled { owners: Owners::AsTheyAre, maps })

@@ -46,6 +46,14 @@ pub enum NamespaceError {
         /// What the helpers say.
         message: String,
     },
+    /// The caller would be nobody inside, or not root.
+    #[error("the map {map} does not make you root inside: it needs 0:{id}:1 as one of its ranges")]
+    NotRoot {
+        /// The map.
+        map: IdMap,
+        /// The caller's id.
+        id: u32,
+    },
     /// The files that grant ids cannot be used.
     #[error("cannot read {file}: {source}")]
     Grants {

@@ -37,6 +37,11 @@ impl LowerDirectory {
     }
 }
 
+/// Whether something is mounted on a directory; one that is not there has nothing on it.
+pub(crate) fn is_mount_point(path: &Path) -> bool {
+    Directory::open(path, "the directory").is_ok_and(|directory| directory.is_mount_point())
+}
+
 /// An open directory and the path that led to it.
 #[derive(Debug)]
 pub(super) struct Directory {

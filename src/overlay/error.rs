@@ -38,6 +38,14 @@ pub enum MountError {
     /// The kernel cannot, and there is nothing else.
     #[error("there is no fuse-overlayfs, which mounts where the kernel cannot (package fuse-overlayfs)")]
     NoFuse,
+    /// The kernel cannot, and the other way fails, too.
+    #[error("{kernel}; and fuse-overlayfs does not do it either: {fuse}")]
+    NeitherWay {
+        /// What the kernel says.
+        kernel: Box<MountError>,
+        /// What fuse-overlayfs says.
+        fuse: Box<MountError>,
+    },
     /// Something is mounted there already.
     #[error("something is mounted on {} already, and would be hidden: unmount it, or choose another directory", printable(.0))]
     Busy(PathBuf),

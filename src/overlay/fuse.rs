@@ -7,12 +7,10 @@ use super::context::Failure;
 use super::directory::Directory;
 use super::error::MountError;
 use super::mount::MountRequest;
-use super::options::escape;
 use super::upper::OpenUpper;
 use rustix::io::Errno;
-use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 
 /// The program, and what its mounts are called in /proc/self/mountinfo.
@@ -20,31 +18,28 @@ const PROGRAM: &str = "fuse-overlayfs";
 pub(super) const FILE_SYSTEM: &str = "fuse.fuse-overlayfs";
 
 /// Mounts by a process that stays as long as the mount.
+///
+/// It gets the directories as open descriptors, by name of /proc/self/fd, as it has no way to write a path with a colon.
 pub(super) fn mount(request: &MountRequest, upper: Option<&OpenUpper>, target: &Directory) -> Result<(), Failure> {
-    let name = |directory: &Directory| {
-        let path = std::path::absolute(directory.path()).unwrap_or_else(|_| directory.path().to_owned());
-        escape(path.as_os_str().as_bytes())
+    let mut inherited = Vec::new();
+    let mut name = |directory: &Directory| {
+        let descriptor = rustix::io::dup(directory).map_err(|errno| refused(errno, String::new()))?;
+        let name = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+        inherited.push(descriptor);
+        Ok(name)
     };
-    let lower: Vec<Vec<u8>> = request.lower.iter().map(|layer| name(layer.directory())).collect();
-    let mut options = [b"lowerdir=", &lower.join(&b':')[..]].concat();
+    let lower = request.lower.iter().map(|layer| name(layer.directory())).collect::<Result<Vec<_>, Failure>>()?;
+    let mut options = format!("lowerdir={}", lower.join(":"));
     if let Some(upper) = upper {
-        options.extend([b",upperdir=", &name(&upper.upper)[..], b",workdir=", &name(&upper.work)].concat());
+        options += &format!(",upperdir={},workdir={}", name(&upper.upper)?, name(&upper.work)?);
     }
     for (wanted, option) in [(request.options.nodev, ",nodev"), (request.options.nosuid, ",nosuid")] {
         if wanted {
-            options.extend(option.bytes());
+            options.push_str(option);
         }
     }
-    let output = Command::new(PROGRAM)
-        .arg("-o")
-        .arg(OsStr::from_bytes(&options))
-        .arg(target.path())
-        .stdin(Stdio::null())
-        .output();
-    let refused = |errno, log: String| {
-        let step = format!("the mount to {PROGRAM}");
-        Failure::Final(MountError::Refused { step, errno, log })
-    };
+    let output = Command::new(PROGRAM).args(["-o", &options]).arg(target.path()).stdin(Stdio::null()).output();
+    drop(inherited);
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
@@ -54,4 +49,8 @@ pub(super) fn mount(request: &MountRequest, upper: Option<&OpenUpper>, target: &
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Failure::Unknown(MountError::NoFuse)),
         Err(error) => Err(refused(Errno::from_io_error(&error).unwrap_or(Errno::IO), String::new())),
     }
+}
+
+fn refused(errno: Errno, log: String) -> Failure {
+    Failure::Final(MountError::Refused { step: format!("the mount to {PROGRAM}"), errno, log })
 }

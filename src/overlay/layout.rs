@@ -8,12 +8,32 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path};
 
 /// Opens the layers of an overlay form, topmost first. Everything is opened relative to the directory, and no symbolic
 /// link in it is followed: what is mounted is what lies there.
 pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamespace), MountError> {
+    let (base, text) = read(directory)?;
+    let path = directory.join(FILE_NAME);
+    let layout = parse(&text, &path)?;
+    let open = |name: &String| {
+        let layer = LowerDirectory::open_beneath(base.as_fd(), directory, name)?;
+        match layout.modified.get(name).and_then(|remembered| changed(layer.directory(), remembered)) {
+            Some(what) => {
+                let changed = directory.join(name).join(what);
+                Err(LayoutError::Changed { path: path.clone(), changed }.into())
+            }
+            None => Ok(layer),
+        }
+    };
+    let lower: Result<Vec<LowerDirectory>, MountError> = layout.lowerdir.iter().map(open).collect();
+    Ok((lower?, layout.xattr_namespace))
+}
+
+/// Reads the description in a directory, and opens the directory. Nothing is done but that: what lies there may be a FIFO, or
+/// a link.
+pub(crate) fn read(directory: &Path) -> Result<(OwnedFd, Vec<u8>), MountError> {
     let path = directory.join(FILE_NAME);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let base = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| MountError::Directory {
@@ -35,19 +55,7 @@ pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamesp
     if text.len() as u64 > limit {
         return Err(unreadable(io::ErrorKind::FileTooLarge.into()).into());
     }
-    let layout = parse(&text, &path)?;
-    let open = |name: &String| {
-        let layer = LowerDirectory::open_beneath(base.as_fd(), directory, name)?;
-        match layout.modified.get(name).and_then(|remembered| changed(layer.directory(), remembered)) {
-            Some(what) => {
-                let changed = directory.join(name).join(what);
-                Err(LayoutError::Changed { path: path.clone(), changed }.into())
-            }
-            None => Ok(layer),
-        }
-    };
-    let lower: Result<Vec<LowerDirectory>, MountError> = layout.lowerdir.iter().map(open).collect();
-    Ok((lower?, layout.xattr_namespace))
+    Ok((base, text))
 }
 
 /// Reads and checks the description.

@@ -22,7 +22,9 @@ mod umount;
 mod upper;
 
 pub use directory::LowerDirectory;
+pub(crate) use directory::is_mount_point;
 pub use error::{LayoutError, MountError, UnmountError};
+pub(crate) use layout::read as read_description;
 pub(crate) use mount::mount_nowhere;
 pub use mount::{Method, MountOptions, MountRequest, Mounted, may_mount, mount, mount_layout};
 pub use namespace::in_user_namespace;

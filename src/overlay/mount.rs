@@ -152,9 +152,9 @@ fn try_methods(request: &MountRequest, upper: Option<&OpenUpper>, target: &Direc
     if request.options.method.is_none() && is_beyond_the_kernel(&error) {
         return match fuse::mount(request, upper, target) {
             Ok(()) => Ok(Method::Fuse),
-            // What the kernel lacks is the better thing to know.
-            Err(Failure::Unknown(_)) => Err(error),
-            Err(Failure::Final(error)) => Err(error),
+            Err(Failure::Unknown(fuse) | Failure::Final(fuse)) => {
+                Err(MountError::NeitherWay { kernel: Box::new(error), fuse: Box::new(fuse) })
+            }
         };
     }
     Err(error)

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 mod config;
+mod owners;
 mod place;
 mod root;
 mod rootless;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     if let Err(reason) = &can {
         eprintln!("tests/bundle: skipped, {reason}");
     }
+    let _image = (can.is_ok() && std::env::var_os(SHARED).is_none()).then(place::make_busybox);
     let trial = |name: &str, test: fn(&Place), ignored: bool| {
         let run = move || {
             test(&Place::new());
@@ -40,8 +42,13 @@ fn main() -> ExitCode {
     for (name, test) in config::TESTS {
         trials.push(trial(name, *test, false));
     }
-    for (name, test) in root::TESTS {
-        trials.push(trial(name, *test, !root || can.is_err()));
+    let fuse = std::fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
+    if !fuse {
+        eprintln!("tests/bundle: skipped, /dev/fuse cannot be opened: the tests with fuse-overlayfs");
+    }
+    for (name, test) in root::TESTS.iter().chain(owners::TESTS).chain([&config::COMPARISON]) {
+        let ignored = !root || can.is_err() || (name.contains("fuse_overlayfs") && !fuse);
+        trials.push(trial(name, *test, ignored));
     }
     let granted = layflat::namespace::subordinate_ids().is_ok_and(|ids| ids.is_some());
     for (name, needs_ids, test) in rootless::TESTS {
@@ -54,7 +61,19 @@ fn main() -> ExitCode {
 
 /// Prepares this process, while it has one thread.
 fn can_run(root: bool) -> Result<(), String> {
-    for program in ["runc", "crun", "umoci", "newuidmap", "/bin/busybox", "python3", "tar"] {
+    for program in [
+        "runc",
+        "crun",
+        "umoci",
+        "newuidmap",
+        "fuse-overlayfs",
+        "setpriv",
+        "setfacl",
+        "setcap",
+        "/bin/busybox",
+        "python3",
+        "tar",
+    ] {
         let there = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output();
         if !there.is_ok_and(|output| output.status.success()) {
             return Err(format!("there is no {program}"));

@@ -1,5 +1,6 @@
 //! Where a test happens, and what it runs there.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -12,7 +13,12 @@ pub(crate) const USER: u32 = 1000;
 /// root file system.
 pub(crate) const BUSYBOX: [&str; 4] = ["--bind", "/bin/busybox:/dev/busybox:ro", "--entrypoint", "/dev/busybox"];
 
-pub(crate) const RUNTIMES: [&str; 2] = ["runc", "crun"];
+/// The crun of Debian 12 refuses a machine that has cgroups of both versions; root takes the second away in a namespace, others
+/// cannot.
+pub(crate) fn runtimes() -> &'static [&'static str] {
+    let both = rustix::fs::statfs("/sys/fs/cgroup/unified").is_ok_and(|status| status.f_type as u32 == 0x6367_7270);
+    if both { &["runc"] } else { &["runc", "crun"] }
+}
 
 fn shared(name: &str) -> Option<PathBuf> {
     std::env::var_os(super::SHARED).map(|shared| Path::new(&shared).join(name))
@@ -28,19 +34,21 @@ pub(crate) fn fixture() -> PathBuf {
     shared("four-layers.tar").unwrap_or_else(here)
 }
 
+static BUSYBOX_IMAGE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Makes the image that [`busybox`] names, in a directory that goes with the value.
+pub(crate) fn make_busybox() -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/make-busybox-image");
+    let status = Command::new("python3").arg(script).arg(place.path()).status().unwrap();
+    assert!(status.success());
+    BUSYBOX_IMAGE.get_or_init(|| place.path().join("busybox.tar"));
+    place
+}
+
 /// An image with a shell, a user with groups, and a volume.
 pub(crate) fn busybox() -> PathBuf {
-    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    shared("busybox.tar").unwrap_or_else(|| {
-        let made = MADE.get_or_init(|| {
-            let place = tempfile::tempdir().unwrap();
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/make-busybox-image");
-            let status = Command::new("python3").arg(script).arg(place.path()).status().unwrap();
-            assert!(status.success());
-            place
-        });
-        made.path().join("busybox.tar")
-    })
+    shared("busybox.tar").unwrap_or_else(|| BUSYBOX_IMAGE.get().unwrap().clone())
 }
 
 /// A directory of the test's own, with a cache in it.
@@ -96,6 +104,21 @@ impl Place {
         let name = format!("layflat-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let state = self.path("state");
         ["--root", state.to_str().unwrap(), "run", "--bundle", bundle, &name].map(str::to_owned).to_vec()
+    }
+
+    /// What a terminal shows where a bundle is run and these lines are typed, with the bundle mounted if it is to be.
+    pub(crate) fn typed(&self, bundle: &str, mounted: bool, lines: &str) -> String {
+        let layflat = layflat();
+        let unshare =
+            if mounted { format!("{} unshare -q --mount {bundle} -- ", layflat.display()) } else { String::new() };
+        let line = format!("{unshare}runc {}", self.run_arguments(bundle).join(" "));
+        let mut command = self.command("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh");
+        let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        running.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let output = running.wait_with_output().unwrap();
+        assert!(output.status.success(), "{line}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub(crate) fn config(&self, bundle: &str) -> serde_json::Value {

@@ -1,7 +1,7 @@
 //! As root.
 
-use super::place::{BUSYBOX, Place, RUNTIMES, busybox, fails, fixture, script, succeeds};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use super::place::{BUSYBOX, Place, busybox, fails, fixture, runtimes, script, succeeds};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 type Test = (&'static str, fn(&Place));
@@ -9,12 +9,13 @@ type Test = (&'static str, fn(&Place));
 pub(crate) const TESTS: &[Test] = &[
     ("only_b_remains_of_four_layers", four_layers),
     ("a_named_user_and_supplementary_groups", named_user),
+    ("a_shell_in_a_terminal", terminal),
     ("a_read_only_root", read_only),
     ("a_volume_begins_with_the_images_files_and_keeps_the_root_clean", volume),
     ("what_the_caller_wants_comes_before_the_image", overrides),
-    ("root_makes_a_shifted_tree", shifted),
     ("a_second_overlay_bundle_shares_the_layers", second_bundle),
     ("a_bundle_is_unmounted_without_a_trace", unmounted),
+    ("a_hostile_bundle_leads_nowhere", hostile),
     ("a_bundle_that_cannot_be_leaves_nothing", failures),
     ("unshared_mounts_are_not_seen_outside", unshared),
 ];
@@ -24,7 +25,7 @@ fn four_layers(place: &Place) {
     place.bundle(&fixture(), "flat", &list);
     place.bundle(&fixture(), "overlay", &[&list[..], &["--overlay"]].concat());
     assert_eq!(place.names("overlay/rootfs"), ["b"]);
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         for bundle in ["flat", "overlay"] {
             // The rest is what runtimes make for their own mounts.
             assert_eq!(place.run(runtime, bundle), "b\ndev\nproc\nsys\n", "{runtime} {bundle}");
@@ -37,7 +38,7 @@ fn named_user(place: &Place) {
     let tell = script("id; pwd; echo $HOME $PATH $GREETING; hostname; stat -c '%u:%g %a' app/hello");
     for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
         place.bundle(&busybox(), bundle, &[&tell[..], form].concat());
-        for runtime in RUNTIMES {
+        for runtime in runtimes() {
             let told = place.run(runtime, bundle);
             let lines: Vec<&str> = told.lines().collect();
             assert_eq!(lines[0], "uid=1234(app) gid=1235(app) groups=29(audio),44(video)", "{runtime} {bundle}");
@@ -57,13 +58,20 @@ fn named_user(place: &Place) {
     }
 }
 
+fn terminal(place: &Place) {
+    place.bundle(&busybox(), "b", &["--tty"]);
+    let shown = place.typed("b", false, "id; echo $TERM-$((1+1))\nexit\n");
+    assert!(shown.contains("/srv $ "), "{shown}");
+    assert!(shown.contains("uid=1234(app)") && shown.contains("\nxterm-2\r\n"), "{shown}");
+}
+
 fn read_only(place: &Place) {
     let touch = script("touch /tmp/x && echo done");
     for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
         let closed = format!("{bundle}-closed");
         place.bundle(&busybox(), bundle, &[&touch[..], form].concat());
         place.bundle(&busybox(), &closed, &[&touch[..], form, &["--read-only"]].concat());
-        for runtime in RUNTIMES {
+        for runtime in runtimes() {
             assert_eq!(place.run(runtime, bundle), "done\n", "{runtime} {bundle}");
             let message = fails(&mut place.runtime(runtime, &closed));
             assert!(message.contains("Read-only file system"), "{message}");
@@ -79,7 +87,7 @@ fn read_only(place: &Place) {
 fn volume(place: &Place) {
     let write = script("cat /data/seed; touch /data/new; ls /data; stat -c '%u:%g %a' /data");
     place.bundle(&busybox(), "flat", &write);
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let told = place.run(runtime, "flat");
         assert_eq!(told, "from the image\nnew\nseed\n1234:1235 770\n", "{runtime}");
     }
@@ -103,38 +111,11 @@ fn overrides(place: &Place) {
     succeeds(command.arg(busybox()).arg("b").args(tell).args(more).env("FROM", "here"));
     assert_eq!(place.run("runc", "b"), "/tmp\nbox\nbye a=b here\n\n");
     place.bundle(&busybox(), "b", &["--replace", "--entrypoint", "/bin/echo", "--arg", "-x", "--arg", "y"]);
-    assert_eq!(place.run("crun", "b"), "-x y\n");
+    assert_eq!(place.run("runc", "b"), "-x y\n");
     place.bundle(&busybox(), "b", &["--replace", "--tty"]);
     let config = place.config("b");
     assert_eq!(config["process"]["terminal"], true);
     assert_eq!(config["process"]["env"][3], "TERM=xterm");
-}
-
-fn shifted(place: &Place) {
-    let map = ["--uid-map", "0:100000:65536", "--gid-map", "0:200000:65536"];
-    let tell = script("id; stat -c '%u:%g %a' /srv/app/hello /bin /data; touch /tmp/x");
-    std::fs::set_permissions(place.path(""), std::fs::Permissions::from_mode(0o711)).unwrap();
-    for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
-        place.bundle(&busybox(), bundle, &[&tell[..], &map, form].concat());
-        for (name, owner) in [("srv/app/hello", (101_234, 201_235)), ("bin", (100_000, 200_000))] {
-            let metadata = std::fs::symlink_metadata(place.path(bundle).join("rootfs").join(name)).unwrap();
-            assert_eq!((metadata.uid(), metadata.gid()), owner, "{bundle} {name}");
-        }
-        for runtime in RUNTIMES {
-            let told = place.run(runtime, bundle);
-            let lines: Vec<&str> = told.lines().collect();
-            assert_eq!(lines[0], "uid=1234(app) gid=1235(app) groups=29(audio),44(video)", "{runtime} {bundle}");
-            assert_eq!(lines[1..4], ["1234:1235 4755", "0:0 755", "1234:1235 770"], "{runtime} {bundle}");
-        }
-    }
-    succeeds(&mut place.layflat(&["umount", "overlay"]));
-    // An id that is not in the map is a loss, not somebody else's.
-    let small = ["--uid-map", "0:100000:1000", "--user", "0", "--arg", "id"];
-    let said = place.bundle(&busybox(), "small", &small);
-    assert!(said.contains("owner not kept") && said.contains("the id map does not have it"), "{said}");
-    let message = fails(place.layflat(&["bundle"]).arg(busybox()).args(["none", "--uid-map", "0:100000:1000"]));
-    assert!(message.contains("user 1234") || message.contains("group 1235"), "{message}");
-    assert!(message.contains("0:100000:1000") && !place.path("none").exists(), "{message}");
 }
 
 fn second_bundle(place: &Place) {
@@ -149,6 +130,10 @@ fn second_bundle(place: &Place) {
         serde_json::from_slice::<serde_json::Value>(&text).unwrap()["layers"].clone()
     };
     assert_eq!(layers("one"), layers("two"));
+    // Other owners are another form.
+    place.bundle(&busybox(), "shifted", &["--overlay", "--uid-map", "0:100000:65536"]);
+    assert_eq!(place.names("cache/layflat/overlay").len(), 2);
+    succeeds(&mut place.layflat(&["umount", "shifted"]));
     assert_eq!(place.run("runc", "one"), "mine\n");
     // Each has its own changes.
     assert!(place.names("two/rootfs/tmp").is_empty());
@@ -159,7 +144,7 @@ fn second_bundle(place: &Place) {
 
 fn unmounted(place: &Place) {
     place.bundle(&busybox(), "b", &[&script("touch /tmp/kept")[..], &["--overlay"]].concat());
-    place.run("crun", "b");
+    place.run("runc", "b");
     succeeds(&mut place.layflat(&["umount", "b"]));
     assert!(place.names("b/rootfs").is_empty());
     assert!(place.names("b/work").is_empty());
@@ -168,6 +153,11 @@ fn unmounted(place: &Place) {
     // What was changed is there again.
     succeeds(&mut place.layflat(&["mount", "b"]));
     assert_eq!(place.names("b/rootfs/tmp"), ["kept"]);
+    for form in [&[][..], &["--overlay"]] {
+        let message = fails(place.layflat(&["bundle", "--replace"]).arg(busybox()).arg("b").args(form));
+        assert!(message.contains("`layflat umount` it first"), "{message}");
+        assert_eq!(place.names("b/rootfs/tmp"), ["kept"]);
+    }
     let message = fails(&mut place.layflat(&["mount", "b", "elsewhere"]));
     assert!(message.contains("name the bundle alone"), "{message}");
     succeeds(&mut place.layflat(&["umount", "b"]));
@@ -176,6 +166,36 @@ fn unmounted(place: &Place) {
     assert!(message.contains("make it again"), "{message}");
     std::fs::remove_dir_all(place.path("b")).unwrap();
     assert!(place.names("").iter().all(|name| name == "state"), "{:?}", place.names(""));
+}
+
+fn hostile(place: &Place) {
+    place.bundle(&busybox(), "b", &["--overlay"]);
+    succeeds(&mut place.layflat(&["umount", "b"]));
+    let victim = place.path("victim");
+    std::fs::create_dir_all(victim.join("work/kept")).unwrap();
+    for name in ["rootfs", "upper", "work"] {
+        let (part, aside) = (place.path("b").join(name), place.path("aside"));
+        std::fs::rename(&part, &aside).unwrap();
+        std::os::unix::fs::symlink(&victim, &part).unwrap();
+        for command in ["mount", "umount"] {
+            let message = fails(&mut place.layflat(&[command, "b"]));
+            assert!(message.contains(name) && message.contains("symbolic link"), "{message}");
+        }
+        std::fs::remove_file(&part).unwrap();
+        std::fs::rename(&aside, &part).unwrap();
+    }
+    assert_eq!(place.names("victim"), ["work"]);
+    assert_eq!(place.names("victim/work"), ["kept"]);
+    // Not what is read, and nothing to wait for.
+    let description = place.path("b/layflat.json");
+    std::fs::remove_file(&description).unwrap();
+    let made = place.command("mkfifo").arg(&description).status().unwrap();
+    assert!(made.success());
+    fails(&mut place.layflat(&["mount", "b"]));
+    std::fs::remove_file(&description).unwrap();
+    std::fs::write(&description, r#"{"format":2,"form":"bundle","layers":"/"}"#).unwrap();
+    let message = fails(&mut place.layflat(&["mount", "b"]));
+    assert!(message.contains("in format 2"), "{message}");
 }
 
 fn failures(place: &Place) {

@@ -1,6 +1,6 @@
 //! As an ordinary user, with subordinate ids and without.
 
-use super::place::{BUSYBOX, Place, RUNTIMES, busybox, fails, fixture, script, succeeds};
+use super::place::{BUSYBOX, Place, busybox, fails, fixture, runtimes, script, succeeds};
 use std::os::unix::fs::MetadataExt as _;
 
 /// Whether it needs subordinate ids.
@@ -10,6 +10,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("rootless_only_b_remains_of_four_layers", false, four_layers),
     ("rootless_a_named_user", true, named_user),
     ("rootless_groups_in_an_overlay", true, overlay),
+    ("rootless_ids_that_are_not_granted", true, not_granted),
+    ("rootless_without_newuidmap", true, without_newuidmap),
+    ("rootless_strict_is_strict", false, strict),
+    ("rootless_a_shell_in_a_terminal", true, terminal),
+    ("rootless_where_neither_kernel_nor_fuse_mounts", false, neither),
     ("rootless_a_read_only_root", true, read_only),
     ("rootless_one_id_is_enough_for_root", false, one_id),
     ("rootless_a_bundle_that_is_mounted_goes_with_the_namespace", false, mounted),
@@ -19,7 +24,7 @@ fn four_layers(place: &Place) {
     let list = [&BUSYBOX[..], &["--arg", "ls", "--arg", "/"]].concat();
     place.bundle(&fixture(), "flat", &list);
     place.bundle(&fixture(), "overlay", &[&list[..], &["--overlay"]].concat());
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         assert_eq!(place.run(runtime, "flat"), "b\ndev\nproc\nsys\n", "{runtime}");
         assert_eq!(place.run_mounted(runtime, "overlay"), "b\ndev\nproc\nsys\n", "{runtime}");
     }
@@ -29,7 +34,7 @@ fn named_user(place: &Place) {
     let tell = script("id; stat -c '%u:%g %a' /srv/app/hello /bin; touch /tmp/x /data/y; cat /data/seed");
     let said = place.bundle(&busybox(), "b", &tell);
     assert!(said.contains("supplementary groups 29, 44"), "{said}");
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let told = place.run(runtime, "b");
         assert_eq!(told, "uid=1234(app) gid=1235(app)\n1234:1235 4755\n0:0 755\nfrom the image\n", "{runtime}");
     }
@@ -42,7 +47,7 @@ fn named_user(place: &Place) {
 fn overlay(place: &Place) {
     let tell = script("id; stat -c '%u:%g %a' /srv/app/hello; ls /etc; touch /tmp/x");
     place.bundle(&busybox(), "b", &[&tell[..], &["--overlay"]].concat());
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let told = place.run_mounted(runtime, "b");
         let id = "uid=1234(app) gid=1235(app) groups=29(audio),44(video)";
         assert_eq!(told, format!("{id}\n1234:1235 4755\ngroup\npasswd\n"), "{runtime}");
@@ -54,9 +59,32 @@ fn overlay(place: &Place) {
     assert_eq!(told, "uid=1234(app) gid=1235(app) groups=29(audio),44(video)\n");
 }
 
+fn terminal(place: &Place) {
+    place.bundle(&busybox(), "flat", &["--tty"]);
+    place.bundle(&busybox(), "overlay", &["--tty", "--overlay"]);
+    for (bundle, mounted) in [("flat", false), ("overlay", true)] {
+        let shown = place.typed(bundle, mounted, "id; echo $TERM-$((1+1))\nexit\n");
+        assert!(shown.contains("/srv $ "), "{shown}");
+        assert!(shown.contains("uid=1234(app)") && shown.contains("\nxterm-2\r\n"), "{shown}");
+    }
+}
+
+/// Root in a user namespace, but in a mount namespace that is not its own.
+fn neither(place: &Place) {
+    let form = ["layers", "--single-owner", "--xattr-namespace", "user"];
+    succeeds(place.layflat(&form).arg(fixture()).arg("form"));
+    std::fs::create_dir(place.path("target")).unwrap();
+    let mut command = place.command("unshare");
+    command.arg("--map-root-user").arg(super::place::layflat()).args(["mount", "form", "target"]);
+    let message = fails(&mut command);
+    assert!(message.contains("layflat unshare --mount"), "{message}");
+    assert!(message.contains("fuse-overlayfs"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
+
 fn read_only(place: &Place) {
     place.bundle(&busybox(), "b", &[&script("touch /tmp/x")[..], &["--read-only"]].concat());
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let message = fails(&mut place.runtime(runtime, "b"));
         assert!(message.contains("Read-only file system"), "{message}");
     }
@@ -65,7 +93,7 @@ fn read_only(place: &Place) {
 fn one_id(place: &Place) {
     let said = place.bundle(&busybox(), "b", &["--single-owner", "--user", "0:0", "--arg", "id"]);
     assert!(said.contains("owner not kept"), "{said}");
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         assert!(place.run(runtime, "b").starts_with("uid=0(root) gid=0(root)"), "{runtime}");
     }
     let mut command = place.layflat(&["bundle", "--single-owner"]);
@@ -87,4 +115,46 @@ fn mounted(place: &Place) {
     std::fs::remove_dir_all(place.path("b")).unwrap();
     let message = fails(place.layflat(&["mount"]).arg(fixture()).arg("/"));
     assert!(message.contains("layflat unshare --mount"), "{message}");
+}
+
+fn not_granted(place: &Place) {
+    for command in [&["flatten"][..], &["bundle"], &["bundle", "--overlay"]] {
+        let mut command = place.layflat(command);
+        let own = format!("0:{}:1", rustix::process::geteuid().as_raw());
+        let message = fails(command.args(["--uid-map", &own, "--uid-map", "1:5:10"]).arg(busybox()).arg("out"));
+        assert!(message.contains("1:5:10") && message.contains("/etc/subuid"), "{message}");
+        assert_eq!(place.names(""), [""; 0]);
+    }
+    let message = fails(place.layflat(&["unshare", "--uid-map", "0:100000:10"]).arg("true"));
+    assert!(message.contains("does not make you root inside"), "{message}");
+    // A part of what is granted is enough.
+    let ids = layflat::namespace::subordinate_ids().unwrap().unwrap();
+    let outside = ids.uids.outside(1).unwrap();
+    let map = |own: u32, outside: u32| [format!("0:{own}:1"), format!("1:{outside}:2000")];
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let mut command = place.layflat(&["flatten"]);
+    for (option, map) in [("--uid-map", map(uid, outside)), ("--gid-map", map(gid, ids.gids.outside(1).unwrap()))] {
+        command.args(map.iter().flat_map(|range| [option, range]));
+    }
+    let said = succeeds(command.arg(busybox()).arg("out")).1;
+    assert!(!said.contains("not kept"), "{said}");
+    assert_eq!(std::fs::metadata(place.path("out/srv/app")).unwrap().uid(), outside + 1233);
+}
+
+fn without_newuidmap(place: &Place) {
+    let mut command = place.layflat(&["flatten"]);
+    let said = succeeds(command.arg(busybox()).arg("tree").env("PATH", "/nowhere")).1;
+    assert!(said.contains("there is no newuidmap") && said.contains("package uidmap"), "{said}");
+    assert!(said.contains("owner not kept"), "{said}");
+    assert_eq!(std::fs::metadata(place.path("tree/srv/app")).unwrap().uid(), rustix::process::geteuid().as_raw());
+}
+
+fn strict(place: &Place) {
+    for form in [&[][..], &["--overlay"]] {
+        let mut command = place.layflat(&["bundle", "--strict", "--single-owner", "--user", "0"]);
+        let message = fails(command.args(form).arg(busybox()).arg("out"));
+        assert!(message.contains("refused by --strict"), "{message}");
+        assert!(place.names("").iter().all(|name| name == "cache"), "{:?}", place.names(""));
+    }
+    assert_eq!(place.names("cache/layflat/overlay"), [""; 0]);
 }
