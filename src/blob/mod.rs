@@ -202,6 +202,40 @@ impl Blob {
         LayerStream::open(self, limits, pace)
     }
 
+    /// Checks what is known without reading: the size, where the image states one.
+    ///
+    /// # Errors
+    /// Another size than stated.
+    pub fn check_stated_size(&self) -> Result<(), BlobError> {
+        self.check_size(self.len())
+    }
+
+    /// How the bytes are compressed, by the first few of them; nothing where they would have to be fetched first.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn compression(&self) -> Result<Option<Compression>, BlobError> {
+        if matches!(self.place, Place::Remote(_)) {
+            return Ok(None);
+        }
+        let read_error = |error| BlobError::Read { blob: self.name(), error };
+        Ok(Some(Compression::detect(self.reader().peek(Compression::START).map_err(read_error)?)))
+    }
+
+    /// Reads the stored bytes as they are, and checks them against what the image states.
+    ///
+    /// # Errors
+    /// Another size or another digest than stated.
+    pub fn verify(&self) -> Result<(), BlobError> {
+        let Some(stated) = &self.digest else { return self.check_stated_size() };
+        let mut reader = hash::Hashed::new(self.reader(), stated.algorithm());
+        std::io::copy(&mut reader, &mut std::io::sink())
+            .map_err(|error| BlobError::Read { blob: self.name(), error })?;
+        let (_, found, size) = reader.finish();
+        self.check_size(size)?;
+        if found == *stated { Ok(()) } else { Err(BlobError::Digest { stated: stated.clone(), found }) }
+    }
+
     fn check_size(&self, found: u64) -> Result<(), BlobError> {
         match self.size {
             Some(stated) if stated != found => Err(BlobError::Size { blob: self.name(), stated, found }),

@@ -126,12 +126,7 @@ impl LookArgs {
 /// Opens the image that an argument names.
 pub(crate) fn open(image: &OsString, arguments: &OpenArgs, cancel: &Cancel) -> anyhow::Result<Image> {
     let reference = Reference::parse(image)?;
-    let options = source::OpenOptions {
-        platform: arguments.platform.clone(),
-        limits: arguments.limits()?,
-        cancel: cancel.clone(),
-    };
-    source::open(&reference, &options).with_context(|| format!("cannot open {reference}"))
+    source::open(&reference, &arguments.opening(cancel)?).with_context(|| format!("cannot open {reference}"))
 }
 
 impl OpenArgs {
@@ -152,6 +147,16 @@ impl OpenArgs {
             }
         }
         Ok(limits)
+    }
+
+    /// How the library opens the image.
+    pub(crate) fn opening(&self, cancel: &Cancel) -> anyhow::Result<source::OpenOptions> {
+        Ok(source::OpenOptions {
+            platform: self.platform.clone(),
+            limits: self.limits()?,
+            cancel: cancel.clone(),
+            ..source::OpenOptions::default()
+        })
     }
 
     /// The library's options, where nothing is laid down.

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cat;
+mod check;
 mod completions;
 mod diff;
 mod find;
@@ -28,9 +29,9 @@ use arguments::Common;
 
 /// Success, or equality.
 const SUCCESS: u8 = 0;
-/// Any failure; for `diff`, trees that differ.
+/// Any failure; for `diff`, trees that differ; for `check`, an image that is not sound.
 const FAILURE: u8 = 1;
-/// Arguments that make no sense; for `diff`, any trouble.
+/// Arguments that make no sense; for `diff` and `check`, any trouble.
 const TROUBLE: u8 = 2;
 
 /// Turn container images into file systems, exactly as the specification says: overlayfs lowerdirs that the kernel
@@ -66,6 +67,7 @@ enum Command {
     Log(log::Log),
     Cat(cat::Cat),
     Waste(waste::Waste),
+    Check(check::Check),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -83,7 +85,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     raise_handle_limit();
     let cancel = signals::cancel_on_signal();
-    let trouble = if matches!(cli.command, Command::Diff(_)) { TROUBLE } else { FAILURE };
+    let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;
     let result = match cli.command {
         Command::Flatten(command) => command.run(common, &cancel),
@@ -97,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(command) => command.run(common, &cancel),
         Command::Cat(command) => command.run(common, &cancel),
         Command::Waste(command) => command.run(common, &cancel),
+        Command::Check(command) => command.run(common, &cancel),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Entry, Inside};
 use crate::layer::{ChangeKind, LayerPath};
-use crate::stack::{Event, Node};
+use crate::stack::{Event, InodeId, Node};
 
 /// What is looked for.
 #[derive(Debug, Clone)]
@@ -135,7 +135,8 @@ impl Inside<'_> {
             }
         }
         if all_layers {
-            hits.extend(self.overwritten().into_iter().filter(|hit| pattern.matches(&hit.entry.path)));
+            let overwritten = self.overwritten().into_iter().map(|(_, hit)| hit);
+            hits.extend(overwritten.filter(|hit| pattern.matches(&hit.entry.path)));
             hits.sort_by(|one, other| {
                 (&one.entry.path, one.in_layer, one.fate).cmp(&(&other.entry.path, other.in_layer, other.fate))
             });
@@ -144,7 +145,7 @@ impl Inside<'_> {
     }
 
     /// The files that a later entry of their own layer replaces, so that they were never shown.
-    pub(super) fn overwritten(&self) -> Vec<Hit> {
+    pub(super) fn overwritten(&self) -> Vec<(InodeId, Hit)> {
         let shown: HashSet<_> = self.events.iter().filter_map(|event| event.now).filter_map(leaf).collect();
         let mut hits = Vec::new();
         for inode in self.stack.inodes().filter(|inode| !shown.contains(inode)) {
@@ -154,13 +155,13 @@ impl Inside<'_> {
             }
             let path = self.indexes.records[layer].names.path(change.name);
             let entry = self.entry(path, Node::Leaf(inode), None);
-            hits.push(Hit { in_layer: layer, fate: Fate::Overwritten, entry });
+            hits.push((inode, Hit { in_layer: layer, fate: Fate::Overwritten, entry }));
         }
         hits
     }
 }
 
-fn leaf(node: Node) -> Option<crate::stack::InodeId> {
+fn leaf(node: Node) -> Option<InodeId> {
     match node {
         Node::Leaf(inode) => Some(inode),
         Node::Directory { .. } => None,

@@ -4,6 +4,7 @@
 //! the forms lay down; and is plain data, in an order that is always the same.
 
 mod cat;
+pub mod check;
 mod entry;
 mod find;
 mod history;
@@ -128,7 +129,7 @@ impl<'a> Inside<'a> {
         let (layer, change) = self.stack.origin(inode);
         match change.kind {
             ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. } => {
-                let known = self.indexes.layers.get(layer)?.contents.get(content.0 as usize)?;
+                let known = self.indexes.contents.get(layer)?.get(content.0 as usize)?;
                 Some((layer, content, known))
             }
             _ => None,
