@@ -18,6 +18,7 @@
 #![allow(clippy::exit, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
+pub mod inside;
 pub mod oracle;
 pub mod run;
 pub mod tar;
