@@ -15,7 +15,7 @@ use super::{output, progress};
 /// Arguments of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Print one JSON report on standard output
+    /// Print JSON on standard output: one report, or of a list one object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Print nothing but errors

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 
 use layflat::image::Image;
-use layflat::inside::{Deed, Fate, Inside, Kind, ListOptions, Pattern, history};
+use layflat::inside::{Deed, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
 use layflat::{NoProgress, Options};
 
 use super::oracle;
-use super::text::{Attributes, Stack};
+use super::text::{Attributes, Layer as TextLayer, Stack};
 use super::tree::{Node, Shape, Tree};
 use super::{run, tar};
 
 /// The tree as `ls -R` and `cat` give it; `find` and `log` are held against it.
 pub fn tree(stack: &Stack) -> Result<Tree, String> {
-    let image = run::image(stack.0.iter().map(|layer| tar::archive(layer)));
+    let image = run::image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)));
     let options = Options::default();
     let indexes = layflat::index::indexes(&image, None, &options, &NoProgress).map_err(|error| error.to_string())?;
     let inside = Inside::new(&image, &indexes, &options).map_err(|error| error.to_string())?;
@@ -65,7 +65,7 @@ pub fn tree(stack: &Stack) -> Result<Tree, String> {
         assert_eq!(names[&inode], count, "the number of names of inode {inode}");
     }
     tree.regroup();
-    found(stack, &inside, &tree);
+    found(stack, &Traced::new(&image, &indexes, &options).unwrap(), &tree);
     told(&image, &indexes, &tree);
     Ok(tree)
 }
@@ -96,14 +96,14 @@ fn bytes(text: &str) -> Vec<u8> {
 }
 
 /// `find` has every path that is shown, once; and of all layers' paths what becomes of them, as the trees of the lower layers show.
-fn found(stack: &Stack, inside: &Inside<'_>, tree: &Tree) {
+fn found(stack: &Stack, traced: &Traced<'_>, tree: &Tree) {
     let all = Pattern::globs(["*"]).unwrap();
-    let visible: Vec<Vec<u8>> = inside.find(&all, false).iter().map(|hit| hit.entry.path.as_bytes().to_vec()).collect();
+    let visible: Vec<Vec<u8>> = traced.find(&all, false).iter().map(|hit| hit.entry.path.as_bytes().to_vec()).collect();
     let expected: Vec<Vec<u8>> = tree.0.keys().filter(|path| !path.is_empty()).cloned().collect();
     assert_eq!(visible, expected);
     let shown: Vec<Tree> =
         (0..=stack.0.len()).map(|count| oracle::show(&Stack(stack.0[..count].to_vec())).unwrap()).collect();
-    for hit in inside.find(&all, true) {
+    for hit in traced.find(&all, true) {
         let has = |layers: usize| shown[layers].0.contains_key(hit.entry.path.as_bytes());
         match hit.fate {
             Fate::Replaced { by } => assert!(hit.in_layer < by && has(by) && has(by + 1), "{hit:?}"),

@@ -7,10 +7,10 @@ use super::layers::Examined;
 use super::{Finding, FindingKind, secrets};
 use crate::image::Image;
 use crate::index::Indexes;
-use crate::inside::{Inside, reading};
+use crate::inside::{Inside, Traced};
 use crate::layer::{ChangeKind, LayerPath};
 use crate::options::Options;
-use crate::stack::{InodeId, Last, LookupError, Node, Stack, StackError, What};
+use crate::stack::{InodeId, Last, LookupError, Node, StackError, What};
 
 /// Directories that are mounted over when a container runs: what a link has there shows only then.
 const MOUNTED: [&[u8]; 4] = [b"proc", b"sys", b"dev", b"run"];
@@ -30,7 +30,7 @@ pub(super) fn check(image: &Image, layers: Vec<Examined>, options: &Options, fin
             None => complete = false,
         }
     }
-    let (inside, idle) = loop {
+    let (traced, idle) = loop {
         match replay(image, &indexes, options) {
             Ok(replayed) => break replayed,
             Err(error) => {
@@ -45,10 +45,10 @@ pub(super) fn check(image: &Image, layers: Vec<Examined>, options: &Options, fin
     };
     let stacked = indexes.records.len();
     findings.extend(idle);
-    findings.extend(inside.hidden_secrets());
+    findings.extend(traced.hidden_secrets());
     if stacked == count {
-        findings.extend(inside.dangling_links());
-        findings.extend(inside.command());
+        findings.extend(traced.inside.dangling_links());
+        findings.extend(traced.inside.command());
     } else {
         let text = format!(
             "what the layers show together was only checked below layer {stacked}, which cannot be laid on them as it is"
@@ -62,11 +62,9 @@ fn replay<'a>(
     image: &'a Image,
     indexes: &'a Indexes,
     options: &Options,
-) -> Result<(Inside<'a>, Vec<Finding>), StackError> {
-    let mut events = Vec::new();
+) -> Result<(Traced<'a>, Vec<Finding>), StackError> {
     let mut idle = Vec::new();
-    let stack = Stack::replay_watched(&indexes.records, reading(options), &mut |step| {
-        events.extend(step.events());
+    let traced = Traced::watched(image, indexes, options, &mut |step| {
         let record = &indexes.records[step.layer()];
         for &mark in step.idle_marks() {
             let change = &record.changes[mark];
@@ -78,7 +76,7 @@ fn replay<'a>(
             idle.push(Finding::note(FindingKind::IdleMark, text).in_layer(step.layer()).at(path));
         }
     })?;
-    Ok((Inside { image, indexes, stack, events }, idle))
+    Ok((traced, idle))
 }
 
 impl Inside<'_> {
@@ -103,36 +101,6 @@ impl Inside<'_> {
         findings
     }
 
-    /// Files that look like secrets, are shown no more, and are still shipped.
-    fn hidden_secrets(&self) -> Vec<Finding> {
-        let visible = self.visible();
-        let digest = |inode| self.content(inode).map(|(_, _, content)| content.sha256());
-        let shown: HashSet<[u8; 32]> = visible.keys().filter_map(|&inode| digest(inode)).collect();
-        let mut lost: HashMap<InodeId, Vec<(LayerPath, usize)>> = HashMap::new();
-        for event in &self.events {
-            if let Some(inode) = event.lost() {
-                lost.entry(inode).or_default().push((event.path.clone(), event.layer));
-            }
-        }
-        for (inode, hit) in self.overwritten() {
-            lost.entry(inode).or_default().push((hit.entry.path, hit.in_layer));
-        }
-        let mut findings = Vec::new();
-        for (inode, names) in lost {
-            let Some((layer, _, content)) = self.content(inode) else { continue };
-            if visible.contains_key(&inode) || content.stored == 0 || shown.contains(&content.sha256()) {
-                continue;
-            }
-            let named = names.iter().find_map(|(path, by)| secrets::by_name(path).map(|what| (path, by, what)));
-            let key = || names.last().filter(|_| content.private_key).map(|(path, by)| (path, by, "a private key"));
-            if let Some((path, by, what)) = named.or_else(key) {
-                let text = format!("most likely holds {what}; layer {by} takes it away, but this layer still ships it");
-                findings.push(Finding::warning(FindingKind::HiddenSecret, text).in_layer(layer).at(path.clone()));
-            }
-        }
-        findings
-    }
-
     /// The program that the image starts, if it is not there.
     fn command(&self) -> Option<Finding> {
         let config = self.image.config.as_ref()?.parsed.config().as_ref()?;
@@ -151,5 +119,37 @@ impl Inside<'_> {
         };
         let text = format!("the image starts {program:?}, which it does not hold");
         (!found).then(|| Finding::warning(FindingKind::Config, text))
+    }
+}
+
+impl Traced<'_> {
+    /// Files that look like secrets, are shown no more, and are still shipped.
+    fn hidden_secrets(&self) -> Vec<Finding> {
+        let visible = self.inside.visible();
+        let digest = |inode| self.inside.content(inode).map(|(_, _, content)| content.sha256());
+        let shown: HashSet<[u8; 32]> = visible.keys().filter_map(|&inode| digest(inode)).collect();
+        let mut lost: HashMap<InodeId, Vec<(LayerPath, usize)>> = HashMap::new();
+        for event in &self.events {
+            if let Some(inode) = event.lost() {
+                lost.entry(inode).or_default().push((event.path.clone(), event.layer));
+            }
+        }
+        for (inode, hit) in self.overwritten() {
+            lost.entry(inode).or_default().push((hit.entry.path, hit.in_layer));
+        }
+        let mut findings = Vec::new();
+        for (inode, names) in lost {
+            let Some((layer, _, content)) = self.inside.content(inode) else { continue };
+            if visible.contains_key(&inode) || content.stored == 0 || shown.contains(&content.sha256()) {
+                continue;
+            }
+            let named = names.iter().find_map(|(path, by)| secrets::by_name(path).map(|what| (path, by, what)));
+            let key = || names.last().filter(|_| content.private_key).map(|(path, by)| (path, by, "a private key"));
+            if let Some((path, by, what)) = named.or_else(key) {
+                let text = format!("most likely holds {what}; layer {by} takes it away, but this layer still ships it");
+                findings.push(Finding::warning(FindingKind::HiddenSecret, text).in_layer(layer).at(path.clone()));
+            }
+        }
+        findings
     }
 }
