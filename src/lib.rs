@@ -14,7 +14,9 @@
 //! comes from  config,    decom-    changes,   layer into  every layer    overlay marks
 //!             platform   press     record     its own dir must hold      or fold flat
 //! ```
-//! Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all.
+//! Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all. Who only wants to know
+//! what is in an image needs neither stage nor form: [`index`] keeps what a layer holds besides contents, and [`inside`] answers
+//! from that and the stack.
 //!
 //! # Example
 //! Open an image, lay it down in both forms, and compare two trees:

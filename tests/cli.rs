@@ -15,8 +15,26 @@ use images::{Layout, Tar, tagged};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 10] =
-    ["flatten", "layers", "mount", "umount", "bundle", "unshare", "diff", "inspect", "completions", "man"];
+const COMMANDS: [&str; 18] = [
+    "flatten",
+    "layers",
+    "mount",
+    "umount",
+    "bundle",
+    "unshare",
+    "diff",
+    "inspect",
+    "ls",
+    "find",
+    "log",
+    "cat",
+    "waste",
+    "check",
+    "copy",
+    "cache",
+    "completions",
+    "man",
+];
 
 /// The image of the README.
 fn fixture() -> PathBuf {

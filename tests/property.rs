@@ -10,9 +10,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use common::inside;
 use common::oracle;
 use common::run::{self, Form, Power};
 use common::text::{Attributes, Entry, Kind, Stack};
+use common::tree::Tree;
 use layflat::{Options, XattrNamespace};
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::collection::vec;
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
     }
     let mounts = !matches!(power, Power::Nothing(_));
     let trials = vec![
+        Trial::test("what_is_told_of_a_stack_and_oracle_agree", || {
+            try_all(&|stack| compared(stack, inside::tree(stack), |tree| tree))
+        }),
         Trial::test("flat_form_and_oracle_agree", || check(&[Form::Flat])),
         Trial::test("overlay_mount_with_trusted_marks_and_oracle_agree", || {
             check(&[Form::Overlay(XattrNamespace::Trusted)])
@@ -39,6 +44,11 @@ fn main() -> ExitCode {
 }
 
 fn check(forms: &[Form]) -> Result<(), Failed> {
+    let base = if *run::power() == Power::Root { run::tmpfs().to_owned() } else { std::env::temp_dir() };
+    try_all(&|stack| forms.iter().try_for_each(|&form| agree(stack, form, &base)))
+}
+
+fn try_all(holds: &dyn Fn(&Stack) -> Result<(), String>) -> Result<(), Failed> {
     let asked = std::env::var("LAYFLAT_CASES").ok().and_then(|cases| cases.parse().ok());
     let config = Config {
         cases: asked.unwrap_or(300),
@@ -50,13 +60,7 @@ fn check(forms: &[Form]) -> Result<(), Failed> {
         Some(_) => TestRunner::new(config),
         None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
     };
-    let base = if *run::power() == Power::Root { run::tmpfs().to_owned() } else { std::env::temp_dir() };
-    let result = runner.run(&stack(), |stack| {
-        for &form in forms {
-            agree(&stack, form, &base).map_err(TestCaseError::fail)?;
-        }
-        Ok(())
-    });
+    let result = runner.run(&stack(), |stack| holds(&stack).map_err(TestCaseError::fail));
     match result {
         Ok(()) => Ok(()),
         Err(TestError::Fail(reason, stack)) => Err(format!("{stack}\n{}", reason.message()).into()),
@@ -65,17 +69,18 @@ fn check(forms: &[Form]) -> Result<(), Failed> {
 }
 
 fn agree(stack: &Stack, form: Form, base: &std::path::Path) -> Result<(), String> {
-    let expected = oracle::show(stack);
-    let laid = run::lay(stack, form, base, &Options::default());
-    match (expected, laid) {
+    let laid = run::lay(stack, form, base, &Options::default()).map(|laid| laid.tree);
+    compared(stack, laid, |expected| if *run::power() == Power::Root { expected } else { run::as_user(expected) })
+}
+
+/// Whether a tree, or the refusal of the stack, is what the oracle says. `seen` is what of the oracle's tree can be seen.
+fn compared(stack: &Stack, found: Result<Tree, String>, seen: impl Fn(Tree) -> Tree) -> Result<(), String> {
+    match (oracle::show(stack), found) {
         (Err(_), Err(_)) => Ok(()),
-        (Err(reason), Ok(laid)) => Err(format!("the oracle refuses ({reason:?}), layflat shows {}", laid.tree)),
+        (Err(reason), Ok(found)) => Err(format!("the oracle refuses ({reason:?}), layflat shows {found}")),
         (Ok(_), Err(error)) => Err(format!("layflat refuses: {error}")),
-        (Ok(mut expected), Ok(laid)) => {
-            if *run::power() != Power::Root {
-                expected = run::as_user(expected);
-            }
-            let differences = expected.differences(&laid.tree);
+        (Ok(expected), Ok(found)) => {
+            let differences = seen(expected).differences(&found);
             if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
         }
     }

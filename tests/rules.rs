@@ -1,6 +1,6 @@
 //! A test for every rule of the design: each from a line in fixtures/stacks that states the layers and the whole tree.
 //!
-//! Each line is run against the oracle, in the flat form, and through real mounts of the overlay form with marks in either
+//! Each line is run against the oracle, against what `ls` and its like say of it, in the flat form, and through real mounts of the overlay form with marks in either
 //! namespace; for root on a tmpfs, too. What this user may not do is counted as ignored.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use common::cases::{self, Case, Expected, compare};
+use common::inside;
 use common::oracle;
 use common::run::{self, Form, Power};
 use common::tree::Tree;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         let mounts = !matches!(power, Power::Nothing(_));
         let (trusted, user) = (Form::Overlay(XattrNamespace::Trusted), Form::Overlay(XattrNamespace::User));
         trials.push(trial(&case, "oracle", true, check_oracle));
+        trials.push(trial(&case, "inside", true, check_inside));
         trials.push(trial(&case, "flat", true, |case| check(case, Form::Flat, &std::env::temp_dir())));
         trials.push(trial(&case, "overlay", root, move |case| check(case, trusted, &std::env::temp_dir())));
         trials.push(trial(&case, "overlay_user", mounts, move |case| check(case, user, &std::env::temp_dir())));
@@ -54,6 +56,14 @@ fn trial(
 fn check_oracle(case: &Case) -> Result<(), Failed> {
     match (&case.expected, oracle::show(&case.stack)) {
         (Expected::Reject(_), Err(_)) => Ok(()),
+        (Expected::Tree(tree), Ok(found)) => compare(&Tree::parse(tree), &without_selinux(found)),
+        (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
+    }
+}
+
+fn check_inside(case: &Case) -> Result<(), Failed> {
+    match (&case.expected, inside::tree(&case.stack)) {
+        (Expected::Reject(words), Err(error)) if error.contains(words) => Ok(()),
         (Expected::Tree(tree), Ok(found)) => compare(&Tree::parse(tree), &without_selinux(found)),
         (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
     }

@@ -45,7 +45,8 @@ impl Digest {
     /// From the bytes that a hash function gave: 32 for SHA-256, 64 for SHA-512.
     pub(crate) fn of_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
         debug_assert_eq!(hash.len() * 2, algorithm.hex_length());
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+        let hex: String = hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         Self { algorithm, hex: hex.into() }
     }
 

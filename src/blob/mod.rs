@@ -242,6 +242,25 @@ impl Blob {
         LayerStream::open(self, limits, pace)
     }
 
+    /// Checks what is known without reading: the size, where the image states one.
+    ///
+    /// # Errors
+    /// Another size than stated.
+    pub fn check_stated_size(&self) -> Result<(), BlobError> {
+        self.check_size(self.len())
+    }
+
+    /// How the bytes are compressed, by the first few of them; nothing where they would have to be fetched first.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn compression_at_hand(&self) -> Result<Option<Compression>, BlobError> {
+        if self.is_remote() {
+            return Ok(None);
+        }
+        self.compression().map(Some).map_err(|error| BlobError::Read { blob: self.name(), error })
+    }
+
     fn check_size(&self, found: u64) -> Result<(), BlobError> {
         match self.size {
             Some(stated) if stated != found => Err(BlobError::Size { blob: self.name(), stated, found }),

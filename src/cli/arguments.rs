@@ -20,7 +20,7 @@ use super::{output, progress};
 /// Arguments of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Print one JSON report on standard output
+    /// Print JSON on standard output: one report, or of a list one object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Print nothing but errors
@@ -231,6 +231,7 @@ impl OpenArgs {
         Ok(source::OpenOptions {
             platform: self.platform.clone(),
             limits: self.limits()?,
+            incomplete: false,
             cancel: cancel.clone(),
             registry: self.remote.registry()?,
             cache: self.remote.blobs(),

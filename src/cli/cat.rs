@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use layflat::Cancel;
 use layflat::inside::{Deed, Inside, InsideError, history};
@@ -42,7 +42,7 @@ impl Cat {
             },
             Err(error) => Err(error.into()),
             Ok(()) => {
-                out.flush()?;
+                out.flush().context("cannot write the content")?;
                 Ok(SUCCESS)
             }
         }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use layflat::Cancel;
-use layflat::inside::{Fate, Hit, Inside, Pattern};
+use layflat::inside::{Fate, Hit, Pattern, Traced};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
@@ -33,8 +33,8 @@ impl Find {
         let patterns = self.patterns.iter().map(String::as_str);
         let pattern = if self.regex { Pattern::regexes(patterns)? } else { Pattern::globs(patterns)? };
         let looked = self.look.look(common, cancel)?;
-        let inside = Inside::new(&looked.image, &looked.indexes, &looked.options)?;
-        let hits = inside.find(&pattern, self.all_layers);
+        let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
+        let hits = traced.find(&pattern, self.all_layers);
         let code = if hits.is_empty() { FAILURE } else { SUCCESS };
         if common.json {
             output::json_lines(hits)?;

@@ -4,6 +4,7 @@ mod arguments;
 mod bundle;
 mod cache;
 mod cat;
+mod check;
 mod completions;
 mod copy;
 mod diff;
@@ -34,9 +35,9 @@ use arguments::Common;
 
 /// Success, or equality.
 const SUCCESS: u8 = 0;
-/// Any failure; for `diff`, trees that differ.
+/// Any failure; for `diff`, trees that differ; for `check`, an image that is not sound.
 const FAILURE: u8 = 1;
-/// Arguments that make no sense; for `diff`, any trouble.
+/// Arguments that make no sense; for `diff` and `check`, any trouble.
 const TROUBLE: u8 = 2;
 
 /// Turn container images into file systems, exactly as the specification says: overlayfs lowerdirs that the kernel
@@ -79,6 +80,7 @@ enum Command {
     Waste(waste::Waste),
     Copy(copy::Copy),
     Cache(cache::Cache),
+    Check(check::Check),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -99,7 +101,7 @@ pub(crate) fn main() -> ExitCode {
         raise_handle_limit();
     }
     let cancel = signals::cancel_on_signal();
-    let trouble = if matches!(cli.command, Command::Diff(_)) { TROUBLE } else { FAILURE };
+    let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;
     let result = match cli.command {
         Command::Flatten(command) => command.run(common, &cancel),
@@ -117,6 +119,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Waste(command) => command.run(common, &cancel),
         Command::Copy(command) => command.run(common, &cancel),
         Command::Cache(command) => command.run(common),
+        Command::Check(command) => command.run(common, &cancel),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

@@ -67,8 +67,12 @@ pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
 /// Prints an error and all its causes on one line.
 pub(crate) fn error(error: &anyhow::Error) {
     let (red, plain) = if colours(&std::io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    let text = Printable(format!("{error:#}").as_bytes()).to_string();
-    let _ = writeln!(std::io::stderr().lock(), "{red}layflat:{plain} {}", text.replace("\\\\", "\\"));
+    let _ = writeln!(std::io::stderr().lock(), "{red}layflat:{plain} {}", one_line(&format!("{error:#}")));
+}
+
+/// A message on one line, with nothing in it that a terminal would obey. Names in it are escaped already.
+pub(crate) fn one_line(message: &str) -> String {
+    Printable(message.as_bytes()).to_string().replace("\\\\", "\\")
 }
 
 /// Whether an output shows colours (see no-color.org).

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use layflat::Cancel;
-use layflat::inside::{Inside, Reason, WastedFile};
+use layflat::inside::{Reason, Traced, WastedFile};
 use layflat::layer::Printable;
 use serde_json::{Value, json};
 
@@ -27,8 +27,8 @@ pub(crate) struct Waste {
 impl Waste {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let looked = self.look.look(common, cancel)?;
-        let inside = Inside::new(&looked.image, &looked.indexes, &looked.options)?;
-        let waste = inside.waste();
+        let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
+        let waste = traced.waste();
         let listed = if self.top == 0 { waste.files.len() } else { self.top.min(waste.files.len()) };
         if common.json {
             let tagged = |kind: &str, value: Value| {

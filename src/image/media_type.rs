@@ -85,9 +85,35 @@ fn is_layer(text: &str) -> bool {
     })
 }
 
+/// The compression that a layer's media type states.
+pub(crate) fn stated_compression(text: &str) -> Option<Compression> {
+    let plain = text.split(';').next().unwrap_or_default().trim();
+    if !is_layer(plain) {
+        return None;
+    }
+    let name = plain.rsplit(['+', '.']).next().unwrap_or_default();
+    [Compression::Gzip, Compression::Zstd, Compression::Xz, Compression::Bzip2]
+        .into_iter()
+        .find(|known| known.name() == name)
+        .or(Some(Compression::None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layers_media_type_states_its_compression() {
+        for (text, expected) in [
+            ("application/vnd.oci.image.layer.v1.tar", Some(Compression::None)),
+            ("application/vnd.oci.image.layer.v1.tar+zstd", Some(Compression::Zstd)),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Some(Compression::Gzip)),
+            ("application/vnd.docker.image.rootfs.diff.tar", Some(Compression::None)),
+            ("application/octet-stream", None),
+        ] {
+            assert_eq!(stated_compression(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn media_types_of_oci_and_docker_are_known() {

@@ -12,7 +12,7 @@ use crate::blob::{Blob, Digest};
 
 pub use manifest::Manifest;
 pub(crate) use manifest::{Descriptor, Document};
-pub(crate) use media_type::MediaType;
+pub(crate) use media_type::{MediaType, stated_compression};
 pub use name::{ImageName, ImageNameError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{DaemonImage, Reference, ReferenceError};
@@ -50,6 +50,18 @@ pub struct Layer {
     pub media_type: Option<String>,
     /// The digest of the uncompressed archive that the configuration states. Bare layers have none until they are read.
     pub diff_id: Option<Digest>,
+}
+
+impl Layer {
+    /// The same layer, with the DiffID that the configuration states.
+    #[must_use]
+    pub fn with_diff_id(self, diff_id: Option<Digest>) -> Self {
+        let blob = match &diff_id {
+            Some(diff_id) => self.blob.diff_id_by(diff_id.algorithm()),
+            None => self.blob,
+        };
+        Self { blob, diff_id, ..self }
+    }
 }
 
 /// A configuration that cannot be used.

@@ -32,7 +32,7 @@ pub enum ContentError {
         found: Digest,
     },
     /// Whoever takes the content does not.
-    #[error("cannot write the content: {0}")]
+    #[error("cannot write the content")]
     Write(#[source] std::io::Error),
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! layflat index\n        14 bytes
 //! version                u32, little-endian
-//! body                   postcard: the DiffID, the uncompressed size, the record, the contents
+//! body                   postcard: the DiffID, the record, the contents
 //! SHA-256                of all that stands before
 //! ```
 //! A file is only believed if all of it is as it should be; else the layer is read anew and the file replaced. Files appear by one
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Content, LayerIndex};
+use super::Content;
 use crate::blob::Digest;
 use crate::layer::{ChangeKind, ContentId, NameId, Record};
 
@@ -28,7 +28,6 @@ const HASH: usize = 32;
 #[derive(Serialize, Deserialize)]
 struct Body<D, R, C> {
     diff_id: D,
-    expanded: u64,
     record: R,
     contents: C,
 }
@@ -38,40 +37,38 @@ fn place(cache: &Path, diff_id: &Digest) -> PathBuf {
 }
 
 /// The index that is kept under a DiffID; none if there is none that can be believed.
-pub(super) fn read(cache: &Path, diff_id: &Digest) -> Option<(Record, LayerIndex)> {
+pub(super) fn read(cache: &Path, diff_id: &Digest) -> Option<(Record, Vec<Content>)> {
     decode(&std::fs::read(place(cache, diff_id)).ok()?, diff_id)
 }
 
 /// Keeps an index under its DiffID.
-pub(super) fn store(cache: &Path, record: &Record, index: &LayerIndex) -> std::io::Result<()> {
-    let place = place(cache, &index.diff_id);
+pub(super) fn store(cache: &Path, diff_id: &Digest, record: &Record, contents: &[Content]) -> std::io::Result<()> {
+    let place = place(cache, diff_id);
     let directory = place.parent().unwrap_or(cache);
     std::fs::create_dir_all(directory)?;
     let mut file = tempfile::Builder::new().prefix("new-").tempfile_in(directory)?;
-    file.write_all(&encode(record, index)?)?;
+    file.write_all(&encode(diff_id, record, contents)?)?;
     file.persist(place)?;
     Ok(())
 }
 
-fn encode(record: &Record, index: &LayerIndex) -> std::io::Result<Vec<u8>> {
-    let LayerIndex { diff_id, expanded, contents } = index;
-    let body = Body { diff_id, expanded: *expanded, record, contents };
-    let body = postcard::to_allocvec(&body).map_err(std::io::Error::other)?;
+fn encode(diff_id: &Digest, record: &Record, contents: &[Content]) -> std::io::Result<Vec<u8>> {
+    let body = postcard::to_allocvec(&Body { diff_id, record, contents }).map_err(std::io::Error::other)?;
     let mut bytes = [MAGIC, &VERSION.to_le_bytes(), &body].concat();
     bytes.extend_from_slice(&Sha256::digest(&bytes));
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8], diff_id: &Digest) -> Option<(Record, LayerIndex)> {
+fn decode(bytes: &[u8], diff_id: &Digest) -> Option<(Record, Vec<Content>)> {
     let (checked, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH)?)?;
     if Sha256::digest(checked).as_slice() != hash {
         return None;
     }
     let body = checked.strip_prefix(MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
     let (body, rest): (Body<Digest, Record, Vec<Content>>, _) = postcard::take_from_bytes(body).ok()?;
-    let Body { diff_id: found, expanded, record, contents } = body;
+    let Body { diff_id: found, record, contents } = body;
     let sound = found == *diff_id && rest.is_empty() && is_sound(&record, contents.len());
-    sound.then_some((record, LayerIndex { diff_id: found, expanded, contents }))
+    sound.then_some((record, contents))
 }
 
 /// Whether everything that a record points at is there.
@@ -98,13 +95,12 @@ mod tests {
     use crate::layer::{Change, LayerPath, ReadOptions, read_layer};
 
     /// The index of one of the fixtures' archives, with xattrs, ACLs, links and holes in it.
-    fn index(name: &str) -> (Record, LayerIndex) {
+    fn index(name: &str) -> (Digest, Record, Vec<Content>) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/archives").join(name);
         let bytes = std::fs::read(path).unwrap();
         let mut sink = Hashing::default();
         let record = read_layer(&mut bytes.as_slice(), &mut sink, &ReadOptions::default(), &mut |_| {}).unwrap();
-        let contents = sink.into_contents();
-        (record, LayerIndex { diff_id: Digest::sha256_of(&bytes), expanded: bytes.len() as u64, contents })
+        (Digest::sha256_of(&bytes), record, sink.into_contents())
     }
 
     fn same(one: &Record, other: &Record) {
@@ -118,12 +114,12 @@ mod tests {
     fn what_is_kept_comes_back() {
         let cache = tempfile::tempdir().unwrap();
         for name in ["gnutar-acls.tar", "bsdtar-xattrs.tar", "gnutar-sparse-1.0.tar", "python-pax.tar"] {
-            let (record, index) = index(name);
-            assert!(read(cache.path(), &index.diff_id).is_none());
-            store(cache.path(), &record, &index).unwrap();
-            let (found, found_index) = read(cache.path(), &index.diff_id).unwrap();
+            let (diff_id, record, contents) = index(name);
+            assert!(read(cache.path(), &diff_id).is_none());
+            store(cache.path(), &diff_id, &record, &contents).unwrap();
+            let (found, found_contents) = read(cache.path(), &diff_id).unwrap();
             same(&record, &found);
-            assert_eq!(index, found_index);
+            assert_eq!(contents, found_contents);
         }
         let names = std::fs::read_dir(cache.path().join("index")).unwrap();
         assert_eq!(names.count(), 4, "nothing temporary stays");
@@ -131,15 +127,15 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_not_believed() {
-        let (record, index) = index("gnutar-pax.tar");
-        let bytes = encode(&record, &index).unwrap();
+        let (diff_id, record, contents) = index("gnutar-pax.tar");
+        let bytes = encode(&diff_id, &record, &contents).unwrap();
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
-            assert!(decode(&damaged, &index.diff_id).is_none(), "byte {at}");
+            assert!(decode(&damaged, &diff_id).is_none(), "byte {at}");
         }
         for length in 0..bytes.len() {
-            assert!(decode(&bytes[..length], &index.diff_id).is_none(), "{length} bytes");
+            assert!(decode(&bytes[..length], &diff_id).is_none(), "{length} bytes");
         }
         assert!(decode(&bytes, &Digest::sha256_of(b"another")).is_none());
     }
@@ -147,11 +143,11 @@ mod tests {
     #[test]
     fn what_points_nowhere_is_not_believed() {
         let refused = |spoil: &dyn Fn(&mut Record)| {
-            let (mut record, index) = index("gnutar-ustar.tar");
+            let (diff_id, mut record, contents) = index("gnutar-ustar.tar");
             spoil(&mut record);
-            decode(&encode(&record, &index).unwrap(), &index.diff_id).is_none()
+            decode(&encode(&diff_id, &record, &contents).unwrap(), &diff_id).is_none()
         };
-        let (other, _) = index("gnutar-pax.tar");
+        let (_, other, _) = index("gnutar-pax.tar");
         let beyond = other.names.ids().next_back().unwrap();
         assert!(!refused(&|_| {}));
         assert!(refused(&|record| {
@@ -170,8 +166,8 @@ mod tests {
     /// Whoever changes what a record holds has to count [`VERSION`] up, or old files would be read as something else.
     #[test]
     fn the_form_of_the_body_belongs_to_the_version() {
-        let (record, index) = index("gnutar-acls.tar");
-        let bytes = encode(&record, &index).unwrap();
+        let (diff_id, record, contents) = index("gnutar-acls.tar");
+        let bytes = encode(&diff_id, &record, &contents).unwrap();
         assert_eq!(
             (VERSION, Digest::sha256_of(&bytes).hex()),
             (1, "934abf9f7b472cd861aaf6753e4594a63c6ef0339cde8481302c5a2a56be624a")

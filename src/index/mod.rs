@@ -54,24 +54,13 @@ fn zeros(mut count: u64) -> impl Iterator<Item = &'static [u8]> {
     })
 }
 
-/// What is known of one layer besides its record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerIndex {
-    /// Digest of the uncompressed archive.
-    pub diff_id: Digest,
-    /// Uncompressed bytes.
-    pub expanded: u64,
-    /// The contents of its files, in archive order.
-    pub contents: Vec<Content>,
-}
-
 /// The indexes of all layers of an image, bottom first.
 #[derive(Debug, Default)]
 pub struct Indexes {
     /// What each layer asks for.
     pub records: Vec<Record>,
-    /// What else is known of each layer.
-    pub layers: Vec<LayerIndex>,
+    /// The contents of each layer's files, in archive order.
+    pub contents: Vec<Vec<Content>>,
     /// Why an index could not be kept, where that was tried: the next question takes as long as this one.
     pub not_kept: Option<std::io::Error>,
 }
@@ -88,7 +77,7 @@ pub fn indexes(
     progress: &dyn Progress,
 ) -> Result<Indexes, Error> {
     let known = |diff_id: &Digest| file::read(cache?, diff_id);
-    let mut found: Vec<Option<(Record, LayerIndex)>> =
+    let mut found: Vec<Option<(Record, Vec<Content>)>> =
         image.layers.iter().map(|layer| layer.diff_id.as_ref().and_then(known)).collect();
     let missing: Vec<usize> = (0..found.len()).filter(|&layer| found[layer].is_none()).collect();
     let read = read_layers(image, &missing, options, progress, &|_, stream, read, tell| {
@@ -99,15 +88,14 @@ pub fn indexes(
     progress.settling();
     let mut not_kept = None;
     for (layer, extracted) in missing.into_iter().zip(read) {
-        let facts = extracted.facts;
-        let index = LayerIndex { diff_id: facts.diff_id, expanded: facts.expanded, contents: extracted.kept };
+        let (record, contents) = (extracted.record, extracted.kept);
         if let Some(cache) = cache
-            && let Err(error) = file::store(cache, &extracted.record, &index)
+            && let Err(error) = file::store(cache, &extracted.facts.diff_id, &record, &contents)
         {
             not_kept = Some(error);
         }
-        found[layer] = Some((extracted.record, index));
+        found[layer] = Some((record, contents));
     }
-    let (records, layers) = found.into_iter().flatten().unzip();
-    Ok(Indexes { records, layers, not_kept })
+    let (records, contents) = found.into_iter().flatten().unzip();
+    Ok(Indexes { records, contents, not_kept })
 }

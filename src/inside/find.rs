@@ -8,9 +8,9 @@ use hashbrown::HashSet;
 use regex::bytes::RegexSet;
 use serde::Serialize;
 
-use super::{Entry, Inside};
+use super::{Entry, Traced};
 use crate::layer::{ChangeKind, LayerPath};
-use crate::stack::{Event, Node};
+use crate::stack::{Event, InodeId, Node};
 
 /// What is looked for.
 #[derive(Debug, Clone)]
@@ -113,7 +113,7 @@ pub enum Fate {
     Overwritten,
 }
 
-impl Inside<'_> {
+impl Traced<'_> {
     /// All that matches, sorted by path, then by layer. Unless `all_layers`, only what is shown.
     pub fn find(&self, pattern: &Pattern, all_layers: bool) -> Vec<Hit> {
         let mut events: Vec<&Event> = self.events.iter().filter(|event| pattern.matches(&event.path)).collect();
@@ -131,11 +131,16 @@ impl Inside<'_> {
                 Some(end) => Fate::Hidden { by: end.layer },
             };
             if all_layers || fate == Fate::Visible {
-                hits.push(Hit { in_layer: event.layer, fate, entry: self.entry(event.path.clone(), node, None) });
+                hits.push(Hit {
+                    in_layer: event.layer,
+                    fate,
+                    entry: self.inside.entry(event.path.clone(), node, None),
+                });
             }
         }
         if all_layers {
-            hits.extend(self.overwritten().into_iter().filter(|hit| pattern.matches(&hit.entry.path)));
+            let overwritten = self.overwritten().into_iter().map(|(_, hit)| hit);
+            hits.extend(overwritten.filter(|hit| pattern.matches(&hit.entry.path)));
             hits.sort_by(|one, other| {
                 (&one.entry.path, one.in_layer, one.fate).cmp(&(&other.entry.path, other.in_layer, other.fate))
             });
@@ -144,23 +149,23 @@ impl Inside<'_> {
     }
 
     /// The files that a later entry of their own layer replaces, so that they were never shown.
-    pub(super) fn overwritten(&self) -> Vec<Hit> {
+    pub(super) fn overwritten(&self) -> Vec<(InodeId, Hit)> {
         let shown: HashSet<_> = self.events.iter().filter_map(|event| event.now).filter_map(leaf).collect();
         let mut hits = Vec::new();
-        for inode in self.stack.inodes().filter(|inode| !shown.contains(inode)) {
-            let (layer, change) = self.stack.origin(inode);
+        for inode in self.inside.stack.inodes().filter(|inode| !shown.contains(inode)) {
+            let (layer, change) = self.inside.stack.origin(inode);
             if matches!(change.kind, ChangeKind::LinkSource { .. }) {
                 continue;
             }
-            let path = self.indexes.records[layer].names.path(change.name);
-            let entry = self.entry(path, Node::Leaf(inode), None);
-            hits.push(Hit { in_layer: layer, fate: Fate::Overwritten, entry });
+            let path = self.inside.indexes.records[layer].names.path(change.name);
+            let entry = self.inside.entry(path, Node::Leaf(inode), None);
+            hits.push((inode, Hit { in_layer: layer, fate: Fate::Overwritten, entry }));
         }
         hits
     }
 }
 
-fn leaf(node: Node) -> Option<crate::stack::InodeId> {
+fn leaf(node: Node) -> Option<InodeId> {
     match node {
         Node::Leaf(inode) => Some(inode),
         Node::Directory { .. } => None,

@@ -71,7 +71,7 @@ pub fn history(
         found.push(step.resolve(path, Last::Keep).ok());
     })
     .map_err(Error::from)?;
-    let inside = Inside { image, indexes, stack, events: Vec::new() };
+    let inside = Inside { image, indexes, stack };
     let created_by = image.created_by();
     let mut happenings = Vec::new();
     let mut before: Option<Found> = None;

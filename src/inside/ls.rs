@@ -87,10 +87,9 @@ impl Inside<'_> {
         if options.itself || !matches!(emissions[start].what, What::Directory { .. }) {
             return Listing { directory: None, entries: vec![listed(start)] };
         }
+        let touched = touched(difference);
         let entries = inside(difference, start)
-            .filter(|&index| options.recursive || emissions[index].parent() == start)
-            // The overlay form has a copy here of a file that got another name (rule L2); nothing happened to this one.
-            .filter(|&index| !matches!((emissions[index].what, emissions[index].over), (What::Leaf(_), Over::Same)))
+            .filter(|&index| touched[index] && (options.recursive || emissions[index].parent() == start))
             .map(listed)
             .collect();
         Listing { directory: Some(self.stack.path(difference, start)), entries }
@@ -112,6 +111,22 @@ impl Inside<'_> {
             }
         }
     }
+}
+
+/// For each emission, whether it is there for itself or for what is in it. Copies are not that the overlay form must hold of files which
+/// got another name elsewhere (rule L2): nothing happened to those.
+fn touched(difference: &Difference) -> Vec<bool> {
+    let emissions = difference.emissions();
+    let mut touched = vec![false; emissions.len()];
+    for (index, emission) in emissions.iter().enumerate().rev() {
+        let itself = match emission.what {
+            What::Directory { changed, .. } => changed,
+            What::Leaf(_) | What::Whiteout => emission.over != Over::Same,
+        };
+        touched[index] |= itself;
+        touched[emission.parent()] |= touched[index];
+    }
+    touched
 }
 
 /// All that is in a directory at any depth, in order. Every directory stands right before what is in it.

@@ -4,6 +4,7 @@
 //! the forms lay down; and is plain data, in an order that is always the same.
 
 mod cat;
+pub mod check;
 mod entry;
 mod find;
 mod history;
@@ -17,7 +18,7 @@ use crate::image::Image;
 use crate::index::{Content, ContentError, Indexes};
 use crate::layer::{ChangeKind, ContentId, LayerPath};
 use crate::options::Options;
-use crate::stack::{Event, InodeId, LookupError, Reading, Stack, What};
+use crate::stack::{Event, InodeId, LookupError, Reading, Stack, StackError, Step, What};
 
 pub use entry::{Entry, Facts, Kind};
 pub use find::{Fate, Hit, Pattern, PatternError};
@@ -25,13 +26,19 @@ pub use history::{Deed, Difference, Happening, history};
 pub use ls::{ListOptions, Listing};
 pub use waste::{LayerWaste, Reason, Waste, WastedFile};
 
-/// An image that can be looked into.
+/// An image that can be looked into: what its layers show together.
 #[derive(Debug)]
 pub struct Inside<'a> {
     image: &'a Image,
     indexes: &'a Indexes,
     stack: Stack<'a>,
-    /// What happened to every path, by layer and path.
+}
+
+/// An image of which is known, besides, what each layer did to every path.
+#[derive(Debug)]
+pub struct Traced<'a> {
+    inside: Inside<'a>,
+    /// By layer and path.
     events: Vec<Event>,
 }
 
@@ -88,7 +95,7 @@ impl<'a> Inside<'a> {
     /// # Errors
     /// Layers that do not fit on one another.
     pub fn new(image: &'a Image, indexes: &'a Indexes, options: &Options) -> Result<Self, InsideError> {
-        Self::of_lowest(indexes.records.len(), image, indexes, options)
+        Ok(Self { image, indexes, stack: Stack::replay(&indexes.records, reading(options)).map_err(Error::from)? })
     }
 
     /// Looks into what the layers up to this one show.
@@ -100,15 +107,8 @@ impl<'a> Inside<'a> {
         if layer >= count {
             return Err(InsideError::NoSuchLayer { layer, count });
         }
-        Self::of_lowest(layer + 1, image, indexes, options)
-    }
-
-    fn of_lowest(count: usize, image: &'a Image, indexes: &'a Indexes, options: &Options) -> Result<Self, InsideError> {
-        let mut events = Vec::new();
-        let records = &indexes.records[..count];
-        let stack = Stack::replay_watched(records, reading(options), &mut |step| events.extend(step.events()))
-            .map_err(Error::from)?;
-        Ok(Self { image, indexes, stack, events })
+        let records = &indexes.records[..=layer];
+        Ok(Self { image, indexes, stack: Stack::replay(records, reading(options)).map_err(Error::from)? })
     }
 
     /// The names of all files that are shown, sorted by path.
@@ -128,11 +128,36 @@ impl<'a> Inside<'a> {
         let (layer, change) = self.stack.origin(inode);
         match change.kind {
             ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. } => {
-                let known = self.indexes.layers.get(layer)?.contents.get(content.0 as usize)?;
+                let known = self.indexes.contents.get(layer)?.get(content.0 as usize)?;
                 Some((layer, content, known))
             }
             _ => None,
         }
+    }
+}
+
+impl<'a> Traced<'a> {
+    /// Looks into a whole image, and at how it came to be.
+    ///
+    /// # Errors
+    /// Layers that do not fit on one another.
+    pub fn new(image: &'a Image, indexes: &'a Indexes, options: &Options) -> Result<Self, InsideError> {
+        Ok(Self::watched(image, indexes, options, &mut |_| {}).map_err(Error::from)?)
+    }
+
+    /// The same, with each step shown to `watch`.
+    fn watched(
+        image: &'a Image,
+        indexes: &'a Indexes,
+        options: &Options,
+        watch: &mut dyn FnMut(&Step<'_, 'a>),
+    ) -> Result<Self, StackError> {
+        let mut events = Vec::new();
+        let stack = Stack::replay_watched(&indexes.records, reading(options), &mut |step| {
+            events.extend(step.events());
+            watch(step);
+        })?;
+        Ok(Self { inside: Inside { image, indexes, stack }, events })
     }
 }
 

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use serde::Serialize;
 
-use super::Inside;
+use super::Traced;
 use crate::layer::{ChangeKind, LayerPath};
 use crate::stack::InodeId;
 
@@ -73,10 +73,10 @@ pub enum Reason {
     },
 }
 
-impl Inside<'_> {
+impl Traced<'_> {
     /// What the image ships in vain. A file with several names counts once.
     pub fn waste(&self) -> Waste {
-        let visible = self.visible();
+        let visible = self.inside.visible();
         let mut lost = HashMap::new();
         for event in &self.events {
             if let Some(inode) = event.lost() {
@@ -84,10 +84,10 @@ impl Inside<'_> {
             }
         }
         let mut files = Vec::new();
-        let mut shipped = vec![0; self.indexes.records.len()];
+        let mut shipped = vec![0; self.inside.indexes.records.len()];
         let mut shown: Vec<(InodeId, &LayerPath)> = Vec::new();
-        for inode in self.stack.inodes() {
-            let Some((layer, _, content)) = self.content(inode) else { continue };
+        for inode in self.inside.stack.inodes() {
+            let Some((layer, _, content)) = self.inside.content(inode) else { continue };
             shipped[layer] += content.stored;
             if let Some(name) = visible.get(&inode).and_then(|names| names.first()) {
                 shown.push((inode, name));
@@ -97,8 +97,8 @@ impl Inside<'_> {
                 Some(event) if event.now.is_some() => (event.path.clone(), Reason::Replaced { by: event.layer }),
                 Some(event) => (event.path.clone(), Reason::Deleted { by: event.layer }),
                 None => {
-                    let change = self.stack.origin(inode).1;
-                    let path = self.indexes.records[layer].names.path(change.name);
+                    let change = self.inside.stack.origin(inode).1;
+                    let path = self.inside.indexes.records[layer].names.path(change.name);
                     let unused = matches!(change.kind, ChangeKind::LinkSource { .. });
                     let by = layer;
                     (path, if unused { Reason::Deleted { by } } else { Reason::Replaced { by } })
@@ -114,11 +114,11 @@ impl Inside<'_> {
 
     /// All but the first of the files that are shown and have the same content. The first is the one in the lowest layer.
     fn duplicates(&self, mut shown: Vec<(InodeId, &LayerPath)>) -> Vec<WastedFile> {
-        shown.sort_by_key(|&(inode, path)| (self.stack.origin(inode).0, path));
+        shown.sort_by_key(|&(inode, path)| (self.inside.stack.origin(inode).0, path));
         let mut first = HashMap::new();
         let mut files = Vec::new();
         for (inode, path) in shown {
-            let Some((layer, _, content)) = self.content(inode) else { continue };
+            let Some((layer, _, content)) = self.inside.content(inode) else { continue };
             match first.get(&content.sha256()) {
                 None => drop(first.insert(content.sha256(), path)),
                 Some(&of) => {
@@ -131,7 +131,7 @@ impl Inside<'_> {
     }
 
     fn by_layer(&self, shipped: &[u64], files: &[WastedFile]) -> Vec<LayerWaste> {
-        let created_by = self.image.created_by();
+        let created_by = self.inside.image.created_by();
         let mut layers: Vec<LayerWaste> = shipped
             .iter()
             .enumerate()

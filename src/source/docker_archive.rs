@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::files::Files;
 use super::names::canonical;
-use super::{Named, OpenOptions, Selection, SourceError, Tree, check_platform, json};
+use super::{Named, OpenOptions, Selection, SourceError, Tree, check_platform, incomplete, json};
 use crate::blob::Digest;
 use crate::image::{Config, Image, Layer};
 
@@ -75,13 +75,13 @@ fn image(files: &Files, item: Item, options: &OpenOptions) -> Result<Image, Sour
     let bytes = files.read(&item.config, digest_in_name(&item.config), None, options)?;
     let config = Config::parse(bytes)?;
     let paths = item.layers.unwrap_or_default();
-    let diff_ids = config.diff_ids(paths.len())?;
-    let layer = |(path, diff_id): (&String, Digest)| {
-        let blob = files.blob(path)?;
+    let diff_ids = incomplete::diff_ids(&config, paths.len(), options)?;
+    let layer = |(path, diff_id): (&String, Option<Digest>)| {
+        let blob = incomplete::blob(files.blob(path), None, options)?;
         // A name by digest is a statement, too. Names of Podman and skopeo are those of what is inside.
         let stated = path.contains("blobs/").then(|| digest_in_name(path)).flatten();
-        let blob = blob.stated(stated, None).diff_id_by(diff_id.algorithm());
-        Ok(Layer { blob, media_type: None, diff_id: Some(diff_id) })
+        let blob = blob.stated(stated, None);
+        Ok(Layer { blob, media_type: None, diff_id: None }.with_diff_id(diff_id))
     };
     let layers = paths.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
     Ok(Image { name: None, manifest: None, config: Some(config), layers })

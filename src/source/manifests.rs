@@ -3,7 +3,7 @@
 
 use base64::Engine;
 
-use super::{Attachment, Index, OpenOptions, SourceError, Tree, check_platform, json};
+use super::{Attachment, Index, OpenOptions, SourceError, Tree, check_platform, incomplete, json};
 use crate::blob::{Blob, Digest};
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Platform};
 
@@ -240,13 +240,10 @@ fn image(
         };
         return Err(SourceError::Unsupported { name: layer.digest.clone(), problem });
     }
-    let diff_ids = config.diff_ids(descriptors.len())?;
-    let layer = |(descriptor, diff_id): (&Descriptor, Digest)| {
-        Ok(Layer {
-            blob: content.blob(descriptor)?.diff_id_by(diff_id.algorithm()),
-            media_type: Some(descriptor.media_type.clone()),
-            diff_id: Some(diff_id),
-        })
+    let diff_ids = incomplete::diff_ids(&config, descriptors.len(), options)?;
+    let layer = |(descriptor, diff_id): (&Descriptor, Option<Digest>)| {
+        let blob = incomplete::blob(content.blob(descriptor), descriptor.size, options)?;
+        Ok(Layer { blob, media_type: Some(descriptor.media_type.clone()), diff_id: None }.with_diff_id(diff_id))
     };
     let layers = descriptors.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
     Ok(Image { name: None, manifest: Some(manifest), config: Some(config), layers })

@@ -5,6 +5,7 @@ mod daemon;
 mod directory;
 mod docker_archive;
 mod files;
+mod incomplete;
 mod manifests;
 mod names;
 mod oci_layout;
@@ -36,6 +37,9 @@ pub struct OpenOptions {
     pub platform: Option<Platform>,
     /// The most that manifests and configurations may ask for.
     pub limits: Limits,
+    /// Open an image although files of layers are missing, or not as many layers are there as its configuration says: reading
+    /// such a layer fails. For those who look for all that is wrong with an image.
+    pub incomplete: bool,
     /// Stops the reading of standard input or of a compressed archive, and the waiting for a registry.
     pub cancel: Cancel,
     /// How registries are talked to.

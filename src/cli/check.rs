@@ -1,0 +1,86 @@
+//! `layflat check`
+
+use anyhow::Context;
+use clap::Args;
+use layflat::Cancel;
+use layflat::image::{Image, Reference};
+use layflat::inside::check::{Finding, Severity, check, of_source_error};
+use layflat::source::{OpenOptions, open};
+
+use super::arguments::{Common, ImageArgs};
+use super::output::{Colour, painted};
+use super::table::columns;
+use super::{FAILURE, SUCCESS, output, progress};
+
+/// Find everything that is wrong with an image
+///
+/// Digests, sizes, media types, history and configuration; entries that cannot be taken, links that lead nowhere, marks that hide nothing,
+/// names twice in a layer, and secrets that a later layer only hides. Exits with 0 if there is no error, 1 if there is one, 2 on trouble.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    image: ImageArgs,
+    /// Read no layer: only what manifest and configuration state
+    #[arg(long)]
+    fast: bool,
+}
+
+impl Check {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let (layers, findings) = match self.open(cancel)? {
+            Ok(image) => {
+                let options = self.image.open.options(cancel)?;
+                let progress = progress::progress(common);
+                (Some(image.layers.len()), check(&image, self.fast, &options, progress.as_ref())?)
+            }
+            Err(finding) => (None, vec![finding]),
+        };
+        if common.json {
+            output::json_lines(&findings)?;
+        } else {
+            let rows: Vec<Vec<String>> = findings.iter().map(row).collect();
+            output::lines(columns(&rows, &[]))?;
+        }
+        let count = |severity, one: &str| {
+            let count = findings.iter().filter(|finding| finding.severity == severity).count();
+            format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+        };
+        let checked = match layers {
+            Some(layers) if self.fast => format!("{layers} layers not read"),
+            Some(layers) => format!("{layers} layers read"),
+            None => "cannot be opened".to_owned(),
+        };
+        let counts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")]
+            .map(|(severity, one)| count(severity, one));
+        output::say(common, format_args!("{checked}: {}", counts.join(", ")));
+        let sound = findings.iter().all(|finding| finding.severity != Severity::Error);
+        Ok(if sound { SUCCESS } else { FAILURE })
+    }
+
+    /// Opens the image, as far as it can be; or says what is wrong with it.
+    fn open(&self, cancel: &Cancel) -> anyhow::Result<Result<Image, Finding>> {
+        let reference = Reference::parse(&self.image.image)?;
+        let options = OpenOptions { incomplete: true, ..self.image.open.open_options(cancel)? };
+        match open(&reference, &options) {
+            Ok(image) => Ok(Ok(image)),
+            Err(error) => match of_source_error(&error) {
+                Some(finding) => Ok(Err(finding)),
+                None => Err(error).with_context(|| format!("cannot open {reference}")),
+            },
+        }
+    }
+}
+
+fn row(finding: &Finding) -> Vec<String> {
+    let severity = match finding.severity {
+        Severity::Error => painted("error", Colour::Red),
+        Severity::Warning => painted("warning", Colour::Yellow),
+        Severity::Note => "note".to_owned(),
+    };
+    let layer = finding.layer.map_or("image".to_owned(), |layer| format!("layer {layer}"));
+    let text = match &finding.path {
+        Some(path) => format!("{path}: {}", finding.text),
+        None => finding.text.clone(),
+    };
+    vec![severity, layer, finding.kind.name().to_owned(), output::one_line(&text)]
+}

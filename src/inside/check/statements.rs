@@ -1,0 +1,87 @@
+//! What manifest and configuration state, held against each other and against what is known without reading a layer.
+
+use std::collections::HashSet;
+
+use super::{Finding, FindingKind};
+use crate::blob::Compression;
+use crate::image::{Config, Image, Layer, stated_compression};
+
+use super::layers::of_blob;
+
+/// What is wrong with the configuration.
+pub(super) fn check(image: &Image) -> Vec<Finding> {
+    let Some(config) = &image.config else { return Vec::new() };
+    let mut findings = counts(config, image.layers.len());
+    let mut wrong = |text: String| findings.push(Finding::warning(FindingKind::Config, text));
+    let parsed = &config.parsed;
+    if parsed.rootfs().typ() != "layers" {
+        wrong(format!("rootfs.type is {:?}, \"layers\" is the only one there is", parsed.rootfs().typ()));
+    }
+    for (name, value) in [("os", parsed.os().to_string()), ("architecture", parsed.architecture().to_string())] {
+        if value.is_empty() {
+            wrong(format!("{name} is empty"));
+        }
+    }
+    if let Some(created) = parsed.created().as_ref().filter(|text| text.parse::<jiff::Timestamp>().is_err()) {
+        wrong(format!("created is {created:?}, which is no date and time as in RFC 3339"));
+    }
+    if let Some(run) = parsed.config() {
+        let mut names = HashSet::new();
+        for variable in run.env().iter().flatten() {
+            match variable.split_once('=') {
+                None | Some(("", _)) => wrong(format!("the environment has {variable:?}, expected NAME=VALUE")),
+                Some((name, _)) if !names.insert(name) => wrong(format!("the environment has {name:?} twice")),
+                Some(_) => {}
+            }
+        }
+        for directory in run.working_dir().iter().filter(|directory| !directory.is_empty()) {
+            if !directory.starts_with('/') {
+                wrong(format!("the working directory {directory:?} is not absolute"));
+            }
+        }
+        for volume in run.volumes().iter().flatten().filter(|volume| !volume.starts_with('/')) {
+            wrong(format!("the volume {volume:?} is not absolute"));
+        }
+    }
+    findings
+}
+
+fn counts(config: &Config, layers: usize) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let diff_ids = config.parsed.rootfs().diff_ids().len();
+    if diff_ids != layers {
+        let text = format!("the configuration has {diff_ids} diff_ids, the manifest {layers} layers");
+        findings.push(Finding::error(FindingKind::LayerCount, text));
+    }
+    let history = config.parsed.history().as_deref().unwrap_or_default();
+    let lines = history.iter().filter(|line| !line.empty_layer().unwrap_or(false)).count();
+    if !history.is_empty() && lines != layers {
+        let text = format!("the history has {lines} lines for layers, of which there are {layers}");
+        findings.push(Finding::warning(FindingKind::History, text));
+    }
+    findings
+}
+
+/// What is wrong with the layers' files, as far as it shows without reading them: sizes, and how they begin.
+pub(super) fn check_blobs(image: &Image) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, layer) in image.layers.iter().enumerate() {
+        let mut found: Vec<Finding> = Vec::new();
+        match layer.blob.check_stated_size().and_then(|()| layer.blob.compression_at_hand()) {
+            Err(error) => found.push(of_blob(&error)),
+            Ok(Some(compression)) => found.extend(check_media_type(layer, compression)),
+            Ok(None) => {}
+        }
+        findings.extend(found.into_iter().map(|finding| finding.in_layer(index)));
+    }
+    findings
+}
+
+/// A layer that is compressed otherwise than its media type says: tools that go by the type cannot read it.
+pub(super) fn check_media_type(layer: &Layer, found: Compression) -> Option<Finding> {
+    let media_type = layer.media_type.as_ref()?;
+    let stated = stated_compression(media_type).filter(|stated| *stated != found)?;
+    let text =
+        format!("the media type {media_type:?} states the compression {}, but it is {}", stated.name(), found.name());
+    Some(Finding::warning(FindingKind::MediaType, text))
+}

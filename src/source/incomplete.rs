@@ -1,0 +1,57 @@
+//! Images that are not whole, for those who want to know all that is wrong with one: what is missing is put off until it is read.
+
+use std::io::{Error, ErrorKind};
+use std::sync::Arc;
+
+use super::{OpenOptions, SourceError};
+use crate::blob::{Arriving, Blob, Digest, Remote};
+use crate::image::{Config, ConfigError};
+
+/// A blob that should be there and is not.
+#[derive(Debug)]
+struct Absent {
+    problem: String,
+    size: u64,
+}
+
+impl Remote for Absent {
+    fn len(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
+        Err(Error::new(ErrorKind::NotFound, self.problem.clone()))
+    }
+}
+
+/// A layer's blob, as it was found. Where an image may be incomplete, one that is missing is one that cannot be read; `stated` is
+/// the size that it should have.
+pub(super) fn blob(
+    found: Result<Blob, SourceError>,
+    stated: Option<u64>,
+    options: &OpenOptions,
+) -> Result<Blob, SourceError> {
+    match found {
+        Err(SourceError::Missing(name)) if options.incomplete => {
+            let problem = format!("{name} is missing: the image is incomplete");
+            Ok(Blob::from_remote(Arc::new(Absent { problem, size: stated.unwrap_or(0) })))
+        }
+        found => found,
+    }
+}
+
+/// The DiffIDs of that many layers, bottom first. Where an image may be incomplete, as many as there are.
+pub(super) fn diff_ids(
+    config: &Config,
+    layers: usize,
+    options: &OpenOptions,
+) -> Result<Vec<Option<Digest>>, SourceError> {
+    match config.diff_ids(layers) {
+        Err(ConfigError::LayerCount { diff_ids, .. }) if options.incomplete => {
+            let mut known: Vec<_> = config.diff_ids(diff_ids)?.into_iter().map(Some).collect();
+            known.resize(layers, None);
+            Ok(known)
+        }
+        all => Ok(all?.into_iter().map(Some).collect()),
+    }
+}

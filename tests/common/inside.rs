@@ -1,0 +1,127 @@
+//! What a stack shows, by layflat's answers about it: nothing is laid down.
+
+use std::collections::{BTreeMap, HashMap};
+
+use layflat::image::Image;
+use layflat::inside::{Deed, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
+use layflat::{NoProgress, Options};
+
+use super::oracle;
+use super::text::{Attributes, Layer as TextLayer, Stack};
+use super::tree::{Node, Shape, Tree};
+use super::{run, tar};
+
+/// The tree as `ls -R` and `cat` give it; `find` and `log` are held against it.
+pub fn tree(stack: &Stack) -> Result<Tree, String> {
+    let image = run::image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)));
+    let options = Options::default();
+    let indexes = layflat::index::indexes(&image, None, &options, &NoProgress).map_err(|error| error.to_string())?;
+    let inside = Inside::new(&image, &indexes, &options).map_err(|error| error.to_string())?;
+    let list = |options| inside.list(b"/", options).unwrap().entries;
+    let mut entries = list(ListOptions { itself: true, ..ListOptions::default() });
+    entries.extend(list(ListOptions { recursive: true, ..ListOptions::default() }));
+
+    let mut tree = Tree::default();
+    let mut names: HashMap<u32, u32> = HashMap::new();
+    let mut links = Vec::new();
+    for entry in entries {
+        let facts = entry.facts.unwrap();
+        let path = entry.path.as_bytes().to_vec();
+        let shape = match entry.kind {
+            Kind::Directory => Shape::Directory,
+            Kind::Symlink => Shape::Symlink(bytes(facts.target.as_ref().unwrap())),
+            Kind::Fifo => Shape::Fifo,
+            Kind::CharacterDevice => Shape::Character(facts.device.unwrap().0, facts.device.unwrap().1),
+            Kind::BlockDevice => Shape::Block(facts.device.unwrap().0, facts.device.unwrap().1),
+            Kind::Whiteout => panic!("{} is shown", entry.path),
+            Kind::File => {
+                let mut content = Vec::new();
+                inside.cat(&path, &mut content, &options).unwrap();
+                assert_eq!(facts.size, content.len() as u64, "{}", entry.path);
+                Shape::File(content)
+            }
+        };
+        let mut xattrs: BTreeMap<Vec<u8>, Vec<u8>> =
+            facts.xattrs.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
+        if !matches!(shape, Shape::Directory | Shape::File(_)) {
+            // No file system takes those there.
+            xattrs.retain(|name, _| !name.starts_with(b"user."));
+        }
+        let attributes = Attributes {
+            mode: facts.mode,
+            uid: facts.uid,
+            gid: facts.gid,
+            mtime: (facts.mtime.seconds, facts.mtime.nanoseconds),
+            xattrs,
+        };
+        let first = facts.inode.map_or(path.clone(), |inode| inode.to_string().into_bytes());
+        if let Some(inode) = facts.inode {
+            *names.entry(inode).or_default() += 1;
+            links.push((inode, entry.links.unwrap()));
+        }
+        tree.0.insert(path, Node { shape, attributes, first });
+    }
+    for (inode, count) in links {
+        assert_eq!(names[&inode], count, "the number of names of inode {inode}");
+    }
+    tree.regroup();
+    found(stack, &Traced::new(&image, &indexes, &options).unwrap(), &tree);
+    told(&image, &indexes, &tree);
+    Ok(tree)
+}
+
+/// The bytes that are shown as this text.
+fn bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        bytes.extend(plain.bytes());
+        let letter = escape.chars().next().unwrap();
+        let (byte, after) = match letter {
+            'x' => (u8::from_str_radix(&escape[1..3], 16).unwrap(), &escape[3..]),
+            'u' => {
+                let (number, after) = escape[2..].split_once('}').unwrap();
+                (u8::from_str_radix(number, 16).unwrap(), after)
+            }
+            'n' => (b'\n', &escape[1..]),
+            't' => (b'\t', &escape[1..]),
+            'r' => (b'\r', &escape[1..]),
+            _ => (b'\\', &escape[1..]),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    bytes.extend(rest.bytes());
+    bytes
+}
+
+/// `find` has every path that is shown, once; and of all layers' paths what becomes of them, as the trees of the lower layers show.
+fn found(stack: &Stack, traced: &Traced<'_>, tree: &Tree) {
+    let all = Pattern::globs(["*"]).unwrap();
+    let visible: Vec<Vec<u8>> = traced.find(&all, false).iter().map(|hit| hit.entry.path.as_bytes().to_vec()).collect();
+    let expected: Vec<Vec<u8>> = tree.0.keys().filter(|path| !path.is_empty()).cloned().collect();
+    assert_eq!(visible, expected);
+    let shown: Vec<Tree> =
+        (0..=stack.0.len()).map(|count| oracle::show(&Stack(stack.0[..count].to_vec())).unwrap()).collect();
+    for hit in traced.find(&all, true) {
+        let has = |layers: usize| shown[layers].0.contains_key(hit.entry.path.as_bytes());
+        match hit.fate {
+            Fate::Replaced { by } => assert!(hit.in_layer < by && has(by) && has(by + 1), "{hit:?}"),
+            Fate::Hidden { by } => assert!(hit.in_layer < by && has(by) && !has(by + 1), "{hit:?}"),
+            Fate::Visible => assert!(has(stack.0.len()) && has(hit.in_layer + 1), "{hit:?}"),
+            Fate::Overwritten => {}
+        }
+    }
+}
+
+/// `log` ends with what is there.
+fn told(image: &Image, indexes: &layflat::index::Indexes, tree: &Tree) {
+    for (path, node) in tree.0.iter().filter(|(path, _)| !path.is_empty()) {
+        let happenings = history(path, image, indexes, &Options::default()).unwrap();
+        assert_eq!(happenings[0].deed, Deed::Added);
+        let now = happenings.last().unwrap().now.as_ref().unwrap();
+        assert_eq!(now.path.as_bytes(), path);
+        let facts = now.facts.as_ref().unwrap();
+        assert_eq!((facts.mode, facts.uid), (node.attributes.mode, node.attributes.uid), "{}", now.path);
+    }
+}
