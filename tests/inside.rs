@@ -192,6 +192,7 @@ fn log_tells_what_each_layer_did() {
     );
     let motd = lines(&place, &["log", "--json", "image.tar", "etc/motd"]);
     assert_eq!((&motd[1]["deed"], &motd[1]["created_by"]), (&json!("replaced"), &json!("RUN b")));
+    assert_eq!(printed(&place, &["log", "image.tar", "/"]), "", "no layer names the root");
     assert_eq!(message(&place, &["log", "image.tar", "no"], 1), "layflat: no layer has ever had no\n");
 }
 
