@@ -175,6 +175,8 @@ fn find_says_which_layer_holds_and_which_hides() {
         (&json!("usr/lib/old"), &json!("hidden"), &json!(2))
     );
     assert_eq!(message(&place, &["find", "image.tar", "nothing"], 1), "");
+    assert_eq!(message(&place, &["find", "--quiet", "image.tar", "lib"], 0), "", "the exit code tells");
+    assert_eq!(message(&place, &["check", "--quiet", "image.tar"], 0), "");
     assert!(message(&place, &["find", "image.tar", "[a"], 1).contains("no glob"));
     assert!(message(&place, &["find", "--regex", "image.tar", "("], 1).contains("no regular expression"));
 }

@@ -37,7 +37,7 @@ impl Check {
         };
         if common.json {
             output::json_lines(&findings)?;
-        } else {
+        } else if !common.quiet {
             let rows: Vec<Vec<String>> = findings.iter().map(row).collect();
             output::lines(columns(&rows, &[]))?;
         }
