@@ -471,6 +471,8 @@ fn check_goes_on_past_what_is_damaged() {
         "4 warning duplicate-entry c",
     ];
     assert_eq!(findings(spoil, image(&layers), false), (expected.map(str::to_owned).to_vec(), 1));
+    let missing = |layout: &mut Layout| layout.files.retain(|(file, _)| *file != name(3));
+    assert_eq!(findings(missing, image(&layers), true), (vec!["3 error blob-missing".to_owned()], 1), "--fast");
 }
 
 #[test]

@@ -215,10 +215,11 @@ impl Blob {
     /// # Errors
     /// They cannot be read.
     pub fn compression(&self) -> Result<Option<Compression>, BlobError> {
-        if matches!(self.place, Place::Remote(_)) {
-            return Ok(None);
-        }
         let read_error = |error| BlobError::Read { blob: self.name(), error };
+        if let Place::Remote(remote) = &self.place {
+            let missing = remote.missing().map(|why| std::io::Error::new(std::io::ErrorKind::NotFound, why));
+            return missing.map_or(Ok(None), |error| Err(read_error(error)));
+        }
         Ok(Some(Compression::detect(self.reader().peek(Compression::START).map_err(read_error)?)))
     }
 
