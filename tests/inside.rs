@@ -175,6 +175,8 @@ fn find_says_which_layer_holds_and_which_hides() {
         (&json!("usr/lib/old"), &json!("hidden"), &json!(2))
     );
     assert_eq!(message(&place, &["find", "image.tar", "nothing"], 1), "");
+    assert_eq!(message(&place, &["find", "--quiet", "image.tar", "lib"], 0), "", "the exit code tells");
+    assert_eq!(message(&place, &["check", "--quiet", "image.tar"], 0), "");
     assert!(message(&place, &["find", "image.tar", "[a"], 1).contains("no glob"));
     assert!(message(&place, &["find", "--regex", "image.tar", "("], 1).contains("no regular expression"));
 }
@@ -192,6 +194,7 @@ fn log_tells_what_each_layer_did() {
     );
     let motd = lines(&place, &["log", "--json", "image.tar", "etc/motd"]);
     assert_eq!((&motd[1]["deed"], &motd[1]["created_by"]), (&json!("replaced"), &json!("RUN b")));
+    assert_eq!(printed(&place, &["log", "image.tar", "/"]), "", "no layer names the root");
     assert_eq!(message(&place, &["log", "image.tar", "no"], 1), "layflat: no layer has ever had no\n");
 }
 
@@ -468,6 +471,8 @@ fn check_goes_on_past_what_is_damaged() {
         "4 warning duplicate-entry c",
     ];
     assert_eq!(findings(spoil, image(&layers), false), (expected.map(str::to_owned).to_vec(), 1));
+    let missing = |layout: &mut Layout| layout.files.retain(|(file, _)| *file != name(3));
+    assert_eq!(findings(missing, image(&layers), true), (vec!["3 error blob-missing".to_owned()], 1), "--fast");
 }
 
 #[test]

@@ -255,10 +255,12 @@ impl Blob {
     /// # Errors
     /// They cannot be read.
     pub fn compression_at_hand(&self) -> Result<Option<Compression>, BlobError> {
-        if self.is_remote() {
-            return Ok(None);
+        let read_error = |error| BlobError::Read { blob: self.name(), error };
+        if let Place::Remote(remote) = &self.place {
+            let missing = remote.missing().map(|why| std::io::Error::new(std::io::ErrorKind::NotFound, why));
+            return missing.map_or(Ok(None), |error| Err(read_error(error)));
         }
-        self.compression().map(Some).map_err(|error| BlobError::Read { blob: self.name(), error })
+        self.compression().map(Some).map_err(read_error)
     }
 
     fn check_size(&self, found: u64) -> Result<(), BlobError> {

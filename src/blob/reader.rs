@@ -22,6 +22,11 @@ pub trait Remote: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Why they are not there, where that is known without asking for them.
+    fn missing(&self) -> Option<&str> {
+        None
+    }
+
     /// Asks for them, from the first one on.
     ///
     /// # Errors

@@ -37,17 +37,15 @@ impl Check {
         };
         if common.json {
             output::json_lines(&findings)?;
-        } else {
+        } else if !common.quiet {
             let rows: Vec<Vec<String>> = findings.iter().map(row).collect();
             output::lines(columns(&rows, &[]))?;
         }
-        let count = |severity, one: &str| {
-            let count = findings.iter().filter(|finding| finding.severity == severity).count();
-            format!("{count} {one}{}", if count == 1 { "" } else { "s" })
-        };
+        let counted = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let count =
+            |severity, one| counted(findings.iter().filter(|finding| finding.severity == severity).count(), one);
         let checked = match layers {
-            Some(layers) if self.fast => format!("{layers} layers not read"),
-            Some(layers) => format!("{layers} layers read"),
+            Some(layers) => format!("{} {}", counted(layers, "layer"), if self.fast { "not read" } else { "read" }),
             None => "cannot be opened".to_owned(),
         };
         let counts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")]

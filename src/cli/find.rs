@@ -38,7 +38,7 @@ impl Find {
         let code = if hits.is_empty() { FAILURE } else { SUCCESS };
         if common.json {
             output::json_lines(hits)?;
-        } else {
+        } else if !common.quiet {
             let rows: Vec<Vec<String>> = hits.iter().map(|hit| self.row(hit)).collect();
             output::lines(columns(&rows, &[0]))?;
         }

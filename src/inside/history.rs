@@ -92,6 +92,8 @@ impl Inside<'_> {
     fn deed(&self, before: Option<&Found>, now: Option<&Found>) -> Option<(Deed, Vec<Difference>)> {
         let (before, now) = match (before, now) {
             (None, None) => return None,
+            // The root is there before any layer.
+            (None, Some(now)) if now.path.is_root() && is_unnamed(now.node) => return None,
             (None, Some(_)) => return Some((Deed::Added, Vec::new())),
             (Some(_), None) => return Some((Deed::Hidden, Vec::new())),
             (Some(before), Some(now)) if before.node == now.node => return None,
@@ -118,6 +120,10 @@ impl Inside<'_> {
         }
         Some((Deed::Replaced, Vec::new()))
     }
+}
+
+fn is_unnamed(node: Node) -> bool {
+    matches!(node, Node::Directory { attributes, .. } if attributes.layer().is_none())
 }
 
 fn differences(before: &Entry, now: &Entry) -> Vec<Difference> {

@@ -77,7 +77,7 @@ fn image(files: &Files, item: Item, options: &OpenOptions) -> Result<Image, Sour
     let paths = item.layers.unwrap_or_default();
     let diff_ids = incomplete::diff_ids(&config, paths.len(), options)?;
     let layer = |(path, diff_id): (&String, Option<Digest>)| {
-        let blob = incomplete::blob(files.blob(path), None, options)?;
+        let blob = incomplete::blob(files.blob(path), None, None, options)?;
         // A name by digest is a statement, too. Names of Podman and skopeo are those of what is inside.
         let stated = path.contains("blobs/").then(|| digest_in_name(path)).flatten();
         let blob = blob.stated(stated, None);

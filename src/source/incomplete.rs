@@ -19,22 +19,27 @@ impl Remote for Absent {
         self.size
     }
 
+    fn missing(&self) -> Option<&str> {
+        Some(&self.problem)
+    }
+
     fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
         Err(Error::new(ErrorKind::NotFound, self.problem.clone()))
     }
 }
 
-/// A layer's blob, as it was found. Where an image may be incomplete, one that is missing is one that cannot be read; `stated` is
-/// the size that it should have.
+/// A layer's blob, as it was found. Where an image may be incomplete, one that is missing is one that cannot be read; digest and size are
+/// what it should have.
 pub(super) fn blob(
     found: Result<Blob, SourceError>,
-    stated: Option<u64>,
+    digest: Option<Digest>,
+    size: Option<u64>,
     options: &OpenOptions,
 ) -> Result<Blob, SourceError> {
     match found {
         Err(SourceError::Missing(name)) if options.incomplete => {
             let problem = format!("{name} is missing: the image is incomplete");
-            Ok(Blob::from_remote(Arc::new(Absent { problem, size: stated.unwrap_or(0) })))
+            Ok(Blob::from_remote(Arc::new(Absent { problem, size: size.unwrap_or(0) })).stated(digest, size))
         }
         found => found,
     }

@@ -242,7 +242,8 @@ fn image(
     }
     let diff_ids = incomplete::diff_ids(&config, descriptors.len(), options)?;
     let layer = |(descriptor, diff_id): (&Descriptor, Option<Digest>)| {
-        let blob = incomplete::blob(content.blob(descriptor), descriptor.size, options)?;
+        let stated = Some(digest(&descriptor.digest)?);
+        let blob = incomplete::blob(content.blob(descriptor), stated, descriptor.size, options)?;
         Ok(Layer { blob, media_type: Some(descriptor.media_type.clone()), diff_id: None }.with_diff_id(diff_id))
     };
     let layers = descriptors.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;

@@ -50,9 +50,13 @@ pub(super) fn check(image: &Image, layers: Vec<Examined>, options: &Options, fin
         findings.extend(traced.inside.dangling_links());
         findings.extend(traced.inside.command());
     } else {
-        let text = format!(
-            "what the layers show together was only checked below layer {stacked}, which cannot be laid on them as it is"
-        );
+        let text = match stacked {
+            0 => "what the layers show together was not checked, since the lowest cannot be read as it is".to_owned(),
+            _ => format!(
+                "what the layers show together was only checked up to layer {}, since the next cannot be laid on it as it is",
+                stacked - 1
+            ),
+        };
         findings.push(Finding::note(FindingKind::NotChecked, text));
     }
 }
