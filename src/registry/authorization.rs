@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use http_auth::ParamValue;
 use serde::Deserialize;
 use ureq::SendBody;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
 
 use super::address::{parameters, with_parameters};
@@ -126,18 +126,19 @@ impl Authorizer {
             Some(Credentials::IdentityToken(token)) => {
                 // OAuth (RFC 6749, 6) has all scopes in one parameter.
                 let all = scopes.join(" ");
-                let form = [
+                let form = parameters([
                     ("grant_type", "refresh_token"),
                     ("client_id", CLIENT),
                     ("service", service.unwrap_or_default()),
                     ("scope", &all),
                     ("refresh_token", token),
-                ];
+                ]);
                 HttpRequest::builder()
                     .method(Method::POST)
                     .uri(realm)
                     .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(SendBody::from_owned_reader(std::io::Cursor::new(parameters(form))))
+                    .header(CONTENT_LENGTH, form.len())
+                    .body(SendBody::from_owned_reader(std::io::Cursor::new(form)))
             }
             Some(Credentials::Password { username, password }) => HttpRequest::builder()
                 .uri(with_parameters(realm, &parameters(asked.chain([("account", username.as_str())]))))

@@ -129,7 +129,7 @@ fn roots(files: &[impl AsRef<Path>]) -> Result<Vec<Certificate<'static>>, Regist
     Ok(roots)
 }
 
-/// The proxy that the environment names, for hosts that `no_proxy` does not.
+/// The proxy that the environment names, for hosts that `no_proxy` does not. It is asked for a tunnel (CONNECT), with or without TLS.
 fn proxy(variables: &[&'static str; 2]) -> Result<Option<Proxy>, RegistryError> {
     let value = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let all = ["all_proxy", "ALL_PROXY"];
