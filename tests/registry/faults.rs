@@ -89,10 +89,8 @@ fn cut() {
     let stand = Stand::new();
     let proxy = stand.proxy(|_, _| Act::Cut(10));
     let host = proxy.address;
-    let expected = format!(
-        "layer 1: blob sha256:{0}: a@sha256:{0}: the connection to {host} broke: it ended too early",
-        stand.blob
-    );
+    let expected =
+        format!("layer 1: blob sha256:{0}: a: the connection to {host} broke: it ended too early", stand.blob);
     assert_eq!(stand.refused(&proxy, &["--retries", "2"]), expected);
     assert_eq!(stand.ranges(&proxy).len(), 3);
 }
@@ -127,7 +125,7 @@ fn too_short() {
     let proxy = stand.proxy(|_, _| Act::Shorten);
     let (blob, size) = (&stand.blob, stand.stored);
     let expected = format!(
-        "layer 1: blob sha256:{blob}: a@sha256:{blob}: the registry {} answers what it should not: a blob of {} bytes, where the \
+        "layer 1: blob sha256:{blob}: a: the registry {} answers what it should not: a blob of {} bytes, where the \
          image states {size}",
         proxy.address,
         size - 1
@@ -153,7 +151,7 @@ fn busy() {
         answer("429 Too Many Requests", &["Retry-After: 3600"], r#"{"errors":[{"message":"come tomorrow"}]}"#)
     });
     let expected = format!(
-        "layer 1: blob sha256:{0}: a@sha256:{0}: the registry {1} answers 429 Too Many Requests: come tomorrow (it says to ask again \
+        "layer 1: blob sha256:{0}: a: the registry {1} answers 429 Too Many Requests: come tomorrow (it says to ask again \
          in 3600 s)",
         stand.blob, proxy.address
     );
@@ -169,7 +167,7 @@ fn stalled() {
     let stand = Stand::new();
     let proxy = stand.proxy(|_, _| Act::Stall(0));
     let expected = format!(
-        "layer 1: blob sha256:{0}: a@sha256:{0}: the connection to {1} broke: it brought nothing for 1 s",
+        "layer 1: blob sha256:{0}: a: the connection to {1} broke: it brought nothing for 1 s",
         stand.blob, proxy.address
     );
     assert_eq!(stand.refused(&proxy, &["--timeout", "1", "--retries", "0"]), expected);

@@ -135,7 +135,9 @@ fn tokens() {
     for (uses, jobs, expected) in [(100, "4", 1), (2, "1", 3)] {
         let (front, tokens) = token_registry(&registry, uses, anyone);
         let image = front.image("four:1");
-        place.printed(&["inspect", "--no-cache", "--plain-http", "--jobs", jobs, &image]);
+        let mut command = place.layflat(&["inspect", "--no-cache", "--plain-http", "--jobs", jobs, &image]);
+        // Then credentials would be where an ordinary user may not even look.
+        succeeded(&command.env_remove("XDG_RUNTIME_DIR").output().unwrap());
         assert_eq!(tokens.heads().len(), expected);
         assert!(tokens.heads().iter().all(|head| head.header("authorization").is_none()));
     }
