@@ -148,7 +148,9 @@ impl Authorizer {
         };
         let nonsense = |problem: String| Answering::Nonsense(format!("{realm}, which gives out its tokens, {problem}"));
         let request = request.map_err(|error| nonsense(format!("is no address: {error}")))?;
-        let mut response = http.run(request).map_err(Answering::Failure)?;
+        let elsewhere =
+            |failure: Failure| Answering::Failure(failure.of(&format!("{realm}, which gives out its tokens")));
+        let mut response = http.run(request).map_err(elsewhere)?;
         let status = response.status();
         let body = response.body_mut().with_config().limit(MOST_ANSWER).read_to_vec();
         match status.as_u16() {
@@ -156,7 +158,7 @@ impl Authorizer {
             400 | 401 | 403 => return Err(Answering::Denied(format!("{realm} gives no token ({status})"))),
             _ => return Err(Answering::Status(status, response.headers().clone(), body.unwrap_or_default())),
         }
-        let body = body.map_err(|error| Answering::Failure(http.failure(error)))?;
+        let body = body.map_err(|error| elsewhere(http.failure(error)))?;
         let answer: Answer =
             serde_json::from_slice(&body).map_err(|error| nonsense(format!("answers no JSON document: {error}")))?;
         let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);

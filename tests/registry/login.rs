@@ -14,6 +14,7 @@ use crate::servers::{Registry, tool};
 pub(crate) const TESTS: &[Test] = &[
     ("login::passwords_come_from_everywhere", false, passwords),
     ("login::a_token_is_fetched_and_fetched_again", false, tokens),
+    ("login::a_token_server_that_is_away_is_named", false, lost_token_server),
     ("login::an_identity_token_is_exchanged", false, identity_token),
     ("login::secrets_do_not_follow_redirects", false, redirects),
     ("login::certificates_are_checked", false, certificates),
@@ -155,6 +156,23 @@ fn tokens() {
             "cannot open {image}: four:1: the registry {} denies it: http://{}/token gives no token (401 Unauthorized); the \
              credentials that were given are not good for this",
             front.address, tokens.address
+        )
+    );
+}
+
+fn lost_token_server() {
+    let place = Place::new();
+    let server = Proxy::start(None, |_, _| {
+        let challenge = r#"WWW-Authenticate: Bearer realm="http://127.0.0.1:1/token",service="x""#;
+        answer("401 Unauthorized", &[challenge], "")
+    });
+    let image = server.image("a:1");
+    assert_eq!(
+        place.message(&["inspect", "--plain-http", "--retries", "1", &image]),
+        format!(
+            "cannot open {image}: a:1: the connection to {} broke: http://127.0.0.1:1/token, which gives out its tokens: the connection \
+             is refused: nobody listens there",
+            server.address
         )
     );
 }

@@ -29,6 +29,8 @@ pub(crate) enum Act {
     Pass,
     /// Handed on without a header.
     Without(&'static str),
+    /// The answer has one more header.
+    With(&'static str),
     /// Answered here: a status line, headers and a body.
     Answer(String),
     /// Of the answer's body only so many bytes come, then the connection ends.
@@ -148,6 +150,7 @@ impl Shared {
         answer.read_to_end(&mut body)?;
         match act {
             Act::Flip(at) => body[at] ^= 1,
+            Act::With(header) => lines.push(format!("{header}\r\n")),
             Act::Shorten => {
                 body.pop();
                 for line in &mut lines {

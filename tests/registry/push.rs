@@ -117,6 +117,15 @@ fn chunks() {
     assert_eq!(registry.digest("chunks:1"), image.manifest_digest().unwrap().to_string());
     let patches = large.heads().iter().filter(|head| head.method == "PATCH").count();
     assert_eq!(patches, blobs(&image).len());
+    // One that says so beforehand is never sent a whole one.
+    let asks = Proxy::start(Some(registry.address), |head, _| match head.method.as_str() {
+        "POST" => Act::With("OCI-Chunk-Min-Length: 1000"),
+        _ => Act::Pass,
+    });
+    push(&repository(asks.address, "asked"), &image, "1");
+    assert_eq!(registry.digest("asked:1"), image.manifest_digest().unwrap().to_string());
+    let whole = |head: &crate::proxy::Head| head.path.contains("/blobs/") && head.header("content-length") != Some("0");
+    assert!(asks.heads().iter().all(|head| head.method != "PUT" || !whole(head)));
 }
 
 fn again() {
