@@ -11,13 +11,11 @@ use crate::blob::{BlobError, LayerFacts, LayerStream, Pace};
 use crate::error::{Error, WhichLayer};
 use crate::image::{Image, Layer};
 use crate::layer::{LayerError, ReadOptions, Record};
-use crate::options::{Cancel, Options};
+use crate::options::{Cancel, Options, jobs};
 use crate::report::Progress;
 
 /// Layers with fewer stored bytes are decompressed by the thread that writes them.
 const AHEAD_FROM: u64 = 256 << 10;
-/// Layers that are on their way from elsewhere at the same time, if nobody says how many.
-const MOST_WAITING: usize = 6;
 
 /// A layer that was read.
 #[derive(Debug)]
@@ -83,7 +81,7 @@ pub(crate) fn each_layer<T: Send>(
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<T>>> = sizes.iter().map(|_| Mutex::new(None)).collect();
     let remote = order.iter().filter(|&&bar| is_remote(bar)).count();
-    let jobs = options.jobs.map_or_else(|| default_jobs(remote), usize::from);
+    let jobs = jobs(options.jobs, remote).get();
     let run = || {
         while let Some(&bar) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
@@ -104,11 +102,6 @@ pub(crate) fn each_layer<T: Send>(
         run();
     });
     results.into_iter().map(|slot| slot.into_inner().ok().flatten()).collect()
-}
-
-/// As many as there are processors, and some more that wait for the network and leave the processors to the others.
-fn default_jobs(remote: usize) -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from) + remote.min(MOST_WAITING)
 }
 
 /// All layers, or the error of the lowest one that has one of its own.
@@ -134,7 +127,11 @@ fn collect<T>(results: Vec<Option<Result<T, Error>>>) -> Result<Vec<T>, Error> {
 fn read<T>(pass: &Pass<'_>, read_one: ReadOne<'_, T>) -> Result<Extracted<T>, Error> {
     let started = Instant::now();
     let of_blob = |error| Error::Blob { layer: pass.which(), error };
-    let mut watched = pass.open().map_err(of_blob)?;
+    let mut watched = match pass.open() {
+        // The first bytes are waited for here.
+        Err(_) if pass.options.cancel.is_cancelled() => return Err(Error::Cancelled),
+        watched => watched.map_err(of_blob)?,
+    };
     let result = read_one(pass.index, &mut watched, &pass.reading(), &mut |count| pass.entries(count));
     let (record, kept) = result.map_err(|error| match error {
         _ if watched.is_stopped() => Error::Cancelled,

@@ -9,6 +9,7 @@ use super::UNFINISHED;
 use super::lock::Lock;
 use crate::blob::Digest;
 use crate::error::Error;
+use crate::filter::Filter;
 use crate::form::{FILE_NAME, layers};
 use crate::image::Image;
 use crate::options::{Options, Owners, XattrNamespace};
@@ -37,7 +38,8 @@ impl KeptForm {
     }
 }
 
-/// The overlay form of an image in the cache directory `cache`; it is made if it is not there.
+/// The overlay form of an image in the cache directory `cache`; it is made if it is not there. A filter of `options` is passed over: what is
+/// kept under an image's digest is the image as it is.
 ///
 /// # Errors
 /// As for [`layers`].
@@ -59,7 +61,8 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
     // Who tidies up while it grows leaves it alone.
     let _growing = Lock::shared(fresh.path());
     let made = fresh.path().join("form");
-    let report = layers(image, &made, &Options { replace: false, ..options.clone() }, progress)?;
+    let report =
+        layers(image, &made, &Options { replace: false, filter: Filter::default(), ..options.clone() }, progress)?;
     // Bare layers have no configuration: what they are is only known now.
     let id = match (&report.config_digest, report.layers.last()) {
         (Some(config), _) => config.clone(),

@@ -202,9 +202,14 @@ impl RemoteArgs {
         self.socket.as_deref()
     }
 
-    /// The cache's directory, if anything is kept. Without a home there is no cache, and that is no reason to stop.
+    /// The cache's directory, if anything is kept.
     pub(crate) fn cache(&self) -> Option<PathBuf> {
-        if self.no_cache { None } else { self.cache_directory().ok() }
+        if self.no_cache {
+            return None;
+        }
+        // Without a home of one's own there is no cache, and that is no reason to stop. One that was asked for must be.
+        let usual = || cache::directory().filter(|directory| cache::is_writable(directory));
+        self.cache_dir.clone().or_else(usual)
     }
 
     /// Where blobs are kept, if they are.

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::blob::Digest;
 use crate::error::Error;
+use crate::filter::Filter;
 use crate::image::Image;
 use crate::intake::read_layers;
 use crate::layer::{Record, read_layer};
@@ -66,7 +67,7 @@ pub struct Indexes {
 }
 
 /// The indexes of an image's layers. Those that `cache` has under the DiffIDs which the image states are taken from there, without
-/// reading the layer; the other layers are read and checked, and their indexes kept there.
+/// reading the layer; the other layers are read and checked, and their indexes kept there. A filter of `options` is passed over.
 ///
 /// # Errors
 /// A damaged or hostile layer, or a digest that is not what the image states. That the cache cannot be written is none.
@@ -76,6 +77,8 @@ pub fn indexes(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Indexes, Error> {
+    // What is kept under a DiffID is the layer as it is.
+    let options = &Options { filter: Filter::default(), ..options.clone() };
     let known = |diff_id: &Digest| file::read(cache?, diff_id);
     let mut found: Vec<Option<(Record, Vec<Content>)>> =
         image.layers.iter().map(|layer| layer.diff_id.as_ref().and_then(known)).collect();
