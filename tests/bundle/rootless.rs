@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("rootless_groups_in_an_overlay", true, overlay),
     ("rootless_ids_that_are_not_granted", true, not_granted),
     ("rootless_without_newuidmap", true, without_newuidmap),
+    ("rootless_where_no_namespace_can_be_made", false, no_namespace),
     ("rootless_fuse_overlayfs_shows_recorded_owners", false, recorded),
     ("rootless_strict_is_strict", false, strict),
     ("rootless_a_shell_in_a_terminal", true, terminal),
@@ -181,4 +182,14 @@ fn recorded(place: &Place) {
     succeeds(place.layflat(&["mount", "--fuse", "--record-ownership"]).arg(busybox()).arg("target"));
     assert_eq!(std::fs::metadata(place.path("target/data")).unwrap().uid(), 1234);
     succeeds(&mut place.layflat(&["umount", "target"]));
+}
+
+/// In a namespace that lets nobody make another: only root in it may say so.
+fn no_namespace(place: &Place) {
+    let forbid = r#"echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" unshare --uid-map 0:0:1 true"#;
+    let mut command = place.command("unshare");
+    command.args(["--map-root-user", "sh", "-c", forbid]).arg(super::place::layflat());
+    let message = fails(&mut command);
+    assert!(message.contains("max_user_namespaces"), "{message}");
+    assert_eq!(message.matches("No space left").count(), 1, "said once: {message}");
 }
