@@ -23,10 +23,11 @@ pub(crate) struct Flatten {
 
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let settled = self.lay.owners.settle(common)?;
+        let settled = self.lay.owners.settle()?;
         let image = self.image.open(cancel)?;
-        let options = self.lay.options(&self.image.open, settled.owners, cancel)?;
+        let options = self.lay.options(&self.image.open, settled.owners.clone(), cancel)?;
         let report = layflat::flatten(&image, &self.dest, &options, progress::progress(common).as_ref())?;
+        settled.say(common);
         output::report(common, &self.dest, &report)?;
         Ok(SUCCESS)
     }

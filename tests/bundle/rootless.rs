@@ -120,11 +120,14 @@ fn mounted(place: &Place) {
 }
 
 fn not_granted(place: &Place) {
-    for command in [&["flatten"][..], &["bundle"], &["bundle", "--overlay"]] {
-        let mut command = place.layflat(command);
+    for command_line in [&["flatten"][..], &["bundle"], &["bundle", "--overlay"]] {
+        let mut command = place.layflat(command_line);
         let own = format!("0:{}:1", rustix::process::geteuid().as_raw());
         let message = fails(command.args(["--uid-map", &own, "--uid-map", "1:5:10"]).arg(busybox()).arg("out"));
         assert!(message.contains("1:5:10") && message.contains("/etc/subuid"), "{message}");
+        let mut command = place.layflat(command_line);
+        let message = fails(command.arg(busybox()).arg("missing/out"));
+        assert_eq!(message.lines().count(), 1, "an error is all that is said: {message}");
         assert_eq!(place.names(""), [""; 0]);
     }
     let message = fails(place.layflat(&["unshare", "--uid-map", "0:100000:10"]).arg("true"));
