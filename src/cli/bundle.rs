@@ -82,22 +82,23 @@ impl Bundle {
         let overrides = self.process.overrides()?;
         let root = rustix::process::geteuid().is_root();
         let inside = in_user_namespace();
-        let settled = self.cached.lay.owners.settle(common)?;
+        let settled = self.cached.lay.owners.settle()?;
         if self.overlay && !root && settled.maps.is_none() {
             // The layers are looked into through a mount.
             enter(&own())?;
         }
-        let confinement = self.confinement(root, inside, settled.maps)?;
+        let confinement = self.confinement(root, inside, settled.maps.clone())?;
         let image = self.cached.open(&self.image, cancel)?;
         let progress = progress::progress(common);
         let options = BundleOptions { overrides, confinement };
-        let lay = self.cached.options(settled.owners, cancel)?;
+        let lay = self.cached.options(settled.owners.clone(), cancel)?;
         let report = if self.overlay {
             let cache = self.cached.directory()?;
             layflat::bundle::overlay(&image, &self.directory, &cache, root, &lay, &options, progress.as_ref())?
         } else {
             layflat::bundle::flat(&image, &self.directory, &lay, &options, progress.as_ref())?
         };
+        settled.say(common);
         self.say(common, &report, started.elapsed().as_secs_f64())?;
         Ok(SUCCESS)
     }

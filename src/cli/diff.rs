@@ -10,7 +10,7 @@ use layflat::{Cancel, NoProgress};
 use tempfile::TempDir;
 
 use super::arguments::{Common, OpenArgs, open};
-use super::owners::granted;
+use super::owners::{Granted, granted};
 use super::{FAILURE, SUCCESS, output};
 
 /// List every difference between two trees
@@ -51,7 +51,7 @@ impl Drop for Temporary {
 
 impl Diff {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        self.enter(common)?;
+        self.enter()?;
         let (a, b) = (self.tree(&self.a, cancel)?, self.tree(&self.b, cancel)?);
         let options = CompareOptions {
             snapshot: SnapshotOptions { one_file_system: self.one_file_system, cancel: cancel.clone() },
@@ -69,11 +69,11 @@ impl Diff {
 
     /// An ordinary user's trees with the image's owners, shifted, are seen as they are from inside of the user's namespace. Two directories
     /// are compared as they lie: there, owners that it does not have would all look alike.
-    fn enter(&self, common: &Common) -> anyhow::Result<()> {
+    fn enter(&self) -> anyhow::Result<()> {
         let image = [&self.a, &self.b].into_iter().any(|name| !is_tree(Path::new(name)));
         if image
             && !rustix::process::geteuid().is_root()
-            && let Some(maps) = granted(common)?
+            && let Granted::Ids(maps) = granted()?
         {
             enter(&maps)?;
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layflat::product::{Filesystem, Output, flat_archive, flat_filesystem};
-use layflat::{Cancel, Options, Report};
+use layflat::{Cancel, Options, Owners, Report};
 
 use super::arguments::{Common, ImageArgs, LayArgs};
 use super::filters::FilterArgs;
@@ -22,7 +22,7 @@ pub(crate) struct Flatten {
     #[arg(required_unless_present = "to")]
     dest: Option<PathBuf>,
     /// Make a file of this format instead of a directory
-    #[arg(long, value_name = "FORMAT", requires = "output", conflicts_with = "dest")]
+    #[arg(long, value_name = "FORMAT", requires = "output", conflicts_with_all = ["dest", "uid_map", "record_ownership"])]
     to: Option<Format>,
     /// The file to make; `-` is standard output
     #[arg(short, long, value_name = "FILE", requires = "to")]
@@ -46,19 +46,26 @@ enum Format {
 
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let settled = self.lay.owners.settle(common)?;
-        let lay = self.lay.options(&self.image.open, settled.owners, cancel)?;
-        let options = Options { filter: self.filters.filter()?, ..lay };
         match (self.to, &self.output, &self.dest) {
-            (Some(format), Some(file), _) => self.file(format, file, &options, common, cancel),
-            (_, _, Some(directory)) => self.directory(directory, &options, common, cancel),
+            // An archive or an image of a file system holds any owner, whoever writes it.
+            (Some(format), Some(file), _) => {
+                self.file(format, file, &self.options(Owners::AsTheyAre, cancel)?, common, cancel)
+            }
+            (_, _, Some(directory)) => self.directory(directory, common, cancel),
             _ => anyhow::bail!("say where: a directory, or --to FORMAT -o FILE"),
         }
     }
 
-    fn directory(&self, dest: &Path, options: &Options, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+    fn options(&self, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
+        Ok(Options { filter: self.filters.filter()?, ..self.lay.options(&self.image.open, owners, cancel)? })
+    }
+
+    fn directory(&self, dest: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let settled = self.lay.owners.settle()?;
         let image = self.image.open(cancel)?;
-        let report = layflat::flatten(&image, dest, options, progress::progress(common).as_ref())?;
+        let options = self.options(settled.owners.clone(), cancel)?;
+        let report = layflat::flatten(&image, dest, &options, progress::progress(common).as_ref())?;
+        settled.say(common);
         output::report(common, dest, &report)?;
         Ok(SUCCESS)
     }

@@ -27,13 +27,14 @@ pub(crate) struct Layers {
 
 impl Layers {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let settled = self.lay.owners.settle(common)?;
+        let settled = self.lay.owners.settle()?;
         let image = self.image.open(cancel)?;
         let options = Options {
             xattr_namespace: self.xattr_namespace.map(Into::into),
-            ..self.lay.options(&self.image.open, settled.owners, cancel)?
+            ..self.lay.options(&self.image.open, settled.owners.clone(), cancel)?
         };
         let report = layflat::layers(&image, &self.dest, &options, progress::progress(common).as_ref())?;
+        settled.say(common);
         output::report(common, &self.dest, &report)?;
         Ok(SUCCESS)
     }

@@ -37,6 +37,9 @@ pub(crate) struct Mount {
     /// Ignore setuid, setgid and file capabilities in the mount
     #[arg(long)]
     nosuid: bool,
+    /// Mount with fuse-overlayfs, which shows what --record-ownership wrote down, though the kernel could do it
+    #[arg(long)]
+    fuse: bool,
     #[command(flatten)]
     cached: CachedArgs,
 }
@@ -56,7 +59,8 @@ pub(crate) struct CachedArgs {
 impl Mount {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let upper = self.upper.clone().zip(self.work.clone()).map(|(upper, work)| UpperDirectories { upper, work });
-        let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, ..MountOptions::default() };
+        let method = self.fuse.then_some(Method::Fuse);
+        let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, method };
         let owners = self.cached.lay.owners.without_namespace()?;
         let done = self.cached.mount(&self.source, self.target.as_deref(), options, owners, common, cancel)?;
         if common.json {
@@ -121,7 +125,9 @@ impl CachedArgs {
             );
         } else {
             // Before a large image is laid down for nothing.
-            may_mount()?;
+            if options.method != Some(Method::Fuse) {
+                may_mount()?;
+            }
             kept.insert(self.laid_down(source, owners, common, cancel)?).path()
         };
         let mounted = mount_layout(directory, target, options)?;

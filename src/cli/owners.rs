@@ -39,36 +39,49 @@ pub(crate) struct Settled {
     pub(crate) owners: Owners,
     /// The map that was asked for, or that of the user namespace which was entered.
     pub(crate) maps: Option<IdMaps>,
+    /// What the user should know, should all go well.
+    note: Option<String>,
+}
+
+impl Settled {
+    /// Says what the user should know: not before all has gone well, since an error is one line.
+    pub(crate) fn say(&self, common: &Common) {
+        if let Some(note) = &self.note {
+            output::say(common, format_args!("note: {note}"));
+        }
+    }
 }
 
 impl OwnerArgs {
     /// Decides, and enters a user namespace where an ordinary user's subordinate ids can keep the owners. To be called before
     /// the process has threads.
-    pub(crate) fn settle(&self, common: &Common) -> anyhow::Result<Settled> {
+    pub(crate) fn settle(&self) -> anyhow::Result<Settled> {
+        let settled = |owners, maps, note| Ok(Settled { owners, maps, note });
         if self.record_ownership {
-            return Ok(Settled { owners: Owners::Recorded, maps: None });
+            return settled(Owners::Recorded, None, None);
         }
         let asked = self.maps()?;
         if rustix::process::geteuid().is_root() {
             let owners = asked.clone().map_or(Owners::AsTheyAre, |maps| Owners::Shifted(Arc::new(maps)));
-            return Ok(Settled { owners, maps: asked });
+            return settled(owners, asked, None);
         }
-        let maps = match asked {
-            None if self.single_owner => None,
-            None => granted(common)?,
-            asked => asked,
+        let granted = match asked {
+            None if self.single_owner => Granted::Nothing,
+            None => granted()?,
+            Some(maps) => Granted::Ids(maps),
         };
-        if let Some(maps) = &maps {
-            enter(maps)?;
-            output::say(
-                common,
-                format_args!(
-                    "note: owners are shifted by {}; `layflat unshare CMD` sees them as the image has them, and can remove them",
+        match granted {
+            Granted::Ids(maps) => {
+                enter(&maps)?;
+                let note = format!(
+                    "owners are shifted by {}; `layflat unshare CMD` sees them as the image has them, and can remove them",
                     maps.uids
-                ),
-            );
+                );
+                settled(Owners::AsTheyAre, Some(maps), Some(note))
+            }
+            Granted::NoHelper => settled(Owners::AsTheyAre, None, Some(NO_HELPER.to_owned())),
+            Granted::Nothing => settled(Owners::AsTheyAre, None, None),
         }
-        Ok(Settled { owners: Owners::AsTheyAre, maps })
     }
 
     /// Decides where no namespace may be entered, since what is made would go with it.
@@ -110,19 +123,28 @@ pub(crate) fn own() -> IdMaps {
     IdMaps::root(uid.as_raw(), gid.as_raw())
 }
 
-/// The caller's subordinate ids, where there is what maps them.
-pub(crate) fn granted(common: &Common) -> anyhow::Result<Option<IdMaps>> {
+/// What the administrator lets the caller map.
+#[derive(Debug)]
+pub(crate) enum Granted {
+    /// These ids.
+    Ids(IdMaps),
+    /// Some, but there is nothing that maps them.
+    NoHelper,
+    /// None.
+    Nothing,
+}
+
+/// For a user who is granted ids that nothing maps.
+pub(crate) const NO_HELPER: &str =
+    "/etc/subuid grants you ids, but there is no newuidmap to map them (package uidmap): owners are not kept";
+
+/// The caller's subordinate ids.
+pub(crate) fn granted() -> anyhow::Result<Granted> {
     let Some(maps) = subordinate_ids()? else {
-        return Ok(None);
+        return Ok(Granted::Nothing);
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = |program| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    if installed("newuidmap") && installed("newgidmap") {
-        return Ok(Some(maps));
-    }
-    output::say(
-        common,
-        "note: /etc/subuid grants you ids, but there is no newuidmap to map them (package uidmap): owners are not kept",
-    );
-    Ok(None)
+    let helped = installed("newuidmap") && installed("newgidmap");
+    Ok(if helped { Granted::Ids(maps) } else { Granted::NoHelper })
 }

@@ -15,7 +15,8 @@ use layflat::{Cancel, Owners};
 
 use super::arguments::Common;
 use super::mount::CachedArgs;
-use super::owners::{granted, own};
+use super::output;
+use super::owners::{Granted, NO_HELPER, granted, own};
 
 /// Run a command, or a shell, in the user and mount namespace that rootless work needs
 ///
@@ -40,7 +41,14 @@ impl Unshare {
             Some(maps) => enter(&maps)?,
             None if rustix::process::geteuid().is_root() => enter_mounts()?,
             None if self.cached.lay.owners.is_single() => enter(&own())?,
-            None => enter(&granted(common)?.unwrap_or_else(own))?,
+            None => match granted()? {
+                Granted::Ids(maps) => enter(&maps)?,
+                Granted::Nothing => enter(&own())?,
+                Granted::NoHelper => {
+                    output::say(common, format_args!("note: {NO_HELPER}"));
+                    enter(&own())?;
+                }
+            },
         }
         for mount in &self.mounts {
             let (source, target) = parts(mount)?;

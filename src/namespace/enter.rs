@@ -42,26 +42,26 @@ pub fn enter(maps: &IdMaps) -> Result<(), NamespaceError> {
 /// # Errors
 /// A kernel that refuses.
 pub fn enter_mounts() -> Result<(), NamespaceError> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| NamespaceError::Mounts { source: errno.into() })?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| NamespaceError::Mounts { error: errno.into() })?;
     keep_mounts()
 }
 
 fn make() -> Result<(), NamespaceError> {
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| NamespaceError::Refused { source: errno.into() })
+        .map_err(|errno| NamespaceError::Refused { error: errno.into() })
 }
 
 /// Mounts made outside still come in, those made in here do not go out.
 fn keep_mounts() -> Result<(), NamespaceError> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(|errno| NamespaceError::Mounts { source: errno.into() })
+        .map_err(|errno| NamespaceError::Mounts { error: errno.into() })
 }
 
 /// One's own id anybody may map, after giving up to change groups.
 fn map_own(own: &IdMaps) -> Result<(), NamespaceError> {
     let lines = [("setgroups", "deny".to_owned()), ("uid_map", numbers(&own.uids)), ("gid_map", numbers(&own.gids))];
     for (file, line) in lines {
-        std::fs::write(format!("/proc/self/{file}"), line).map_err(|source| NamespaceError::Map { file, source })?;
+        std::fs::write(format!("/proc/self/{file}"), line).map_err(|error| NamespaceError::Map { file, error })?;
     }
     Ok(())
 }
@@ -75,11 +75,11 @@ fn start_helper(maps: &IdMaps) -> Result<Child, NamespaceError> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|source| NamespaceError::Helper { source })
+        .map_err(|error| NamespaceError::Helper { error })
 }
 
 fn finish_helper(mut helper: Child, maps: &IdMaps) -> Result<(), NamespaceError> {
-    let failed = |source| NamespaceError::Helper { source };
+    let failed = |error| NamespaceError::Helper { error };
     if let Some(mut input) = helper.stdin.take() {
         input.write_all(b"made\n").map_err(failed)?;
     }

@@ -8,30 +8,30 @@ use std::io;
 #[non_exhaustive]
 pub enum NamespaceError {
     /// The kernel refuses.
-    #[error("cannot make a user namespace: {source}{}", hint(source))]
+    #[error("cannot make a user namespace: {error}{}", hint(error))]
     Refused {
         /// What it says.
-        source: io::Error,
+        error: io::Error,
     },
     /// A root process needs no user namespace, only one for its mounts.
-    #[error("cannot make a mount namespace: {source}")]
+    #[error("cannot make a mount namespace: {error}")]
     Mounts {
         /// What the kernel says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The caller alone can be mapped without help, and that fails.
-    #[error("cannot write /proc/self/{file}: {source}")]
+    #[error("cannot write /proc/self/{file}: {error}")]
     Map {
         /// Which map.
         file: &'static str,
         /// What the kernel says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The helpers cannot be started.
-    #[error("cannot start {SHELL} to run newuidmap and newgidmap: {source}")]
+    #[error("cannot start {SHELL} to run newuidmap and newgidmap: {error}")]
     Helper {
         /// What the kernel says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The helpers refuse the map.
     #[error(
@@ -55,20 +55,20 @@ pub enum NamespaceError {
         id: u32,
     },
     /// The files that grant ids cannot be used.
-    #[error("cannot read {file}: {source}")]
+    #[error("cannot read {file}: {error}")]
     Grants {
         /// Which.
         file: &'static str,
         /// What the kernel says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The files that grant ids grant none that could be mapped.
-    #[error("{file} grants ranges that make no map: {source}")]
+    #[error("{file} grants ranges that make no map: {error}")]
     BadGrants {
         /// Which.
         file: &'static str,
         /// Why they make none.
-        source: IdMapError,
+        error: IdMapError,
     },
 }
 

@@ -17,10 +17,10 @@ pub fn subordinate_ids() -> Result<Option<IdMaps>, NamespaceError> {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(NamespaceError::Grants { file, source }),
+            Err(error) => return Err(NamespaceError::Grants { file, error }),
         };
         // Groups, too, are granted to users.
-        map(&text, name.as_deref(), uid, own).map_err(|source| NamespaceError::BadGrants { file, source })
+        map(&text, name.as_deref(), uid, own).map_err(|error| NamespaceError::BadGrants { file, error })
     };
     let (uids, gids) = (granted("/etc/subuid", uid)?, granted("/etc/subgid", gid)?);
     Ok(uids.zip(gids).map(|(uids, gids)| IdMaps { uids, gids }))

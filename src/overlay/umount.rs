@@ -19,10 +19,17 @@ const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 /// symbolic link is no mount point.
 pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     let path = || target.to_owned();
-    check(target)?;
+    let fuse = check(target)?;
     let mut flags = UnmountFlags::NOFOLLOW;
     flags.set(UnmountFlags::DETACH, lazy);
-    unmount(target, flags).map_err(|errno| match errno {
+    let unmounted = unmount(target, flags);
+    if fuse
+        && unmounted == Err(Errno::PERM)
+        && let Some(unmounted) = super::fuse::unmount(target, lazy)
+    {
+        return unmounted.map_err(|source| UnmountError::Refused { path: path(), source });
+    }
+    unmounted.map_err(|errno| match errno {
         Errno::BUSY => UnmountError::Busy(path()),
         Errno::PERM => UnmountError::NotPermitted(path()),
         // also for a mount of another namespace, but of those only the owner could tell
@@ -31,8 +38,8 @@ pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     })
 }
 
-/// Looks before anything is done. What is opened here is closed again, or it would keep the mount busy itself.
-fn check(target: &Path) -> Result<(), UnmountError> {
+/// Looks before anything is done, and tells whether the mount is one of fuse-overlayfs. What is opened here is closed again, or it would keep the mount busy itself.
+fn check(target: &Path) -> Result<bool, UnmountError> {
     let failed = |errno: Errno| UnmountError::Target { path: target.to_owned(), source: errno.into() };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(CWD, target, flags, Mode::empty()).map_err(failed)?;
@@ -44,10 +51,10 @@ fn check(target: &Path) -> Result<(), UnmountError> {
     }
     let file_system = rustix::fs::fstatfs(&opened).map_err(failed)?;
     // the type of the field differs by architecture, its value does not
-    if file_system.f_type as u32 != OVERLAYFS_MAGIC && !is_fuse_overlay(&opened) {
-        return Err(UnmountError::NotAnOverlay(target.to_owned()));
+    if file_system.f_type as u32 == OVERLAYFS_MAGIC {
+        return Ok(false);
     }
-    Ok(())
+    if is_fuse_overlay(&opened) { Ok(true) } else { Err(UnmountError::NotAnOverlay(target.to_owned())) }
 }
 
 /// Whether a mount is one of fuse-overlayfs, by the list of mounts: all of FUSE's have one number.

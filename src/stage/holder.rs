@@ -178,6 +178,11 @@ impl Holder {
             if name == b"security.selinux" && !self.selinux {
                 continue;
             }
+            if name == OVERRIDE_STAT.as_bytes() && self.owners == Owners::Recorded {
+                // Ours says what the image's headers say; its own would say something else.
+                losses.add(LossKind::Xattr, format!("{OVERRIDE_STAT}: the record is there"), path);
+                continue;
+            }
             let name = self.escaped(name);
             let set = match self.owners.xattr(&name, value) {
                 Ok(value) => subject.set_xattr(&name, &value).map_err(|error| std::io::Error::from(error).to_string()),

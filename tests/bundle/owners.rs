@@ -47,6 +47,7 @@ fn archive(place: &Place) -> String {
         cd source
         cp /bin/busybox ping; chown 1234:5678 ping; chmod 6755 ping; setcap cap_net_raw+ep ping
         echo shared > shared; setfacl -m u:51000:rw,g:52000:r shared; setfattr -n user.note -v kept shared
+        setfattr -n user.containers.override_stat -v 9:9:0600:file shared
         chown 7:8 team; chmod 2770 team; setfacl -d -m u:51000:rwx,g:52000:rx team
         ln -s team link; chown -h 65535:1 link; ln shared again; mkfifo pipe; chown 3:4 pipe
         touch -d '1969-07-20 20:17:40.5 UTC' shared; mkdir sticky; chmod 1777 sticky
@@ -89,6 +90,8 @@ fn recorded(place: &Place) {
     let image = archive(place);
     succeeds(&mut place.layflat(&["flatten", &image, "real"]));
     let said = succeeds(&mut place.layflat(&["flatten", "--record-ownership", &image, "recorded"])).1;
+    // What the image itself has under that name would be taken for the record.
+    assert!(said.contains("user.containers.override_stat: the record is there): 1 file: "), "{said}");
     // Only files and directories can have a record.
     assert!(said.contains("owner not kept") && said.contains("2 files: link, pipe"), "{said}");
     let metadata = std::fs::metadata(place.path("recorded/ping")).unwrap();

@@ -12,6 +12,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("rootless_groups_in_an_overlay", true, overlay),
     ("rootless_ids_that_are_not_granted", true, not_granted),
     ("rootless_without_newuidmap", true, without_newuidmap),
+    ("rootless_where_no_namespace_can_be_made", false, no_namespace),
+    ("rootless_fuse_overlayfs_shows_recorded_owners", false, recorded),
     ("rootless_strict_is_strict", false, strict),
     ("rootless_a_shell_in_a_terminal", true, terminal),
     ("rootless_where_neither_kernel_nor_fuse_mounts", false, neither),
@@ -118,11 +120,14 @@ fn mounted(place: &Place) {
 }
 
 fn not_granted(place: &Place) {
-    for command in [&["flatten"][..], &["bundle"], &["bundle", "--overlay"]] {
-        let mut command = place.layflat(command);
+    for command_line in [&["flatten"][..], &["bundle"], &["bundle", "--overlay"]] {
+        let mut command = place.layflat(command_line);
         let own = format!("0:{}:1", rustix::process::geteuid().as_raw());
         let message = fails(command.args(["--uid-map", &own, "--uid-map", "1:5:10"]).arg(busybox()).arg("out"));
         assert!(message.contains("1:5:10") && message.contains("/etc/subuid"), "{message}");
+        let mut command = place.layflat(command_line);
+        let message = fails(command.arg(busybox()).arg("missing/out"));
+        assert_eq!(message.lines().count(), 1, "an error is all that is said: {message}");
         assert_eq!(place.names(""), [""; 0]);
     }
     let message = fails(place.layflat(&["unshare", "--uid-map", "0:100000:10"]).arg("true"));
@@ -157,4 +162,37 @@ fn strict(place: &Place) {
         assert!(place.names("").iter().all(|name| name == "cache"), "{:?}", place.names(""));
     }
     assert_eq!(place.names("cache/layflat/overlay"), [""; 0]);
+}
+
+/// Without any namespace.
+fn recorded(place: &Place) {
+    succeeds(place.layflat(&["layers", "--record-ownership"]).arg(busybox()).arg("form"));
+    std::fs::create_dir(place.path("target")).unwrap();
+    let mount = ["mount", "--fuse", "form", "target"];
+    let said = succeeds(&mut place.layflat(&mount)).1;
+    assert_eq!(said, "form mounted on target, read-only, by fuse-overlayfs\n");
+    let metadata = std::fs::metadata(place.path("target/data")).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 1235, 0o770));
+    assert_eq!(std::fs::metadata(place.path("target/etc/passwd")).unwrap().uid(), 0);
+    succeeds(&mut place.layflat(&["umount", "target"]));
+    assert!(place.names("target").is_empty());
+    succeeds(place.layflat(&mount).args(["--upper", "upper", "--work", "work"]));
+    std::fs::write(place.path("target/tmp/new"), "new").unwrap();
+    assert!(!place.path("target/etc/gone").exists());
+    succeeds(&mut place.layflat(&["umount", "target"]));
+    assert_eq!(place.names("upper/tmp"), ["new"]);
+    // An image, through the cache.
+    succeeds(place.layflat(&["mount", "--fuse", "--record-ownership"]).arg(busybox()).arg("target"));
+    assert_eq!(std::fs::metadata(place.path("target/data")).unwrap().uid(), 1234);
+    succeeds(&mut place.layflat(&["umount", "target"]));
+}
+
+/// In a namespace that lets nobody make another: only root in it may say so.
+fn no_namespace(place: &Place) {
+    let forbid = r#"echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" unshare --uid-map 0:0:1 true"#;
+    let mut command = place.command("unshare");
+    command.args(["--map-root-user", "sh", "-c", forbid]).arg(super::place::layflat());
+    let message = fails(&mut command);
+    assert!(message.contains("max_user_namespaces"), "{message}");
+    assert_eq!(message.matches("No space left").count(), 1, "said once: {message}");
 }
