@@ -49,6 +49,7 @@ pub mod image;
 pub mod layer;
 mod options;
 pub mod overlay;
+pub mod pack;
 pub mod product;
 mod report;
 pub mod rewrite;

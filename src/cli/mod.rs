@@ -10,6 +10,7 @@ mod layers;
 mod man;
 mod mount;
 mod output;
+mod pack;
 mod progress;
 mod signals;
 mod table;
@@ -57,6 +58,7 @@ enum Command {
     Umount(umount::Umount),
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
+    Pack(pack::Pack),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -83,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Umount(command) => command.run(common),
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
+        Command::Pack(command) => command.run(common, &cancel),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };
