@@ -9,7 +9,8 @@ use crate::filter::Filter;
 /// How an image is laid down. The default is what the specification says, with every check on.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many layers are read at the same time; as many as there are processors when `None`.
+    /// How many layers are read at the same time; when `None`, as many as there are processors, and up to six more that come from a
+    /// registry.
     pub jobs: Option<NonZero<usize>>,
     /// Replace a destination that is there and not empty.
     pub replace: bool,

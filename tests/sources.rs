@@ -733,10 +733,17 @@ fn what_is_no_image_says_what_it_is() {
             "\"damaged.tar\" at byte 512: a header with a wrong checksum: this is no tar archive, or it is damaged"
                 .into(),
         ),
-        ("", "empty", "\"empty\" is a directory without index.json: no OCI image layout".into()),
+        (
+            "",
+            "empty",
+            "\"empty\" is a directory without index.json or manifest.json: neither an OCI image layout nor an unpacked archive"
+                .into(),
+        ),
+        ("dir:", "empty", "\"empty\" has no manifest.json: it is no unpacked docker archive".into()),
+        ("dir:", "nowhere", "\"nowhere\" is no directory".into()),
         ("oci:", "empty", "\"empty\" has no index.json: it is no OCI image layout".into()),
         ("", "laid", "\"laid\" holds layers that were laid down already: mount it with `layflat mount`".into()),
-        ("", "unpacked", "\"unpacked\" is an unpacked archive, which cannot be read: pack it again with tar".into()),
+        ("", "unpacked", "\"unpacked\" holds no image: its manifest.json lists none".into()),
         ("", "nowhere", "\"nowhere\": No such file or directory (os error 2)".into()),
         ("docker-archive:", "empty", "\"empty\" is no regular file".into()),
         ("layers:", "empty", "\"empty\" is no regular file".into()),

@@ -55,6 +55,13 @@ impl Digest {
         Self::of_hash(Algorithm::Sha256, &sha2::Sha256::digest(bytes))
     }
 
+    /// The digest of some bytes by a hash function.
+    pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
+        let mut hasher = super::hash::Hasher::new(algorithm);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
     /// The hash function.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

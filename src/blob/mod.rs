@@ -9,6 +9,7 @@ mod hash;
 mod reader;
 mod source;
 mod stream;
+mod verified;
 
 use std::fs::File;
 use std::io::Read;
@@ -24,6 +25,7 @@ pub use digest::{Algorithm, Digest, DigestError};
 use hash::Hasher;
 pub use reader::{Arriving, BlobReader, Remote};
 pub use stream::{LayerFacts, LayerStream, Pace};
+pub use verified::VerifiedReader;
 
 /// Bytes read at once from where a blob lies.
 const CHUNK: usize = 128 << 10;
@@ -153,9 +155,19 @@ impl Blob {
         }
     }
 
+    /// Whether the bytes are elsewhere, and reading them is waiting for them.
+    pub fn is_remote(&self) -> bool {
+        matches!(&self.place, Place::Remote(remote) if !remote.is_here())
+    }
+
     /// Whether no bytes are stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The size that the image states.
+    pub fn stated_size(&self) -> Option<u64> {
+        self.size
     }
 
     /// The digest that the image states.
@@ -194,6 +206,31 @@ impl Blob {
             reader.verified().map_err(read_error)?;
         }
         Ok(bytes)
+    }
+
+    /// How it is compressed, as its first bytes show.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn compression(&self) -> std::io::Result<Compression> {
+        self.reader().peek(Compression::START).map(Compression::detect)
+    }
+
+    /// The stored bytes from the start, checked against what the image states as they pass.
+    pub fn verified_reader(&self) -> VerifiedReader {
+        VerifiedReader::new(self)
+    }
+
+    /// Reads all bytes of a blob, however large, and checks them against its digest.
+    ///
+    /// # Errors
+    /// As [`Blob::read_all`], but for the limit.
+    pub(crate) fn check(&self) -> Result<(), BlobError> {
+        let read = |error: std::io::Error| match error.downcast::<BlobError>() {
+            Ok(error) => error,
+            Err(error) => BlobError::Read { blob: self.name(), error },
+        };
+        std::io::copy(&mut self.verified_reader(), &mut std::io::sink()).map(|_| ()).map_err(read)
     }
 
     /// Opens a layer: its bytes uncompressed, hashed as they pass.

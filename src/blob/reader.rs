@@ -17,6 +17,11 @@ pub trait Remote: fmt::Debug + Send + Sync {
         self.len() == 0
     }
 
+    /// Whether they are on this machine after all, and come as fast as from any file.
+    fn is_here(&self) -> bool {
+        false
+    }
+
     /// Asks for them, from the first one on.
     ///
     /// # Errors
@@ -31,6 +36,17 @@ pub trait Arriving: Read + Send {
     /// # Errors
     /// They were to be kept, and could not be.
     fn verified(self: Box<Self>) -> Result<()>;
+}
+
+/// An error of a place that is elsewhere. It passes through decoders, and is told from theirs by this.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct NotArrived(pub(super) Error);
+
+impl NotArrived {
+    fn wrap(error: Error) -> Error {
+        Error::new(error.kind(), Self(error))
+    }
 }
 
 /// Reads a blob from its start, whatever others read of it.
@@ -86,10 +102,10 @@ impl Read for BlobReader {
             return Ok(count);
         }
         if let Bytes::Remote(remote) = &self.bytes {
-            self.bytes = Bytes::Arriving(remote.open()?);
+            self.bytes = Bytes::Arriving(remote.open().map_err(NotArrived::wrap)?);
         }
         let count = match &mut self.bytes {
-            Bytes::Arriving(stream) => stream.read(buffer)?,
+            Bytes::Arriving(stream) => stream.read(buffer).map_err(NotArrived::wrap)?,
             Bytes::Local(Place::Memory(bytes)) => (&bytes[self.at as usize..]).read(buffer)?,
             Bytes::Local(Place::File { file, offset, length }) => {
                 let left = usize::try_from(*length - self.at).unwrap_or(usize::MAX).min(buffer.len());

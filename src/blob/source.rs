@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::compression::{Decompressor, plainly};
 use super::hash::Hashed;
+use super::reader::NotArrived;
 use super::stream::BUFFER;
 use super::{Algorithm, Blob, BlobError, BlobReader, CHUNK, Compression, Digest, LayerFacts};
 use crate::options::Limits;
@@ -98,6 +99,7 @@ impl Source {
     fn damaged(&self, error: std::io::Error) -> BlobError {
         let blob = self.blob.name();
         match self.compression {
+            _ if error.get_ref().is_some_and(|inner| inner.is::<NotArrived>()) => BlobError::Read { blob, error },
             Compression::None => BlobError::Read { blob, error },
             compression => BlobError::Damaged { blob, compression, error: plainly(error) },
         }

@@ -2,11 +2,16 @@
 
 use std::ffi::OsString;
 use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use layflat::cache::Blobs;
 use layflat::image::{Image, Platform, Reference};
-use layflat::{Cancel, Limits, Options, XattrNamespace, source};
+use layflat::registry::{Credentials, RegistryOptions};
+use layflat::{Cancel, Limits, Options, XattrNamespace, cache, source};
 
 /// Arguments of every command.
 #[derive(Debug, Args)]
@@ -38,9 +43,51 @@ pub(crate) struct OpenArgs {
     /// Raise or lower a limit: entries, layer-size, file-size, name-length, depth, extended-header, ratio, metadata-size
     #[arg(long = "limit", value_name = "NAME=N", value_parser = parse_limit)]
     limits: Vec<(String, u64)>,
-    /// Layers read at the same time; default: as many as there are processors
+    /// Layers read at the same time; default: as many as there are processors, and 6 more from a registry
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+const REMOTE: &str = "Registries and engines";
+
+/// How registries and engines are talked to.
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArgs {
+    /// Ask the registry under this name; the password comes by --password-stdin
+    #[arg(help_heading = REMOTE, long, value_name = "NAME", requires = "password_stdin")]
+    username: Option<String>,
+    /// Read the password from standard input
+    #[arg(help_heading = REMOTE, long, requires = "username")]
+    password_stdin: bool,
+    /// Look for credentials in this file only; default: where podman login and docker login leave them
+    #[arg(help_heading = REMOTE, long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Trust this authority's certificate (PEM), besides the system's
+    #[arg(help_heading = REMOTE, long, value_name = "FILE")]
+    ca_cert: Vec<PathBuf>,
+    /// With =false: trust whoever answers
+    #[arg(help_heading = REMOTE, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    tls_verify: bool,
+    /// Talk to the registry without TLS
+    #[arg(help_heading = REMOTE, long)]
+    plain_http: bool,
+    /// Ask again so often after a failure that may pass
+    #[arg(help_heading = REMOTE, long, value_name = "N", default_value_t = 5)]
+    retries: u32,
+    /// Give up on a connection that brings nothing for so long
+    #[arg(help_heading = REMOTE, long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
+    /// Where Docker or Podman listens: a path, or as in DOCKER_HOST
+    #[arg(help_heading = REMOTE, long, value_name = "ADDRESS")]
+    socket: Option<String>,
+    /// Where blobs and overlay forms are kept; default: $XDG_CACHE_HOME/layflat
+    #[arg(help_heading = REMOTE, long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Keep no blobs
+    #[arg(help_heading = REMOTE, long)]
+    no_cache: bool,
 }
 
 /// How an image is laid down.
@@ -88,15 +135,71 @@ impl ImageArgs {
 /// Opens the image that an argument names.
 pub(crate) fn open(image: &OsString, arguments: &OpenArgs, cancel: &Cancel) -> anyhow::Result<Image> {
     let reference = Reference::parse(image)?;
-    let options = source::OpenOptions {
-        platform: arguments.platform.clone(),
-        limits: arguments.limits()?,
-        cancel: cancel.clone(),
-    };
+    let options = arguments.open_options(cancel)?;
     source::open(&reference, &options).with_context(|| format!("cannot open {reference}"))
 }
 
+impl RemoteArgs {
+    /// The library's options for registries.
+    pub(crate) fn registry(&self) -> anyhow::Result<RegistryOptions> {
+        let credentials = match &self.username {
+            None => None,
+            Some(username) => Some(Credentials::Password { username: username.clone(), password: password()? }),
+        };
+        Ok(RegistryOptions {
+            credentials,
+            authfile: self.authfile.clone(),
+            ca_certificates: self.ca_cert.clone(),
+            skip_tls_verification: !self.tls_verify,
+            plain_http: self.plain_http,
+            patience: Duration::from_secs(self.timeout.into()),
+            retries: self.retries,
+        })
+    }
+
+    /// The cache's directory.
+    pub(crate) fn cache_directory(&self) -> anyhow::Result<PathBuf> {
+        let directory = self.cache_dir.clone().or_else(cache::directory);
+        directory.context("cannot tell where the cache is; give --cache-dir")
+    }
+
+    /// Where an engine listens, if that was said.
+    pub(crate) fn socket(&self) -> Option<&str> {
+        self.socket.as_deref()
+    }
+
+    /// Where blobs are kept, if they are.
+    fn blobs(&self) -> Option<Blobs> {
+        // Without a home there is no cache, and that is no reason to stop.
+        if self.no_cache { None } else { self.cache_directory().ok().map(|directory| Blobs::of(&directory)) }
+    }
+}
+
+/// Reads the password once, for as many images as there are.
+fn password() -> anyhow::Result<String> {
+    static PASSWORD: OnceLock<String> = OnceLock::new();
+    if let Some(password) = PASSWORD.get() {
+        return Ok(password.clone());
+    }
+    let text = std::io::read_to_string(std::io::stdin()).context("cannot read the password from standard input")?;
+    let password = text.trim_end_matches(['\n', '\r']).to_owned();
+    anyhow::ensure!(!password.is_empty(), "--password-stdin: there is no password on standard input");
+    Ok(PASSWORD.get_or_init(|| password).clone())
+}
+
 impl OpenArgs {
+    /// The library's options for opening an image.
+    pub(crate) fn open_options(&self, cancel: &Cancel) -> anyhow::Result<source::OpenOptions> {
+        Ok(source::OpenOptions {
+            platform: self.platform.clone(),
+            limits: self.limits()?,
+            cancel: cancel.clone(),
+            registry: self.remote.registry()?,
+            cache: self.remote.blobs(),
+            daemon: self.remote.socket().map(str::to_owned),
+        })
+    }
+
     fn limits(&self) -> anyhow::Result<Limits> {
         let mut limits = Limits::default();
         for (name, value) in &self.limits {
@@ -139,6 +242,12 @@ impl LayArgs {
 fn parse_limit(text: &str) -> Result<(String, u64), String> {
     let wrong = || format!("{text:?}: expected NAME=N, like entries=1000000 or file-size=10G");
     let (name, number) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((name.to_owned(), parse_size(number).map_err(|_| wrong())?))
+}
+
+/// A number with an optional K, M, G or T (powers of 1024).
+pub(crate) fn parse_size(number: &str) -> Result<u64, String> {
+    let wrong = || format!("{number:?}: expected a number, with K, M, G or T for powers of 1024, like 10G");
     let shift = match number.bytes().last() {
         Some(b'K' | b'k') => 10,
         Some(b'M' | b'm') => 20,
@@ -148,5 +257,5 @@ fn parse_limit(text: &str) -> Result<(String, u64), String> {
     };
     let digits = if shift == 0 { number } else { &number[..number.len() - 1] };
     let value: u64 = digits.parse().map_err(|_| wrong())?;
-    Ok((name.to_owned(), value.checked_mul(1 << shift).ok_or_else(wrong)?))
+    value.checked_mul(1 << shift).ok_or_else(wrong)
 }

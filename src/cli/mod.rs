@@ -1,7 +1,9 @@
 //! The command line: one file a command. Arguments in, the library's work, reports out; nothing imports this.
 
 mod arguments;
+mod cache;
 mod completions;
+mod copy;
 mod diff;
 mod filters;
 mod flatten;
@@ -13,6 +15,7 @@ mod output;
 mod pack;
 mod progress;
 mod signals;
+mod squash;
 mod table;
 mod umount;
 
@@ -43,11 +46,14 @@ pub(crate) struct Cli {
 
 const IMAGE_HELP: &str = "\
 IMAGE is one of
+  docker://[HOST/]NAME[:TAG]      at a registry, Docker Hub if there is no HOST[:PORT]; or NAME@DIGEST
+  docker-daemon:NAME[:TAG]        in the store of a Docker or Podman that runs
   docker-archive:FILE[:NAME:TAG]  as `docker save`, podman, skopeo, buildah and kaniko write it
   oci:DIR[:TAG]                   an OCI image layout
   oci-archive:FILE[:TAG]          an OCI image layout in a tar file
+  dir:DIR                         an unpacked docker archive, or a directory that skopeo wrote
   layers:A.tar,B.tar.gz           bare layers, bottom first
-  PATH                            any of the first three, recognised by its content
+  PATH                            an archive, a layout or a directory, recognised by its content
 FILE may be compressed, and `-` is standard input.";
 
 #[derive(Debug, Subcommand)]
@@ -59,6 +65,9 @@ enum Command {
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
     Pack(pack::Pack),
+    Copy(copy::Copy),
+    Squash(squash::Squash),
+    Cache(cache::Cache),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -86,6 +95,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
         Command::Pack(command) => command.run(common, &cancel),
+        Command::Copy(command) => command.run(common, &cancel),
+        Command::Squash(command) => command.run(common, &cancel),
+        Command::Cache(command) => command.run(common),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

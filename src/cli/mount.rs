@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use layflat::form::FILE_NAME;
 use layflat::overlay::{MountOptions, UpperDirectories, in_user_namespace, mount_layout};
@@ -34,9 +34,6 @@ pub(crate) struct Mount {
     /// Ignore setuid, setgid and file capabilities in the mount
     #[arg(long)]
     nosuid: bool,
-    /// Where images are laid down; default: $XDG_CACHE_HOME/layflat
-    #[arg(long, value_name = "DIR")]
-    cache_dir: Option<PathBuf>,
     #[command(flatten)]
     open: OpenArgs,
     #[command(flatten)]
@@ -48,19 +45,23 @@ pub(crate) struct Mount {
 
 impl Mount {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let directory = if Path::new(&self.source).join(FILE_NAME).is_file() {
-            PathBuf::from(&self.source)
-        } else if Path::new(&self.source).is_dir() && !Path::new(&self.source).join("index.json").exists() {
+        let source = Path::new(&self.source);
+        let holds_an_image = || ["index.json", "manifest.json"].iter().any(|name| source.join(name).exists());
+        // Held until it is mounted: then it is in use by that.
+        let mut kept = None;
+        let directory = if source.join(FILE_NAME).is_file() {
+            source
+        } else if source.is_dir() && !holds_an_image() {
             bail!(
                 "{:?} is a directory that holds neither {FILE_NAME}, as `layflat layers` makes it, nor an image",
                 self.source
             );
         } else {
-            self.laid_down(common, cancel)?
+            kept.insert(self.laid_down(common, cancel)?).path()
         };
         let upper = self.upper.clone().zip(self.work.clone()).map(|(upper, work)| UpperDirectories { upper, work });
         let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, ..MountOptions::default() };
-        let mounted = mount_layout(&directory, &self.target, options)?;
+        let mounted = mount_layout(directory, &self.target, options)?;
         let how = if mounted.writable { "writable" } else { "read-only" };
         if common.json {
             output::json(&serde_json::json!({
@@ -73,7 +74,7 @@ impl Mount {
     }
 
     /// The image's overlay form in the cache.
-    fn laid_down(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<PathBuf> {
+    fn laid_down(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<cache::KeptForm> {
         let image = open(&self.source, &self.open, cancel)?;
         let namespace = match self.xattr_namespace {
             Some(namespace) => Some(namespace.into()),
@@ -81,10 +82,7 @@ impl Mount {
             None => in_user_namespace().then_some(XattrNamespace::User),
         };
         let options = Options { xattr_namespace: namespace, ..self.lay.options(&self.open, cancel)? };
-        let cache = match &self.cache_dir {
-            Some(directory) => directory.clone(),
-            None => cache::directory().context("cannot tell where the cache is; give --cache-dir")?,
-        };
+        let cache = self.open.remote.cache_directory()?;
         Ok(cache::overlay(&image, &cache, &options, progress::progress(common).as_ref())?)
     }
 }

@@ -3,11 +3,15 @@
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use layflat::{NoProgress, Progress};
 
 use super::arguments::Common;
+
+/// How often a bar is drawn, at least.
+const TICK: Duration = Duration::from_millis(500);
 
 /// Bars, where someone watches.
 pub(crate) fn progress(common: &Common) -> Box<dyn Progress> {
@@ -39,11 +43,14 @@ impl Bars {
 
 impl Progress for Bars {
     fn begin(&self, sizes: &[u64]) {
-        let template = "{prefix:>9} [{bar:30}] {bytes:>10}/{total_bytes:<10} {msg}";
+        let template = "{prefix:>9} [{bar:20}] {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>4} {msg}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let make = |(index, &size): (usize, &u64)| {
             let bar = ProgressBar::new(size).with_style(style.clone()).with_prefix(format!("layer {index}"));
-            Layer { bar: self.all.add(bar), entries: AtomicU64::new(0) }
+            let bar = self.all.add(bar);
+            // What waits for the network shows that it does: its rate goes down.
+            bar.enable_steady_tick(TICK);
+            Layer { bar, entries: AtomicU64::new(0) }
         };
         if let Ok(mut layers) = self.layers.lock() {
             *layers = sizes.iter().enumerate().map(make).collect();

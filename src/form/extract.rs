@@ -19,6 +19,8 @@ use crate::stage::{Contents, ContentsWriter, Holder, Spill, Stage, Staged};
 
 /// Layers with fewer stored bytes are decompressed by the thread that writes them.
 const AHEAD_FROM: u64 = 256 << 10;
+/// Layers that are on their way from elsewhere at the same time, if nobody says how many.
+const MOST_WAITING: usize = 6;
 /// Directory handles that one stage keeps open where it may.
 const MOST_OPEN: usize = 64;
 
@@ -106,14 +108,16 @@ fn read_all<T: Send>(
 ) -> Result<Vec<Extracted<T>>, Error> {
     let sizes: Vec<u64> = image.layers.iter().map(|layer| layer.blob.len()).collect();
     progress.begin(&sizes);
-    // The largest first: the last one to be begun should be a short one.
+    // The largest first: the last one to be begun should be a short one. Before them those that must come from elsewhere.
+    let is_remote = |layer: usize| image.layers[layer].blob.is_remote();
     let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by_key(|&layer| std::cmp::Reverse(sizes[layer]));
+    order.sort_by_key(|&layer| std::cmp::Reverse((is_remote(layer), sizes[layer])));
 
     let stop = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
     let results: Vec<Outcome<T>> = sizes.iter().map(|_| Mutex::new(None)).collect();
-    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
+    let jobs =
+        options.jobs.map_or_else(|| default_jobs(order.iter().filter(|&&layer| is_remote(layer)).count()), usize::from);
     let work = || {
         while let Some(&layer) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
@@ -135,6 +139,11 @@ fn read_all<T: Send>(
         work();
     });
     collect(results.into_iter().map(|slot| slot.into_inner().ok().flatten()))
+}
+
+/// As many as there are processors, and some more that wait for the network and leave the processors to the others.
+fn default_jobs(remote: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) + remote.min(MOST_WAITING)
 }
 
 /// All layers, or the error of the lowest one that has one of its own.

@@ -1,9 +1,9 @@
 //! Manifests and indexes: the documents that say what an image is made of (image specification, manifest.md, image-index.md and
 //! descriptor.md; Docker's schema 2 has the same fields).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Platform;
 use crate::blob::Digest;
@@ -22,24 +22,29 @@ pub struct Manifest {
 }
 
 /// What of a descriptor is needed (image specification, descriptor.md).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
     #[serde(default)]
     pub(crate) media_type: String,
     pub(crate) digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<DescriptorPlatform>,
-    pub(crate) annotations: Option<HashMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DescriptorPlatform {
     #[serde(default)]
     pub(crate) os: String,
     #[serde(default)]
     pub(crate) architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) variant: Option<String>,
 }
 

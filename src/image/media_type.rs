@@ -1,5 +1,7 @@
 //! Media types: what a descriptor says that a blob is (image specification, media-types.md, and Docker's own).
 
+use crate::blob::Compression;
+
 /// What a media type stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MediaType {
@@ -22,21 +24,49 @@ pub(crate) enum MediaType {
 }
 
 impl MediaType {
+    /// What an OCI manifest is called.
+    pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// What an OCI index is called.
+    pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// What an OCI configuration is called.
+    pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+    /// What an OCI layer is called.
+    pub(crate) fn oci_layer(compression: Compression) -> &'static str {
+        match compression {
+            Compression::None => "application/vnd.oci.image.layer.v1.tar",
+            Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Compression::Xz => "application/vnd.oci.image.layer.v1.tar+xz",
+            Compression::Bzip2 => "application/vnd.oci.image.layer.v1.tar+bzip2",
+        }
+    }
+
+    /// The same in OCI's words, of what Docker has words of its own for.
+    pub(crate) fn in_oci_words(text: &str) -> String {
+        match Self::of(text) {
+            Self::Manifest => Self::OCI_MANIFEST.to_owned(),
+            Self::Index => Self::OCI_INDEX.to_owned(),
+            Self::Config => Self::OCI_CONFIG.to_owned(),
+            Self::Layer => match text.strip_prefix("application/vnd.docker.image.rootfs.diff.tar") {
+                Some(compression) => {
+                    format!("application/vnd.oci.image.layer.v1.tar{}", compression.replace('.', "+"))
+                }
+                None => text.to_owned(),
+            },
+            _ => text.to_owned(),
+        }
+    }
+
     pub(crate) fn of(text: &str) -> Self {
         // Parameters do not change what it is.
         let plain = text.split(';').next().unwrap_or_default().trim();
         match plain {
-            "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json" => {
-                Self::Manifest
-            }
-            "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
-                Self::Index
-            }
+            Self::OCI_MANIFEST | "application/vnd.docker.distribution.manifest.v2+json" => Self::Manifest,
+            Self::OCI_INDEX | "application/vnd.docker.distribution.manifest.list.v2+json" => Self::Index,
             "application/vnd.docker.distribution.manifest.v1+json"
             | "application/vnd.docker.distribution.manifest.v1+prettyjws" => Self::Schema1,
-            "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => {
-                Self::Config
-            }
+            Self::OCI_CONFIG | "application/vnd.docker.container.image.v1+json" => Self::Config,
             _ if plain.ends_with("+encrypted") => Self::EncryptedLayer,
             _ if plain.contains("nondistributable") || plain.contains("rootfs.foreign") => Self::ForeignLayer,
             _ if is_layer(plain) => Self::Layer,

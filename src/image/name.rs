@@ -81,6 +81,13 @@ impl ImageName {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The name as short as Docker shows it. Engines look for such a name in more places than for a whole one: Podman at `localhost/`, too.
+    pub fn familiar(&self) -> String {
+        let whole = self.to_string();
+        let short = whole.strip_prefix(DOCKER_HUB).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&whole);
+        short.strip_prefix(LIBRARY).filter(|_| self.registry == DOCKER_HUB).unwrap_or(short).to_owned()
+    }
+
     /// The name with everything that was left out, by which names are compared.
     #[must_use]
     pub fn complete(&self) -> Self {
@@ -229,6 +236,8 @@ mod tests {
         {
             assert_eq!(complete(text), debian, "{text}");
         }
+        assert_eq!("docker.io/library/debian:12".parse::<ImageName>().unwrap().familiar(), "debian:12");
+        assert_eq!("quay.io/library/debian".parse::<ImageName>().unwrap().familiar(), "quay.io/library/debian");
         assert_eq!(complete("prom/node-exporter:v1"), "docker.io/prom/node-exporter:v1");
     }
 

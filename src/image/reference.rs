@@ -57,7 +57,7 @@ pub enum DaemonImage {
 impl fmt::Display for DaemonImage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => name.fmt(formatter),
+            Self::Name(name) => formatter.write_str(&name.familiar()),
             Self::Id(id) => id.fmt(formatter),
         }
     }
@@ -234,10 +234,7 @@ mod tests {
             ("oci-archive:no/such/a.tar:12", Reference::OciArchive { file: file.clone(), tag: Some("12".into()) }),
             ("oci:no/such/a.tar", Reference::OciLayout { directory: file.clone(), tag: None }),
             ("docker://quay.io/a/b:1", Reference::Registry("quay.io/a/b:1".parse().unwrap())),
-            (
-                "docker-daemon:docker.io/library/debian:12",
-                Reference::DockerDaemon(DaemonImage::Name("debian:12".parse().unwrap())),
-            ),
+            ("docker-daemon:debian:12", Reference::DockerDaemon(DaemonImage::Name("debian:12".parse().unwrap()))),
             ("dir:a/b", Reference::Directory("a/b".into())),
             ("layers:a.tar,b.tar.gz", Reference::Layers(vec!["a.tar".into(), "b.tar.gz".into()])),
             ("no/such/a.tar", Reference::Path(file)),

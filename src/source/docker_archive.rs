@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::files::Files;
 use super::names::canonical;
-use super::{OpenOptions, SourceError, check_platform, json};
+use super::{Named, OpenOptions, Selection, SourceError, Tree, check_platform, json};
 use crate::blob::Digest;
 use crate::image::{Config, Image, Layer};
 
@@ -30,6 +30,34 @@ struct Item {
 }
 
 pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> Result<Image, SourceError> {
+    let (item, name) = choose(items(files, options)?, name, files.path())?;
+    let image = Image { name, ..image(files, item, options)? };
+    check_platform(&image, options)?;
+    Ok(image)
+}
+
+/// All images of the archive, or the one that was asked for.
+pub(super) fn open_set(
+    files: &Files,
+    name: Option<&str>,
+    selection: Selection,
+    options: &OpenOptions,
+) -> Result<Vec<Named>, SourceError> {
+    if !selection.all_tags {
+        let image = open(files, name, options)?;
+        return Ok(vec![Named { names: image.name.clone().into_iter().collect(), content: Tree::Image(image.into()) }]);
+    }
+    let named = |item: Item| {
+        let names = item.repo_tags.clone().unwrap_or_default();
+        let image = Image { name: names.first().cloned(), ..image(files, item, options)? };
+        check_platform(&image, options)?;
+        Ok(Named { names, content: Tree::Image(image.into()) })
+    };
+    items(files, options)?.into_iter().map(named).collect()
+}
+
+/// What the archive lists.
+fn items(files: &Files, options: &OpenOptions) -> Result<Vec<Item>, SourceError> {
     if !files.has(MANIFEST) {
         let problem = if files.has("repositories") {
             BEFORE_1_10
@@ -40,9 +68,10 @@ pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> 
         };
         return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem: problem.to_owned() });
     }
-    let items: Vec<Item> = json(MANIFEST, &files.read(MANIFEST, None, None, options)?)?;
-    let (item, name) = choose(items, name, files.path())?;
+    json(MANIFEST, &files.read(MANIFEST, None, None, options)?)
+}
 
+fn image(files: &Files, item: Item, options: &OpenOptions) -> Result<Image, SourceError> {
     let bytes = files.read(&item.config, digest_in_name(&item.config), None, options)?;
     let config = Config::parse(bytes)?;
     let paths = item.layers.unwrap_or_default();
@@ -55,9 +84,7 @@ pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> 
         Ok(Layer { blob, media_type: None, diff_id: Some(diff_id) })
     };
     let layers = paths.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
-    let image = Image { name, manifest: None, config: Some(config), layers };
-    check_platform(&image, options)?;
-    Ok(image)
+    Ok(Image { name: None, manifest: None, config: Some(config), layers })
 }
 
 /// Finds the image that was asked for.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,39 +22,47 @@ const CHUNK: usize = 64 << 10;
 
 /// A place where files are found by name.
 #[derive(Debug)]
-pub(super) enum Files {
+pub(crate) enum Files {
     Directory(PathBuf),
     Archive { path: PathBuf, file: Arc<File>, index: HashMap<LayerPath, Found> },
 }
 
 /// What an archive has under a name.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     File { offset: u64, length: u64 },
     Link(LayerPath),
     Other,
 }
 
 impl Files {
-    pub(super) fn of_directory(path: &Path) -> Self {
+    pub(crate) fn of_directory(path: &Path) -> Self {
         Self::Directory(path.to_owned())
     }
 
     /// Indexes an archive; one that is compressed or comes through a pipe is spooled first.
-    pub(super) fn of_archive(path: &Path, options: &OpenOptions) -> Result<Self, SourceError> {
-        let (file, length) = spool::seekable(path, options)?;
+    pub(crate) fn of_archive(path: &Path, options: &OpenOptions) -> Result<Self, SourceError> {
+        Self::of_file(path, spool::seekable(path, options)?, options)
+    }
+
+    /// Spools an archive that comes as a stream, and indexes it; `path` is what it is called.
+    pub(crate) fn of_stream(path: &Path, stream: impl Read, options: &OpenOptions) -> Result<Self, SourceError> {
+        Self::of_file(path, spool::spool(path, stream, options)?, options)
+    }
+
+    fn of_file(path: &Path, (file, length): (File, u64), options: &OpenOptions) -> Result<Self, SourceError> {
         let index = index(path, &file, length, options)?;
         Ok(Self::Archive { path: path.to_owned(), file: Arc::new(file), index })
     }
 
     /// What is read, for messages.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Directory(path) | Self::Archive { path, .. } => path,
         }
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         match self {
             Self::Directory(path) => path.join(name).exists(),
             Self::Archive { index, .. } => {
@@ -63,7 +72,7 @@ impl Files {
     }
 
     /// The file of a name.
-    pub(super) fn blob(&self, name: &str) -> Result<Blob, SourceError> {
+    pub(crate) fn blob(&self, name: &str) -> Result<Blob, SourceError> {
         let missing = || SourceError::Missing(format!("{name:?} in {:?}", self.path()));
         let path = LayerPath::normalise(name.as_bytes()).map_err(|_| missing())?;
         match self {
@@ -97,7 +106,7 @@ impl Files {
     }
 
     /// All bytes of a small file, whose digest is checked if one is stated.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         name: &str,
         digest: Option<Digest>,

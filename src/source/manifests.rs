@@ -3,14 +3,12 @@
 
 use base64::Engine;
 
-use super::{OpenOptions, SourceError, check_platform, json};
+use super::{Attachment, Index, OpenOptions, SourceError, Tree, check_platform, json};
 use crate::blob::{Blob, Digest};
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Platform};
 
 /// Indexes within indexes.
 const MOST_NESTED: usize = 8;
-/// What a manifest is of which nobody says what it is.
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A place that keeps blobs by their digests.
 pub(super) trait Content {
@@ -103,6 +101,19 @@ fn enter(
     options: &OpenOptions,
     depth: usize,
 ) -> Result<(Manifest, Document), SourceError> {
+    let (manifest, mut document) = read(content, &descriptor, options)?;
+    match document.manifests.take() {
+        Some(manifests) => resolve(content, manifests, options, depth + 1),
+        None => Ok((manifest, document)),
+    }
+}
+
+/// Reads the manifest or index that a descriptor is of.
+fn read(
+    content: &dyn Content,
+    descriptor: &Descriptor,
+    options: &OpenOptions,
+) -> Result<(Manifest, Document), SourceError> {
     let stated = MediaType::of(&descriptor.media_type);
     match stated {
         MediaType::Manifest | MediaType::Index => {}
@@ -111,10 +122,10 @@ fn enter(
         MediaType::Unknown if descriptor.media_type.is_empty() => {}
         _ => {
             let problem = format!("is of type {:?}, which is no image", descriptor.media_type);
-            return Err(SourceError::Unsupported { name: descriptor.digest, problem });
+            return Err(SourceError::Unsupported { name: descriptor.digest.clone(), problem });
         }
     }
-    let bytes = content.document(&descriptor, options)?;
+    let bytes = content.document(descriptor, options)?;
     let document: Document = json(&descriptor.digest, &bytes)?;
     if document.schema_version == Some(1) {
         return Err(schema_1(&descriptor.digest));
@@ -128,15 +139,66 @@ fn enter(
         (_, true, true) => wrong("is a manifest and an index at once, which is not allowed"),
         (MediaType::Manifest, true, false) => wrong("is an index, but its descriptor says that it is a manifest"),
         (MediaType::Index, false, true) => wrong("is a manifest, but its descriptor says that it is an index"),
-        _ => match document.manifests {
-            Some(manifests) => resolve(content, manifests, options, depth + 1),
-            None => {
-                let said = Some(descriptor.media_type).filter(|said| !said.is_empty()).or(document.media_type.clone());
-                let media_type = said.unwrap_or_else(|| OCI_MANIFEST.to_owned());
-                Ok((Manifest { digest: digest(&descriptor.digest)?, media_type, bytes }, document))
-            }
-        },
+        _ => {
+            let said = Some(descriptor.media_type.clone()).filter(|said| !said.is_empty());
+            let unsaid = || if is_index { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST }.to_owned();
+            let media_type = said.or_else(|| document.media_type.clone()).unwrap_or_else(unsaid);
+            Ok((Manifest { digest: digest(&descriptor.digest)?, media_type, bytes }, document))
+        }
     }
+}
+
+/// All that a descriptor leads to: an image, or an index with everything that it lists. Several descriptors are the entries of an index
+/// that nobody has written down yet.
+pub(super) fn tree(
+    content: &dyn Content,
+    mut candidates: Vec<Descriptor>,
+    name: Option<String>,
+    options: &OpenOptions,
+) -> Result<Tree, SourceError> {
+    if candidates.len() == 1
+        && let Some(only) = candidates.pop()
+    {
+        let mut tree = branch(content, &only, options, 0)?;
+        if let Tree::Image(image) = &mut tree {
+            image.name = name;
+        }
+        return Ok(tree);
+    }
+    let bytes = serde_json::to_vec(&serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": candidates,
+    }));
+    let bytes =
+        bytes.map_err(|error| SourceError::Json { name: "index.json".to_owned(), problem: error.to_string() })?;
+    let document = Manifest { digest: Digest::sha256_of(&bytes), media_type: MediaType::OCI_INDEX.to_owned(), bytes };
+    let entries = candidates.iter().map(|entry| branch(content, entry, options, 1)).collect::<Result<_, _>>()?;
+    Ok(Tree::Index(Index { document, entries }))
+}
+
+fn branch(
+    content: &dyn Content,
+    descriptor: &Descriptor,
+    options: &OpenOptions,
+    depth: usize,
+) -> Result<Tree, SourceError> {
+    if depth > MOST_NESTED {
+        return Err(SourceError::NestedTooDeep(MOST_NESTED));
+    }
+    let (manifest, document) = read(content, descriptor, options)?;
+    if let Some(listed) = document.manifests {
+        let entries =
+            listed.iter().map(|entry| branch(content, entry, options, depth + 1)).collect::<Result<_, _>>()?;
+        return Ok(Tree::Index(Index { document: manifest, entries }));
+    }
+    let is_image =
+        document.config.as_ref().is_some_and(|config| MediaType::of(&config.media_type) == MediaType::Config);
+    // Alone, what is no image is refused, with the reason.
+    if depth == 0 || is_image && !descriptor.is_attestation() {
+        return Ok(Tree::Image(image(content, manifest, document, options)?.into()));
+    }
+    let named = document.config.iter().chain(document.layers.iter().flatten());
+    let blobs = named.map(|descriptor| content.blob(descriptor)).collect::<Result<_, _>>()?;
+    Ok(Tree::Attachment(Attachment { manifest, blobs }))
 }
 
 fn schema_1(digest: &str) -> SourceError {

@@ -1,11 +1,15 @@
 //! Where images come from: each source finds the manifest and the configuration, checks them, and says where the
 //! layers' bytes are.
 
+mod daemon;
+mod directory;
 mod docker_archive;
 mod files;
 mod manifests;
 mod names;
 mod oci_layout;
+mod registry;
+mod set;
 mod spool;
 
 use std::fs::File;
@@ -16,10 +20,14 @@ use rustix::fs::OFlags;
 
 use crate::archive::ArchiveError;
 use crate::blob::{Blob, BlobError, Compression};
+use crate::cache::Blobs;
+use crate::daemon::DaemonError;
 use crate::image::{ConfigError, Image, Layer, Platform, Reference};
 use crate::options::{Cancel, Limits};
+use crate::registry::{RegistryError, RegistryOptions};
 
-use files::Files;
+pub(crate) use files::Files;
+pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
 
 /// How an image is opened.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +36,14 @@ pub struct OpenOptions {
     pub platform: Option<Platform>,
     /// The most that manifests and configurations may ask for.
     pub limits: Limits,
-    /// Stops the reading of standard input or of a compressed archive.
+    /// Stops the reading of standard input or of a compressed archive, and the waiting for a registry.
     pub cancel: Cancel,
+    /// How registries are talked to.
+    pub registry: RegistryOptions,
+    /// Where the blobs of registries are kept; nowhere when `None`.
+    pub cache: Option<Blobs>,
+    /// Where an engine listens: a socket's path, or an address as in DOCKER_HOST; looked for when `None`.
+    pub daemon: Option<String>,
 }
 
 /// Why an image could not be opened.
@@ -140,9 +154,36 @@ pub enum SourceError {
     /// Indexes within indexes.
     #[error("indexes are nested more than {0} deep")]
     NestedTooDeep(usize),
+    /// A registry does not give it.
+    #[error(transparent)]
+    Registry(RegistryError),
+    /// An engine does not give it.
+    #[error(transparent)]
+    Daemon(DaemonError),
+    /// What came from a registry cannot be kept.
+    #[error(transparent)]
+    Cache(std::io::Error),
     /// [`Cancel`] was used.
     #[error("interrupted")]
     Cancelled,
+}
+
+impl From<RegistryError> for SourceError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Cancelled => Self::Cancelled,
+            error => Self::Registry(error),
+        }
+    }
+}
+
+impl From<DaemonError> for SourceError {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Cancelled => Self::Cancelled,
+            error => Self::Daemon(error),
+        }
+    }
 }
 
 fn list(names: &[String]) -> String {
@@ -164,10 +205,9 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, Sourc
         Reference::OciLayout { directory, tag } => {
             oci_layout::open(&Files::of_directory(directory), tag.as_deref(), options)
         }
-        Reference::Directory(directory) => open_path(directory, options),
-        Reference::Registry(_) | Reference::DockerDaemon(_) => {
-            Err(SourceError::Unsupported { name: reference.to_string(), problem: "cannot be read".to_owned() })
-        }
+        Reference::Registry(name) => registry::open(name, options),
+        Reference::DockerDaemon(image) => daemon::open(image, options),
+        Reference::Directory(directory) => directory::open(directory, options),
         Reference::Layers(paths) => bare_layers(paths),
         Reference::Path(path) => open_path(path, options),
     }
@@ -185,9 +225,11 @@ fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
             return Err(not_an_image("holds layers that were laid down already: mount it with `layflat mount`"));
         }
         if path.join("manifest.json").exists() {
-            return Err(not_an_image("is an unpacked archive, which cannot be read: pack it again with tar"));
+            return directory::open(path, options);
         }
-        return Err(not_an_image("is a directory without index.json: no OCI image layout"));
+        return Err(not_an_image(
+            "is a directory without index.json or manifest.json: neither an OCI image layout nor an unpacked archive",
+        ));
     }
     let files = Files::of_archive(path, options)?;
     if files.has("manifest.json") {

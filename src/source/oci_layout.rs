@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::files::Files;
 use super::manifests::{self, Content};
 use super::names::canonical;
-use super::{OpenOptions, SourceError, json};
+use super::{Named, OpenOptions, Selection, SourceError, Tree, json};
 use crate::blob::{Blob, Digest};
 use crate::image::{Descriptor, Document, Image};
 
@@ -15,6 +15,44 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
 
 pub(super) fn open(files: &Files, tag: Option<&str>, options: &OpenOptions) -> Result<Image, SourceError> {
+    let entries = entries(files, options)?;
+    let chosen = match tag {
+        Some(tag) => by_tag(&entries, tag)?,
+        None => one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?,
+    };
+    manifests::open(files, chosen.clone(), own_name(&chosen), options)
+}
+
+/// All images of the layout, or the one that was asked for; of each, all platforms or the one that suits.
+pub(super) fn open_set(
+    files: &Files,
+    tag: Option<&str>,
+    selection: Selection,
+    options: &OpenOptions,
+) -> Result<Vec<Named>, SourceError> {
+    let entries = entries(files, options)?;
+    let groups = match tag {
+        _ if selection.all_tags => by_names(&entries),
+        Some(tag) => vec![by_tag(&entries, tag)?],
+        // What is listed beside the images goes with all platforms of them.
+        None if selection.all_platforms => vec![one_image(entries)?],
+        None => vec![one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?],
+    };
+    let open = |group: Vec<Descriptor>| {
+        let name = own_name(&group);
+        let names = name.iter().cloned().collect();
+        let content = if selection.all_platforms {
+            manifests::tree(files, group, name, options)?
+        } else {
+            Tree::Image(manifests::open(files, group, name, options)?.into())
+        };
+        Ok(Named { names, content })
+    };
+    groups.into_iter().map(open).collect()
+}
+
+/// What index.json lists.
+fn entries(files: &Files, options: &OpenOptions) -> Result<Vec<Descriptor>, SourceError> {
     for needed in ["index.json", "oci-layout"] {
         if !files.has(needed) {
             let problem = format!("has no {needed}: it is no OCI image layout");
@@ -28,12 +66,27 @@ pub(super) fn open(files: &Files, tag: Option<&str>, options: &OpenOptions) -> R
         let problem = "holds no image: its index.json lists none".to_owned();
         return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem });
     }
-    let chosen = match tag {
-        Some(tag) => by_tag(&entries, tag)?,
-        None => one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?,
-    };
-    let name = chosen.first().and_then(|descriptor| names(descriptor).first().map(|&name| name.to_owned()));
-    manifests::open(files, chosen, name, options)
+    Ok(entries)
+}
+
+/// What the first of some descriptors is called.
+fn own_name(group: &[Descriptor]) -> Option<String> {
+    group.first().and_then(|descriptor| names(descriptor).first().map(|&name| name.to_owned()))
+}
+
+/// The descriptors of each name; those that have none one by one.
+fn by_names(entries: &[Descriptor]) -> Vec<Vec<Descriptor>> {
+    let mut groups: Vec<Vec<Descriptor>> = Vec::new();
+    for entry in entries {
+        let own = names(entry);
+        let same = |group: &&mut Vec<Descriptor>| !own.is_empty() && group.iter().any(|other| names(other) == own);
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(entry.clone()),
+            None if own.is_empty() && entry.is_attestation() => {}
+            None => groups.push(vec![entry.clone()]),
+        }
+    }
+    groups
 }
 
 fn check_version(files: &Files, options: &OpenOptions) -> Result<(), SourceError> {

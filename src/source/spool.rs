@@ -53,7 +53,8 @@ fn is_fifo(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
 }
 
-fn spool(path: &Path, mut input: impl Read, options: &OpenOptions) -> Result<(File, u64), SourceError> {
+/// A file that holds what comes uncompressed, and its length.
+pub(super) fn spool(path: &Path, mut input: impl Read, options: &OpenOptions) -> Result<(File, u64), SourceError> {
     let cancel = &options.cancel;
     let of_input = |error| {
         if cancel.is_cancelled() { SourceError::Cancelled } else { SourceError::Io { path: path.to_owned(), error } }

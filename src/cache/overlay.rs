@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::UNFINISHED;
+use super::lock::Lock;
 use crate::blob::Digest;
 use crate::error::Error;
 use crate::form::{FILE_NAME, layers};
@@ -13,18 +15,32 @@ use crate::options::{Options, XattrNamespace};
 use crate::report::Progress;
 use crate::stage::DestinationError;
 
-/// `$XDG_CACHE_HOME/layflat`, or `~/.cache/layflat` (XDG Base Directory Specification).
-pub fn directory() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
-    Some(caches.join("layflat"))
+/// An overlay form in the cache, which is not removed from there as long as this is held, or as long as it is mounted.
+#[derive(Debug)]
+pub struct KeptForm {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl KeptForm {
+    /// The directory of the form.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The form, if it is there and nobody is about to remove it.
+    fn find(path: PathBuf) -> Option<Self> {
+        let lock = Lock::shared(&path)?;
+        lock.touch();
+        path.join(FILE_NAME).is_file().then_some(Self { path, _lock: lock })
+    }
 }
 
 /// The overlay form of an image in the cache directory `cache`; it is made if it is not there.
 ///
 /// # Errors
 /// As for [`layers`].
-pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Progress) -> Result<PathBuf, Error> {
+pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Progress) -> Result<KeptForm, Error> {
     let directory = cache.join("overlay");
     let io = |error| Error::Io { action: format!("cannot make the cache directory {directory:?}"), error };
     std::fs::DirBuilder::new().recursive(true).create(&directory).map_err(io)?;
@@ -33,12 +49,14 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
             let known = directory.join(key(&config.digest, namespace, options));
             let wanted = options.xattr_namespace.is_none_or(|wanted| wanted == namespace);
             // An ordinary user's own form is in the user namespace, and root's is of no use to others.
-            if wanted && known.join(FILE_NAME).is_file() {
-                return Ok(known);
+            if wanted && let Some(kept) = KeptForm::find(known) {
+                return Ok(kept);
             }
         }
     }
-    let fresh = tempfile::Builder::new().prefix("new-").tempdir_in(&directory).map_err(io)?;
+    let fresh = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&directory).map_err(io)?;
+    // Who tidies up while it grows leaves it alone.
+    let _growing = Lock::shared(fresh.path());
     let made = fresh.path().join("form");
     let report = layers(image, &made, &Options { replace: false, ..options.clone() }, progress)?;
     // Bare layers have no configuration: what they are is only known now.
@@ -49,16 +67,18 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
     };
     let namespace = report.xattr_namespace.unwrap_or(XattrNamespace::Trusted);
     let place = directory.join(key(&id, namespace, options));
-    match std::fs::rename(&made, &place) {
-        Ok(()) => Ok(place),
+    // Locked before it can be found: nobody removes it before the caller has used it.
+    let lock = Lock::shared(&made);
+    match (std::fs::rename(&made, &place), lock) {
+        (Ok(()), Some(lock)) => Ok(KeptForm { path: place, _lock: lock }),
         // Another process was quicker.
-        Err(_) if place.join(FILE_NAME).is_file() => {
+        (Err(error), _) => {
             crate::remove_tree(&made);
-            Ok(place)
+            KeptForm::find(place.clone()).ok_or_else(|| DestinationError::Publish { path: place, error }.into())
         }
-        Err(error) => {
-            crate::remove_tree(&made);
-            Err(DestinationError::Publish { path: place, error }.into())
+        (Ok(()), None) => {
+            let error = std::io::Error::other("it cannot be locked");
+            KeptForm::find(place.clone()).ok_or_else(|| DestinationError::Publish { path: place, error }.into())
         }
     }
 }

@@ -1,0 +1,294 @@
+//! Blobs by their digests, as an OCI layout has them: `blobs/sha256/<hex>`.
+//!
+//! A blob is written while it streams by, to whoever wants it, under a temporary name, and gets its own once it is known to be what its
+//! digest says. What is read from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is
+//! used again.
+
+use std::fs::File;
+use std::io::{Error, Read, Result, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+use tempfile::NamedTempFile;
+
+use super::UNFINISHED;
+use super::lock::Lock;
+use crate::blob::{Arriving, Blob, Digest, Remote};
+
+/// The blobs of a cache.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    directory: PathBuf,
+}
+
+impl Blobs {
+    /// Those of the cache in this directory, which need not be there yet.
+    pub fn of(cache: &Path) -> Self {
+        Self { directory: cache.join("blobs") }
+    }
+
+    /// The blob of a digest, if it is there.
+    pub fn find(&self, digest: &Digest) -> Option<Blob> {
+        let kept = self.kept(digest)?;
+        let path = kept.path.clone();
+        Some(Blob::from_remote(Arc::new(kept)).known_as(&path))
+    }
+
+    /// A blob that is elsewhere, which is kept here once it has been read and is right.
+    pub fn keeping(&self, digest: &Digest, remote: impl Remote + 'static) -> Blob {
+        Blob::from_remote(Arc::new(Fetched { blobs: self.clone(), digest: digest.clone(), remote }))
+    }
+
+    /// Keeps a small blob that has come whole, if it is right.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(crate) fn keep(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        if Blob::from_bytes(bytes).stated(Some(digest.clone()), None).check().is_err() {
+            return Ok(());
+        }
+        let keep = || {
+            let mut growing = self.begin(digest)?;
+            growing.file.write_all(bytes)?;
+            growing.file.persist(&growing.target)?;
+            Ok(())
+        };
+        keep().map_err(|error: Error| self.error(&error))
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    fn kept(&self, digest: &Digest) -> Option<Kept> {
+        let path = self.path(digest);
+        let lock = Lock::shared(&path)?;
+        let metadata = lock.file().metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let kept = Kept { length: metadata.len(), lock: Arc::new(lock), path };
+        if kept.lock.is_suspect() && !kept.is_right(digest) {
+            // It is fetched again.
+            let _ = std::fs::remove_file(&kept.path);
+            return None;
+        }
+        kept.lock.touch();
+        Some(kept)
+    }
+
+    /// A file for a blob to be, which nobody removes while it grows.
+    fn begin(&self, digest: &Digest) -> Result<Growing> {
+        let target = self.path(digest);
+        let directory = target.parent().unwrap_or(&self.directory);
+        std::fs::create_dir_all(directory)?;
+        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+        flock(file.as_file(), FlockOperation::NonBlockingLockShared)?;
+        Ok(Growing { file, target })
+    }
+
+    /// What went wrong, and what to do.
+    fn error(&self, error: &Error) -> Error {
+        let problem = format!(
+            "cannot keep it in the cache {:?}: {error}; make room with `layflat cache prune`, or give --cache-dir or --no-cache",
+            self.directory
+        );
+        Error::new(error.kind(), problem)
+    }
+}
+
+/// A blob that is here.
+#[derive(Debug)]
+struct Kept {
+    lock: Arc<Lock>,
+    length: u64,
+    path: PathBuf,
+}
+
+impl Kept {
+    fn reader(&self) -> KeptReader {
+        KeptReader { lock: Arc::clone(&self.lock), at: 0, is_good: false }
+    }
+
+    fn is_right(&self, digest: &Digest) -> bool {
+        let bytes = Blob::from_remote(Arc::new(Self {
+            lock: Arc::clone(&self.lock),
+            length: self.length,
+            path: self.path.clone(),
+        }));
+        bytes.stated(Some(digest.clone()), None).check().is_ok()
+    }
+}
+
+impl Remote for Kept {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn is_here(&self) -> bool {
+        true
+    }
+
+    fn open(&self) -> Result<Box<dyn Arriving>> {
+        Ok(Box::new(self.reader()))
+    }
+}
+
+/// Reads a blob that is here, and notes it if nobody finds it right.
+struct KeptReader {
+    lock: Arc<Lock>,
+    at: u64,
+    is_good: bool,
+}
+
+impl Read for KeptReader {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let count = self.lock.file().read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Arriving for KeptReader {
+    fn verified(mut self: Box<Self>) -> Result<()> {
+        self.is_good = true;
+        Ok(())
+    }
+}
+
+impl Drop for KeptReader {
+    fn drop(&mut self) {
+        if self.at > 0 && !self.is_good {
+            self.lock.suspect();
+        }
+    }
+}
+
+/// A blob that is elsewhere, and will be here.
+#[derive(Debug)]
+struct Fetched<R> {
+    blobs: Blobs,
+    digest: Digest,
+    remote: R,
+}
+
+impl<R: Remote> Remote for Fetched<R> {
+    fn len(&self) -> u64 {
+        self.remote.len()
+    }
+
+    fn open(&self) -> Result<Box<dyn Arriving>> {
+        // Another layer or another process may have fetched it since.
+        if let Some(kept) = self.blobs.kept(&self.digest).filter(|kept| kept.length == self.remote.len()) {
+            return Ok(Box::new(kept.reader()));
+        }
+        let stream = self.remote.open()?;
+        let growing = self.blobs.begin(&self.digest).map_err(|error| self.blobs.error(&error))?;
+        Ok(Box::new(Keeping { stream, growing, blobs: self.blobs.clone() }))
+    }
+}
+
+/// A file that is not whole yet. It goes when this is dropped.
+struct Growing {
+    file: NamedTempFile<File>,
+    target: PathBuf,
+}
+
+/// Hands on what comes and writes it down.
+struct Keeping {
+    stream: Box<dyn Arriving>,
+    growing: Growing,
+    blobs: Blobs,
+}
+
+impl Read for Keeping {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.growing.file.write_all(&buffer[..count]).map_err(|error| self.blobs.error(&error))?;
+        Ok(count)
+    }
+}
+
+impl Arriving for Keeping {
+    fn verified(self: Box<Self>) -> Result<()> {
+        let Self { stream, growing, blobs } = *self;
+        stream.verified()?;
+        growing.file.persist(&growing.target).map_err(|error| blobs.error(&error.error))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::BlobError;
+
+    /// Bytes from elsewhere.
+    #[derive(Debug, Clone)]
+    struct Elsewhere(Arc<[u8]>);
+
+    struct Stream(std::io::Cursor<Arc<[u8]>>);
+
+    impl Remote for Elsewhere {
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn open(&self) -> Result<Box<dyn Arriving>> {
+            Ok(Box::new(Stream(std::io::Cursor::new(Arc::clone(&self.0)))))
+        }
+    }
+
+    impl Read for Stream {
+        fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl Arriving for Stream {
+        fn verified(self: Box<Self>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn read(blob: Blob, digest: &Digest) -> std::result::Result<Vec<u8>, BlobError> {
+        blob.stated(Some(digest.clone()), None).read_all(1 << 20)
+    }
+
+    #[test]
+    fn s3_what_is_right_is_kept_and_what_is_wrong_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let blobs = Blobs::of(place.path());
+        let digest = Digest::sha256_of(b"content");
+        assert!(read(blobs.keeping(&digest, Elsewhere(b"CONTENT"[..].into())), &digest).is_err());
+        assert!(blobs.find(&digest).is_none());
+        assert_eq!(std::fs::read_dir(place.path().join("blobs/sha256")).unwrap().count(), 0);
+
+        // Two at once both end well.
+        let elsewhere = Elsewhere(b"content"[..].into());
+        let both: Vec<Blob> = (0..2).map(|_| blobs.keeping(&digest, elsewhere.clone())).collect();
+        let mut readers: Vec<_> = both.iter().map(Blob::reader).collect();
+        for reader in &mut readers {
+            std::io::copy(reader, &mut std::io::sink()).unwrap();
+        }
+        for reader in readers {
+            reader.verified().unwrap();
+        }
+        assert_eq!(read(blobs.find(&digest).unwrap(), &digest).unwrap(), b"content");
+    }
+
+    #[test]
+    fn s3_what_went_bad_is_found_out_and_fetched_again() {
+        let place = tempfile::tempdir().unwrap();
+        let blobs = Blobs::of(place.path());
+        let digest = Digest::sha256_of(b"content");
+        let elsewhere = Elsewhere(b"content"[..].into());
+        read(blobs.keeping(&digest, elsewhere.clone()), &digest).unwrap();
+        std::fs::write(blobs.path(&digest), b"CONTENT").unwrap();
+        assert!(read(blobs.find(&digest).unwrap(), &digest).is_err());
+        assert!(blobs.find(&digest).is_none());
+        assert_eq!(read(blobs.keeping(&digest, elsewhere), &digest).unwrap(), b"content");
+        // What was read in part may be right all the same.
+        blobs.find(&digest).unwrap().reader().read_exact(&mut [0; 2]).unwrap();
+        assert_eq!(read(blobs.find(&digest).unwrap(), &digest).unwrap(), b"content");
+    }
+}

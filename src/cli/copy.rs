@@ -1,0 +1,131 @@
+//! `layflat copy`
+
+use std::ffi::OsString;
+
+use anyhow::Context;
+use clap::Args;
+use layflat::blob::Compress;
+use layflat::copy::{CopyOptions, CopyReport};
+use layflat::image::Reference;
+use layflat::layer::Printable;
+use layflat::rewrite::filter_all;
+use layflat::source::Selection;
+use layflat::store::Store;
+use layflat::{Cancel, Options, store};
+
+use super::arguments::{Common, OpenArgs};
+use super::filters::FilterArgs;
+use super::table::{align, bytes};
+use super::{SUCCESS, output, progress};
+
+/// Copy an image to where it is needed
+///
+/// DST is docker://HOST[:PORT]/NAME[:TAG], docker-daemon:NAME:TAG, docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+/// dir:DIR. What is there stays: an image is added, and shares what it can. Unchanged bytes keep their digests, and what DST has already is not
+/// asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    /// The image (see `layflat --help`)
+    #[arg(value_name = "SRC")]
+    source: OsString,
+    /// Where it goes
+    #[arg(value_name = "DST")]
+    destination: OsString,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Compress layers so: gzip[:LEVEL], zstd[:LEVEL] or none; default: as they are
+    #[arg(long, value_name = "COMPRESSION")]
+    compression: Option<Compress>,
+    /// Copy an index whole: the images for all platforms, and what else it lists
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
+    /// Copy all images of SRC, each under its own tag
+    #[arg(long)]
+    all_tags: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
+}
+
+impl Copy {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
+        let filter = Options { filter: self.filters.filter()?, ..self.open.options(cancel)? };
+        // What cannot be written to is better known before anything was read.
+        let store = open_store(&source, &destination, &self.open, cancel)?;
+        let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
+        let images = layflat::source::open_set(&source, selection, &self.open.open_options(cancel)?)
+            .with_context(|| format!("cannot open {source}"))?;
+        let progress = progress::progress(common);
+        let images = filter_all(images, &std::env::temp_dir(), &filter, progress.as_ref())?;
+        let options = CopyOptions {
+            jobs: filter.jobs,
+            compression: self.compression,
+            several: self.all_tags,
+            limits: filter.limits,
+            cancel: cancel.clone(),
+        };
+        let report = layflat::copy::copy(&images, store, &options, progress.as_ref())?;
+        report_copy(common, &destination, &report)?;
+        Ok(SUCCESS)
+    }
+}
+
+/// Opens the place that images are put into.
+pub(super) fn open_store(
+    source: &Reference,
+    destination: &Reference,
+    open: &OpenArgs,
+    cancel: &Cancel,
+) -> anyhow::Result<Box<dyn Store>> {
+    let source_options = open.open_options(cancel)?;
+    let options = store::OpenOptions {
+        limits: source_options.limits,
+        cancel: cancel.clone(),
+        registry: source_options.registry.clone(),
+        daemon: source_options.daemon.clone(),
+        origin: match source {
+            Reference::Registry(name) => Some(name.clone()),
+            _ => None,
+        },
+    };
+    store::open(destination, &options).with_context(|| format!("cannot write to {destination}"))
+}
+
+/// Says what was copied.
+pub(super) fn report_copy(common: &Common, destination: &Reference, report: &CopyReport) -> anyhow::Result<()> {
+    for note in &report.notes {
+        output::say(common, format_args!("note: {note}"));
+    }
+    if common.json {
+        output::json(report)?;
+    } else if !common.quiet {
+        output::lines(table(report))?;
+    }
+    output::say(common, summary(destination, report));
+    Ok(())
+}
+
+/// A line a blob, and one an image.
+fn table(report: &CopyReport) -> Vec<String> {
+    let blob = |blob: &layflat::copy::BlobReport| {
+        let from = blob.source_digest.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
+        let what = format!("{:10} {}{from}", blob.kind, blob.digest);
+        vec![blob.outcome.name().to_owned(), bytes(blob.size), what]
+    };
+    let mut lines = align(&report.blobs.iter().map(blob).collect::<Vec<_>>());
+    for image in &report.images {
+        let digest = image.manifest_digest.as_ref().or(image.config_digest.as_ref());
+        let digest = digest.map(ToString::to_string).unwrap_or_default();
+        let names: Vec<String> = image.names.iter().map(|name| Printable(name.as_bytes()).to_string()).collect();
+        lines.push(format!("image {digest} {}", names.join(" ")).trim_end().to_owned());
+    }
+    lines
+}
+
+fn summary(destination: &Reference, report: &CopyReport) -> String {
+    let images = report.images.len();
+    let noun = if images == 1 { "image" } else { "images" };
+    let stored = bytes(report.bytes());
+    let destination = Printable(destination.to_string().as_bytes()).to_string();
+    format!("{destination}: {images} {noun}, {} blobs, {stored} stored in {:.2} s", report.blobs.len(), report.seconds)
+}

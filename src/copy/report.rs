@@ -1,0 +1,93 @@
+//! What was copied.
+
+use super::layers::Task;
+use super::transfer::Placed;
+use crate::blob::Digest;
+
+/// One copy, of one image or several.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct CopyReport {
+    /// The images, as they are to be found now.
+    pub images: Vec<ImageReport>,
+    /// Their blobs, each once: layers and what belongs to attachments, then configurations.
+    pub blobs: Vec<BlobReport>,
+    /// What is different from the source in a way that one may not expect.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Seconds spent, by the clock on the wall.
+    pub seconds: f64,
+}
+
+/// An image that was copied.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ImageReport {
+    /// What it is called where it is now.
+    pub names: Vec<String>,
+    /// Digest of its manifest or index, where one is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_digest: Option<Digest>,
+    /// Digest of its configuration, where it is a single image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_digest: Option<Digest>,
+}
+
+/// A blob of the images that were copied.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct BlobReport {
+    /// Digest as it is stored now.
+    pub digest: Digest,
+    /// Digest in the source, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_digest: Option<Digest>,
+    /// Stored bytes.
+    pub size: u64,
+    /// `layer`, `config` or `attachment`.
+    pub kind: &'static str,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+/// What was done with a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Its bytes were copied as they are.
+    Copied,
+    /// Its content was copied, compressed otherwise or changed.
+    Rewritten,
+    /// It was there already.
+    Present,
+    /// It was elsewhere in the same registry, and is here now, too.
+    Mounted,
+}
+
+impl Outcome {
+    /// As it is called in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copied => "copied",
+            Self::Rewritten => "rewritten",
+            Self::Present => "present",
+            Self::Mounted => "mounted",
+        }
+    }
+}
+
+impl CopyReport {
+    /// Bytes that were stored.
+    pub fn bytes(&self) -> u64 {
+        let stored = |blob: &&BlobReport| matches!(blob.outcome, Outcome::Copied | Outcome::Rewritten);
+        self.blobs.iter().filter(stored).map(|blob| blob.size).sum()
+    }
+}
+
+pub(super) fn of_tasks(tasks: &[Task], placed: &[Placed]) -> Vec<BlobReport> {
+    let report = |(task, placed): (&Task, &Placed)| BlobReport {
+        digest: placed.digest.clone(),
+        source_digest: task.blob.digest().filter(|&source| *source != placed.digest).cloned(),
+        size: placed.size,
+        kind: if task.is_layer { "layer" } else { "attachment" },
+        outcome: placed.outcome,
+    };
+    tasks.iter().zip(placed).map(report).collect()
+}

@@ -1,0 +1,257 @@
+//! Blobs on their way: each read once, checked, and stored, several at a time.
+
+use std::io::Read;
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::layers::{Task, Way};
+use super::report::Outcome;
+use super::{CopyError, CopyOptions};
+use crate::blob::{BlobError, Compress, Compression, Compressor, Digest, LayerStream, Pace};
+use crate::options::Cancel;
+use crate::report::Progress;
+use crate::store::{Found, Kind, Store, StoreError, Stored, pour};
+
+/// Layers with fewer stored bytes are decompressed by the thread that stores them.
+const AHEAD_FROM: u64 = 256 << 10;
+
+/// A blob that is in the store.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    /// Of a layer that was decompressed.
+    pub(super) diff_id: Option<Digest>,
+    /// How it is compressed now, where it was made anew.
+    pub(super) compression: Option<Compression>,
+    pub(super) outcome: Outcome,
+}
+
+/// Does all tasks.
+pub(super) fn run(
+    tasks: &[Task],
+    store: &dyn Store,
+    options: &CopyOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Placed>, CopyError> {
+    let sizes: Vec<u64> = tasks.iter().map(|task| task.blob.len()).collect();
+    progress.begin(&sizes);
+    let mut order: Vec<usize> = (0..tasks.len()).collect();
+    let jobs = if store.is_sequential() { 1 } else { options.jobs().get().min(tasks.len()).max(1) };
+    if jobs > 1 {
+        // The largest first: the last one to be begun should be a short one.
+        order.sort_by_key(|&task| std::cmp::Reverse(sizes[task]));
+    }
+    let compressing = tasks.iter().filter(|task| matches!(task.way, Way::Made(_))).count();
+    let threads = options.jobs().get().div_ceil(compressing.clamp(1, jobs));
+    let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
+
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let results: Vec<Mutex<Option<Result<Placed, CopyError>>>> = tasks.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let watch = Watch { stop: &stop, cancel: &options.cancel, progress, index };
+            let one = One { task: &tasks[index], store, options, threads, watch };
+            let result = one.run();
+            if result.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            progress.layer_done(index);
+            if let Ok(mut slot) = results[index].lock() {
+                *slot = Some(result);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..jobs {
+            scope.spawn(work);
+        }
+        work();
+    });
+    collect(results.into_iter().map(|slot| slot.into_inner().ok().flatten()))
+}
+
+/// All of them, or the error of the first one that has one of its own.
+fn collect(results: impl Iterator<Item = Option<Result<Placed, CopyError>>>) -> Result<Vec<Placed>, CopyError> {
+    let mut placed = Vec::new();
+    let mut error = None;
+    for result in results {
+        match result {
+            Some(Ok(one)) => placed.push(one),
+            Some(Err(CopyError::Cancelled)) | None => error = error.or(Some(CopyError::Cancelled)),
+            Some(Err(own)) => match error {
+                None | Some(CopyError::Cancelled) => error = Some(own),
+                Some(_) => {}
+            },
+        }
+    }
+    error.map_or(Ok(placed), Err)
+}
+
+/// One task at work.
+struct One<'a> {
+    task: &'a Task,
+    store: &'a dyn Store,
+    options: &'a CopyOptions,
+    /// Threads that compress.
+    threads: NonZero<usize>,
+    watch: Watch<'a>,
+}
+
+impl One<'_> {
+    fn run(&self) -> Result<Placed, CopyError> {
+        let result = match self.task.way {
+            Way::AsStored => self.copy_as_stored(),
+            Way::Uncompressed => self.copy_uncompressed(),
+            Way::Made(compress) => self.make(compress),
+        };
+        result.map_err(|error| if self.watch.is_stopped() { CopyError::Cancelled } else { error })
+    }
+
+    fn copy_as_stored(&self) -> Result<Placed, CopyError> {
+        let blob = &self.task.blob;
+        // What has no digest is made anew.
+        let Some(digest) = blob.digest().cloned() else { return self.make(Compress::GZIP) };
+        let kind = if self.task.is_layer { Kind::Layer } else { Kind::Other };
+        let stored = Stored { kind, digest, size: blob.stated_size() };
+        if let Some(there) = self.find(&stored)? {
+            return Ok(there);
+        }
+        let tell = |count| self.watch.look(count);
+        let size = self.store.put_blob(&stored, blob, &tell).map_err(|error| self.explain(error))?;
+        Ok(Placed { digest: stored.digest, size, diff_id: None, compression: None, outcome: Outcome::Copied })
+    }
+
+    fn copy_uncompressed(&self) -> Result<Placed, CopyError> {
+        let Some(digest) = self.task.diff_id.clone() else { return self.make(Compress::None) };
+        let stored = Stored { kind: Kind::Layer, digest, size: None };
+        let placed = |size, outcome| Placed {
+            digest: stored.digest.clone(),
+            size,
+            diff_id: Some(stored.digest.clone()),
+            compression: Some(Compression::None),
+            outcome,
+        };
+        if let Some(there) = self.find(&stored)? {
+            return Ok(placed(there.size, there.outcome));
+        }
+        let mut content = self.layer()?;
+        let size = self.store.put(&stored, &mut content).map_err(|error| self.explain(error))?;
+        let was_so = self.task.blob.digest().is_none_or(|source| *source == stored.digest);
+        Ok(placed(size, if was_so { Outcome::Copied } else { Outcome::Rewritten }))
+    }
+
+    fn make(&self, compress: Compress) -> Result<Placed, CopyError> {
+        let draft = self.store.draft()?;
+        let path = draft.path().to_owned();
+        let written = |error| CopyError::from(StoreError::Io { path: path.clone(), error });
+        let mut content = self.layer()?;
+        let mut out = Compressor::new(draft, compress, self.threads).map_err(written)?;
+        pour(&mut content, &mut out, &path).map_err(|error| self.explain(error))?;
+        let (draft, facts) = out.finish().map_err(written)?;
+        let stored = Stored { kind: Kind::Layer, digest: facts.digest, size: Some(facts.size) };
+        let placed = |outcome| Placed {
+            digest: stored.digest.clone(),
+            size: facts.size,
+            diff_id: Some(facts.diff_id.clone()),
+            compression: Some(facts.compression),
+            outcome,
+        };
+        // The same layer may have been made before: the same bytes come out.
+        if let Some(there) = self.find(&stored)? {
+            return Ok(placed(there.outcome));
+        }
+        self.store.adopt(&stored, draft).map_err(|error| self.explain(error))?;
+        Ok(placed(Outcome::Rewritten))
+    }
+
+    /// What the store has already.
+    fn find(&self, stored: &Stored) -> Result<Option<Placed>, CopyError> {
+        let placed =
+            |size, outcome| Placed { digest: stored.digest.clone(), size, diff_id: None, compression: None, outcome };
+        Ok(match self.store.find(stored)? {
+            Found::Missing => None,
+            Found::There(size) => Some(placed(size, Outcome::Present)),
+            Found::Mounted(size) => Some(placed(size, Outcome::Mounted)),
+        })
+    }
+
+    /// The layer, uncompressed.
+    fn layer(&self) -> Result<LayerContent<'_>, CopyError> {
+        let pace = if self.task.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand };
+        let stream = self.task.blob.open_layer(&self.options.limits, pace).map_err(|error| self.blob(error))?;
+        Ok(LayerContent { stream: Some(stream), task: self.task, watch: self.watch })
+    }
+
+    fn blob(&self, error: BlobError) -> CopyError {
+        match error {
+            BlobError::Read { error, .. } => CopyError::Read { what: self.task.what.clone(), error },
+            other => CopyError::Blob(other),
+        }
+    }
+
+    /// An error of reading holds what was wrong with the blob.
+    fn explain(&self, error: StoreError) -> CopyError {
+        let StoreError::Content(error) = error else { return error.into() };
+        match error.downcast::<BlobError>() {
+            Ok(blob) => self.blob(blob),
+            Err(error) => match error.downcast::<CopyError>() {
+                Ok(own) => own,
+                Err(error) => CopyError::Read { what: self.task.what.clone(), error },
+            },
+        }
+    }
+}
+
+/// Whether the work is still wanted, and who wants to know how far it is.
+#[derive(Clone, Copy)]
+struct Watch<'a> {
+    stop: &'a AtomicBool,
+    cancel: &'a Cancel,
+    progress: &'a dyn Progress,
+    index: usize,
+}
+
+impl Watch<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.cancel.is_cancelled()
+    }
+
+    fn look(&self, stored: u64) -> std::io::Result<()> {
+        if self.is_stopped() {
+            return Err(std::io::Error::other("stopped"));
+        }
+        self.progress.bytes(self.index, stored);
+        Ok(())
+    }
+}
+
+/// A layer's uncompressed bytes, which only end if both digests are right (rule S3).
+struct LayerContent<'a> {
+    stream: Option<LayerStream>,
+    task: &'a Task,
+    watch: Watch<'a>,
+}
+
+impl Read for LayerContent<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let Some(stream) = &mut self.stream else { return Ok(0) };
+        self.watch.look(stream.stored_bytes())?;
+        let count = stream.read(buffer)?;
+        if count == 0
+            && !buffer.is_empty()
+            && let Some(stream) = self.stream.take()
+        {
+            let found = stream.finish().map_err(std::io::Error::other)?.diff_id;
+            if let Some(stated) = self.task.diff_id.as_ref().filter(|&stated| *stated != found) {
+                let (what, stated) = (self.task.what.clone(), stated.clone());
+                return Err(std::io::Error::other(CopyError::DiffId { what, stated, found }));
+            }
+        }
+        Ok(count)
+    }
+}

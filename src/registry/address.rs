@@ -1,0 +1,125 @@
+//! Where a registry is, and whether one address is another's.
+
+use std::net::IpAddr;
+
+use ureq::http::Uri;
+
+/// The host, and port, that answers for a registry. Docker Hub's goes by another name.
+pub(super) fn authority(registry: &str) -> &str {
+    match registry {
+        "docker.io" => "registry-1.docker.io",
+        same => same,
+    }
+}
+
+/// Whether what is said to an authority never leaves this machine.
+pub(super) fn is_loopback(authority: &str) -> bool {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, port)| {
+        // An IPv6 address without a port ends in brackets.
+        if port.ends_with(']') { authority } else { host }
+    });
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether two addresses lead to the same server in the same way: then it may be told the same secrets.
+pub(super) fn same_server(one: &str, other: &str) -> bool {
+    let key = |text: &str| {
+        let uri: Uri = text.parse().ok()?;
+        let port = uri.port_u16().or(match uri.scheme_str() {
+            Some("https") => Some(443),
+            Some("http") => Some(80),
+            _ => None,
+        });
+        Some((uri.scheme_str()?.to_owned(), uri.host()?.to_ascii_lowercase(), port))
+    };
+    key(one).is_some_and(|one| Some(one) == key(other))
+}
+
+/// What a `Location` means that came from `base` (RFC 9110, 10.2.2): it may be relative.
+pub(super) fn resolve(base: &str, location: &str) -> Option<String> {
+    if location.starts_with("http://") || location.starts_with("https://") {
+        return Some(location.to_owned());
+    }
+    let uri: Uri = base.parse().ok()?;
+    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+    if let Some(rest) = location.strip_prefix("//") {
+        return Some(format!("{scheme}://{rest}"));
+    }
+    if location.starts_with('/') {
+        return Some(format!("{scheme}://{authority}{location}"));
+    }
+    if location.starts_with('?') {
+        return Some(format!("{scheme}://{authority}{}{location}", uri.path()));
+    }
+    let directory = uri.path().rsplit_once('/').map_or("", |(directory, _)| directory);
+    Some(format!("{scheme}://{authority}{directory}/{location}"))
+}
+
+/// `name=value&name=value`, with all that must be escaped in a query or a form.
+pub(super) fn parameters<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::new();
+    for (name, value) in pairs {
+        if !text.is_empty() {
+            text.push('&');
+        }
+        text.push_str(name);
+        text.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b',' => {
+                    text.push(char::from(byte));
+                }
+                _ => text.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    text
+}
+
+/// An address with more parameters.
+pub(super) fn with_parameters(address: &str, parameters: &str) -> String {
+    let separator = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{separator}{parameters}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_told_by_its_address_alone() {
+        for yes in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.8.9.1", "[::1]", "[::1]:5000"] {
+            assert!(is_loopback(yes), "{yes}");
+        }
+        for no in ["localhost.example.org", "10.0.0.1:5000", "[::2]:1", "127.0.0.1.example.org", "registry:5000"] {
+            assert!(!is_loopback(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn another_scheme_or_port_is_another_server() {
+        assert!(same_server("https://a.io/v2/", "https://A.io:443/x?y"));
+        for other in ["http://a.io/", "https://a.io:444/", "https://b.io/", "https://a.io.b/", "nonsense"] {
+            assert!(!same_server("https://a.io/v2/", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn locations_may_be_relative() {
+        let base = "https://a.io/v2/x/blobs/uploads/";
+        for (location, expected) in [
+            ("https://b.io/1", "https://b.io/1"),
+            ("/v2/1?s=2", "https://a.io/v2/1?s=2"),
+            ("//b.io/1", "https://b.io/1"),
+            ("1", "https://a.io/v2/x/blobs/uploads/1"),
+        ] {
+            assert_eq!(resolve(base, location).as_deref(), Some(expected));
+        }
+        let more = parameters([("service", "a b&c"), ("scope", "repository:a/b:pull,push")]);
+        assert_eq!(
+            with_parameters("https://a/?x", &more),
+            "https://a/?x&service=a%20b%26c&scope=repository:a/b:pull,push"
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! What can go wrong with a registry, and whether it is worth another try.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a registry did not give what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No connection.
+    #[error("cannot reach the registry {registry}: {problem}")]
+    Unreachable {
+        /// Its host.
+        registry: String,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// The registry cannot show that it is the registry.
+    #[error(
+        "the registry {registry} shows a certificate that cannot be trusted ({problem}): give its authority's with --ca-cert FILE; --tls-verify=false trusts anyone"
+    )]
+    Certificate {
+        /// Its host.
+        registry: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No TLS, and nobody allowed that.
+    #[error("the registry {registry} does not speak TLS; if it is to be trusted all the same, give --plain-http")]
+    NotTls {
+        /// Its host.
+        registry: String,
+    },
+    /// A connection that broke, or brought nothing any more, as often as it was tried.
+    #[error("{what}: the connection to {registry} broke: {problem}")]
+    Broken {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// What is known of it.
+        problem: String,
+    },
+    /// Who asks may not have it.
+    #[error("{what}: the registry {registry} denies it: {problem}")]
+    Denied {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// What it says, and what to do.
+        problem: String,
+    },
+    /// There is nothing of the name.
+    #[error("{what}: the registry {registry} does not have it: {problem}")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// What it says, and what to do.
+        problem: String,
+    },
+    /// Any other answer that is a refusal.
+    #[error("{what}: the registry {registry} answers {status}{}", said(.message))]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// The status, in numbers and words.
+        status: String,
+        /// What the registry says.
+        message: String,
+        /// Whether it may help to ask again.
+        passing: bool,
+        /// When the registry says to ask again.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that makes no sense.
+    #[error("{what}: the registry {registry} answers what it should not: {problem}")]
+    Nonsense {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file of certificates or credentials that cannot be used.
+    #[error("{path:?}: {problem}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A program that keeps credentials and did not hand them out.
+    #[error("docker-credential-{helper}, which {path:?} names, {problem}")]
+    Helper {
+        /// Its name, without what all begin with.
+        helper: String,
+        /// The file that names it.
+        path: PathBuf,
+        /// What happened.
+        problem: String,
+    },
+    /// A proxy that makes no sense.
+    #[error("the proxy that {variable} names is no address: expected http://HOST:PORT")]
+    Proxy {
+        /// The environment variable.
+        variable: &'static str,
+    },
+    /// What was to be sent cannot be read.
+    #[error("{what}: cannot read what is to be sent: {error}")]
+    Input {
+        /// What was to be done.
+        what: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// [`Cancel`](crate::Cancel) was used.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+impl RegistryError {
+    /// Whether it may help to ask again, and, if the registry says so, when.
+    pub(super) fn is_passing(&self) -> Option<Option<Duration>> {
+        match self {
+            Self::Broken { .. } => Some(None),
+            Self::Refused { passing: true, retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+/// For readers, whose errors are of this kind.
+impl From<RegistryError> for std::io::Error {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Input { error, .. } => error,
+            error => Self::other(error),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A repository at a registry, and what can be had from it.
+
+use std::sync::Arc;
+
+use ureq::http::Method;
+use ureq::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LINK};
+
+use super::address::resolve;
+use super::download::Download;
+use super::session::{Request, Session, header};
+use super::{RegistryError, RegistryOptions};
+use crate::blob::{Arriving, Digest, Remote};
+use crate::image::ImageName;
+use crate::options::Cancel;
+
+/// What manifests and indexes are called that are understood, or at least known well enough to be refused by name.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1, application/vnd.docker.distribution.manifest.v1+json;q=0.1";
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// Tags that are asked for at once.
+const PAGE: usize = 1000;
+/// The most bytes of a page of tags.
+const MOST_PAGE: u64 = 16 << 20;
+const MOST_PAGES: usize = 10_000;
+
+/// A repository at a registry. Clones share what they have learnt: tokens, connections.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub(super) session: Arc<Session>,
+    pub(super) name: String,
+}
+
+/// A manifest or an index, as it came.
+#[derive(Debug, Clone)]
+pub struct FetchedManifest {
+    /// Digest of `bytes`, worked out here.
+    pub digest: Digest,
+    /// What the registry says that it is; empty if it says nothing.
+    pub media_type: String,
+    /// The document, to the byte.
+    pub bytes: Vec<u8>,
+}
+
+/// A blob at a registry, of which nothing has come yet.
+#[derive(Debug)]
+struct RemoteBlob {
+    repository: Repository,
+    digest: Digest,
+    size: u64,
+}
+
+impl Repository {
+    /// The repository that a name is in. Nothing is asked yet.
+    pub fn new(name: &ImageName, options: &RegistryOptions, cancel: &Cancel) -> Self {
+        let session = Arc::new(Session::new(name, options, cancel));
+        Self { session, name: name.repository().to_owned() }
+    }
+
+    /// The manifest or index of a tag or digest, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// The registry does not give it, or gives another one than the digest is of.
+    pub fn manifest(&self, wanted: &str, limit: u64) -> Result<FetchedManifest, RegistryError> {
+        let what = self.describe(wanted);
+        let address = format!("/v2/{}/manifests/{wanted}", self.name);
+        let (bytes, media_type, stated) = self.session.attempts().run(|| {
+            let mut request = Request::new(Method::GET, address.clone(), what.clone());
+            request.headers.push((ACCEPT, MANIFESTS.to_owned()));
+            let mut response = self.session.expect(&self.pull(), request, &[200])?;
+            let text = |name| header(response.headers(), name).map(str::to_owned);
+            let (media_type, stated) = (text(&CONTENT_TYPE).unwrap_or_default(), text(&CONTENT_DIGEST));
+            let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
+            match bytes {
+                Ok(bytes) => Ok((bytes, media_type, stated)),
+                Err(ureq::Error::BodyExceedsLimit(_)) => {
+                    let problem =
+                        format!("a manifest of more than {limit} bytes; --limit metadata-size=N allows larger ones");
+                    Err(self.session.nonsense(&what, problem))
+                }
+                Err(error) => Err(self.session.failure(error, &what)),
+            }
+        })?;
+        let digest = Digest::sha256_of(&bytes);
+        // A digest by another algorithm is checked by whoever has the descriptor.
+        let expected: Option<Digest> = wanted.parse().ok().or_else(|| stated?.parse().ok());
+        match expected.filter(|expected| expected.algorithm() == digest.algorithm()) {
+            Some(expected) if expected != digest => Err(self.session.nonsense(
+                &what,
+                format!("a manifest of the digest {digest} where it should be {expected}: it was altered"),
+            )),
+            _ => Ok(FetchedManifest { digest, media_type, bytes }),
+        }
+    }
+
+    /// All tags.
+    ///
+    /// # Errors
+    /// The registry does not tell.
+    pub fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let what = format!("the tags of {}", self.name);
+        let mut next = Some(format!("/v2/{}/tags/list?n={PAGE}", self.name));
+        let mut tags = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let Some(address) = next else { return Ok(tags) };
+            let (bytes, link) = self.session.attempts().run(|| {
+                let request = Request::new(Method::GET, address.clone(), what.clone());
+                let mut response = self.session.expect(&self.pull(), request, &[200])?;
+                let link = header(response.headers(), &LINK).map(str::to_owned);
+                let bytes = response.body_mut().with_config().limit(MOST_PAGE).read_to_vec();
+                Ok((bytes.map_err(|error| self.session.failure(error, &what))?, link))
+            })?;
+            let page: Page = serde_json::from_slice(&bytes)
+                .map_err(|error| self.session.nonsense(&what, format!("no list of tags: {error}")))?;
+            tags.extend(page.tags.unwrap_or_default());
+            // RFC 8288: `<address>; rel="next"`.
+            next = link.as_deref().and_then(|link| {
+                let target = link.trim_start().strip_prefix('<')?.split_once('>')?.0;
+                let path = resolve(&format!("http://registry{address}"), target)?;
+                // A page is on the same server, whatever it calls itself.
+                path.splitn(4, '/').nth(3).map(|path| format!("/{path}"))
+            });
+        }
+        Err(self.session.nonsense(&what, "pages of tags without end"))
+    }
+
+    /// A blob, of which nothing is asked yet but its size if that is not known. Nobody checks it on the way.
+    ///
+    /// # Errors
+    /// The registry does not tell the size.
+    pub fn blob(&self, digest: &Digest, size: Option<u64>) -> Result<impl Remote + use<>, RegistryError> {
+        let size = match size {
+            Some(size) => size,
+            None => self.blob_size(digest)?.ok_or_else(|| {
+                let what = self.describe(&digest.to_string());
+                self.session.nonsense(&what, "a blob without its size")
+            })?,
+        };
+        Ok(RemoteBlob { repository: self.clone(), digest: digest.clone(), size })
+    }
+
+    fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        let what = self.describe(&digest.to_string());
+        self.session.attempts().run(|| {
+            let request = Request::new(Method::HEAD, self.blob_address(digest), what.clone());
+            let response = self.session.expect(&self.pull(), request, &[200])?;
+            Ok(header(response.headers(), &CONTENT_LENGTH).and_then(|length| length.parse().ok()))
+        })
+    }
+
+    pub(super) fn blob_address(&self, digest: &Digest) -> String {
+        format!("/v2/{}/blobs/{digest}", self.name)
+    }
+
+    /// As a user would name it.
+    pub(super) fn describe(&self, wanted: &str) -> String {
+        let separator = if wanted.contains(':') { '@' } else { ':' };
+        format!("{}{separator}{wanted}", self.name)
+    }
+
+    pub(super) fn pull(&self) -> Vec<String> {
+        vec![format!("repository:{}:pull", self.name)]
+    }
+
+    pub(super) fn push(&self) -> Vec<String> {
+        vec![format!("repository:{}:pull,push", self.name)]
+    }
+}
+
+impl Remote for RemoteBlob {
+    fn len(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
+        Ok(Box::new(Download::begin(&self.repository, &self.digest, self.size)?))
+    }
+}

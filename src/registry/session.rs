@@ -1,0 +1,326 @@
+//! One question to a registry, with all that it takes to get an answer: the right scheme, a token, redirects.
+
+use std::io::Read;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, LOCATION, RETRY_AFTER};
+use ureq::http::request::Builder;
+use ureq::http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
+use ureq::{Body, SendBody};
+
+use super::address::{authority, is_loopback, resolve, same_server};
+use super::authorization::{Answering, Authorizer};
+use super::http::{Failure, Http};
+use super::retry::{Attempts, retry_after};
+use super::{RegistryError, RegistryOptions};
+use crate::image::ImageName;
+use crate::options::Cancel;
+
+const MOST_REDIRECTS: usize = 10;
+/// As much of a refusal as is read.
+const MOST_REFUSAL: u64 = 64 << 10;
+/// As much of a refusal as is shown.
+const MOST_SHOWN: usize = 300;
+
+/// What is asked.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    /// From the server's root on, or a whole address that the registry gave.
+    pub(super) address: String,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) body: Content<'a>,
+    /// What it is about, for messages.
+    pub(super) what: String,
+}
+
+/// What goes with it.
+pub(super) enum Content<'a> {
+    Nothing,
+    Bytes(&'a [u8]),
+    /// Can be sent once.
+    Stream(&'a mut dyn Read, u64),
+}
+
+impl Request<'_> {
+    pub(super) fn new(method: Method, address: String, what: String) -> Self {
+        Self { method, address, headers: Vec::new(), body: Content::Nothing, what }
+    }
+}
+
+/// A registry, as one repository's visitor sees it.
+#[derive(Debug)]
+pub(super) struct Session {
+    registry: String,
+    authority: String,
+    options: RegistryOptions,
+    cancel: Cancel,
+    http: Http,
+    authorizer: Authorizer,
+    /// `https://HOST` or `http://HOST`, once that is known.
+    base: OnceLock<String>,
+    /// Whether anyone ever answered: then it is there, and a refused connection is no reason to give up.
+    answered: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn new(name: &ImageName, options: &RegistryOptions, cancel: &Cancel) -> Self {
+        Self {
+            registry: name.registry().to_owned(),
+            authority: authority(name.registry()).to_owned(),
+            options: options.clone(),
+            cancel: cancel.clone(),
+            http: Http::new(options, cancel),
+            authorizer: Authorizer::new(name.registry(), name.repository(), options),
+            base: OnceLock::new(),
+            answered: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    pub(super) fn attempts(&self) -> Attempts {
+        Attempts::new(self.options.retries, &self.cancel)
+    }
+
+    /// Asks once, and gets any answer but a demand to say who asks.
+    pub(super) fn ask(&self, scopes: &[String], mut request: Request<'_>) -> Result<Response<Body>, RegistryError> {
+        if request.address.starts_with('/') {
+            request.address = format!("{}{}", self.base(&request.what)?, request.address);
+        }
+        let once = matches!(request.body, Content::Stream(..));
+        let shown = self.authorizer.known(scopes);
+        let (response, from) = self.follow(&mut request, shown.as_deref())?;
+        if response.status() != StatusCode::UNAUTHORIZED || !same_server(&from, self.base(&request.what)?) {
+            return Ok(response);
+        }
+        let answer = self.authorizer.answer(response.headers(), &from, scopes, &self.http);
+        let answer = answer.map_err(|problem| self.answering(problem, &request.what))?;
+        match answer {
+            // Asked again with the same, it would say the same.
+            Some(value) if Some(&value) != shown.as_ref() => {
+                if once {
+                    // What was shown was good once. The body is gone, and must be sent anew.
+                    return Err(self.broken(&request.what, "the token was no longer good".to_owned()));
+                }
+                Ok(self.follow(&mut request, Some(&value))?.0)
+            }
+            _ => Ok(response),
+        }
+    }
+
+    /// Asks once, and gets an answer of one of these statuses.
+    pub(super) fn expect(
+        &self,
+        scopes: &[String],
+        request: Request<'_>,
+        statuses: &[u16],
+    ) -> Result<Response<Body>, RegistryError> {
+        let what = request.what.clone();
+        let response = self.ask(scopes, request)?;
+        if statuses.contains(&response.status().as_u16()) {
+            return Ok(response);
+        }
+        let (parts, mut body) = response.into_parts();
+        let body = body.with_config().limit(MOST_REFUSAL).read_to_vec().unwrap_or_default();
+        Err(self.refusal(what, parts.status, &parts.headers, &body))
+    }
+
+    /// An error of a connection that was made for this registry.
+    pub(super) fn failure(&self, error: ureq::Error, what: &str) -> RegistryError {
+        self.failed(self.http.failure(error), what)
+    }
+
+    pub(super) fn broken(&self, what: &str, problem: String) -> RegistryError {
+        RegistryError::Broken { what: what.to_owned(), registry: self.registry.clone(), problem }
+    }
+
+    pub(super) fn nonsense(&self, what: &str, problem: impl Into<String>) -> RegistryError {
+        RegistryError::Nonsense { what: what.to_owned(), registry: self.registry.clone(), problem: problem.into() }
+    }
+
+    /// Sends a request, and what redirects make of it. Credentials are for the registry alone, wherever it sends us.
+    fn follow(
+        &self,
+        request: &mut Request<'_>,
+        authorization: Option<&str>,
+    ) -> Result<(Response<Body>, String), RegistryError> {
+        let start = request.address.clone();
+        let mut address = start.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let mut built = HttpRequest::builder().method(request.method.clone()).uri(address.as_str());
+            for (name, value) in &request.headers {
+                built = built.header(name, value);
+            }
+            if let Some(authorization) = authorization
+                && same_server(&address, self.base(&request.what)?)
+            {
+                built = built.header(AUTHORIZATION, authorization);
+            }
+            let response = self.send(built, &request.method, &mut request.body).map_err(|failure| match failure {
+                Sending::Address(error) => {
+                    self.nonsense(&request.what, format!("it sends to {address:?}, which is no address: {error}"))
+                }
+                Sending::Failure(failure) => self.failed(failure, &request.what),
+            })?;
+            self.answered.store(true, Ordering::Relaxed);
+            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !is_redirect || !matches!(request.method, Method::GET | Method::HEAD) {
+                return Ok((response, address));
+            }
+            let next = header(response.headers(), &LOCATION).and_then(|location| resolve(&address, location));
+            let Some(next) = next else {
+                return Err(self.nonsense(&request.what, "a redirect without a Location"));
+            };
+            if address.starts_with("https://") && !next.starts_with("https://") {
+                let problem = format!("a redirect from an encrypted address to {next}, which is none");
+                return Err(self.nonsense(&request.what, problem));
+            }
+            address = next;
+        }
+        Err(self.nonsense(&request.what, format!("more than {MOST_REDIRECTS} redirects, from {start} on")))
+    }
+
+    fn send(&self, request: Builder, method: &Method, body: &mut Content<'_>) -> Result<Response<Body>, Sending> {
+        let mut bytes: &[u8] = &[];
+        let (reader, length): (&mut dyn Read, u64) = match body {
+            Content::Nothing if matches!(*method, Method::GET | Method::HEAD) => {
+                return Ok(self.http.run(request.body(SendBody::none())?)?);
+            }
+            // Some registries want to be told that nothing comes.
+            Content::Nothing => (&mut bytes, 0),
+            Content::Bytes(content) => {
+                bytes = content;
+                (&mut bytes, content.len() as u64)
+            }
+            Content::Stream(reader, length) => (reader, *length),
+        };
+        Ok(self.http.run(request.header(CONTENT_LENGTH, length).body(SendBody::from_reader(reader))?)?)
+    }
+
+    /// Where the registry is. One on this machine's loopback may do without TLS, so it is tried.
+    fn base(&self, what: &str) -> Result<&str, RegistryError> {
+        if let Some(base) = self.base.get() {
+            return Ok(base);
+        }
+        let secure = if self.options.plain_http {
+            false
+        } else if is_loopback(&self.authority) {
+            self.speaks_tls(what)?
+        } else {
+            true
+        };
+        let scheme = if secure { "https" } else { "http" };
+        Ok(self.base.get_or_init(|| format!("{scheme}://{}", self.authority)))
+    }
+
+    fn speaks_tls(&self, what: &str) -> Result<bool, RegistryError> {
+        let address = format!("https://{}/v2/", self.authority);
+        let request = HttpRequest::builder().uri(address.as_str()).body(SendBody::none());
+        let request = request.map_err(|error| self.nonsense(what, error.to_string()))?;
+        match self.http.run(request) {
+            Ok(_) => Ok(true),
+            // Some say in plain words that they do not understand, some hang up.
+            Err(Failure::NotTls | Failure::Broken(_)) => Ok(false),
+            Err(failure) => Err(self.failed(failure, what)),
+        }
+    }
+
+    fn failed(&self, failure: Failure, what: &str) -> RegistryError {
+        let registry = self.registry.clone();
+        match failure {
+            Failure::Setup(error) => error,
+            Failure::Cancelled => RegistryError::Cancelled,
+            Failure::Certificate(problem) => RegistryError::Certificate { registry, problem },
+            Failure::NotTls => RegistryError::NotTls { registry },
+            Failure::Unreachable(problem) if !self.answered.load(Ordering::Relaxed) => {
+                let problem = format!("{problem}; check its name, the network, and HTTPS_PROXY if there is one");
+                RegistryError::Unreachable { registry, problem }
+            }
+            Failure::Unreachable(problem) | Failure::Broken(problem) => self.broken(what, problem),
+        }
+    }
+
+    fn answering(&self, problem: Answering, what: &str) -> RegistryError {
+        match problem {
+            Answering::Failure(failure) => self.failed(failure, what),
+            Answering::Credentials(error) => error,
+            Answering::Nonsense(problem) => self.nonsense(what, problem),
+            Answering::Status(status, headers, body) => self.refusal(what.to_owned(), status, &headers, &body),
+            Answering::Denied(problem) => RegistryError::Denied {
+                what: what.to_owned(),
+                registry: self.registry.clone(),
+                problem: format!("{problem}; {}", self.authorizer.advice()),
+            },
+        }
+    }
+
+    /// What an answer means that is none of those that were hoped for.
+    fn refusal(&self, what: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RegistryError {
+        let message = message(body);
+        let registry = self.registry.clone();
+        let and = |advice: &str| if message.is_empty() { advice.to_owned() } else { format!("{message}; {advice}") };
+        match status.as_u16() {
+            401 | 403 => RegistryError::Denied { what, registry, problem: and(&self.authorizer.advice()) },
+            404 => RegistryError::NotFound { what, registry, problem: and("check the name") },
+            code => RegistryError::Refused {
+                what,
+                registry,
+                status: status.to_string(),
+                message,
+                passing: matches!(code, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+                retry_after: header(headers, &RETRY_AFTER).and_then(retry_after),
+            },
+        }
+    }
+}
+
+/// Why a request was not answered.
+enum Sending {
+    Address(ureq::http::Error),
+    Failure(Failure),
+}
+
+impl From<ureq::http::Error> for Sending {
+    fn from(error: ureq::http::Error) -> Self {
+        Self::Address(error)
+    }
+}
+
+impl From<Failure> for Sending {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// A header's value, if it is text.
+pub(super) fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// What a refusal says: the errors of the specification, or any short text.
+fn message(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Errors {
+        errors: Vec<Said>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Said {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let text = match serde_json::from_slice::<Errors>(body) {
+        Ok(said) => {
+            let say = |said: &Said| if said.message.is_empty() { said.code.clone() } else { said.message.clone() };
+            said.errors.iter().map(say).collect::<Vec<_>>().join("; ")
+        }
+        // A page for people is no message.
+        Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
+        Err(_) => String::from_utf8_lossy(body).lines().next().unwrap_or_default().trim().to_owned(),
+    };
+    text.chars().take(MOST_SHOWN).collect()
+}

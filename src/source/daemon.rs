@@ -1,0 +1,21 @@
+//! Images in the store of an engine that runs: it is asked to save one, and what it sends is a docker archive.
+
+use std::path::Path;
+
+use super::files::Files;
+use super::{OpenOptions, SourceError, docker_archive};
+use crate::daemon::Daemon;
+use crate::image::{DaemonImage, Image};
+
+pub(super) fn open(image: &DaemonImage, options: &OpenOptions) -> Result<Image, SourceError> {
+    let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
+    let stream = daemon.save(image)?;
+    let label = format!("docker-daemon:{image}");
+    let files = Files::of_stream(Path::new(&label), stream, options)?;
+    let opened = docker_archive::open(&files, None, options)?;
+    let name = match image {
+        DaemonImage::Name(name) => Some(name.complete().to_string()),
+        DaemonImage::Id(_) => opened.name.clone(),
+    };
+    Ok(Image { name, ..opened })
+}

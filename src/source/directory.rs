@@ -1,0 +1,89 @@
+//! Directories with a `manifest.json`: an unpacked `docker save`, or what skopeo writes as `dir:`, which is an image's own manifest with its
+//! blobs beside it, each by its hex digits.
+
+use std::path::Path;
+
+use super::files::Files;
+use super::manifests::{self, Content};
+use super::{Named, OpenOptions, Selection, SourceError, Tree, docker_archive, json};
+use crate::blob::{Blob, Digest};
+use crate::image::{Descriptor, Document, Image, MediaType};
+
+const MANIFEST: &str = "manifest.json";
+
+pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
+    match recognise(path, options)? {
+        Found::Saved(files) => docker_archive::open(&files, None, options),
+        Found::Manifest(content, descriptor) => manifests::open(&content, vec![descriptor], None, options),
+    }
+}
+
+/// All images of the directory, and all platforms of one.
+pub(super) fn open_set(path: &Path, selection: Selection, options: &OpenOptions) -> Result<Vec<Named>, SourceError> {
+    match recognise(path, options)? {
+        Found::Saved(files) => docker_archive::open_set(&files, None, selection, options),
+        Found::Manifest(content, descriptor) => {
+            let content = if selection.all_platforms {
+                manifests::tree(&content, vec![descriptor], None, options)?
+            } else {
+                Tree::Image(manifests::open(&content, vec![descriptor], None, options)?.into())
+            };
+            Ok(vec![Named { names: Vec::new(), content }])
+        }
+    }
+}
+
+/// What a directory holds.
+enum Found {
+    /// What `docker save` writes, unpacked.
+    Saved(Files),
+    /// One manifest or index, with its blobs beside it.
+    Manifest(Beside, Descriptor),
+}
+
+fn recognise(path: &Path, options: &OpenOptions) -> Result<Found, SourceError> {
+    let files = Files::of_directory(path);
+    if !files.has(MANIFEST) {
+        let problem = match path.is_dir() {
+            true if files.has("index.json") => "has no manifest.json: it is an OCI image layout, write oci:DIR",
+            true => "has no manifest.json: it is no unpacked docker archive",
+            false => "is no directory",
+        };
+        return Err(SourceError::NotAnImage { path: path.to_owned(), problem: problem.to_owned() });
+    }
+    let bytes = files.read(MANIFEST, None, None, options)?;
+    // A list of images, or the one.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Ok(Found::Saved(files));
+    }
+    let document: Document = json(MANIFEST, &bytes)?;
+    let descriptor = Descriptor {
+        media_type: document.media_type.unwrap_or_default(),
+        digest: Digest::sha256_of(&bytes).to_string(),
+        size: Some(bytes.len() as u64),
+        platform: None,
+        annotations: None,
+        data: None,
+    };
+    Ok(Found::Manifest(Beside { digest: Digest::sha256_of(&bytes), manifest: bytes, files }, descriptor))
+}
+
+/// A manifest, and the files beside it.
+struct Beside {
+    digest: Digest,
+    manifest: Vec<u8>,
+    files: Files,
+}
+
+impl Content for Beside {
+    fn find(&self, descriptor: &Descriptor, digest: &Digest) -> Result<Blob, SourceError> {
+        if *digest == self.digest {
+            return Ok(Blob::from_bytes(self.manifest.clone()));
+        }
+        match MediaType::of(&descriptor.media_type) {
+            // Of an index's manifests the files have names of their own.
+            MediaType::Manifest | MediaType::Index => self.files.blob(&format!("{}.{MANIFEST}", digest.hex())),
+            _ => self.files.blob(digest.hex()),
+        }
+    }
+}

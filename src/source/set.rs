@@ -1,0 +1,111 @@
+//! Several images at once: all that a source has, and all platforms of one, with what belongs to them. For whoever hands images on
+//! rather than laying one down.
+
+use std::path::Path;
+
+use super::files::Files;
+use super::{OpenOptions, SourceError, directory, docker_archive, oci_layout, open, registry};
+use crate::blob::Blob;
+use crate::image::{Image, Manifest, Reference};
+
+/// How much of a source is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Every image of the source, under all its names, rather than the one that the reference names.
+    pub all_tags: bool,
+    /// Indexes whole, with every platform's image and what else they list, rather than the one image that suits.
+    pub all_platforms: bool,
+}
+
+/// What a source has under some names.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// What the source calls it: `name:tag`, or a tag alone, as the source has it.
+    pub names: Vec<String>,
+    /// What it is.
+    pub content: Tree,
+}
+
+/// An image, or an index of several.
+#[derive(Debug, Clone)]
+pub enum Tree {
+    /// One image.
+    Image(Box<Image>),
+    /// An index.
+    Index(Index),
+    /// A manifest of something else that an index lists: an attestation, a signature.
+    Attachment(Attachment),
+}
+
+/// An index, and all that it lists.
+#[derive(Debug, Clone)]
+pub struct Index {
+    /// The index as it is stored.
+    pub document: Manifest,
+    /// What it lists, in its order.
+    pub entries: Vec<Tree>,
+}
+
+/// A manifest that is no image's, with its blobs.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The manifest as it is stored.
+    pub manifest: Manifest,
+    /// All that it names.
+    pub blobs: Vec<Blob>,
+}
+
+/// Opens all that is wanted of a source. No layer is read yet.
+///
+/// # Errors
+/// As for [`open`]; and a source that holds one image only, when all were asked for.
+pub fn open_set(reference: &Reference, selection: Selection, options: &OpenOptions) -> Result<Vec<Named>, SourceError> {
+    match reference {
+        Reference::DockerArchive { file, name } => {
+            docker_archive::open_set(&Files::of_archive(file, options)?, name.as_deref(), selection, options)
+        }
+        Reference::OciArchive { file, tag } => {
+            oci_layout::open_set(&Files::of_archive(file, options)?, tag.as_deref(), selection, options)
+        }
+        Reference::OciLayout { directory, tag } => {
+            oci_layout::open_set(&Files::of_directory(directory), tag.as_deref(), selection, options)
+        }
+        Reference::Registry(name) => registry::open_set(name, selection, options),
+        Reference::Directory(path) => directory::open_set(path, selection, options),
+        Reference::Path(path) => of_path(reference, path, selection, options),
+        _ if selection.all_tags => {
+            let problem = "does not say which images it has: --all-tags is not for it".to_owned();
+            Err(SourceError::Unsupported { name: reference.to_string(), problem })
+        }
+        _ => one(reference, options),
+    }
+}
+
+/// Recognises what a path leads to.
+fn of_path(
+    reference: &Reference,
+    path: &Path,
+    selection: Selection,
+    options: &OpenOptions,
+) -> Result<Vec<Named>, SourceError> {
+    if selection == Selection::default() {
+        return one(reference, options);
+    }
+    let files = if path.is_dir() { Files::of_directory(path) } else { Files::of_archive(path, options)? };
+    // Of an archive that is both, the index says more.
+    if files.has("index.json") {
+        return oci_layout::open_set(&files, None, selection, options);
+    }
+    if path.is_dir() {
+        return directory::open_set(path, selection, options);
+    }
+    if files.has("manifest.json") {
+        return docker_archive::open_set(&files, None, selection, options);
+    }
+    one(reference, options)
+}
+
+fn one(reference: &Reference, options: &OpenOptions) -> Result<Vec<Named>, SourceError> {
+    let image = open(reference, options)?;
+    Ok(vec![Named { names: image.name.clone().into_iter().collect(), content: Tree::Image(Box::new(image)) }])
+}

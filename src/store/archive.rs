@@ -1,0 +1,172 @@
+//! A tar archive in the making, beside the one that it will replace.
+//!
+//! An archive is written from its start to its end and cannot be changed in the middle, so that whoever adds an image writes it anew, takes
+//! over what it had, and puts it in its place by one rename. Nothing in it depends on when or by whom it was written.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tar::{EntryType, Header};
+use tempfile::NamedTempFile;
+
+use super::staging::draft_in;
+use super::{StoreError, parent, pour};
+use crate::options::Cancel;
+
+const BLOCK: u64 = 512;
+/// How long a name a header holds.
+const NAME: usize = 100;
+/// How often somebody who waits looks up.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// An archive that will have a place.
+#[derive(Debug)]
+pub(super) struct ArchiveFile {
+    place: PathBuf,
+    /// What is there, locked, so that two processes that add to it come one after the other.
+    present: Option<File>,
+}
+
+impl ArchiveFile {
+    /// Looks at the place, and waits for others who write there.
+    pub(super) fn open(path: &Path, cancel: &Cancel) -> Result<Self, StoreError> {
+        // A symlink stays, and what it leads to is replaced.
+        let place = if path.is_symlink() { std::fs::canonicalize(path) } else { Ok(path.to_owned()) };
+        let place = place.map_err(|error| StoreError::io(path, error))?;
+        loop {
+            let file = match File::open(&place) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Ok(Self { place, present: None });
+                }
+                Err(error) => return Err(StoreError::io(&place, error)),
+            };
+            let metadata = file.metadata().map_err(|error| StoreError::io(&place, error))?;
+            if !metadata.is_file() {
+                let problem = "is no regular file: an archive is written out of sight and then put in its place";
+                return Err(StoreError::Occupied { path: place, problem: problem.to_owned() });
+            }
+            lock(&file, &place, cancel)?;
+            // Whoever had the lock before has put another file there.
+            let now = std::fs::metadata(&place);
+            if now.is_ok_and(|now| (now.dev(), now.ino()) == (metadata.dev(), metadata.ino())) {
+                return Ok(Self { place, present: Some(file) });
+            }
+        }
+    }
+
+    /// Where it will be.
+    pub(super) fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Whether something is there that must be kept. An empty file is as good as none.
+    pub(super) fn has_content(&self) -> Result<bool, StoreError> {
+        let Some(present) = &self.present else { return Ok(false) };
+        let metadata = present.metadata().map_err(|error| StoreError::io(&self.place, error))?;
+        Ok(metadata.len() > 0)
+    }
+
+    /// A file beside it.
+    pub(super) fn draft(&self) -> Result<NamedTempFile, StoreError> {
+        draft_in(&parent(&self.place))
+    }
+
+    /// Puts a finished archive there.
+    pub(super) fn publish(&self, archive: Tarball) -> Result<(), StoreError> {
+        let draft = archive.finish()?;
+        let io = |error: tempfile::PersistError| StoreError::io(&self.place, error.error);
+        if self.present.is_some() {
+            return draft.persist(&self.place).map(drop).map_err(io);
+        }
+        match draft.persist_noclobber(&self.place) {
+            Ok(_) => Ok(()),
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let problem = "was made by somebody else meanwhile: run this again to add to it".to_owned();
+                Err(StoreError::Occupied { path: self.place.clone(), problem })
+            }
+            Err(error) => Err(io(error)),
+        }
+    }
+}
+
+fn lock(file: &File, path: &Path, cancel: &Cancel) -> Result<(), StoreError> {
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) if cancel.is_cancelled() => return Err(StoreError::Cancelled),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(PATIENCE),
+            Err(error) => return Err(StoreError::io(path, error)),
+        }
+    }
+}
+
+/// Tar entries, one after the other.
+#[derive(Debug)]
+pub(super) struct Tarball {
+    draft: NamedTempFile,
+}
+
+impl Tarball {
+    pub(super) fn new(draft: NamedTempFile) -> Self {
+        Self { draft }
+    }
+
+    /// Adds a directory.
+    pub(super) fn directory(&mut self, name: &str) -> Result<(), StoreError> {
+        let header = header(EntryType::Directory, name, 0o755, 0)?;
+        self.write(header.as_bytes())
+    }
+
+    /// Adds a file whose size is only known when all of it was read: its header is written last. How many bytes it has.
+    pub(super) fn file(&mut self, name: &str, content: &mut dyn Read) -> Result<u64, StoreError> {
+        if name.len() > NAME {
+            // What GNU tar does with names that do not fit: an entry of their own, with a zero at the end.
+            let long = header(EntryType::GNULongName, "././@LongLink", 0o644, name.len() as u64 + 1)?;
+            self.write(long.as_bytes())?;
+            self.write(name.as_bytes())?;
+            self.write(&vec![0; padding(name.len() as u64 + 1) as usize + 1])?;
+        }
+        let io = |path: &Path, error| StoreError::io(path, error);
+        let path = self.draft.path().to_owned();
+        let file = self.draft.as_file_mut();
+        let at = file.stream_position().map_err(|error| io(&path, error))?;
+        file.seek(SeekFrom::Current(BLOCK as i64)).map_err(|error| io(&path, error))?;
+        let size = pour(content, file, &path)?;
+        file.write_all(&vec![0; padding(size) as usize]).map_err(|error| io(&path, error))?;
+        let short = name.get(..NAME.min(name.len())).unwrap_or(name);
+        let header = header(EntryType::Regular, short, 0o644, size)?;
+        file.write_all_at(header.as_bytes(), at).map_err(|error| io(&path, error))?;
+        Ok(size)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.draft.as_file_mut().write_all(bytes).map_err(|error| StoreError::io(self.draft.path(), error))
+    }
+
+    fn finish(mut self) -> Result<NamedTempFile, StoreError> {
+        self.write(&[0; 2 * BLOCK as usize])?;
+        Ok(self.draft)
+    }
+}
+
+fn padding(size: u64) -> u64 {
+    size.next_multiple_of(BLOCK) - size
+}
+
+fn header(kind: EntryType, name: &str, mode: u32, size: u64) -> Result<Header, StoreError> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_path(name).map_err(|error| StoreError::io(Path::new(name), error))?;
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    Ok(header)
+}

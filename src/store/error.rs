@@ -1,0 +1,83 @@
+//! Why an image could not be stored.
+
+use std::path::{Path, PathBuf};
+
+use crate::daemon::DaemonError;
+use crate::image::ImageNameError;
+use crate::registry::RegistryError;
+use crate::source::SourceError;
+
+/// Why an image could not be stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file cannot be written.
+    #[error("{path:?}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// What was to be stored cannot be read.
+    #[error("{0}")]
+    Content(std::io::Error),
+    /// A place that no image can be put into.
+    #[error("{place} {problem}")]
+    CannotWrite {
+        /// What was named.
+        place: String,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// What is there already is something else, or damaged.
+    #[error("{path:?} {problem}")]
+    Occupied {
+        /// What was named.
+        path: PathBuf,
+        /// What it is, and what to do.
+        problem: String,
+    },
+    /// What is there already cannot be read, so that nothing can be added.
+    #[error("nothing can be added to what is there: {0}")]
+    Present(SourceError),
+    /// A registry does not take it.
+    #[error("{0}")]
+    Registry(RegistryError),
+    /// An engine does not take it.
+    #[error("{0}")]
+    Daemon(DaemonError),
+    /// A name that no image can have here.
+    #[error(transparent)]
+    Name(#[from] ImageNameError),
+    /// There is no name, or a tag where a whole name must stand.
+    #[error("{0}")]
+    NameNeeded(String),
+    /// The work was cancelled.
+    #[error("interrupted; nothing was left behind")]
+    Cancelled,
+}
+
+impl StoreError {
+    pub(super) fn io(path: &Path, error: impl Into<std::io::Error>) -> Self {
+        Self::Io { path: path.to_owned(), error: error.into() }
+    }
+}
+
+impl From<RegistryError> for StoreError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Cancelled => Self::Cancelled,
+            error => Self::Registry(error),
+        }
+    }
+}
+
+impl From<DaemonError> for StoreError {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Cancelled => Self::Cancelled,
+            error => Self::Daemon(error),
+        }
+    }
+}

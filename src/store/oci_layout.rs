@@ -1,0 +1,132 @@
+//! OCI image layouts: a directory of blobs that several images share (image specification, image-layout.md).
+//!
+//! Blobs wait out of sight until all are there. Then they are moved in, and `index.json`, which names the images, is replaced at last, by a
+//! rename; a lock on the directory keeps two processes from losing each other's images.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::oci_index::{self, INDEX, MARKER, MARKER_CONTENT, OciIndex};
+use super::staging::Staging;
+use super::{Finished, Form, Found, Kind, OpenOptions, Store, StoreError, Stored, pour};
+use crate::blob::Digest;
+
+/// An OCI image layout that images are put into.
+#[derive(Debug)]
+pub(super) struct OciLayout {
+    staging: Staging,
+    tag: Option<String>,
+}
+
+impl OciLayout {
+    pub(super) fn open(directory: &Path, tag: Option<&str>, _: &OpenOptions) -> Result<Self, StoreError> {
+        let empty = || std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
+        if directory.is_dir() && !directory.join(MARKER).exists() && !empty() {
+            let problem = format!("is not empty and no OCI image layout (it has no {MARKER}): name another place");
+            return Err(StoreError::Occupied { path: directory.to_owned(), problem });
+        }
+        let layout = Self { staging: Staging::new(directory)?, tag: tag.map(str::to_owned) };
+        // What cannot be added to is better known before the blobs have come.
+        layout.present()?;
+        Ok(layout)
+    }
+
+    /// The index that is there.
+    fn present(&self) -> Result<OciIndex, StoreError> {
+        let path = self.staging.place().join(INDEX);
+        let wrong =
+            |problem| StoreError::Occupied { path: path.clone(), problem: format!("cannot be read: {problem}") };
+        match std::fs::read(&path) {
+            Ok(bytes) => OciIndex::parse(&bytes).map_err(wrong),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(OciIndex::new()),
+            Err(error) => Err(StoreError::io(&path, error)),
+        }
+    }
+
+    /// Moves everything into the layout that is there.
+    fn merge(&self, images: &[Finished]) -> Result<(), StoreError> {
+        let _locked = self.staging.lock_place()?;
+        let mut index = self.present()?;
+        images.iter().for_each(|image| index.add(image));
+        // What needs room on the disk comes first; after that there are only renames.
+        self.staging.write(INDEX, &index.to_bytes())?;
+        if !self.staging.place().join(MARKER).exists() {
+            self.staging.write(MARKER, MARKER_CONTENT)?;
+            self.staging.move_in(MARKER)?;
+        }
+        for blob in self.staging.files()? {
+            if blob != INDEX && blob != MARKER {
+                self.staging.move_in(&blob)?;
+            }
+        }
+        self.staging.move_in(INDEX)
+    }
+}
+
+/// Where a layout has a blob.
+pub(super) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+/// The size of the first of some files that is there.
+pub(super) fn first_size(candidates: &[PathBuf]) -> Option<u64> {
+    candidates
+        .iter()
+        .find_map(|path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file))
+        .map(|it| it.len())
+}
+
+impl Store for OciLayout {
+    fn form(&self) -> Form {
+        Form::Manifests { docker: false }
+    }
+
+    fn names(&self, of_source: &[String], several: bool) -> Result<Vec<String>, StoreError> {
+        oci_index::names(self.tag.as_deref(), of_source, several)
+    }
+
+    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+        // One of another size is damaged: it is stored anew.
+        let size = first_size(&self.staging.candidates(&blob_name(&blob.digest)));
+        Ok(size.filter(|&size| blob.size.is_none_or(|wanted| wanted == size)).map_or(Found::Missing, Found::There))
+    }
+
+    fn put(&self, blob: &Stored, content: &mut dyn Read) -> Result<u64, StoreError> {
+        let mut draft = self.draft()?;
+        let path = draft.path().to_owned();
+        let size = pour(content, draft.as_file_mut(), &path)?;
+        self.adopt(blob, draft)?;
+        Ok(size)
+    }
+
+    fn draft(&self) -> Result<NamedTempFile, StoreError> {
+        self.staging.draft()
+    }
+
+    fn adopt(&self, blob: &Stored, draft: NamedTempFile) -> Result<(), StoreError> {
+        self.staging.keep(draft, &blob_name(&blob.digest))
+    }
+
+    fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError> {
+        for manifest in images.iter().filter_map(|image| image.manifest.as_ref()) {
+            let blob =
+                Stored { kind: Kind::Other, digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
+            if self.find(&blob)? == Found::Missing {
+                self.put_manifest(manifest)?;
+            }
+        }
+        if !self.staging.place().exists() {
+            let mut index = OciIndex::new();
+            images.iter().for_each(|image| index.add(image));
+            self.staging.write(INDEX, &index.to_bytes())?;
+            self.staging.write(MARKER, MARKER_CONTENT)?;
+            if self.staging.become_place()? {
+                return Ok(());
+            }
+            // Another process was quicker: there is a layout now.
+        }
+        self.merge(images)
+    }
+}
