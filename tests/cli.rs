@@ -15,7 +15,7 @@ use images::{Layout, Tar, tagged};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 8] = ["flatten", "layers", "mount", "umount", "diff", "inspect", "completions", "man"];
+const COMMANDS: [&str; 9] = ["flatten", "layers", "mount", "umount", "diff", "inspect", "cache", "completions", "man"];
 
 /// The image of the README.
 fn fixture() -> PathBuf {

@@ -58,44 +58,29 @@ pub(super) fn gzip_end(checksum: &Crc) -> [u8; 8] {
     end
 }
 
-/// Compresses blocks one after the other, with one set of tables.
-pub(super) enum Worker {
-    None,
-    Gzip(flate2::Compress),
-    Zstd { level: i32, compressor: Option<zstd::bulk::Compressor<'static>> },
+/// Compresses a block, with tables that nothing was compressed with before.
+///
+/// What a compressor still knows of earlier blocks after it was reset shows in its output, if rarely: then the bytes would depend on which thread
+/// had which blocks.
+pub(super) fn compress_block(compress: Compress, block: &Block) -> Result<Compressed> {
+    let mut checksum = Crc::new();
+    let bytes = match compress {
+        Compress::None => block.content.clone(),
+        Compress::Gzip { level } => {
+            checksum.update(&block.content);
+            deflate(level, block).map_err(Error::other)?
+        }
+        Compress::Zstd { level } => {
+            let mut compressor = zstd::bulk::Compressor::new(level)?;
+            compressor.include_checksum(true)?;
+            compressor.compress(&block.content)?
+        }
+    };
+    Ok(Compressed { bytes, checksum })
 }
 
-impl Worker {
-    pub(super) fn new(compress: Compress) -> Self {
-        match compress {
-            Compress::None => Self::None,
-            Compress::Gzip { level } => Self::Gzip(flate2::Compress::new(flate2::Compression::new(level), false)),
-            Compress::Zstd { level } => Self::Zstd { level, compressor: None },
-        }
-    }
-
-    pub(super) fn compress(&mut self, block: &Block) -> Result<Compressed> {
-        match self {
-            Self::None => Ok(Compressed { bytes: block.content.clone(), checksum: Crc::new() }),
-            Self::Gzip(deflate) => {
-                let mut checksum = Crc::new();
-                checksum.update(&block.content);
-                Ok(Compressed { bytes: deflate_block(deflate, block).map_err(Error::other)?, checksum })
-            }
-            Self::Zstd { level, compressor } => {
-                let compressor = match compressor {
-                    Some(compressor) => compressor,
-                    none => none.insert(zstd::bulk::Compressor::new(*level)?),
-                };
-                compressor.include_checksum(true)?;
-                Ok(Compressed { bytes: compressor.compress(&block.content)?, checksum: Crc::new() })
-            }
-        }
-    }
-}
-
-fn deflate_block(deflate: &mut flate2::Compress, block: &Block) -> std::result::Result<Vec<u8>, flate2::CompressError> {
-    deflate.reset();
+fn deflate(level: u32, block: &Block) -> std::result::Result<Vec<u8>, flate2::CompressError> {
+    let mut deflate = flate2::Compress::new(flate2::Compression::new(level), false);
     if !block.before.is_empty() {
         deflate.set_dictionary(&block.before)?;
     }

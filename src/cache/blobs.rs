@@ -6,12 +6,13 @@
 
 use std::fs::File;
 use std::io::{Error, Read, Result, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
-use tempfile::NamedTempFile;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, linkat, open};
+use tempfile::TempPath;
 
 use super::UNFINISHED;
 use super::lock::Lock;
@@ -52,8 +53,7 @@ impl Blobs {
         let keep = || {
             let mut growing = self.begin(digest)?;
             growing.file.write_all(bytes)?;
-            growing.file.persist(&growing.target)?;
-            Ok(())
+            growing.publish()
         };
         keep().map_err(|error: Error| self.error(&error))
     }
@@ -76,14 +76,19 @@ impl Blobs {
         Some(kept)
     }
 
-    /// A file for a blob to be, which nobody removes while it grows.
+    /// A file for a blob to be. Where the file system can, it has no name until it is whole, and so goes with its process, whatever
+    /// becomes of that; elsewhere nobody removes it while it grows.
     fn begin(&self, digest: &Digest) -> Result<Growing> {
         let target = self.path(digest);
         let directory = target.parent().unwrap_or(&self.directory);
         std::fs::create_dir_all(directory)?;
-        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
-        flock(file.as_file(), FlockOperation::NonBlockingLockShared)?;
-        Ok(Growing { file, target })
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        if let Ok(file) = open(directory, flags, Mode::from_raw_mode(0o644)) {
+            return Ok(Growing { file: file.into(), name: None, target });
+        }
+        let (file, name) = unfinished().tempfile_in(directory)?.into_parts();
+        flock(&file, FlockOperation::NonBlockingLockShared)?;
+        Ok(Growing { file, name: Some(name), target })
     }
 
     /// What went wrong, and what to do.
@@ -189,8 +194,31 @@ impl<R: Remote> Remote for Fetched<R> {
 
 /// A file that is not whole yet. It goes when this is dropped.
 struct Growing {
-    file: NamedTempFile<File>,
+    file: File,
+    name: Option<TempPath>,
     target: PathBuf,
+}
+
+impl Growing {
+    /// It is whole, and right: from now on it can be found, in the place of any that is there.
+    fn publish(self) -> Result<()> {
+        let name = match self.name {
+            Some(name) => name,
+            None => {
+                let directory = self.target.parent().unwrap_or(&self.target);
+                let itself = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                let link = |path: &Path| Ok(linkat(CWD, &itself, CWD, path, AtFlags::SYMLINK_FOLLOW)?);
+                unfinished().make_in(directory, link)?.into_temp_path()
+            }
+        };
+        name.persist(&self.target).map_err(|error| error.error)
+    }
+}
+
+fn unfinished() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
+    builder
 }
 
 /// Hands on what comes and writes it down.
@@ -212,8 +240,7 @@ impl Arriving for Keeping {
     fn verified(self: Box<Self>) -> Result<()> {
         let Self { stream, growing, blobs } = *self;
         stream.verified()?;
-        growing.file.persist(&growing.target).map_err(|error| blobs.error(&error.error))?;
-        Ok(())
+        growing.publish().map_err(|error| blobs.error(&error))
     }
 }
 

@@ -144,6 +144,8 @@ fn remove(path: &Path) -> Result<bool, CacheError> {
         let away = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent).map_err(failed)?;
         let inside = away.path().join("removed");
         std::fs::rename(path, &inside).map_err(failed)?;
+        // Who waits for it may see that it has gone.
+        drop(lock);
         crate::remove_tree(&inside);
         if inside.exists() {
             return Err(failed(std::io::Error::other("it cannot be removed; it may be another user's")));

@@ -11,9 +11,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, 
 pub(super) struct Lock(File);
 
 impl Lock {
-    /// For a user of something; others may use it, too. Nothing, if it is not there or about to be removed.
+    /// For a user of something; others may use it, too. Nothing, if it is not there or was just removed. Who looks whether it is in use has
+    /// it for a moment, which is waited for.
     pub(super) fn shared(path: &Path) -> Option<Self> {
-        Self::of(path, FlockOperation::NonBlockingLockShared)
+        Self::of(path, FlockOperation::LockShared)
     }
 
     /// For whoever wants to remove it: nobody uses it.

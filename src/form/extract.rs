@@ -186,7 +186,11 @@ fn read<T>(
     let of_blob = |error| Error::Blob { layer: which(), error };
     // A small layer is done before a thread has begun.
     let pace = if parallel && layer.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand };
-    let stream = layer.blob.open_layer(&options.limits, pace).map_err(of_blob)?;
+    let stream = match layer.blob.open_layer(&options.limits, pace) {
+        // The first bytes are waited for here.
+        Err(_) if options.cancel.is_cancelled() => return Err(Error::Cancelled),
+        stream => stream.map_err(of_blob)?,
+    };
     let mut watched = Watched { stream, stop, cancel: &options.cancel, progress, index };
     let read = ReadOptions { limits: options.limits, filter: options.filter.clone(), cancel: options.cancel.clone() };
     let result = read_one(index, &mut watched, &read, &mut |count| progress.entries(index, count as u64));

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use http_auth::ParamValue;
 use serde::Deserialize;
 use ureq::SendBody;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
 
 use super::address::{parameters, with_parameters};
@@ -126,18 +126,19 @@ impl Authorizer {
             Some(Credentials::IdentityToken(token)) => {
                 // OAuth (RFC 6749, 6) has all scopes in one parameter.
                 let all = scopes.join(" ");
-                let form = [
+                let form = parameters([
                     ("grant_type", "refresh_token"),
                     ("client_id", CLIENT),
                     ("service", service.unwrap_or_default()),
                     ("scope", &all),
                     ("refresh_token", token),
-                ];
+                ]);
                 HttpRequest::builder()
                     .method(Method::POST)
                     .uri(realm)
                     .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(SendBody::from_owned_reader(std::io::Cursor::new(parameters(form))))
+                    .header(CONTENT_LENGTH, form.len())
+                    .body(SendBody::from_owned_reader(std::io::Cursor::new(form)))
             }
             Some(Credentials::Password { username, password }) => HttpRequest::builder()
                 .uri(with_parameters(realm, &parameters(asked.chain([("account", username.as_str())]))))
@@ -147,7 +148,9 @@ impl Authorizer {
         };
         let nonsense = |problem: String| Answering::Nonsense(format!("{realm}, which gives out its tokens, {problem}"));
         let request = request.map_err(|error| nonsense(format!("is no address: {error}")))?;
-        let mut response = http.run(request).map_err(Answering::Failure)?;
+        let elsewhere =
+            |failure: Failure| Answering::Failure(failure.of(&format!("{realm}, which gives out its tokens")));
+        let mut response = http.run(request).map_err(elsewhere)?;
         let status = response.status();
         let body = response.body_mut().with_config().limit(MOST_ANSWER).read_to_vec();
         match status.as_u16() {
@@ -155,7 +158,7 @@ impl Authorizer {
             400 | 401 | 403 => return Err(Answering::Denied(format!("{realm} gives no token ({status})"))),
             _ => return Err(Answering::Status(status, response.headers().clone(), body.unwrap_or_default())),
         }
-        let body = body.map_err(|error| Answering::Failure(http.failure(error)))?;
+        let body = body.map_err(|error| elsewhere(http.failure(error)))?;
         let answer: Answer =
             serde_json::from_slice(&body).map_err(|error| nonsense(format!("answers no JSON document: {error}")))?;
         let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);

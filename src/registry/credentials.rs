@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -109,7 +109,8 @@ fn look_in(
     let wrong = |problem: String| RegistryError::File { path: path.to_owned(), problem };
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound && !must_be_there => return Ok(None),
+        // Not there, or in a directory of somebody else's.
+        Err(_) if !must_be_there && path.metadata().is_err() => return Ok(None),
         Err(error) => return Err(wrong(format!("cannot read the credentials: {error}"))),
     };
     let file: AuthFile =

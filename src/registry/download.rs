@@ -48,8 +48,9 @@ impl Download {
         Ok(Self { repository, digest, size, body, at: 0, again, broke_at: 0, attempts })
     }
 
-    fn what(&self) -> String {
-        self.repository.describe(&self.digest.to_string())
+    /// Which blob it is, whoever reads it says.
+    fn what(&self) -> &str {
+        &self.repository.name
     }
 
     /// Goes on where the connection broke.
@@ -73,9 +74,9 @@ impl Download {
     fn read_some(&mut self, buffer: &mut [u8]) -> std::result::Result<usize, RegistryError> {
         let session = &self.repository.session;
         match self.body.read(buffer) {
-            Ok(0) => Err(session.broken(&self.what(), format!("it ended after {} of {} bytes", self.at, self.size))),
+            Ok(0) => Err(session.broken(self.what(), format!("it ended after {} of {} bytes", self.at, self.size))),
             Ok(count) => Ok(count),
-            Err(error) => Err(session.failure(error.into(), &self.what())),
+            Err(error) => Err(session.failure(error.into(), self.what())),
         }
     }
 }
@@ -88,7 +89,7 @@ fn request(
     offset: u64,
 ) -> std::result::Result<(BodyReader<'static>, u64), RegistryError> {
     let session = &repository.session;
-    let what = repository.describe(&digest.to_string());
+    let what = repository.name.clone();
     let mut request = Request::new(Method::GET, repository.blob_address(digest), what.clone());
     if offset > 0 {
         request.headers.push((RANGE, format!("bytes={offset}-")));

@@ -62,7 +62,7 @@ pub enum RegistryError {
         problem: String,
     },
     /// Any other answer that is a refusal.
-    #[error("{what}: the registry {registry} answers {status}{}", said(.message))]
+    #[error("{what}: the registry {registry} answers {status}{}", said(.message, *.retry_after))]
     Refused {
         /// What was asked for.
         what: String,
@@ -124,8 +124,12 @@ pub enum RegistryError {
     Cancelled,
 }
 
-fn said(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
+fn said(message: &str, retry_after: Option<Duration>) -> String {
+    let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+    match retry_after {
+        Some(wait) => format!("{message} (it says to ask again in {} s)", wait.as_secs()),
+        None => message,
+    }
 }
 
 impl RegistryError {

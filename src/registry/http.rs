@@ -59,7 +59,7 @@ impl Http {
 
     /// What an error of a connection means.
     pub(super) fn failure(&self, error: ureq::Error) -> Failure {
-        if self.cancel.is_cancelled() { Failure::Cancelled } else { Failure::of(error, self.options.patience) }
+        if self.cancel.is_cancelled() { Failure::Cancelled } else { Failure::from(error, self.options.patience) }
     }
 
     fn agent(&self, which: usize) -> Result<Agent, RegistryError> {
@@ -129,7 +129,7 @@ fn roots(files: &[impl AsRef<Path>]) -> Result<Vec<Certificate<'static>>, Regist
     Ok(roots)
 }
 
-/// The proxy that the environment names, for hosts that `no_proxy` does not.
+/// The proxy that the environment names, for hosts that `no_proxy` does not. It is asked for a tunnel (CONNECT), with or without TLS.
 fn proxy(variables: &[&'static str; 2]) -> Result<Option<Proxy>, RegistryError> {
     let value = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let all = ["all_proxy", "ALL_PROXY"];
@@ -178,7 +178,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn of(error: ureq::Error, patience: Duration) -> Self {
+    fn from(error: ureq::Error, patience: Duration) -> Self {
         use std::io::ErrorKind;
         match error {
             ureq::Error::HostNotFound => Self::Unreachable("there is no host of this name".to_owned()),
@@ -214,6 +214,16 @@ impl Failure {
                 }
             }
             error => Self::Broken(error.to_string()),
+        }
+    }
+
+    /// The same, of another server than the registry.
+    pub(super) fn of(self, server: &str) -> Self {
+        match self {
+            Self::Unreachable(problem) => Self::Unreachable(format!("{server}: {problem}")),
+            Self::Broken(problem) => Self::Broken(format!("{server}: {problem}")),
+            Self::Certificate(problem) => Self::Certificate(format!("{server}: {problem}")),
+            other => other,
         }
     }
 

@@ -93,7 +93,7 @@ impl Repository {
         }
     }
 
-    /// All tags.
+    /// All tags, in the order of their bytes.
     ///
     /// # Errors
     /// The registry does not tell.
@@ -106,7 +106,10 @@ impl Repository {
         let mut next = Some(format!("/v2/{}/tags/list?n={PAGE}", self.name));
         let mut tags = Vec::new();
         for _ in 0..MOST_PAGES {
-            let Some(address) = next else { return Ok(tags) };
+            let Some(address) = next else {
+                tags.sort_unstable();
+                return Ok(tags);
+            };
             let (bytes, link) = self.session.attempts().run(|| {
                 let request = Request::new(Method::GET, address.clone(), what.clone());
                 let mut response = self.session.expect(&self.pull(), request, &[200])?;

@@ -14,7 +14,7 @@ const MANIFEST: &str = "manifest.json";
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
     match recognise(path, options)? {
         Found::Saved(files) => docker_archive::open(&files, None, options),
-        Found::Manifest(content, descriptor) => manifests::open(&content, vec![descriptor], None, options),
+        Found::Manifest(content, descriptor) => manifests::open(&content, vec![*descriptor], None, options),
     }
 }
 
@@ -24,9 +24,9 @@ pub(super) fn open_set(path: &Path, selection: Selection, options: &OpenOptions)
         Found::Saved(files) => docker_archive::open_set(&files, None, selection, options),
         Found::Manifest(content, descriptor) => {
             let content = if selection.all_platforms {
-                manifests::tree(&content, vec![descriptor], None, options)?
+                manifests::tree(&content, vec![*descriptor], None, options)?
             } else {
-                Tree::Image(manifests::open(&content, vec![descriptor], None, options)?.into())
+                Tree::Image(manifests::open(&content, vec![*descriptor], None, options)?.into())
             };
             Ok(vec![Named { names: Vec::new(), content }])
         }
@@ -38,7 +38,7 @@ enum Found {
     /// What `docker save` writes, unpacked.
     Saved(Files),
     /// One manifest or index, with its blobs beside it.
-    Manifest(Beside, Descriptor),
+    Manifest(Beside, Box<Descriptor>),
 }
 
 fn recognise(path: &Path, options: &OpenOptions) -> Result<Found, SourceError> {
@@ -65,7 +65,7 @@ fn recognise(path: &Path, options: &OpenOptions) -> Result<Found, SourceError> {
         annotations: None,
         data: None,
     };
-    Ok(Found::Manifest(Beside { digest: Digest::sha256_of(&bytes), manifest: bytes, files }, descriptor))
+    Ok(Found::Manifest(Beside { digest: Digest::sha256_of(&bytes), manifest: bytes, files }, Box::new(descriptor)))
 }
 
 /// A manifest, and the files beside it.

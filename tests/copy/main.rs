@@ -8,6 +8,7 @@ mod faults;
 mod images;
 mod layouts;
 mod place;
+mod registry;
 mod round_trips;
 mod several;
 
@@ -30,6 +31,6 @@ fn main() -> ExitCode {
         };
         Trial::test(name, run).with_ignored_flag(needs_root && !root)
     };
-    let tests = [round_trips::TESTS, layouts::TESTS, several::TESTS, faults::TESTS].concat();
+    let tests = [round_trips::TESTS, layouts::TESTS, several::TESTS, faults::TESTS, registry::TESTS].concat();
     libtest_mimic::run(&Arguments::from_args(), tests.iter().map(trial).collect()).exit_code()
 }

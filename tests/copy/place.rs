@@ -16,7 +16,8 @@ use crate::images::{self, Layout, Tar, tagged};
 /// The media type of a layer compressed with gzip.
 pub(crate) const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-pub(crate) struct Place(TempDir);
+/// A directory, and beside it a home for the tools: with a cache, and with no credentials.
+pub(crate) struct Place(TempDir, TempDir);
 
 /// What a program said.
 #[derive(Debug)]
@@ -35,7 +36,9 @@ impl From<Output> for Ran {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("auth.json"), "{}").unwrap();
+        Self(tempfile::tempdir().unwrap(), home)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -44,8 +47,10 @@ impl Place {
 
     fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        // umoci and Podman want a home; a policy of the machine's is none of ours.
-        command.args(arguments).current_dir(self.0.path()).env("HOME", self.0.path()).env("LC_ALL", "C.UTF-8");
+        // umoci and Podman want a home; what the machine's users have in theirs is none of ours.
+        let home = self.1.path();
+        command.args(arguments).current_dir(self.0.path()).env("HOME", home).env("LC_ALL", "C.UTF-8");
+        command.env("XDG_CACHE_HOME", home.join("cache")).env("REGISTRY_AUTH_FILE", home.join("auth.json"));
         command
     }
 

@@ -1,0 +1,252 @@
+//! Who may ask: passwords from everywhere they may be, tokens, certificates, and secrets that go nowhere else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+
+use base64::Engine;
+
+use crate::Test;
+use crate::place::{Place, failed, fixture, succeeded};
+use crate::proxy::{Act, Proxy, answer};
+use crate::servers::{Registry, tool};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("login::passwords_come_from_everywhere", false, passwords),
+    ("login::a_token_is_fetched_and_fetched_again", false, tokens),
+    ("login::a_token_server_that_is_away_is_named", false, lost_token_server),
+    ("login::an_identity_token_is_exchanged", false, identity_token),
+    ("login::secrets_do_not_follow_redirects", false, redirects),
+    ("login::certificates_are_checked", false, certificates),
+];
+
+fn encoded() -> String {
+    base64::engine::general_purpose::STANDARD.encode("me:secret")
+}
+
+fn passwords() {
+    let place = Place::new();
+    let registry = Registry::with_password(&place);
+    registry.put(&fixture(), "four:1", &["--dest-creds", "me:secret"]);
+    let image = registry.image("four:1");
+    let host = registry.address;
+    let given = |password: &str| {
+        let arguments = ["inspect", "--no-cache", "--username", "me", "--password-stdin", &image];
+        place.layflat(&arguments).write_stdin(password.to_owned()).output().unwrap()
+    };
+    succeeded(&given("secret\n"));
+    let denied = format!("cannot open {image}: four:1: the registry {host} denies it: authentication required;");
+    assert_eq!(failed(&given("wrong")), format!("{denied} the credentials that were given are not good for this"));
+    assert_eq!(failed(&given("")), "--password-stdin: there is no password on standard input");
+    assert_eq!(
+        place.message(&["inspect", &image]),
+        format!(
+            "{denied} if it is there, log in (`podman login {host}` or `docker login {host}`), or give --username and \
+             --password-stdin"
+        )
+    );
+
+    let inspect = |variable: &str, value: &str| -> Output {
+        place.layflat(&["inspect", "--no-cache", &image]).env(variable, value).output().unwrap()
+    };
+    // As the tools themselves leave it.
+    let file = place.path("auth.json").display().to_string();
+    let login = ["login", "--tls-verify=false", "-u", "me", "-p", "secret", "--authfile", &file, &host.to_string()];
+    tool("skopeo", &login);
+    succeeded(&inspect("REGISTRY_AUTH_FILE", &file));
+    place.printed(&["inspect", "--authfile", &file, &image]);
+    for directory in ["run/containers", "home/.config/containers"] {
+        fs::create_dir_all(place.path(directory)).unwrap();
+        let own = place.path(directory).join("auth.json");
+        fs::copy(&file, &own).unwrap();
+        place.printed(&["inspect", "--no-cache", &image]);
+        fs::remove_file(own).unwrap();
+    }
+    // As Docker does.
+    fs::create_dir_all(place.path("home/.docker")).unwrap();
+    let docker = place.path("home/.docker/config.json");
+    let auths = serde_json::json!({"auths": {host.to_string(): {"auth": encoded()}}});
+    fs::write(&docker, auths.to_string()).unwrap();
+    place.printed(&["inspect", "--no-cache", &image]);
+    fs::write(&docker, "{").unwrap();
+    let broken = format!("cannot open {image}: {docker:?}: is no file of credentials: ");
+    assert!(place.message(&["inspect", "--no-cache", &image]).starts_with(&broken));
+
+    // A helper is asked with the host, and is named when it fails.
+    let helpers = place.path("bin");
+    fs::create_dir(&helpers).unwrap();
+    let helper = helpers.join("docker-credential-test");
+    let script = |body: &str| {
+        fs::write(&helper, format!("#!/bin/sh\nread host\n{body}\n")).unwrap();
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = format!("{}:{}", helpers.display(), std::env::var("PATH").unwrap());
+    for config in [
+        serde_json::json!({"credsStore": "test"}),
+        serde_json::json!({"credHelpers": {host.to_string(): "test"}, "auths": {host.to_string(): {}}}),
+    ] {
+        fs::write(&docker, config.to_string()).unwrap();
+        script(&format!(r#"[ "$1 $host" = "get {host}" ] && echo '{{"Username":"me","Secret":"secret"}}'"#));
+        succeeded(&inspect("PATH", &path));
+        script("echo the vault is locked; exit 1");
+        let expected =
+            format!("cannot open {image}: docker-credential-test, which {docker:?} names, fails: the vault is locked");
+        assert_eq!(failed(&inspect("PATH", &path)), expected);
+    }
+    script("echo credentials not found in native keychain; exit 1");
+    assert!(failed(&inspect("PATH", &path)).starts_with(&denied));
+}
+
+/// A registry that wants tokens, which a server of its own gives out: each is good for `uses` requests.
+fn token_registry(registry: &Registry, uses: usize, check: fn(&crate::proxy::Head) -> bool) -> (Proxy, Proxy) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let given = std::sync::Arc::new(AtomicUsize::new(0));
+    let used = AtomicUsize::new(0);
+    let counter = std::sync::Arc::clone(&given);
+    let tokens = Proxy::start(None, move |head, _| {
+        if !check(head) {
+            return answer("401 Unauthorized", &[], "");
+        }
+        let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        answer("200 OK", &[], &format!(r#"{{"token":"token-{number}","expires_in":60}}"#))
+    });
+    let realm = format!("http://{}/token", tokens.address);
+    let front = Proxy::start(Some(registry.address), move |head, _| {
+        let number = given.load(Ordering::SeqCst);
+        let good = number > 0 && head.header("authorization") == Some(&format!("Bearer token-{number}"));
+        let one_more = |count| (count < uses * number).then_some(count + 1);
+        if good && used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok() {
+            return Act::Without("authorization");
+        }
+        let challenge =
+            format!(r#"WWW-Authenticate: Bearer realm="{realm}",service="test service",scope="repository:four:pull""#);
+        answer("401 Unauthorized", &[&challenge], r#"{"errors":[{"code":"UNAUTHORIZED","message":"who asks?"}]}"#)
+    });
+    (front, tokens)
+}
+
+fn tokens() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&fixture(), "four:1", &[]);
+    let anyone = |head: &crate::proxy::Head| {
+        head.path.contains("service=test%20service") && head.path.contains("scope=repository:four:pull")
+    };
+    // A token for all; and one that ends after two requests, again and again, one layer after the other.
+    for (uses, jobs, expected) in [(100, "4", 1), (2, "1", 3)] {
+        let (front, tokens) = token_registry(&registry, uses, anyone);
+        let image = front.image("four:1");
+        let mut command = place.layflat(&["inspect", "--no-cache", "--plain-http", "--jobs", jobs, &image]);
+        // Then credentials would be where an ordinary user may not even look.
+        succeeded(&command.env_remove("XDG_RUNTIME_DIR").output().unwrap());
+        assert_eq!(tokens.heads().len(), expected);
+        assert!(tokens.heads().iter().all(|head| head.header("authorization").is_none()));
+    }
+    // The password goes where the tokens are, and not to the registry.
+    let (front, tokens) =
+        token_registry(&registry, 100, |head| head.header("authorization") == Some("Basic bWU6c2VjcmV0"));
+    let image = front.image("four:1");
+    let arguments = ["inspect", "--no-cache", "--plain-http", "--username", "me", "--password-stdin", &image];
+    succeeded(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
+    assert!(front.heads().iter().all(|head| !head.header("authorization").unwrap_or_default().starts_with("Basic")));
+    let message = failed(&place.layflat(&arguments).write_stdin("wrong").output().unwrap());
+    assert_eq!(
+        message,
+        format!(
+            "cannot open {image}: four:1: the registry {} denies it: http://{}/token gives no token (401 Unauthorized); the \
+             credentials that were given are not good for this",
+            front.address, tokens.address
+        )
+    );
+}
+
+fn lost_token_server() {
+    let place = Place::new();
+    let server = Proxy::start(None, |_, _| {
+        let challenge = r#"WWW-Authenticate: Bearer realm="http://127.0.0.1:1/token",service="x""#;
+        answer("401 Unauthorized", &[challenge], "")
+    });
+    let image = server.image("a:1");
+    assert_eq!(
+        place.message(&["inspect", "--plain-http", "--retries", "1", &image]),
+        format!(
+            "cannot open {image}: a:1: the connection to {} broke: http://127.0.0.1:1/token, which gives out its tokens: the connection \
+             is refused: nobody listens there",
+            server.address
+        )
+    );
+}
+
+fn identity_token() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&fixture(), "four:1", &[]);
+    let (front, tokens) = token_registry(&registry, 100, |head| head.method == "POST");
+    let auths = serde_json::json!({"auths": {front.address.to_string(): {"identitytoken": "long lived"}}});
+    fs::write(place.path("auth.json"), auths.to_string()).unwrap();
+    place.printed(&["inspect", "--plain-http", "--authfile", "auth.json", &front.image("four:1")]);
+    let [asked] = &tokens.heads()[..] else { panic!() };
+    assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/token"));
+}
+
+fn redirects() {
+    let place = Place::new();
+    let registry = Registry::with_password(&place);
+    registry.put(&fixture(), "four:1", &["--dest-creds", "me:secret"]);
+    // Where the registry keeps its blobs: a host of its own, which nobody has a password for.
+    let open = Place::new();
+    let elsewhere = Registry::open(&open);
+    elsewhere.put(&fixture(), "four:1", &[]);
+    let store = Proxy::start(Some(elsewhere.address), |_, _| Act::Pass);
+    let target = store.address;
+    let front = Proxy::start(Some(registry.address), move |head, _| {
+        if head.is_blob() && head.header("authorization").is_some() {
+            answer("307 Temporary Redirect", &[&format!("Location: http://{target}{}", head.path)], "")
+        } else {
+            Act::Pass
+        }
+    });
+    let image = front.image("four:1");
+    let arguments = ["inspect", "--no-cache", "--username", "me", "--password-stdin", &image];
+    succeeded(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
+    // The configuration and four layers.
+    assert_eq!(store.heads().len(), 5);
+    assert!(store.heads().iter().all(|head| head.header("authorization").is_none()), "{:?}", store.heads());
+
+    let circle = Proxy::start(None, |head, _| answer("302 Found", &[&format!("Location: {}", head.path)], ""));
+    let image = circle.image("four:1");
+    let host = circle.address;
+    let problem =
+        format!("answers what it should not: more than 10 redirects, from http://{host}/v2/four/manifests/1 on");
+    assert_eq!(
+        place.message(&["inspect", "--plain-http", &image]),
+        format!("cannot open {image}: four:1: the registry {host} {problem}")
+    );
+}
+
+fn certificates() {
+    let place = Place::new();
+    let registry = Registry::with_tls(&place);
+    registry.put(&fixture(), "four:1", &[]);
+    let image = registry.image("four:1");
+    let host = registry.address;
+    let message = place.message(&["inspect", &image]);
+    let begin = format!("cannot open {image}: the registry {host} shows a certificate that cannot be trusted (");
+    let end = "): give its authority's with --ca-cert FILE; --tls-verify=false trusts anyone";
+    assert!(message.starts_with(&begin) && message.ends_with(end), "{message}");
+    place.printed(&["inspect", "--no-cache", "--ca-cert", "ca.pem", &image]);
+    place.printed(&["inspect", "--no-cache", "--tls-verify=false", &image]);
+    // The name counts, too.
+    let other = format!("docker://[::ffff:127.0.0.1]:{}/four:1", host.port());
+    assert!(!place.run(&["inspect", "--no-cache", "--ca-cert", "ca.pem", &other]).status.success());
+    for (file, problem) in [
+        ("server.key", "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"),
+        ("missing.pem", "No such file or directory (os error 2)"),
+    ] {
+        let message = place.message(&["inspect", "--ca-cert", file, &image]);
+        assert_eq!(message, format!("cannot open {image}: {file:?}: {problem}"));
+    }
+    let plain = place.message(&["inspect", "--plain-http", &image]);
+    let refused = "four:1: the registry";
+    assert!(plain.contains(refused) && plain.contains("400 Bad Request"), "{plain}");
+}
