@@ -59,6 +59,7 @@ pub mod layer;
 pub mod namespace;
 mod options;
 pub mod overlay;
+pub mod pack;
 pub mod product;
 pub mod registry;
 mod report;

@@ -128,6 +128,8 @@ pub enum LossKind {
     Device,
     /// A time outside of what the file system can hold; the nearest it can hold stands instead.
     Time,
+    /// A socket, which is left out.
+    Socket,
     /// A genuine character device 0:0, which overlayfs takes for a whiteout (rule A6).
     WhiteoutDevice,
 }
@@ -142,6 +144,7 @@ impl LossKind {
             Self::Acl => "ACL not kept",
             Self::Device => "device left out",
             Self::Time => "time outside of the file system's range, the nearest stands instead",
+            Self::Socket => "socket left out, since archives hold none",
             Self::WhiteoutDevice => "character device 0:0, which an overlay mount cannot show, is a nested whiteout",
         }
     }

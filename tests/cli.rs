@@ -15,7 +15,7 @@ use images::{Layout, Tar, tagged};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 20] = [
     "flatten",
     "layers",
     "mount",
@@ -31,6 +31,8 @@ const COMMANDS: [&str; 18] = [
     "waste",
     "check",
     "copy",
+    "squash",
+    "pack",
     "cache",
     "completions",
     "man",

@@ -19,6 +19,7 @@ use layflat::filter::{Filter, Globs, Times};
 use layflat::image::Image;
 use layflat::product::{Destination, Filesystem, Output, flat_archive, flat_filesystem};
 use layflat::rewrite::{filter, squash};
+use layflat::source::{OpenOptions, open};
 use layflat::{NoProgress, Options, XattrNamespace};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -53,6 +54,9 @@ fn main() -> ExitCode {
     trials.push(Trial::test("excluded_names_leave_their_content", excluded_names_leave_their_content));
     trials.push(Trial::test("marks_go_only_by_force", marks_go_only_by_force));
     trials.push(Trial::test("untouched_layers_stay", untouched_layers_stay));
+    trials.push(Trial::test("a_squashed_image_keeps_what_is_still_true", squashed_image));
+    trials.push(Trial::test("a_copy_is_filtered", copy_is_filtered));
+    trials.push(Trial::test("a_file_appears_whole_or_not_at_all", whole_or_not_at_all));
     trials.push(Trial::test("erofs", || filesystem(Filesystem::Erofs, "erofs")).with_ignored_flag(!root));
     trials.push(Trial::test("squashfs", || filesystem(Filesystem::Squashfs, "squashfs")).with_ignored_flag(!root));
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -273,4 +277,96 @@ fn filesystem(filesystem: Filesystem, name: &str) -> Result<(), Failed> {
     let expected = flat(&image, &Options::default());
     assert!(expected.0.values().any(|node| matches!(node.shape, Shape::Character(0, 0))));
     compare(&expected, &found)
+}
+
+fn four_layers() -> Image {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/four-layers.tar");
+    let root = std::env::var("CARGO_MANIFEST_DIR").map(|root| Path::new(&root).join("fixtures/four-layers.tar"));
+    let reference = format!("docker-archive:{}", root.unwrap_or(fixture).display()).parse().unwrap();
+    open(&reference, &OpenOptions::default()).unwrap()
+}
+
+fn diff_ids(image: &Image) -> Vec<String> {
+    image.layers.iter().map(|layer| layer.diff_id.as_ref().unwrap().to_string()).collect()
+}
+
+fn squashed_image() -> Result<(), Failed> {
+    let image = four_layers();
+    let squash = |jobs_wanted| squash(&image, 2, &std::env::temp_dir(), &jobs(jobs_wanted), &NoProgress).unwrap();
+    let (one, four) = (squash(1), squash(4));
+    assert_eq!(diff_ids(&one), diff_ids(&four));
+    assert_eq!(diff_ids(&one)[..2], diff_ids(&image)[..2]);
+    let (old, new) = (image.config.as_ref().unwrap(), one.config.as_ref().unwrap());
+    assert_eq!(new.bytes, four.config.as_ref().unwrap().bytes);
+    assert_eq!(*new.parsed.rootfs().diff_ids(), diff_ids(&one));
+    assert_eq!((old.parsed.created(), old.parsed.config()), (new.parsed.created(), new.parsed.config()));
+    let history = new.parsed.history().clone().unwrap();
+    let with_layer: Vec<bool> = history.iter().map(|line| !line.empty_layer().unwrap_or(false)).collect();
+    assert_eq!(with_layer, [true, true, false, false, true]);
+    let before: Vec<_> = old.parsed.history().iter().flatten().map(|line| line.created_by().clone()).collect();
+    assert_eq!(history[..4].iter().map(|line| line.created_by().clone()).collect::<Vec<_>>(), before);
+    let error = layflat::rewrite::squash(&image, 4, &std::env::temp_dir(), &jobs(1), &NoProgress).unwrap_err();
+    assert!(error.to_string().starts_with("there are 4 layers"), "{error}");
+    Ok(())
+}
+
+fn layflat(arguments: &[&str], directory: &Path) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_layflat")).args(arguments).current_dir(directory).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn copy_is_filtered() -> Result<(), Failed> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let stack = Stack::parse("D d(5:6), F d/keep(k,m=3000), F d/secret | W d/secret, F z(z,9:9)");
+    let names: Vec<String> = (0..2).map(|index| format!("{index}.tar")).collect();
+    for (name, layer) in names.iter().zip(&stack.0) {
+        std::fs::write(scratch.0.join(name), common::tar::archive(layer)).unwrap();
+    }
+    let filters = ["--exclude", "d/secret", "--owner", "0:0", "--normalize-timestamps=7"];
+    let copy = |jobs, to| {
+        let arguments = ["copy", "--quiet", "--jobs", jobs, "layers:0.tar,1.tar", to];
+        layflat(&[&arguments[..], &filters].concat(), &scratch.0)
+    };
+    for (jobs, to) in [("1", "oci:one:a"), ("4", "oci:four:a")] {
+        let (success, talk) = copy(jobs, to);
+        assert!(success, "{talk}");
+    }
+    let read = |place: &str| std::fs::read(scratch.0.join(place)).unwrap();
+    assert_eq!(read("one/index.json"), read("four/index.json"));
+    let reference = format!("oci:{}:a", scratch.0.join("one").display()).parse().unwrap();
+    let image = open(&reference, &OpenOptions::default()).unwrap();
+    let mut expected = Tree::parse("/(m=0) d/(m=7) d/keep(k,m=7) z(z,m=7)");
+    if *run::power() != Power::Root {
+        expected = run::as_user(expected);
+    }
+    compare(&expected, &flat(&image, &Options::default()))
+}
+
+fn whole_or_not_at_all() -> Result<(), Failed> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let names = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(&scratch.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    std::fs::write(scratch.0.join("good.tar"), common::tar::archive(&Stack::parse("F a, F b").0[0])).unwrap();
+    let mut damaged = std::fs::read(scratch.0.join("good.tar")).unwrap();
+    damaged.truncate(1300);
+    std::fs::write(scratch.0.join("bad.tar"), damaged).unwrap();
+    for format in ["tar", "squashfs", "erofs"] {
+        let (success, talk) = layflat(&["flatten", "layers:bad.tar", "--to", format, "-o", "out"], &scratch.0);
+        assert!(!success && talk.contains("truncated"), "{format}: {talk}");
+        assert_eq!(names(), ["bad.tar", "good.tar"], "{format}");
+    }
+    assert!(layflat(&["flatten", "layers:good.tar", "--to", "tar", "-o", "out"], &scratch.0).0);
+    let first = std::fs::read(scratch.0.join("out")).unwrap();
+    let (success, talk) = layflat(&["flatten", "layers:good.tar", "--to", "tar", "-o", "out"], &scratch.0);
+    assert!(!success && talk.contains("--replace"), "{talk}");
+    assert!(layflat(&["flatten", "layers:good.tar", "--to", "tar", "-o", "out", "--replace"], &scratch.0).0);
+    assert_eq!(first, std::fs::read(scratch.0.join("out")).unwrap());
+    let (success, talk) = layflat(&["pack", "good.tar", "-o", "layer.tar"], &scratch.0);
+    assert!(!success && talk.contains("good.tar"), "{talk}");
+    assert_eq!(names(), ["bad.tar", "good.tar", "out"]);
+    Ok(())
 }

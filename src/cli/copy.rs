@@ -8,10 +8,13 @@ use layflat::blob::Compress;
 use layflat::copy::{CopyOptions, CopyReport};
 use layflat::image::Reference;
 use layflat::layer::Printable;
+use layflat::rewrite::filter_all;
 use layflat::source::Selection;
-use layflat::{Cancel, store};
+use layflat::store::Store;
+use layflat::{Cancel, Options, store};
 
 use super::arguments::{Common, OpenArgs};
+use super::filters::FilterArgs;
 use super::table::{align, bytes};
 use super::{SUCCESS, output, progress};
 
@@ -39,47 +42,67 @@ pub(crate) struct Copy {
     /// Copy all images of SRC, each under its own tag
     #[arg(long)]
     all_tags: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
 }
 
 impl Copy {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
-        let common_options = self.open.options(cancel)?;
-        let source_options = self.open.open_options(cancel)?;
-        let open = store::OpenOptions {
-            limits: common_options.limits,
-            cancel: cancel.clone(),
-            registry: source_options.registry.clone(),
-            daemon: source_options.daemon.clone(),
-            origin: match &source {
-                Reference::Registry(name) => Some(name.clone()),
-                _ => None,
-            },
-        };
+        let filter = Options { filter: self.filters.filter()?, ..self.open.options(cancel)? };
         // What cannot be written to is better known before anything was read.
-        let store = store::open(&destination, &open).with_context(|| format!("cannot write to {destination}"))?;
+        let store = open_store(&source, &destination, &self.open, cancel)?;
         let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
-        let images = layflat::source::open_set(&source, selection, &source_options)
+        let images = layflat::source::open_set(&source, selection, &self.open.open_options(cancel)?)
             .with_context(|| format!("cannot open {source}"))?;
+        let progress = progress::progress(common);
+        let images = filter_all(images, &std::env::temp_dir(), &filter, progress.as_ref())?;
         let options = CopyOptions {
-            jobs: common_options.jobs,
+            jobs: filter.jobs,
             compression: self.compression,
             several: self.all_tags,
-            limits: common_options.limits,
+            limits: filter.limits,
             cancel: cancel.clone(),
         };
-        let report = layflat::copy::copy(&images, store, &options, progress::progress(common).as_ref())?;
-        for note in &report.notes {
-            output::say(common, format_args!("note: {note}"));
-        }
-        if common.json {
-            output::json(&report)?;
-        } else if !common.quiet {
-            output::lines(table(&report))?;
-        }
-        output::say(common, summary(&destination, &report));
+        let report = layflat::copy::copy(&images, store, &options, progress.as_ref())?;
+        report_copy(common, &destination, &report)?;
         Ok(SUCCESS)
     }
+}
+
+/// Opens the place that images are put into.
+pub(super) fn open_store(
+    source: &Reference,
+    destination: &Reference,
+    open: &OpenArgs,
+    cancel: &Cancel,
+) -> anyhow::Result<Box<dyn Store>> {
+    let source_options = open.open_options(cancel)?;
+    let options = store::OpenOptions {
+        limits: source_options.limits,
+        cancel: cancel.clone(),
+        registry: source_options.registry.clone(),
+        daemon: source_options.daemon.clone(),
+        origin: match source {
+            Reference::Registry(name) => Some(name.clone()),
+            _ => None,
+        },
+    };
+    store::open(destination, &options).with_context(|| format!("cannot write to {destination}"))
+}
+
+/// Says what was copied.
+pub(super) fn report_copy(common: &Common, destination: &Reference, report: &CopyReport) -> anyhow::Result<()> {
+    for note in &report.notes {
+        output::say(common, format_args!("note: {note}"));
+    }
+    if common.json {
+        output::json(report)?;
+    } else if !common.quiet {
+        output::lines(table(report))?;
+    }
+    output::say(common, summary(destination, report));
+    Ok(())
 }
 
 /// A line a blob, and one an image.

@@ -19,8 +19,10 @@ mod man;
 mod mount;
 mod output;
 mod owners;
+mod pack;
 mod progress;
 mod signals;
+mod squash;
 mod table;
 mod umount;
 mod unshare;
@@ -78,9 +80,11 @@ enum Command {
     Log(log::Log),
     Cat(cat::Cat),
     Waste(waste::Waste),
-    Copy(copy::Copy),
-    Cache(cache::Cache),
     Check(check::Check),
+    Copy(copy::Copy),
+    Squash(squash::Squash),
+    Pack(pack::Pack),
+    Cache(cache::Cache),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -117,9 +121,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(command) => command.run(common, &cancel),
         Command::Cat(command) => command.run(common, &cancel),
         Command::Waste(command) => command.run(common, &cancel),
-        Command::Copy(command) => command.run(common, &cancel),
-        Command::Cache(command) => command.run(common),
         Command::Check(command) => command.run(common, &cancel),
+        Command::Copy(command) => command.run(common, &cancel),
+        Command::Squash(command) => command.run(common, &cancel),
+        Command::Pack(command) => command.run(common, &cancel),
+        Command::Cache(command) => command.run(common),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use layflat::Report;
 use layflat::layer::Printable;
 use layflat::product::Destination;
+use layflat::{Loss, Report};
 
 use super::arguments::Common;
 use super::table::{bytes, count};
@@ -89,26 +89,9 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Says what the destination could not hold.
-pub(crate) fn losses(common: &Common, report: &Report) {
-    for loss in &report.not_kept {
-        let more = if loss.count > loss.examples.len() as u64 { ", …" } else { "" };
-        say(
-            common,
-            format_args!(
-                "note: {}: {} {}: {}{more}",
-                loss.describe(),
-                count(loss.count),
-                loss.noun(),
-                loss.examples.join(", ")
-            ),
-        );
-    }
-}
-
 /// Reports one laying down, with the destination as the user named it.
 pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> anyhow::Result<()> {
-    losses(common, report);
+    losses(common, &report.not_kept);
     if common.json {
         return json(report);
     }
@@ -126,6 +109,23 @@ pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> an
     Ok(())
 }
 
+/// Says what could not be kept.
+pub(crate) fn losses(common: &Common, losses: &[Loss]) {
+    for loss in losses {
+        let more = if loss.count > loss.examples.len() as u64 { ", …" } else { "" };
+        say(
+            common,
+            format_args!(
+                "note: {}: {} {}: {}{more}",
+                loss.describe(),
+                count(loss.count),
+                loss.noun(),
+                loss.examples.join(", ")
+            ),
+        );
+    }
+}
+
 /// Where a file goes; not to a terminal, which its bytes would garble.
 pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
     if file != Path::new("-") {
@@ -135,12 +135,21 @@ pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
     Ok(Destination::Stdout)
 }
 
-/// Reports one file that was made. Where it went to standard output, the JSON report has no room there.
+/// Reports one file that was made.
 pub(crate) fn report_file(common: &Common, file: &Path, report: &Report) -> anyhow::Result<()> {
-    if file == Path::new("-") && common.json {
-        let mut err = std::io::stderr().lock();
-        serde_json::to_writer_pretty(&mut err, report)?;
-        return Ok(writeln!(err)?);
+    if common.json {
+        losses(common, &report.not_kept);
+        return json_beside(file, report);
     }
     self::report(common, file, report)
+}
+
+/// Prints the JSON document about a file that was made. Where that went to standard output, there is no room for it there.
+pub(crate) fn json_beside(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    if file != Path::new("-") {
+        return json(value);
+    }
+    let mut err = std::io::stderr().lock();
+    serde_json::to_writer_pretty(&mut err, value)?;
+    Ok(writeln!(err)?)
 }

@@ -50,6 +50,7 @@ pub use error::CompareError;
 pub use options::{CompareOptions, Ignore, IgnoreError, SnapshotOptions};
 pub use pair::differences;
 pub use snapshot::{Entry, Kind, KindName, Snapshot};
+pub(crate) use snapshot::{NodeId, ROOT};
 
 use std::path::Path;
 

@@ -25,10 +25,10 @@ pub struct Snapshot {
 }
 
 /// Index into [`Snapshot::nodes`].
-pub(super) type NodeId = u32;
+pub(crate) type NodeId = u32;
 
 /// The root of every snapshot.
-pub(super) const ROOT: NodeId = 0;
+pub(crate) const ROOT: NodeId = 0;
 
 /// One name in the tree.
 #[derive(Debug)]
@@ -187,13 +187,17 @@ impl Snapshot {
 
     /// What lies at a path, given without a leading slash; the empty path is the root.
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {
+        self.find(path).map(|id| self.entry(id))
+    }
+
+    pub(crate) fn find(&self, path: &[u8]) -> Option<NodeId> {
         let mut id = ROOT;
         for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
             let children = &self.node(id).children;
             let found = children.binary_search_by(|&child| self.node(child).name.as_ref().cmp(name)).ok()?;
             id = children[found];
         }
-        Some(&self.node(id).entry)
+        Some(id)
     }
 
     /// Every path and what lies there: a directory before what it holds, siblings by their bytes. Paths have no
@@ -205,6 +209,19 @@ impl Snapshot {
             waiting.extend(self.node(id).children.iter().rev());
             Some((self.path(id), &self.node(id).entry))
         })
+    }
+
+    pub(crate) fn entry(&self, id: NodeId) -> &Entry {
+        &self.node(id).entry
+    }
+
+    pub(crate) fn name(&self, id: NodeId) -> &[u8] {
+        &self.node(id).name
+    }
+
+    /// What a directory holds, by name.
+    pub(crate) fn children(&self, id: NodeId) -> &[NodeId] {
+        &self.node(id).children
     }
 
     pub(super) fn node(&self, id: NodeId) -> &Node {
@@ -235,7 +252,7 @@ impl Snapshot {
     }
 
     /// The path without a leading slash; empty for the root.
-    pub(super) fn path(&self, id: NodeId) -> Vec<u8> {
+    pub(crate) fn path(&self, id: NodeId) -> Vec<u8> {
         self.components(id, ROOT).1.join(&b'/')
     }
 
@@ -254,7 +271,7 @@ impl Snapshot {
     }
 
     /// Opens a file of the tree for reading. Should it have become a FIFO since, opening it does not wait.
-    pub(super) fn open_file(&self, id: NodeId) -> Result<File, CompareError> {
+    pub(crate) fn open_file(&self, id: NodeId) -> Result<File, CompareError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         // Only the owner may leave the atime alone.
         let root = (ROOT, self.directory.as_fd());

@@ -19,7 +19,7 @@ use crate::stack::{Difference, Emission, InodeId, Stack, What};
 use crate::stage::Contents;
 
 /// The longest name that a whiteout can hide: with `.wh.` before it, it must still be a name.
-const LONGEST_HIDDEN: usize = 251;
+pub(crate) const LONGEST_HIDDEN: usize = 251;
 
 /// An image's layers, read: their records, and the contents of their files.
 #[derive(Debug)]

@@ -15,9 +15,6 @@ use crate::product::{Marks, write_entries};
 use crate::stack::{Difference, Stack};
 use crate::stage::Contents;
 
-/// What a layer is called that is not compressed (image specification, media-types.md).
-const MEDIA_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
-
 /// Writes what a layer's directory must hold as a layer, to a file without a name in `scratch`. Whoever stores it compresses it.
 pub(super) fn write(
     stack: &Stack<'_>,
@@ -36,5 +33,6 @@ pub(super) fn write(
     let (buffered, facts) = compressor.finish().map_err(failed())?;
     let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;
     let blob = Blob::from_file(Arc::new(file), 0, facts.size).stated(Some(facts.digest), Some(facts.size));
-    Ok(Layer { blob, media_type: Some(MEDIA_TYPE.to_owned()), diff_id: Some(facts.diff_id) })
+    // Nobody has stored it yet: how it will be compressed, and so what it will be called, is not for us to say.
+    Ok(Layer { blob, media_type: None, diff_id: Some(facts.diff_id) })
 }

@@ -7,6 +7,8 @@
 
 mod config;
 mod layer;
+mod manifest;
+mod set;
 
 use std::path::Path;
 
@@ -17,6 +19,8 @@ use crate::options::Options;
 use crate::product::{Spooled, needed_contents};
 use crate::report::Progress;
 use crate::stack::Stack;
+
+pub use set::filter_all;
 
 /// Makes one layer of those from `from` on, counted from 0 at the bottom; those below stay. [`Options::filter`] is applied to all.
 ///
@@ -90,5 +94,6 @@ fn rewrite(
         Some(config) => Some(config::rewritten(config, squash_from, &image.layers, &layers, options.filter.times)?),
         None => None,
     };
-    Ok(Image { name: image.name.clone(), manifest: None, config, layers })
+    let manifest = image.manifest.as_ref().map(|manifest| manifest::without_new_layers(manifest, &is_rewritten));
+    Ok(Image { name: image.name.clone(), manifest, config, layers })
 }

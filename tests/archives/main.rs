@@ -6,3 +6,4 @@ mod differential;
 mod fixtures;
 mod listing;
 mod tools;
+mod written;

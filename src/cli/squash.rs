@@ -1,0 +1,67 @@
+//! `layflat squash`
+
+use std::ffi::OsString;
+
+use anyhow::Context;
+use clap::Args;
+use layflat::blob::Compress;
+use layflat::copy::{CopyOptions, copy};
+use layflat::image::Reference;
+use layflat::rewrite::squash;
+use layflat::source::{Selection, Tree, open_set};
+use layflat::{Cancel, Options};
+
+use super::arguments::{Common, OpenArgs};
+use super::copy::{open_store, report_copy};
+use super::filters::FilterArgs;
+use super::{SUCCESS, progress};
+
+/// Make one layer of an image's layers, or of those above the lowest N
+///
+/// The N lowest stay, byte by byte. Of marks only those remain that still hide something. The configuration stays, but for its
+/// layers; of the history's lines none is lost, and one more says what was done.
+#[derive(Debug, Args)]
+pub(crate) struct Squash {
+    /// The image (see `layflat --help`)
+    #[arg(value_name = "SRC")]
+    source: OsString,
+    /// Where it goes, as `layflat copy` has it
+    #[arg(value_name = "DST")]
+    destination: OsString,
+    /// Let the N lowest layers stay
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    from: usize,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Compress layers so: gzip[:LEVEL], zstd[:LEVEL] or none; default: those that stay as they are, the new one with gzip
+    #[arg(long, value_name = "COMPRESSION")]
+    compression: Option<Compress>,
+    #[command(flatten)]
+    filters: FilterArgs,
+}
+
+impl Squash {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
+        let options = Options { filter: self.filters.filter()?, ..self.open.options(cancel)? };
+        let store = open_store(&source, &destination, &self.open, cancel)?;
+        let mut images = open_set(&source, Selection::default(), &self.open.open_options(cancel)?)
+            .with_context(|| format!("cannot open {source}"))?;
+        let progress = progress::progress(common);
+        for image in &mut images {
+            if let Tree::Image(image) = &mut image.content {
+                **image = squash(image, self.from, &std::env::temp_dir(), &options, progress.as_ref())?;
+            }
+        }
+        let copying = CopyOptions {
+            jobs: options.jobs,
+            compression: self.compression,
+            several: false,
+            limits: options.limits,
+            cancel: cancel.clone(),
+        };
+        let report = copy(&images, store, &copying, progress.as_ref())?;
+        report_copy(common, &destination, &report)?;
+        Ok(SUCCESS)
+    }
+}

@@ -1,0 +1,92 @@
+//! The way back: a directory tree becomes a layer.
+//!
+//! An overlay mount's upper directory says what changed in the kernel's words: character devices 0:0, and extended attributes. Its
+//! layer says the same in the image specification's: `.wh.NAME` and `.wh..wh..opq`. What overlayfs leaves for its own use is
+//! dropped, and what was escaped for its sake is unescaped. A directory that was renamed, and a file whose data is still below, can
+//! only be packed with the lower directories at hand (kernel, Documentation/filesystems/overlayfs.rst).
+//!
+//! The other way to a layer is the difference between two whole trees.
+
+mod below;
+mod difference;
+mod error;
+mod marks;
+mod upper;
+mod write;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::compare::{Snapshot, SnapshotOptions};
+use crate::filter::Filter;
+use crate::options::{Cancel, XattrNamespace};
+use crate::report::Loss;
+
+pub use error::PackError;
+use marks::Marks;
+use write::LayerWriter;
+
+/// How a tree is packed.
+#[derive(Debug, Clone, Default)]
+pub struct PackOptions {
+    /// The directories below, topmost first.
+    pub lower: Vec<PathBuf>,
+    /// What the tree is; told by its marks when `None`.
+    pub meaning: Option<Meaning>,
+    /// Where its marks are; told by the marks when `None`.
+    pub xattr_namespace: Option<XattrNamespace>,
+    /// Keep `security.selinux`, which is of the system that the tree was on.
+    pub selinux: bool,
+    /// What is left out or changed on the way.
+    pub filter: Filter,
+    /// Set from another thread or a signal handler to stop early.
+    pub cancel: Cancel,
+}
+
+/// What a tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Meaning {
+    /// Changes, in overlayfs' words.
+    Changes,
+    /// All that there is: the layer is how it differs from the lower directory.
+    Whole,
+}
+
+/// What was packed.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PackReport {
+    /// What the tree was taken for.
+    pub meaning: Meaning,
+    /// Entries, marks counted.
+    pub entries: u64,
+    /// Whiteouts and opaque marks.
+    pub marks: u64,
+    /// What an archive cannot hold (rule A4).
+    pub not_kept: Vec<Loss>,
+}
+
+/// Packs a tree as a layer: entries sorted by path, the root's first.
+///
+/// # Errors
+/// A tree that cannot be read whole, marks that cannot be resolved, an output that cannot be written.
+pub fn pack(tree: &Path, options: &PackOptions, output: impl Write) -> Result<PackReport, PackError> {
+    let read = SnapshotOptions { cancel: options.cancel.clone(), ..SnapshotOptions::default() };
+    let mut trees = vec![Snapshot::take(tree, &read)?];
+    let namespace = options.xattr_namespace.unwrap_or_else(|| Marks::namespace_of(&trees[0]));
+    let marks = Marks::new(namespace);
+    let meaning = options.meaning.unwrap_or_else(|| match options.lower.as_slice() {
+        [] => Meaning::Changes,
+        _ if marks.are_in(&trees[0]) => Meaning::Changes,
+        _ => Meaning::Whole,
+    });
+    for lower in &options.lower {
+        trees.push(Snapshot::take(lower, &read)?);
+    }
+    let mut writer = LayerWriter::new(output, &trees, (meaning == Meaning::Changes).then_some(marks), options);
+    match meaning {
+        Meaning::Changes => upper::pack(&trees, marks, &mut writer)?,
+        Meaning::Whole => difference::pack(&trees, options, &mut writer)?,
+    }
+    writer.finish(meaning)
+}

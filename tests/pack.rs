@@ -1,0 +1,294 @@
+//! The way back: what overlay mounts and whole trees become as layers.
+//!
+//! Every line of fixtures/stacks is laid down for an overlay mount, each layer's directory is packed again, and the packed layers must
+//! show what the line states. Then real mounts are changed at random, and their upper directories packed: the layer on top of the
+//! image must show what the mount showed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use common::cases::{self, Case, Expected, compare};
+use common::run::{self, Form, Power, Scratch};
+use common::text::Stack;
+use common::tree::Tree;
+use layflat::form::Layout;
+use layflat::image::Image;
+use layflat::pack::{Meaning, PackOptions, pack};
+use layflat::{NoProgress, Options, XattrNamespace};
+use libtest_mimic::{Arguments, Failed, Trial};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+fn main() -> ExitCode {
+    let power = run::begin();
+    let arguments = Arguments::from_args();
+    let root = power == Power::Root;
+    let mut trials = Vec::new();
+    for case in cases::all() {
+        let Expected::Tree(tree) = &case.expected else {
+            continue;
+        };
+        let mut tree = Tree::parse(tree);
+        if !root {
+            tree = run::as_user(tree);
+        }
+        for (name, possible, namespace) in
+            [("layers", root, XattrNamespace::Trusted), ("layers_user", root, XattrNamespace::User)]
+        {
+            // A device 0:0 is something else already in the overlay form, which says so.
+            let tree = match &case.overlay {
+                Some(overlay) => Tree::parse(&overlay.replace("OVERLAY.", namespace.prefix())),
+                None => tree.clone(),
+            };
+            let Case { name: case, stack, .. } = case.clone();
+            let check = move || packed_layers_show_it(&stack, &tree, namespace);
+            trials.push(Trial::test(format!("{case}::{name}"), check).with_ignored_flag(!possible));
+        }
+        let (Case { name: case, stack, .. }, tree) = (case.clone(), tree.clone());
+        let check = move || differences_of_trees_show_it(&stack, &tree);
+        trials.push(Trial::test(format!("{case}::whole"), check).with_ignored_flag(!root));
+    }
+    for (name, options) in [
+        ("plain", "redirect_dir=off,metacopy=off,index=off"),
+        ("redirect", "redirect_dir=on,metacopy=off,index=off"),
+        ("metacopy", "redirect_dir=on,metacopy=on,index=off"),
+        ("userxattr", "userxattr"),
+    ] {
+        let check = move || mounts_changed_at_random(options);
+        trials.push(Trial::test(format!("mount_{name}"), check).with_ignored_flag(!root));
+    }
+    trials.push(Trial::test("what_is_below_must_be_named", what_is_below_must_be_named).with_ignored_flag(!root));
+    trials.push(Trial::test("what_no_layer_can_hold", what_no_layer_can_hold));
+    trials.push(Trial::test("whiteouts_by_attribute", whiteouts_by_attribute));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn packed(tree: &Path, options: &PackOptions) -> Result<Vec<u8>, layflat::pack::PackError> {
+    let mut bytes = Vec::new();
+    pack(tree, options, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn flat(image: &Image) -> Tree {
+    run::lay_image(image, Form::Flat, &std::env::temp_dir(), &Options::default()).unwrap().tree
+}
+
+fn lay_layers(image: &Image, place: &Path, namespace: XattrNamespace) -> Layout {
+    let options = Options { xattr_namespace: Some(namespace), ..Options::default() };
+    layflat::layers(image, place, &options, &NoProgress).unwrap();
+    serde_json::from_slice(&fs::read(place.join("layflat.json")).unwrap()).unwrap()
+}
+
+fn packed_layers_show_it(stack: &Stack, expected: &Tree, namespace: XattrNamespace) -> Result<(), Failed> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let place = scratch.0.join("layers");
+    let layout = lay_layers(&run::image_of(stack), &place, namespace);
+    let options =
+        PackOptions { xattr_namespace: Some(namespace), meaning: Some(Meaning::Changes), ..PackOptions::default() };
+    let directories = layout.layers.iter().filter_map(|layer| layer.directory.as_ref());
+    let layers: Vec<Vec<u8>> = directories.map(|directory| packed(&place.join(directory), &options).unwrap()).collect();
+    compare(expected, &flat(&run::image(layers)))
+}
+
+/// Of every two neighbours in a stack: the lower one's tree, and on it what makes the upper one's of it.
+fn differences_of_trees_show_it(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let whole = |layers: usize| {
+        let place = scratch.0.join(format!("tree-{layers}"));
+        let image = run::image_of(&Stack(stack.0[..layers].to_vec()));
+        layflat::flatten(&image, &place, &Options::default(), &NoProgress).unwrap();
+        place
+    };
+    let mut layers = Vec::new();
+    let mut below = scratch.0.join("empty");
+    fs::create_dir(&below).unwrap();
+    for count in 1..=stack.0.len() {
+        let tree = whole(count);
+        let lower = vec![below];
+        layers.push(
+            packed(&tree, &PackOptions { lower, meaning: Some(Meaning::Whole), ..PackOptions::default() }).unwrap(),
+        );
+        below = tree;
+    }
+    compare(expected, &flat(&run::image(layers)))
+}
+
+struct Mount(PathBuf);
+
+impl Mount {
+    fn overlay(at: PathBuf, lower: &[PathBuf], upper: &Path, work: &Path, options: &str) -> Self {
+        let lower: Vec<&str> = lower.iter().map(|path| path.to_str().unwrap()).collect();
+        let (upper, work) = (upper.display(), work.display());
+        let options = format!("lowerdir={},upperdir={upper},workdir={work},{options}", lower.join(":"));
+        let options = CString::new(options).unwrap();
+        rustix::mount::mount("overlay", &at, "overlay", MountFlags::empty(), options.as_c_str())
+            .unwrap_or_else(|error| panic!("mount: {error}: {options:?}"));
+        Self(at)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+fn mounts_changed_at_random(options: &str) -> Result<(), Failed> {
+    let namespace = if options == "userxattr" { XattrNamespace::User } else { XattrNamespace::Trusted };
+    let stack = Stack::parse(
+        "D a, D a/b, D a/b/c, F a/f(one), F a/b/f(two,755,5:6), H a/b/h=a/b/f, L a/s->b, F a/b/c/g(x,m=1.5,user.k=v), P a/p \
+         , D g, D g/h, D g/h/i, F g/h/i/k(k), F g/l, D m, F m/n, F m/o(o), D m/q, F m/q/r \
+         | D d, F d/f(long), D d/e, F d/e/f(deep), W a/b/c/g, F a/b/c/n, D z | D a/b, O a/b, F a/b/new(y), F d/e/more, W z",
+    );
+    let image = run::image_of(&stack);
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    for seed in 0..40 {
+        let scratch = Scratch::new(run::tmpfs());
+        let place = scratch.0.join("layers");
+        let layout = lay_layers(&image, &place, namespace);
+        let lower: Vec<PathBuf> = layout.lowerdir.iter().map(|directory| place.join(directory)).collect();
+        let [mountpoint, upper, work] = ["mount", "upper", "work"].map(|name| scratch.0.join(name));
+        for directory in [&mountpoint, &upper, &work] {
+            fs::create_dir(directory).unwrap();
+        }
+        let mount = Mount::overlay(mountpoint.clone(), &lower, &upper, &work, options);
+        let mut random = fastrand::Rng::with_seed(seed);
+        // After many changes little is left of what was below.
+        for number in 0..5 * (seed as u32 + 1) {
+            change(&mountpoint, &mut random, number);
+        }
+        let expected = Tree::of_directory(&mountpoint);
+        drop(mount);
+        for entry in walkdir::WalkDir::new(&upper) {
+            seen.extend(xattr::list(entry.unwrap().path()).unwrap().filter_map(|name| name.into_string().ok()));
+        }
+        let options = PackOptions { lower, xattr_namespace: Some(namespace), ..PackOptions::default() };
+        let layer = packed(&upper, &options).map_err(|error| format!("seed {seed}: {error}"))?;
+        let mut layers: Vec<Vec<u8>> = stack.0.iter().map(common::tar::archive).collect();
+        layers.push(layer);
+        compare(&expected, &flat(&run::image(layers)))
+            .map_err(|failed| format!("seed {seed}: {}", failed.message().unwrap_or_default()))?;
+    }
+    // What is to be tested did happen.
+    let prefix = namespace.prefix();
+    for (word, expected) in [
+        ("opaque", true),
+        ("redirect", options.contains("redirect_dir=on")),
+        ("metacopy", options.contains("metacopy=on")),
+    ] {
+        assert_eq!(seen.contains(&format!("{prefix}{word}")), expected, "{word} among {seen:?}");
+    }
+    Ok(())
+}
+
+/// One change of a mounted tree. What cannot be done, such as to rename a directory into itself, is not done.
+fn change(root: &Path, random: &mut fastrand::Rng, number: u32) {
+    let all: Vec<walkdir::DirEntry> =
+        walkdir::WalkDir::new(root).sort_by_file_name().into_iter().map(Result::unwrap).collect();
+    let of = |wanted: fn(&fs::FileType) -> bool| -> Vec<&Path> {
+        all.iter().filter(|entry| wanted(&entry.file_type())).map(walkdir::DirEntry::path).collect()
+    };
+    let any: Vec<&Path> = all[1..].iter().map(walkdir::DirEntry::path).collect();
+    let (directories, files) = (of(fs::FileType::is_dir), of(fs::FileType::is_file));
+    let mut pick = |list: &[&Path]| random.choice(list).map(|path| path.to_path_buf());
+    let (Some(directory), Some(other)) = (pick(&directories), pick(&directories)) else {
+        return;
+    };
+    let (file, path, target) = (pick(&files), pick(&any), pick(&any));
+    // Few names, so that what is gone comes back as something else.
+    let name = ["f", "b", "c", "new", "e", "x"][random.usize(..6)];
+    let is_special = |path: &Path| path.metadata().is_ok_and(|metadata| !metadata.is_file());
+    let _ = match (random.u8(..14), file, path, target) {
+        // To write to a FIFO is to wait for a reader.
+        (0 | 1, ..) if is_special(&directory.join(name)) => Ok(()),
+        (0 | 1, ..) => fs::write(directory.join(name), format!("content {number}")),
+        (2, ..) => fs::create_dir(directory.join(name)),
+        (3, Some(file), ..) => fs::OpenOptions::new()
+            .append(true)
+            .open(file)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, b" and more")),
+        (4 | 5, _, Some(path), _) => fs::rename(path, directory.join(name)),
+        (6, ..) if directory != root => fs::rename(&directory, other.join(name)),
+        (7, _, Some(path), _) => fs::remove_file(path),
+        (8, ..) if directory != root => fs::remove_dir_all(&directory),
+        (9, Some(file), ..) => fs::hard_link(file, directory.join(name)),
+        (10, _, Some(path), _) if !path.is_symlink() => {
+            fs::set_permissions(path, fs::Permissions::from_mode(random.u32(..0o10000) | 0o400))
+        }
+        (11, _, Some(path), _) if !path.is_symlink() => {
+            xattr::set(path, "trusted.changed", number.to_string().as_bytes())
+        }
+        (12, Some(file), ..) => std::os::unix::fs::lchown(file, Some(random.u32(..70000)), Some(7)),
+        (13, _, Some(path), Some(target)) => fs::rename(path, target),
+        _ => symlink("../b", directory.join(name)),
+    };
+}
+
+fn what_is_below_must_be_named() -> Result<(), Failed> {
+    let scratch = Scratch::new(run::tmpfs());
+    let [lower, upper, work, mountpoint] = ["lower", "upper", "work", "mount"].map(|name| scratch.0.join(name));
+    for directory in [&lower, &upper, &work, &mountpoint] {
+        fs::create_dir(directory).unwrap();
+    }
+    fs::create_dir_all(lower.join("old/deep")).unwrap();
+    fs::write(lower.join("old/file"), "data").unwrap();
+    let mount =
+        Mount::overlay(mountpoint.clone(), std::slice::from_ref(&lower), &upper, &work, "redirect_dir=on,metacopy=on");
+    fs::rename(mountpoint.join("old"), mountpoint.join("new")).unwrap();
+    fs::set_permissions(mountpoint.join("new/file"), fs::Permissions::from_mode(0o600)).unwrap();
+    let expected = Tree::of_directory(&mountpoint);
+    drop(mount);
+    let error = packed(&upper, &PackOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("new is the directory old of the layers below") && error.contains("--lower"), "{error}");
+    let elsewhere = PackOptions { lower: vec![work], ..PackOptions::default() };
+    let error = packed(&upper, &elsewhere).unwrap_err().to_string();
+    assert!(error.contains("have none there"), "{error}");
+    let layer = packed(&upper, &PackOptions { lower: vec![lower.clone()], ..PackOptions::default() }).unwrap();
+    // The lower directory as a layer: all of it is new on nothing.
+    let empty = scratch.0.join("empty");
+    fs::create_dir(&empty).unwrap();
+    let base = PackOptions { lower: vec![empty], ..PackOptions::default() };
+    compare(&expected, &flat(&run::image([packed(&lower, &base).unwrap(), layer])))
+}
+
+fn what_no_layer_can_hold() -> Result<(), Failed> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let tree = scratch.0.join("tree");
+    fs::create_dir(&tree).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap();
+    fs::write(tree.join("file"), "x").unwrap();
+    let report = pack(&tree, &PackOptions::default(), &mut Vec::new()).unwrap();
+    assert_eq!((report.entries, report.not_kept.len()), (2, 1));
+    assert_eq!(report.not_kept[0].examples, ["socket"]);
+    drop(socket);
+    fs::write(tree.join(".wh.file"), "").unwrap();
+    let error = packed(&tree, &PackOptions::default()).unwrap_err().to_string();
+    assert!(error.starts_with(".wh.file: names that begin with .wh. are marks"), "{error}");
+    let whole = PackOptions { meaning: Some(Meaning::Whole), ..PackOptions::default() };
+    assert!(packed(&tree, &whole).unwrap_err().to_string().contains("one lower directory, and 0 were named"));
+    Ok(())
+}
+
+/// What a kernel or a tool writes that must not make devices: an empty file with an attribute, in a directory that says so.
+fn whiteouts_by_attribute() -> Result<(), Failed> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let tree = scratch.0.join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("gone"), "").unwrap();
+    fs::write(tree.join("there"), "").unwrap();
+    for (name, attribute, value) in [("", "opaque", "x"), ("gone", "whiteout", ""), ("there", "origin", "\0")] {
+        xattr::set(tree.join(name), format!("user.overlay.{attribute}"), value.as_bytes()).unwrap();
+    }
+    let layer = packed(&tree, &PackOptions::default()).unwrap();
+    let base = common::tar::archive(&Stack::parse("F gone, F there(old), F kept").0[0]);
+    let found: Vec<Vec<u8>> = flat(&run::image([base, layer])).0.into_keys().collect();
+    assert_eq!(found, [&b""[..], b"kept", b"there"]);
+    Ok(())
+}
