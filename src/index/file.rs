@@ -192,7 +192,7 @@ mod tests {
         let bytes = encode(&diff_id, &record, &contents).unwrap();
         assert_eq!(
             (VERSION, Digest::sha256_of(&bytes).hex()),
-            (1, "578d11ca724c9c5cb25df2540a47a7c5331053e5fd21c0d1a00c6fec7cfe66c0")
+            (1, "7ecc79203d4cfa226fde5947d80f027786c091fd9229c55e931a9734b74336ed")
         );
     }
 }
