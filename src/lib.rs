@@ -14,7 +14,13 @@
 //! comes from  config,    decom-    changes,   layer into  every layer    overlay marks
 //!             platform   press     record     its own dir must hold      or fold flat
 //! ```
-//! Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all.
+//! An image that is only handed on leaves the stream after `blob`:
+//! ```text
+//! source ──► image ──► blob ──► copy ──► store
+//!                               which bytes stay, which     layouts, archives,
+//!                               are compressed anew         registries, engines
+//! ```
+//! Each module only knows those before it, and [`store`] knows nothing of [`copy`](mod@copy). [`archive`] (the tar format) and [`stack`] do no I/O at all.
 //!
 //! # Example
 //! Open an image, lay it down in both forms, and compare two trees:
