@@ -14,7 +14,14 @@
 //! comes from  config,    decom-    changes,   layer into  every layer    overlay marks
 //!             platform   press     record     its own dir must hold      or fold flat
 //! ```
-//! Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all. Who only wants to know
+//! An image that is only handed on leaves the stream after `blob`:
+//! ```text
+//! source ──► image ──► blob ──► copy ──► store
+//!                               which bytes stay, which     layouts, archives,
+//!                               are compressed anew         registries, engines
+//! ```
+//! Each module only knows those before it, and [`store`] knows nothing of [`copy`](mod@copy). [`archive`] (the tar format) and [`stack`] do no I/O at all.
+//! Who only wants to know
 //! what is in an image needs neither stage nor form: [`index`] keeps what a layer holds besides contents, and [`inside`] answers
 //! from that and the stack.
 //!
