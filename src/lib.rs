@@ -14,7 +14,8 @@
 //! comes from  config,    decom-    changes,   layer into  every layer    overlay marks
 //!             platform   press     record     its own dir must hold      or fold flat
 //! ```
-//! Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all.
+//! Beside the forms, [`product`] makes flat archives and images of file systems, [`rewrite`] makes images of images, and [`pack`] is the way
+//! back from a directory to a layer. Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all.
 //!
 //! # Example
 //! Open an image, lay it down in both forms, and compare two trees:
