@@ -20,10 +20,12 @@
 //!                               which bytes stay, which     layouts, archives,
 //!                               are compressed anew         registries, engines
 //! ```
-//! Each module only knows those before it, and [`store`] knows nothing of [`copy`](mod@copy). [`archive`] (the tar format) and [`stack`] do no I/O at all.
-//! Who only wants to know
-//! what is in an image needs neither stage nor form: [`index`] keeps what a layer holds besides contents, and [`inside`] answers
-//! from that and the stack.
+//! Beside the forms, [`product`] makes flat archives and images of file systems, [`rewrite`] makes images of images, and [`pack`] is the way
+//! back from a directory to a layer. Who only wants to know what is in an image needs neither stage nor form: [`index`] keeps what a layer
+//! holds besides contents, and [`inside`] answers from that and the stack.
+//!
+//! Each module only knows those before it, and [`store`] knows nothing of [`copy`](mod@copy). [`archive`] (the tar format) and [`stack`]
+//! do no I/O at all.
 //!
 //! # Example
 //! Open an image, lay it down in both forms, and compare two trees:

@@ -8,6 +8,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 use common::inside;
@@ -15,7 +16,8 @@ use common::oracle;
 use common::run::{self, Form, Power};
 use common::text::{Attributes, Entry, Kind, Stack};
 use common::tree::Tree;
-use layflat::{Options, XattrNamespace};
+use layflat::image::Image;
+use layflat::{NoProgress, Options, XattrNamespace};
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
     let mounts = !matches!(power, Power::Nothing(_));
     let trials = vec![
         Trial::test("what_is_told_of_a_stack_and_oracle_agree", || {
-            try_all(&|stack| compared(stack, inside::tree(stack), |tree| tree))
+            run_with(&|stack, _| compared(stack, inside::tree(stack), |tree| tree))
         }),
         Trial::test("flat_form_and_oracle_agree", || check(&[Form::Flat])),
         Trial::test("overlay_mount_with_trusted_marks_and_oracle_agree", || {
@@ -39,16 +41,16 @@ fn main() -> ExitCode {
         .with_ignored_flag(power != Power::Root),
         Trial::test("overlay_mount_with_user_marks_and_oracle_agree", || check(&[Form::Overlay(XattrNamespace::User)]))
             .with_ignored_flag(!mounts),
+        Trial::test("flat_archive_squashed_image_and_oracle_agree", || run_with(&rewritten_agrees)),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn check(forms: &[Form]) -> Result<(), Failed> {
-    let base = if *run::power() == Power::Root { run::tmpfs().to_owned() } else { std::env::temp_dir() };
-    try_all(&|stack| forms.iter().try_for_each(|&form| agree(stack, form, &base)))
+    run_with(&|stack, base| forms.iter().try_for_each(|&form| agree(stack, form, base)))
 }
 
-fn try_all(holds: &dyn Fn(&Stack) -> Result<(), String>) -> Result<(), Failed> {
+fn run_with(test: &dyn Fn(&Stack, &Path) -> Result<(), String>) -> Result<(), Failed> {
     let asked = std::env::var("LAYFLAT_CASES").ok().and_then(|cases| cases.parse().ok());
     let config = Config {
         cases: asked.unwrap_or(300),
@@ -60,7 +62,8 @@ fn try_all(holds: &dyn Fn(&Stack) -> Result<(), String>) -> Result<(), Failed> {
         Some(_) => TestRunner::new(config),
         None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
     };
-    let result = runner.run(&stack(), |stack| holds(&stack).map_err(TestCaseError::fail));
+    let base = if *run::power() == Power::Root { run::tmpfs().to_owned() } else { std::env::temp_dir() };
+    let result = runner.run(&stack(), |stack| test(&stack, &base).map_err(TestCaseError::fail));
     match result {
         Ok(()) => Ok(()),
         Err(TestError::Fail(reason, stack)) => Err(format!("{stack}\n{}", reason.message()).into()),
@@ -68,8 +71,31 @@ fn try_all(holds: &dyn Fn(&Stack) -> Result<(), String>) -> Result<(), Failed> {
     }
 }
 
-fn agree(stack: &Stack, form: Form, base: &std::path::Path) -> Result<(), String> {
-    let laid = run::lay(stack, form, base, &Options::default()).map(|laid| laid.tree);
+fn agree(stack: &Stack, form: Form, base: &Path) -> Result<(), String> {
+    shows(stack, &run::image_of(stack), form, base)
+}
+
+/// What a stack becomes as a flat archive, and squashed above every one of its layers, shows what the stack shows.
+fn rewritten_agrees(stack: &Stack, base: &Path) -> Result<(), String> {
+    let image = run::image_of(stack);
+    let mut archive = Vec::new();
+    let written = layflat::product::flat_archive(&image, &mut archive, base, &Options::default(), &NoProgress);
+    if oracle::show(stack).is_err() {
+        return written.map_or(Ok(()), |_| Err("the oracle refuses, and there is an archive".to_owned()));
+    }
+    written.map_err(|error| error.to_string())?;
+    shows(stack, &run::image([archive]), Form::Flat, base).map_err(|error| format!("archive: {error}"))?;
+    for from in 0..stack.0.len() {
+        let squashed = layflat::rewrite::squash(&image, from, base, &Options::default(), &NoProgress);
+        let squashed = squashed.map_err(|error| error.to_string())?;
+        shows(stack, &squashed, Form::Flat, base).map_err(|error| format!("squashed from {from}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Whether an image shows what a stack must show.
+fn shows(stack: &Stack, image: &Image, form: Form, base: &Path) -> Result<(), String> {
+    let laid = run::lay_image(image, form, base, &Options::default()).map(|laid| laid.tree);
     compared(stack, laid, |expected| if *run::power() == Power::Root { expected } else { run::as_user(expected) })
 }
 
