@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use layflat::blob::Compressor;
 use layflat::image::Reference;
 use layflat::layer::{Discard, LayerPath, ReadOptions, Record, read_layer};
 use layflat::stack::{Reading, Stack};
@@ -115,5 +116,17 @@ fn fold_flat(bencher: Bencher) {
 fn finish_overlay(bencher: Bencher) {
     laid_down(bencher, |image, destination| {
         layers(image, destination, &Options::default(), &NoProgress).unwrap();
+    });
+}
+
+/// Machine code, compressed by as many threads as there are processors: this program's own.
+#[divan::bench(args = ["gzip", "zstd", "none"], sample_count = 5, sample_size = 1)]
+fn compress(bencher: Bencher, how: &str) {
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let jobs = std::thread::available_parallelism().unwrap();
+    bencher.counter(BytesCount::new(program.len())).bench(|| {
+        let mut compressor = Compressor::new(std::io::sink(), how.parse().unwrap(), jobs).unwrap();
+        compressor.write_all(&program).unwrap();
+        compressor.finish().unwrap().1
     });
 }

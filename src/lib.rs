@@ -14,8 +14,16 @@
 //! comes from  config,    decom-    changes,   layer into  every layer    overlay marks
 //!             platform   press     record     its own dir must hold      or fold flat
 //! ```
-//! Beside the forms, [`product`] makes flat archives and images of file systems, [`rewrite`] makes images of images, and [`pack`] is the way
-//! back from a directory to a layer. Each module only knows those before it. [`archive`] (the tar format) and [`stack`] do no I/O at all.
+//! An image that is only handed on leaves the stream after `blob`:
+//! ```text
+//! source ──► image ──► blob ──► copy ──► store
+//!                               which bytes stay, which     layouts, archives,
+//!                               are compressed anew         registries, engines
+//! ```
+//! Beside the forms, [`product`] makes flat archives and images of file systems, [`rewrite`](mod@rewrite) makes images of images, which are handed
+//! on as any other, and [`pack`](mod@pack) is the way back from a directory to a layer.
+//!
+//! Each module only knows those before it, and [`store`] knows nothing of [`copy`](mod@copy). [`archive`] (the tar format) and [`stack`] do no I/O at all.
 //!
 //! # Example
 //! Open an image, lay it down in both forms, and compare two trees:

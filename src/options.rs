@@ -96,6 +96,16 @@ impl Limits {
     }
 }
 
+/// Layers that are on their way from elsewhere at the same time, if nobody says how many.
+const MOST_WAITING: usize = 6;
+
+/// How many threads do some work, of which so many parts come from elsewhere: as many as were asked for, else as many as there are processors, and
+/// some more that wait for the network and leave the processors to the others.
+pub(crate) fn jobs(asked: Option<NonZero<usize>>, remote: usize) -> NonZero<usize> {
+    let processors = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    asked.unwrap_or_else(|| processors().saturating_add(remote.min(MOST_WAITING)))
+}
+
 /// A switch that stops work in progress. Clones share one switch.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);

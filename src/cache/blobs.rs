@@ -5,7 +5,7 @@
 //! used again.
 
 use std::fs::File;
-use std::io::{Error, Read, Result, Write};
+use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -93,10 +93,12 @@ impl Blobs {
 
     /// What went wrong, and what to do.
     fn error(&self, error: &Error) -> Error {
-        let problem = format!(
-            "cannot keep it in the cache {:?}: {error}; make room with `layflat cache prune`, or give --cache-dir or --no-cache",
-            self.directory
-        );
+        let advice = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room with `layflat cache prune`, or give",
+            _ => "give",
+        };
+        let place = &self.directory;
+        let problem = format!("cannot keep it in the cache {place:?}: {error}; {advice} --cache-dir or --no-cache");
         Error::new(error.kind(), problem)
     }
 }

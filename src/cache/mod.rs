@@ -13,7 +13,9 @@ mod lock;
 mod mounted;
 mod overlay;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
 
 pub use blobs::Blobs;
 pub use contents::{CacheError, Entry, Kind, Pruned, list, prune};
@@ -21,6 +23,12 @@ pub use overlay::{KeptForm, overlay};
 
 /// What is not whole yet, or no more, begins so.
 const UNFINISHED: &str = "new-";
+
+/// Whether this user can keep anything in a directory, which need not be there yet.
+pub fn is_writable(directory: &Path) -> bool {
+    let there = directory.ancestors().find(|ancestor| ancestor.exists());
+    there.is_some_and(|there| there.is_dir() && access(there, Access::WRITE_OK).is_ok())
+}
 
 /// `$XDG_CACHE_HOME/layflat`, or `~/.cache/layflat` (XDG Base Directory Specification).
 pub fn directory() -> Option<PathBuf> {

@@ -170,8 +170,12 @@ impl RemoteArgs {
 
     /// Where blobs are kept, if they are.
     fn blobs(&self) -> Option<Blobs> {
-        // Without a home there is no cache, and that is no reason to stop.
-        if self.no_cache { None } else { self.cache_directory().ok().map(|directory| Blobs::of(&directory)) }
+        if self.no_cache {
+            return None;
+        }
+        // Without a home of one's own there is no cache, and that is no reason to stop. One that was asked for must be.
+        let usual = || cache::directory().filter(|directory| cache::is_writable(directory));
+        self.cache_dir.clone().or_else(usual).map(|directory| Blobs::of(&directory))
     }
 }
 

@@ -39,12 +39,6 @@ pub struct CopyOptions {
     pub cancel: Cancel,
 }
 
-impl CopyOptions {
-    fn jobs(&self) -> NonZero<usize> {
-        self.jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZero::<usize>::MIN)
-    }
-}
-
 /// Copies images into a store, and shows them there.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use super::layers::{Task, Way};
 use super::report::Outcome;
 use super::{CopyError, CopyOptions};
 use crate::blob::{BlobError, Compress, Compression, Compressor, Digest, LayerStream, Pace};
-use crate::options::Cancel;
+use crate::options::{Cancel, jobs};
 use crate::report::Progress;
 use crate::store::{Found, Kind, Store, StoreError, Stored, pour};
 
@@ -38,13 +38,15 @@ pub(super) fn run(
     let sizes: Vec<u64> = tasks.iter().map(|task| task.blob.len()).collect();
     progress.begin(&sizes);
     let mut order: Vec<usize> = (0..tasks.len()).collect();
-    let jobs = if store.is_sequential() { 1 } else { options.jobs().get().min(tasks.len()).max(1) };
+    let is_remote = |task: usize| tasks[task].blob.is_remote();
+    let remote = order.iter().filter(|&&task| is_remote(task)).count();
+    let jobs = if store.is_sequential() { 1 } else { jobs(options.jobs, remote).get().min(tasks.len()).max(1) };
     if jobs > 1 {
-        // The largest first: the last one to be begun should be a short one.
-        order.sort_by_key(|&task| std::cmp::Reverse(sizes[task]));
+        // The largest first: the last one to be begun should be a short one. What has to come over a network waits longest.
+        order.sort_by_key(|&task| std::cmp::Reverse((is_remote(task), sizes[task])));
     }
     let compressing = tasks.iter().filter(|task| matches!(task.way, Way::Made(_))).count();
-    let threads = options.jobs().get().div_ceil(compressing.clamp(1, jobs));
+    let threads = crate::options::jobs(options.jobs, 0).get().div_ceil(compressing.clamp(1, jobs));
     let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
 
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));

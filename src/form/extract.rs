@@ -13,14 +13,12 @@ use crate::blob::{BlobError, LayerFacts, LayerStream, Pace};
 use crate::error::{Error, WhichLayer};
 use crate::image::{Image, Layer};
 use crate::layer::{Discard, LayerError, ReadOptions, Record, read_layer};
-use crate::options::{Cancel, Options};
+use crate::options::{Cancel, Options, jobs};
 use crate::report::{Losses, Progress};
 use crate::stage::{Contents, ContentsWriter, Holder, Spill, Stage, Staged};
 
 /// Layers with fewer stored bytes are decompressed by the thread that writes them.
 const AHEAD_FROM: u64 = 256 << 10;
-/// Layers that are on their way from elsewhere at the same time, if nobody says how many.
-const MOST_WAITING: usize = 6;
 /// Directory handles that one stage keeps open where it may.
 const MOST_OPEN: usize = 64;
 
@@ -116,8 +114,8 @@ fn read_all<T: Send>(
     let stop = AtomicBool::new(false);
     let next = AtomicUsize::new(0);
     let results: Vec<Outcome<T>> = sizes.iter().map(|_| Mutex::new(None)).collect();
-    let jobs =
-        options.jobs.map_or_else(|| default_jobs(order.iter().filter(|&&layer| is_remote(layer)).count()), usize::from);
+    let remote = order.iter().filter(|&&layer| is_remote(layer)).count();
+    let jobs = jobs(options.jobs, remote).get();
     let work = || {
         while let Some(&layer) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
@@ -139,11 +137,6 @@ fn read_all<T: Send>(
         work();
     });
     collect(results.into_iter().map(|slot| slot.into_inner().ok().flatten()))
-}
-
-/// As many as there are processors, and some more that wait for the network and leave the processors to the others.
-fn default_jobs(remote: usize) -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from) + remote.min(MOST_WAITING)
 }
 
 /// All layers, or the error of the lowest one that has one of its own.

@@ -107,8 +107,8 @@ impl FromStr for ImageName {
         let (rest, digest) = match text.split_once('@') {
             None => (text, None),
             Some((rest, digest)) => {
-                let digest = digest.parse().map_err(|error: crate::blob::DigestError| wrong(error.to_string()))?;
-                (rest, Some(digest))
+                let problem = |_| wrong(format!("{digest:?} is no digest, which is sha256: and 64 hex digits"));
+                (rest, Some(digest.parse().map_err(problem)?))
             }
         };
         let (rest, tag) = match rest.rsplit_once(':') {

@@ -134,7 +134,6 @@ impl Reference {
                 }
             }
             b"docker-daemon" => {
-                rest_given()?;
                 let name = text_of(rest)?;
                 Ok(Self::DockerDaemon(match name.parse() {
                     Ok(id) => DaemonImage::Id(id),
@@ -258,6 +257,7 @@ mod tests {
             ("containers-storage:debian", "skopeo copy"),
             ("docker:debian", "write docker://debian"),
             ("docker://", "a part of it is empty"),
+            ("docker-daemon:", "a part of it is empty"),
             ("docker-daemon:Debian", "upper-case"),
         ] {
             let error = text.parse::<Reference>().unwrap_err().to_string();

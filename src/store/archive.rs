@@ -34,6 +34,10 @@ pub(super) struct ArchiveFile {
 impl ArchiveFile {
     /// Looks at the place, and waits for others who write there.
     pub(super) fn open(path: &Path, cancel: &Cancel) -> Result<Self, StoreError> {
+        if path == Path::new("-") {
+            let problem = "is standard output, where no archive can be put whole or not at all: name a file".to_owned();
+            return Err(StoreError::Occupied { path: path.to_owned(), problem });
+        }
         // A symlink stays, and what it leads to is replaced.
         let place = if path.is_symlink() { std::fs::canonicalize(path) } else { Ok(path.to_owned()) };
         let place = place.map_err(|error| StoreError::io(path, error))?;

@@ -176,6 +176,7 @@ fn what_is_there_and_no_image_is_left_alone() {
         ("docker-archive:oa.tar:a:1", "it is an OCI archive, write oci-archive:FILE"),
         ("oci-archive:d.tar:a", "is no OCI archive"),
         ("docker-archive:src:a:1", "is no regular file"),
+        ("docker-archive:-:a:1", "is standard output"),
         ("oci:no/such/place:x", "No such file or directory"),
         ("docker-archive:no/such/a.tar:a:1", "No such file or directory"),
         ("docker-archive:new.tar:A:1", "upper-case"),

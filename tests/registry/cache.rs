@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("cache::what_was_not_used_goes_first", false, pruned),
     ("cache::a_download_survives_a_prune", false, prune_while_fetching),
     ("cache::what_is_mounted_stays", true, mounted),
+    ("cache::without_a_home_there_is_none", false, homeless),
     ("cache::what_went_bad_is_fetched_again", false, gone_bad),
 ];
 
@@ -120,6 +121,20 @@ fn mounted() {
     assert!(said[0].starts_with("0 removed, 0 B freed; ") && said[0].ends_with(" in use"), "{said:?}");
     assert!(said[1].starts_with("1 removed, ") && said[1].ends_with("; 0 B left"), "{said:?}");
     assert!(place.cached().is_empty());
+}
+
+fn homeless() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&fixture(), "four:1", &[]);
+    let image = registry.image("four:1");
+    // Where not even root can make a directory.
+    std::fs::write(place.path("file"), "").unwrap();
+    let mut command = place.layflat(&["inspect", &image]);
+    succeeded(&command.env("HOME", place.path("file")).output().unwrap());
+    let message = place.message(&["inspect", "--cache-dir", "file", &image]);
+    let begin = format!("cannot open {image}: cannot keep it in the cache \"file/blobs\": ");
+    assert!(message.starts_with(&begin) && message.ends_with("; give --cache-dir or --no-cache"), "{message}");
 }
 
 fn gone_bad() {

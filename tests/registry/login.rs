@@ -236,6 +236,9 @@ fn certificates() {
     assert!(message.starts_with(&begin) && message.ends_with(end), "{message}");
     place.printed(&["inspect", "--no-cache", "--ca-cert", "ca.pem", &image]);
     place.printed(&["inspect", "--no-cache", "--tls-verify=false", &image]);
+    // The system's authorities are those that OpenSSL's variables name, as everywhere.
+    let mut command = place.layflat(&["inspect", "--no-cache", &image]);
+    succeeded(&command.env("SSL_CERT_FILE", place.path("ca.pem")).output().unwrap());
     // The name counts, too.
     let other = format!("docker://[::ffff:127.0.0.1]:{}/four:1", host.port());
     assert!(!place.run(&["inspect", "--no-cache", "--ca-cert", "ca.pem", &other]).status.success());
