@@ -20,7 +20,8 @@
 //!                               which bytes stay, which     layouts, archives,
 //!                               are compressed anew         registries, engines
 //! ```
-//! Beside the forms, [`product`] makes flat archives and images of file systems, [`rewrite`] makes images of images, and [`pack`] is the way
+//! Beside the forms, [`product`] makes flat archives and images of file systems, [`rewrite`](mod@rewrite) makes images of images, which are
+//! handed on as any other, and [`pack`](mod@pack) is the way
 //! back from a directory to a layer. Who only wants to know what is in an image needs neither stage nor form: [`index`] keeps what a layer
 //! holds besides contents, and [`inside`] answers from that and the stack.
 //!

@@ -18,7 +18,7 @@ use super::{SUCCESS, progress};
 
 /// Make one layer of an image's layers, or of those above the lowest N
 ///
-/// The N lowest stay, byte by byte. Of marks only those remain that still hide something. The configuration stays, but for its
+/// The N lowest stay, byte by byte, but for what filters change. Of marks only those remain that still hide something. The configuration stays, but for its
 /// layers; of the history's lines none is lost, and one more says what was done. Files and the new layer lie in TMPDIR meanwhile,
 /// uncompressed.
 #[derive(Debug, Args)]

@@ -43,19 +43,13 @@ pub(super) fn pack<'a, W: Write>(
         .filter(|entry| entry.kind != Kind::Directory)
         .map(|entry| entry.inode)
         .collect();
-    let mut paths: BTreeMap<Vec<Vec<u8>>, Option<NodeId>> = BTreeMap::new();
+    let mut paths = Paths::new();
     let mut waiting = vec![(ROOT, Vec::new())];
     while let Some((node, names)) = waiting.pop() {
         let entry = whole.entry(node);
         let shares = entry.kind != Kind::Directory && inodes.contains(&entry.inode);
         if changed.contains(&node) || shares {
-            // The directories on the way keep what they have, also for engines that would make them anew.
-            for length in 0..names.len() {
-                let above = names[..length].to_vec();
-                let directory = whole.find(&above.join(&b'/'));
-                paths.entry(above).or_insert(directory);
-            }
-            paths.insert(names.clone(), Some(node));
+            add(&mut paths, whole, names.clone(), Some(node));
         }
         waiting.extend(
             whole.children(node).iter().map(|&child| (child, [&names[..], &[whole.name(child).to_vec()]].concat())),
@@ -66,12 +60,7 @@ pub(super) fn pack<'a, W: Write>(
         let directory = whole.find(&names[..names.len() - 1].join(&b'/'));
         // In what is no directory any more nothing is left to be hidden.
         if directory.is_some_and(|directory| whole.entry(directory).kind == Kind::Directory) {
-            for length in 0..names.len() {
-                let above = names[..length].to_vec();
-                let directory = whole.find(&above.join(&b'/'));
-                paths.entry(above).or_insert(directory);
-            }
-            paths.insert(names, None);
+            add(&mut paths, whole, names, None);
         }
     }
     for (names, node) in paths {
@@ -88,6 +77,19 @@ pub(super) fn pack<'a, W: Write>(
         }
     }
     Ok(())
+}
+
+/// What is to be written, by path; nothing stands for what is gone.
+type Paths = BTreeMap<Vec<Vec<u8>>, Option<NodeId>>;
+
+/// Adds a path, and the directories on the way to it: they keep what they have, also for engines that would make them anew.
+fn add(paths: &mut Paths, whole: &Snapshot, names: Vec<Vec<u8>>, node: Option<NodeId>) {
+    for length in 0..names.len() {
+        let above = names[..length].to_vec();
+        let directory = whole.find(&above.join(&b'/'));
+        paths.entry(above).or_insert(directory);
+    }
+    paths.insert(names, node);
 }
 
 /// A node and everything in it.
