@@ -3,8 +3,7 @@
 
 use std::io::{BufRead, Read};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::blob::{BlobError, LayerFacts, LayerStream, Pace};
@@ -12,6 +11,7 @@ use crate::error::{Error, WhichLayer};
 use crate::image::{Image, Layer};
 use crate::layer::{LayerError, ReadOptions, Record};
 use crate::options::{Cancel, Options, jobs};
+use crate::parallel;
 use crate::report::Progress;
 
 /// Layers with fewer stored bytes are decompressed by the thread that writes them.
@@ -39,13 +39,14 @@ pub(crate) fn read_layers<T: Send>(
     progress: &dyn Progress,
     read_one: ReadOne<'_, T>,
 ) -> Result<Vec<Extracted<T>>, Error> {
-    collect(each_layer(image, which, options, progress, &|pass| {
+    let read = each_layer(image, which, options, progress, &|pass| {
         let result = read(pass, read_one);
         if result.is_err() {
             pass.stop.store(true, Ordering::Relaxed);
         }
         result
-    }))
+    });
+    parallel::all(read, || Error::Cancelled, |error| matches!(error, Error::Cancelled))
 }
 
 /// One layer that is about to be read.
@@ -78,50 +79,12 @@ pub(crate) fn each_layer<T: Send>(
     order.sort_by_key(|&bar| std::cmp::Reverse((is_remote(bar), sizes[bar])));
 
     let stop = AtomicBool::new(false);
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<T>>> = sizes.iter().map(|_| Mutex::new(None)).collect();
     let remote = order.iter().filter(|&&bar| is_remote(bar)).count();
     let jobs = jobs(options.jobs, remote).get();
-    let run = || {
-        while let Some(&bar) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            let (index, parallel) = (which[bar], jobs > 1);
-            let layer = &image.layers[index];
-            let result = work(&Pass { index, layer, options, bar, parallel, stop: &stop, progress });
-            if let Ok(mut slot) = results[bar].lock() {
-                *slot = Some(result);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..jobs.min(sizes.len()) {
-            scope.spawn(run);
-        }
-        run();
-    });
-    results.into_iter().map(|slot| slot.into_inner().ok().flatten()).collect()
-}
-
-/// All layers, or the error of the lowest one that has one of its own.
-fn collect<T>(results: Vec<Option<Result<T, Error>>>) -> Result<Vec<T>, Error> {
-    let mut layers = Vec::new();
-    let mut error = None;
-    for result in results {
-        match result {
-            Some(Ok(layer)) => layers.push(layer),
-            // Stopped because another one failed, or never begun.
-            Some(Err(Error::Cancelled)) | None => error = error.or(Some(Error::Cancelled)),
-            Some(Err(own)) => {
-                error = match error {
-                    None | Some(Error::Cancelled) => Some(own),
-                    first => first,
-                }
-            }
-        }
-    }
-    error.map_or(Ok(layers), Err)
+    parallel::each(&order, jobs, &stop, &|bar| {
+        let (index, layer) = (which[bar], &image.layers[which[bar]]);
+        work(&Pass { index, layer, options, bar, parallel: jobs > 1, stop: &stop, progress })
+    })
 }
 
 fn read<T>(pass: &Pass<'_>, read_one: ReadOne<'_, T>) -> Result<Extracted<T>, Error> {

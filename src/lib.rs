@@ -70,6 +70,7 @@ pub mod namespace;
 mod options;
 pub mod overlay;
 pub mod pack;
+mod parallel;
 pub mod product;
 pub mod registry;
 mod report;

@@ -2,14 +2,14 @@
 
 use std::io::Read;
 use std::num::NonZero;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::layers::{Task, Way};
 use super::report::Outcome;
 use super::{CopyError, CopyOptions};
 use crate::blob::{BlobError, Compress, Compression, Compressor, Digest, LayerStream, Pace};
 use crate::options::{Cancel, jobs};
+use crate::parallel;
 use crate::report::Progress;
 use crate::store::{Found, Kind, Store, StoreError, Stored, pour};
 
@@ -49,49 +49,17 @@ pub(super) fn run(
     let threads = crate::options::jobs(options.jobs, 0).get().div_ceil(compressing.clamp(1, jobs));
     let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
 
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let results: Vec<Mutex<Option<Result<Placed, CopyError>>>> = tasks.iter().map(|_| Mutex::new(None)).collect();
-    let work = || {
-        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            let watch = Watch { stop: &stop, cancel: &options.cancel, progress, index };
-            let one = One { task: &tasks[index], store, options, threads, watch };
-            let result = one.run();
-            if result.is_err() {
-                stop.store(true, Ordering::Relaxed);
-            }
-            progress.layer_done(index);
-            if let Ok(mut slot) = results[index].lock() {
-                *slot = Some(result);
-            }
+    let stop = AtomicBool::new(false);
+    let placed = parallel::each(&order, jobs, &stop, &|index| {
+        let watch = Watch { stop: &stop, cancel: &options.cancel, progress, index };
+        let result = One { task: &tasks[index], store, options, threads, watch }.run();
+        if result.is_err() {
+            stop.store(true, Ordering::Relaxed);
         }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..jobs {
-            scope.spawn(work);
-        }
-        work();
+        progress.layer_done(index);
+        result
     });
-    collect(results.into_iter().map(|slot| slot.into_inner().ok().flatten()))
-}
-
-/// All of them, or the error of the first one that has one of its own.
-fn collect(results: impl Iterator<Item = Option<Result<Placed, CopyError>>>) -> Result<Vec<Placed>, CopyError> {
-    let mut placed = Vec::new();
-    let mut error = None;
-    for result in results {
-        match result {
-            Some(Ok(one)) => placed.push(one),
-            Some(Err(CopyError::Cancelled)) | None => error = error.or(Some(CopyError::Cancelled)),
-            Some(Err(own)) => match error {
-                None | Some(CopyError::Cancelled) => error = Some(own),
-                Some(_) => {}
-            },
-        }
-    }
-    error.map_or(Ok(placed), Err)
+    parallel::all(placed, || CopyError::Cancelled, |error| matches!(error, CopyError::Cancelled))
 }
 
 /// One task at work.

@@ -7,9 +7,8 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use super::docker_save::{self, Item, MANIFEST, REPOSITORIES};
-use super::oci_layout::first_size;
 use super::staging::Staging;
-use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, pour};
+use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
 
 /// A directory that images are put into.
 #[derive(Debug)]
@@ -77,16 +76,11 @@ impl Store for Dir {
     }
 
     fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
-        let size = first_size(&self.staging.candidates(&docker_save::name_of(blob)));
-        Ok(size.filter(|&size| blob.size.is_none_or(|wanted| wanted == size)).map_or(Found::Missing, Found::There))
+        Ok(self.staging.find(&docker_save::name_of(blob), blob.size))
     }
 
     fn put(&self, blob: &Stored, content: &mut dyn Read) -> Result<u64, StoreError> {
-        let mut draft = self.draft()?;
-        let path = draft.path().to_owned();
-        let size = pour(content, draft.as_file_mut(), &path)?;
-        self.adopt(blob, draft)?;
-        Ok(size)
+        self.staging.put(&docker_save::name_of(blob), content)
     }
 
     fn draft(&self) -> Result<NamedTempFile, StoreError> {

@@ -2,13 +2,14 @@
 //! so that what is renamed never crosses from one file system to another.
 
 use std::fs::{DirBuilder, File};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use tempfile::{NamedTempFile, TempDir};
 
-use super::{StoreError, parent};
+use super::{Found, StoreError, parent, pour};
 
 /// What the names of unfinished things begin with, and of nothing else: what is abandoned is told by it.
 const PREFIX: &str = ".layflat-copy-";
@@ -56,9 +57,21 @@ impl Staging {
         &self.place
     }
 
-    /// What has been put here so far under a name, and what the place has.
-    pub(super) fn candidates(&self, name: &str) -> [PathBuf; 2] {
-        [self.tree.join(name), self.place.join(name)]
+    /// Whether a file of that name and size was put here, or is in the place. One of another size is damaged: it is stored anew.
+    pub(super) fn find(&self, name: &str, wanted: Option<u64>) -> Found {
+        let file = |path: PathBuf| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+        let found = [&self.tree, &self.place].into_iter().find_map(|directory| file(directory.join(name)));
+        let size = found.map(|file| file.len()).filter(|&size| wanted.is_none_or(|wanted| wanted == size));
+        size.map_or(Found::Missing, Found::There)
+    }
+
+    /// Stores all that comes under a name; how many bytes that were.
+    pub(super) fn put(&self, name: &str, content: &mut dyn Read) -> Result<u64, StoreError> {
+        let mut draft = self.draft()?;
+        let path = draft.path().to_owned();
+        let size = pour(content, draft.as_file_mut(), &path)?;
+        self.keep(draft, name)?;
+        Ok(size)
     }
 
     /// A file that has no name here yet.
