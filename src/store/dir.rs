@@ -7,7 +7,6 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use super::docker_save::{self, Item, MANIFEST, REPOSITORIES};
-use super::oci_layout::first_size;
 use super::staging::Staging;
 use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, pour};
 
@@ -77,7 +76,7 @@ impl Store for Dir {
     }
 
     fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
-        let size = first_size(&self.staging.candidates(&docker_save::name_of(blob)));
+        let size = self.staging.size_of(&docker_save::name_of(blob))?;
         Ok(size.filter(|&size| blob.size.is_none_or(|wanted| wanted == size)).map_or(Found::Missing, Found::There))
     }
 

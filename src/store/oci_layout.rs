@@ -4,13 +4,13 @@
 //! rename; a lock on the directory keeps two processes from losing each other's images.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tempfile::NamedTempFile;
 
 use super::oci_index::{self, INDEX, MARKER, MARKER_CONTENT, OciIndex};
 use super::staging::Staging;
-use super::{Finished, Form, Found, Kind, OpenOptions, Store, StoreError, Stored, pour};
+use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, pour};
 use crate::blob::Digest;
 
 /// An OCI image layout that images are put into.
@@ -70,14 +70,6 @@ pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-/// The size of the first of some files that is there.
-pub(super) fn first_size(candidates: &[PathBuf]) -> Option<u64> {
-    candidates
-        .iter()
-        .find_map(|path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file))
-        .map(|it| it.len())
-}
-
 impl Store for OciLayout {
     fn form(&self) -> Form {
         Form::Manifests { docker: false }
@@ -89,7 +81,7 @@ impl Store for OciLayout {
 
     fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
         // One of another size is damaged: it is stored anew.
-        let size = first_size(&self.staging.candidates(&blob_name(&blob.digest)));
+        let size = self.staging.size_of(&blob_name(&blob.digest))?;
         Ok(size.filter(|&size| blob.size.is_none_or(|wanted| wanted == size)).map_or(Found::Missing, Found::There))
     }
 
@@ -111,11 +103,7 @@ impl Store for OciLayout {
 
     fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError> {
         for manifest in images.iter().filter_map(|image| image.manifest.as_ref()) {
-            let blob =
-                Stored { kind: Kind::Other, digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
-            if self.find(&blob)? == Found::Missing {
-                self.put_manifest(manifest)?;
-            }
+            self.put_manifest(manifest)?;
         }
         if !self.staging.place().exists() {
             let mut index = OciIndex::new();

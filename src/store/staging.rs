@@ -5,7 +5,7 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, openat, renameat};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::{StoreError, parent};
@@ -13,8 +13,10 @@ use super::{StoreError, parent};
 /// What the names of unfinished things begin with, and of nothing else: what is abandoned is told by it.
 const PREFIX: &str = ".layflat-copy-";
 /// The usual modes, less what the user's umask takes.
-const FILE_MODE: u32 = 0o666;
+pub(super) const FILE_MODE: u32 = 0o666;
 const DIRECTORY_MODE: u32 = 0o777;
+/// How directories are opened.
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// A directory in the making.
 #[derive(Debug)]
@@ -56,14 +58,30 @@ impl Staging {
         &self.place
     }
 
-    /// What has been put here so far under a name, and what the place has.
-    pub(super) fn candidates(&self, name: &str) -> [PathBuf; 2] {
-        [self.tree.join(name), self.place.join(name)]
+    /// The size of what has been put here so far under a name, else of what the place has.
+    pub(super) fn size_of(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.refuse_links(name)?;
+        let size = |tree: &Path| {
+            std::fs::metadata(tree.join(name)).ok().filter(std::fs::Metadata::is_file).map(|file| file.len())
+        };
+        Ok(size(&self.tree).or_else(|| size(&self.place)))
+    }
+
+    /// Refuses a place where a symlink leads out of it on the way to a name: what is written would be elsewhere.
+    fn refuse_links(&self, name: &str) -> Result<(), StoreError> {
+        let within = Path::new(name).ancestors().skip(1).filter(|&path| path != Path::new(""));
+        match within.map(|path| self.place.join(path)).find(|path| path.is_symlink()) {
+            None => Ok(()),
+            Some(path) => Err(StoreError::Occupied {
+                path,
+                problem: "is a symlink, and nothing is written through one: name another place".to_owned(),
+            }),
+        }
     }
 
     /// A file that has no name here yet.
     pub(super) fn draft(&self) -> Result<NamedTempFile, StoreError> {
-        draft_in(self.temporary.path())
+        draft_in(self.temporary.path(), FILE_MODE)
     }
 
     /// Gives a file its name.
@@ -106,8 +124,18 @@ impl Staging {
     /// Moves a file into the place that is there. What has its name there gives way.
     pub(super) fn move_in(&self, name: &str) -> Result<(), StoreError> {
         let to = self.place.join(name);
-        make_directory(&parent(&to))?;
-        std::fs::rename(self.tree.join(name), &to).map_err(|error| StoreError::io(&to, error))
+        let io = |error: rustix::io::Errno| StoreError::io(&to, error);
+        let (directories, file) = name.rsplit_once('/').unwrap_or(("", name));
+        let mut at = directory(&self.place)?;
+        for part in directories.split('/').filter(|part| !part.is_empty()) {
+            match mkdirat(&at, part, Mode::from_raw_mode(DIRECTORY_MODE)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(io(error)),
+            }
+            // No symlink: it may have been put there since it was looked for.
+            at = openat(&at, part, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).map_err(io)?.into();
+        }
+        renameat(CWD, self.tree.join(name), &at, file).map_err(io)
     }
 
     /// Keeps others from changing the place as long as what this gives is held.
@@ -119,9 +147,9 @@ impl Staging {
     }
 }
 
-/// A file without a name of its own in a directory, with the modes that a new file has.
-pub(super) fn draft_in(directory: &Path) -> Result<NamedTempFile, StoreError> {
-    let permissions = std::fs::Permissions::from_mode(FILE_MODE);
+/// A file without a name of its own in a directory.
+pub(super) fn draft_in(directory: &Path, mode: u32) -> Result<NamedTempFile, StoreError> {
+    let permissions = std::fs::Permissions::from_mode(mode);
     let draft = tempfile::Builder::new().prefix(PREFIX).permissions(permissions).tempfile_in(directory);
     draft.map_err(|error| StoreError::io(directory, error))
 }
@@ -131,8 +159,7 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 fn directory(path: &Path) -> Result<File, StoreError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    let opened = rustix::fs::open(path, DIRECTORY, Mode::empty());
     opened.map(File::from).map_err(|error| StoreError::io(path, error))
 }
 
