@@ -1,7 +1,10 @@
 //! What is in a cache, how much room it takes, and the removal of what was not used for the longest time.
+//!
+//! A directory may be named that is no cache. So only what has a name that things in a cache have is taken for one of them.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,8 +13,11 @@ use std::time::{Duration, SystemTime};
 use super::UNFINISHED;
 use super::lock::Lock;
 use super::mounted::Mounted;
+use crate::blob::{Algorithm, Digest};
 
 const BLOBS: &str = "blobs";
+/// The other directories of a cache; what they hold is named by a digest, too.
+const OTHERS: [&str; 2] = ["overlay", "index"];
 /// What nobody holds and is not finished was left behind, once it is as old as this.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
@@ -82,22 +88,19 @@ pub struct CacheError {
 pub fn list(cache: &Path) -> Result<Vec<Entry>, CacheError> {
     let mounted = Mounted::look();
     let mut entries = Vec::new();
-    for group in children(cache)? {
-        let name = group.file_name().unwrap_or_default().to_owned();
-        if !group.is_dir() {
-            continue;
-        }
-        if name == BLOBS {
-            for algorithm in children(&group)? {
-                for file in children(&algorithm)? {
-                    let name = [algorithm.as_path(), &file].map(|path| lossy(path.file_name().unwrap_or_default()));
-                    entries.extend(entry(Kind::Blob, name.join(":"), file, &mounted)?);
-                }
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512].map(Algorithm::name) {
+        for file in children(&cache.join(BLOBS).join(algorithm))? {
+            let name = format!("{algorithm}:{}", lossy(file.file_name().unwrap_or_default()));
+            if name.parse::<Digest>().is_ok() || is_unfinished(&file) {
+                entries.extend(entry(Kind::Blob, name, file, &mounted)?);
             }
-        } else {
-            for path in children(&group)? {
-                let own = lossy(path.file_name().unwrap_or_default());
-                entries.extend(entry(Kind::Directory(lossy(&name)), own, path, &mounted)?);
+        }
+    }
+    for group in OTHERS {
+        for path in children(&cache.join(group))? {
+            let name = lossy(path.file_name().unwrap_or_default());
+            if begins_with_digest(&name) || is_unfinished(&path) {
+                entries.extend(entry(Kind::Directory(group.to_owned()), name, path, &mounted)?);
             }
         }
     }
@@ -156,11 +159,22 @@ fn remove(path: &Path) -> Result<bool, CacheError> {
     Ok(true)
 }
 
+/// `sha256-<hex>`, with or without something behind it.
+fn begins_with_digest(name: &str) -> bool {
+    let mut parts = name.splitn(3, '-');
+    let (algorithm, hex) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("{algorithm}:{hex}").parse::<Digest>().is_ok()
+}
+
+fn is_unfinished(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes().starts_with(UNFINISHED.as_bytes()))
+}
+
 fn children(directory: &Path) -> Result<Vec<PathBuf>, CacheError> {
     let failed = |error| CacheError { path: directory.to_owned(), error };
     match std::fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
         Err(error) => Err(failed(error)),
     }
 }
@@ -169,7 +183,7 @@ fn children(directory: &Path) -> Result<Vec<PathBuf>, CacheError> {
 fn entry(kind: Kind, name: String, path: PathBuf, mounted: &Mounted) -> Result<Option<Entry>, CacheError> {
     let Ok(metadata) = path.symlink_metadata() else { return Ok(None) };
     let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    let is_unfinished = path.file_name().is_some_and(|name| name.as_bytes().starts_with(UNFINISHED.as_bytes()));
+    let is_unfinished = is_unfinished(&path);
     let is_young = used.elapsed().is_ok_and(|age| age < LEFT_BEHIND);
     let is_held = Lock::exclusive(&path).is_none() || (is_unfinished && is_young);
     let in_use = is_held || (metadata.is_dir() && mounted.uses(&path));
@@ -189,7 +203,7 @@ fn size(path: &Path) -> Result<u64, CacheError> {
                 let at = error.path().unwrap_or(path).to_owned();
                 let error = error.into_io_error().unwrap_or_else(|| std::io::Error::other("a circle of links"));
                 match error.kind() {
-                    std::io::ErrorKind::NotFound => continue,
+                    ErrorKind::NotFound => continue,
                     _ => return Err(CacheError { path: at, error }),
                 }
             }
@@ -222,19 +236,19 @@ mod tests {
     fn the_longest_unused_goes_first_and_what_is_in_use_stays() {
         let place = tempfile::tempdir().unwrap();
         let cache = place.path();
-        let old = make(cache, "blobs/sha256/old", 100);
-        let held = make(cache, "blobs/sha256/held", 50);
-        let young = make(cache, "blobs/sha256/young", 300);
-        let form = make(cache, "overlay/form/layflat.json", 200);
+        let blob = |content: &[u8]| Digest::sha256_of(content).to_string();
+        let blobs = |content: &[u8]| format!("blobs/{}", blob(content).replace(':', "/"));
+        let old = make(cache, &blobs(b"old"), 100);
+        let held = make(cache, &blobs(b"held"), 50);
+        let young = make(cache, &blobs(b"young"), 300);
+        let form = make(cache, &format!("overlay/{}-user/layflat.json", blob(b"form").replace(':', "-")), 200);
         let remains = make(cache, "blobs/sha256/new-x", 400);
         let lock = Lock::shared(&held).unwrap();
         let each = list(cache).unwrap().iter().map(|entry| entry.size).min().unwrap();
 
         let pruned = prune(cache, 4 * each).unwrap();
-        assert_eq!(
-            pruned.removed.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(),
-            ["sha256:new-x", "sha256:old"][..]
-        );
+        let removed: Vec<_> = pruned.removed.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(removed, ["sha256:new-x", &blob(b"old")]);
         assert!(!old.exists() && !remains.exists() && held.exists() && young.exists() && form.exists());
         assert!(pruned.left <= 4 * each && pruned.in_use >= each);
         prune(cache, 0).unwrap();
@@ -242,5 +256,25 @@ mod tests {
         drop(lock);
         assert_eq!(prune(cache, 0).unwrap().left, 0);
         assert!(list(&cache.join("none")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_is_no_cache_loses_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let hex = Digest::sha256_of(b"layer").hex().to_owned();
+        let theirs = [
+            "Documents/thesis".to_owned(),
+            format!("Documents/sha256-{hex}"),
+            "Documents/new-thesis".to_owned(),
+            "blobs/of/new-mine".to_owned(),
+            // As Podman's storage has it.
+            format!("overlay/{hex}/diff"),
+            "overlay/l".to_owned(),
+            "index/index.html".to_owned(),
+        ];
+        let kept: Vec<PathBuf> = theirs.iter().map(|name| make(place.path(), name, 100)).collect();
+        assert!(list(place.path()).unwrap().is_empty());
+        assert!(prune(place.path(), 0).unwrap().removed.is_empty());
+        assert!(kept.iter().all(|path| path.exists()));
     }
 }

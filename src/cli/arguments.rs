@@ -174,6 +174,19 @@ pub(crate) fn open(image: &OsString, arguments: &OpenArgs, cancel: &Cancel) -> a
 }
 
 impl RemoteArgs {
+    /// Refuses one password for two registries: each would hear the other's.
+    pub(crate) fn check_password(&self, source: &Reference, destination: &Reference) -> anyhow::Result<()> {
+        let (Reference::Registry(from), Reference::Registry(to)) = (source, destination) else { return Ok(()) };
+        anyhow::ensure!(
+            self.username.is_none() || from.registry() == to.registry(),
+            "--username: {from} and {to} are at two registries, and one password is for one: log in to them instead \
+             (`podman login {}`, `podman login {}`)",
+            from.registry(),
+            to.registry()
+        );
+        Ok(())
+    }
+
     /// The library's options for registries.
     pub(crate) fn registry(&self) -> anyhow::Result<RegistryOptions> {
         let credentials = match &self.username {

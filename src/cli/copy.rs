@@ -77,6 +77,7 @@ pub(super) fn open_store(
     open: &OpenArgs,
     cancel: &Cancel,
 ) -> anyhow::Result<Box<dyn Store>> {
+    open.remote.check_password(source, destination)?;
     let source_options = open.open_options(cancel)?;
     let options = store::OpenOptions {
         limits: source_options.limits,

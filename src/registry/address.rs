@@ -22,6 +22,12 @@ pub(super) fn is_loopback(authority: &str) -> bool {
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether an address is on this machine.
+pub(super) fn stays_here(address: &str) -> bool {
+    let uri: Option<Uri> = address.parse().ok();
+    uri.as_ref().and_then(Uri::host).is_some_and(is_loopback)
+}
+
 /// Whether two addresses lead to the same server in the same way: then it may be told the same secrets.
 pub(super) fn same_server(one: &str, other: &str) -> bool {
     let key = |text: &str| {
@@ -94,6 +100,16 @@ mod tests {
         }
         for no in ["localhost.example.org", "10.0.0.1:5000", "[::2]:1", "127.0.0.1.example.org", "registry:5000"] {
             assert!(!is_loopback(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_name_before_the_host_is_no_host() {
+        for yes in ["http://localhost/token", "http://[::1]:5000/", "http://127.0.0.1:5000/?x"] {
+            assert!(stays_here(yes), "{yes}");
+        }
+        for no in ["http://localhost:80@a.io/", "http://localhost@a.io/", "http://a.io/localhost", "/"] {
+            assert!(!stays_here(no), "{no}");
         }
     }
 

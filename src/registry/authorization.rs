@@ -13,7 +13,7 @@ use ureq::SendBody;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
 
-use super::address::{parameters, with_parameters};
+use super::address::{parameters, stays_here, with_parameters};
 use super::credentials::{self, Credentials};
 use super::http::{Failure, Http};
 use super::{RegistryError, RegistryOptions};
@@ -87,8 +87,9 @@ impl Authorizer {
                 _ => return Ok(None),
             },
             Some(Challenge::Bearer { realm, service }) => {
-                // Secrets that came for an encrypted registry go nowhere in the clear.
-                if from.starts_with("https://") && !realm.starts_with("https://") {
+                // Secrets go nowhere in the clear, but where that was asked for, or where they stay on this machine.
+                let may_be_plain = !from.starts_with("https://") && (self.options.plain_http || stays_here(realm));
+                if !realm.starts_with("https://") && !may_be_plain {
                     let problem = format!("it sends for a token to {realm}, which is not encrypted");
                     return Err(Answering::Nonsense(problem));
                 }
@@ -159,8 +160,8 @@ impl Authorizer {
             _ => return Err(Answering::Status(status, response.headers().clone(), body.unwrap_or_default())),
         }
         let body = body.map_err(|error| elsewhere(http.failure(error)))?;
-        let answer: Answer =
-            serde_json::from_slice(&body).map_err(|error| nonsense(format!("answers no JSON document: {error}")))?;
+        let answer: Answer = serde_json::from_slice(&body)
+            .map_err(|error| nonsense(format!("answers what is no token: {}", credentials::misfit(&error))))?;
         let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
         token.ok_or_else(|| nonsense("answers without a token".to_owned()))
     }

@@ -113,8 +113,8 @@ fn look_in(
         Err(_) if !must_be_there && path.metadata().is_err() => return Ok(None),
         Err(error) => return Err(wrong(format!("cannot read the credentials: {error}"))),
     };
-    let file: AuthFile =
-        serde_json::from_slice(&bytes).map_err(|error| wrong(format!("is no file of credentials: {error}")))?;
+    let file: AuthFile = serde_json::from_slice(&bytes)
+        .map_err(|error| wrong(format!("is no file of credentials: {}", misfit(&error))))?;
     let host = if registry == "docker.io" { DOCKER_HUB } else { registry };
     // An entry may be there with nothing in it, to say that the store has it.
     if let Some(helper) = helper_for(&file, registry)
@@ -157,6 +157,12 @@ fn host_of(key: &str) -> &str {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
         host => host,
     }
+}
+
+/// Where a document is not what it should be. What stands there may be a secret, and is not told.
+pub(super) fn misfit(error: &serde_json::Error) -> String {
+    let problem = if error.is_data() { "it holds something else than it should" } else { "it is no JSON document" };
+    format!("{problem}, see line {} column {}", error.line(), error.column())
 }
 
 fn decode(entry: &Entry) -> Result<Option<Credentials>, String> {
@@ -211,7 +217,7 @@ fn ask(helper: &str, host: &str, path: &Path) -> Result<Option<Credentials>, Reg
         return if said.contains(NOT_FOUND) { Ok(None) } else { Err(wrong(format!("fails: {said}"))) };
     }
     let answer: Answer = serde_json::from_slice(&output.stdout)
-        .map_err(|error| wrong(format!("answers what is no credentials: {error}")))?;
+        .map_err(|error| wrong(format!("answers what is no credentials: {}", misfit(&error))))?;
     Ok(Some(match answer.username.as_str() {
         TOKEN => Credentials::IdentityToken(answer.secret),
         _ => Credentials::Password { username: answer.username, password: answer.secret },
@@ -261,7 +267,11 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             find("quay.io", "a", Some(&path)).unwrap_err().to_string()
         };
-        assert!(error("[").contains("auth.json\": is no file of credentials"));
+        assert!(
+            error("[").contains("auth.json\": is no file of credentials: it is no JSON document, see line 1 column 1")
+        );
+        let misplaced = error(r#"{"auths": {"quay.io": "c2VjcmV0"}}"#);
+        assert!(misplaced.ends_with("it holds something else than it should, see line 1 column 32"), "{misplaced}");
         assert!(error(r#"{"auths": {"quay.io": {"auth": "?"}}}"#).contains("its entry for quay.io is no base64"));
         assert!(error(r#"{"credsStore": "of-nobody"}"#).contains("docker-credential-of-nobody, which"));
         let missing = place.path().join("missing.json");

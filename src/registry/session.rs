@@ -149,7 +149,13 @@ impl Session {
     ) -> Result<(Response<Body>, String), RegistryError> {
         let start = request.address.clone();
         let mut address = start.clone();
+        // What begins encrypted stays so, also where an upload is sent elsewhere.
+        let mut from = self.base(&request.what)?.to_owned();
         for _ in 0..=MOST_REDIRECTS {
+            if from.starts_with("https://") && !address.starts_with("https://") {
+                let problem = format!("it sends from an encrypted address to {address}, which is none");
+                return Err(self.nonsense(&request.what, problem));
+            }
             let mut built = HttpRequest::builder().method(request.method.clone()).uri(address.as_str());
             for (name, value) in &request.headers {
                 built = built.header(name, value);
@@ -174,11 +180,7 @@ impl Session {
             let Some(next) = next else {
                 return Err(self.nonsense(&request.what, "a redirect without a Location"));
             };
-            if address.starts_with("https://") && !next.starts_with("https://") {
-                let problem = format!("a redirect from an encrypted address to {next}, which is none");
-                return Err(self.nonsense(&request.what, problem));
-            }
-            address = next;
+            from = std::mem::replace(&mut address, next);
         }
         Err(self.nonsense(&request.what, format!("more than {MOST_REDIRECTS} redirects, from {start} on")))
     }

@@ -5,21 +5,23 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown};
 use tar::{EntryType, Header};
 use tempfile::NamedTempFile;
 
-use super::staging::draft_in;
+use super::staging::{FILE_MODE, draft_in};
 use super::{StoreError, parent, pour};
 use crate::options::Cancel;
 
 const BLOCK: u64 = 512;
 /// How long a name a header holds.
 const NAME: usize = 100;
+/// The mode of a file that nobody but its owner is to read yet.
+const PRIVATE_MODE: u32 = 0o600;
 /// How often somebody who waits looks up.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -42,7 +44,9 @@ impl ArchiveFile {
         let place = if path.is_symlink() { std::fs::canonicalize(path) } else { Ok(path.to_owned()) };
         let place = place.map_err(|error| StoreError::io(path, error))?;
         loop {
-            let file = match File::open(&place) {
+            // A named pipe would be waited for, until somebody writes to it.
+            let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+            let file = match File::options().read(true).custom_flags(without_waiting).open(&place) {
                 Ok(file) => file,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return Ok(Self { place, present: None });
@@ -75,16 +79,17 @@ impl ArchiveFile {
         Ok(metadata.len() > 0)
     }
 
-    /// A file beside it.
+    /// A file beside it. What was there may be for its owner alone, and so is what will be there as long as it grows.
     pub(super) fn draft(&self) -> Result<NamedTempFile, StoreError> {
-        draft_in(&parent(&self.place))
+        draft_in(&parent(&self.place), if self.present.is_some() { PRIVATE_MODE } else { FILE_MODE })
     }
 
     /// Puts a finished archive there.
     pub(super) fn publish(&self, archive: Tarball) -> Result<(), StoreError> {
         let draft = archive.finish()?;
         let io = |error: tempfile::PersistError| StoreError::io(&self.place, error.error);
-        if self.present.is_some() {
+        if let Some(present) = &self.present {
+            keep_access(present, draft.as_file()).map_err(|error| StoreError::io(&self.place, error))?;
             return draft.persist(&self.place).map(drop).map_err(io);
         }
         match draft.persist_noclobber(&self.place) {
@@ -96,6 +101,16 @@ impl ArchiveFile {
             Err(error) => Err(io(error)),
         }
     }
+}
+
+/// Whoever could read and write the old file can read and write the new one, and nobody else.
+fn keep_access(old: &File, new: &File) -> std::io::Result<()> {
+    let (old, now) = (old.metadata()?, new.metadata()?);
+    if (old.uid(), old.gid()) != (now.uid(), now.gid()) {
+        // Only root can give files away; who else replaces another's file has it then.
+        let _ = fchown(new, Some(Uid::from_raw(old.uid())), Some(Gid::from_raw(old.gid())));
+    }
+    Ok(fchmod(new, Mode::from_raw_mode(old.mode()) & Mode::from_raw_mode(0o777))?)
 }
 
 fn lock(file: &File, path: &Path, cancel: &Cancel) -> Result<(), StoreError> {

@@ -76,7 +76,7 @@ impl Store for Dir {
     }
 
     fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
-        Ok(self.staging.find(&docker_save::name_of(blob), blob.size))
+        self.staging.find(&docker_save::name_of(blob), blob.size)
     }
 
     fn put(&self, blob: &Stored, content: &mut dyn Read) -> Result<u64, StoreError> {

@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::oci_index::{self, INDEX, MARKER, MARKER_CONTENT, OciIndex};
 use super::staging::Staging;
-use super::{Finished, Form, Found, Kind, OpenOptions, Store, StoreError, Stored};
+use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
 use crate::blob::Digest;
 
 /// An OCI image layout that images are put into.
@@ -80,7 +80,7 @@ impl Store for OciLayout {
     }
 
     fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
-        Ok(self.staging.find(&blob_name(&blob.digest), blob.size))
+        self.staging.find(&blob_name(&blob.digest), blob.size)
     }
 
     fn put(&self, blob: &Stored, content: &mut dyn Read) -> Result<u64, StoreError> {
@@ -97,11 +97,7 @@ impl Store for OciLayout {
 
     fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError> {
         for manifest in images.iter().filter_map(|image| image.manifest.as_ref()) {
-            let blob =
-                Stored { kind: Kind::Other, digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
-            if self.find(&blob)? == Found::Missing {
-                self.put_manifest(manifest)?;
-            }
+            self.put_manifest(manifest)?;
         }
         if !self.staging.place().exists() {
             let mut index = OciIndex::new();

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, openat, renameat};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::{Found, StoreError, parent, pour};
@@ -14,8 +14,10 @@ use super::{Found, StoreError, parent, pour};
 /// What the names of unfinished things begin with, and of nothing else: what is abandoned is told by it.
 const PREFIX: &str = ".layflat-copy-";
 /// The usual modes, less what the user's umask takes.
-const FILE_MODE: u32 = 0o666;
+pub(super) const FILE_MODE: u32 = 0o666;
 const DIRECTORY_MODE: u32 = 0o777;
+/// How directories are opened.
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// A directory in the making.
 #[derive(Debug)]
@@ -58,11 +60,12 @@ impl Staging {
     }
 
     /// Whether a file of that name and size was put here, or is in the place. One of another size is damaged: it is stored anew.
-    pub(super) fn find(&self, name: &str, wanted: Option<u64>) -> Found {
+    pub(super) fn find(&self, name: &str, wanted: Option<u64>) -> Result<Found, StoreError> {
+        self.refuse_links(name)?;
         let file = |path: PathBuf| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
         let found = [&self.tree, &self.place].into_iter().find_map(|directory| file(directory.join(name)));
         let size = found.map(|file| file.len()).filter(|&size| wanted.is_none_or(|wanted| wanted == size));
-        size.map_or(Found::Missing, Found::There)
+        Ok(size.map_or(Found::Missing, Found::There))
     }
 
     /// Stores all that comes under a name; how many bytes that were.
@@ -74,9 +77,21 @@ impl Staging {
         Ok(size)
     }
 
+    /// Refuses a place where a symlink leads out of it on the way to a name: what is written would be elsewhere.
+    fn refuse_links(&self, name: &str) -> Result<(), StoreError> {
+        let within = Path::new(name).ancestors().skip(1).filter(|&path| path != Path::new(""));
+        match within.map(|path| self.place.join(path)).find(|path| path.is_symlink()) {
+            None => Ok(()),
+            Some(path) => Err(StoreError::Occupied {
+                path,
+                problem: "is a symlink, and nothing is written through one: name another place".to_owned(),
+            }),
+        }
+    }
+
     /// A file that has no name here yet.
     pub(super) fn draft(&self) -> Result<NamedTempFile, StoreError> {
-        draft_in(self.temporary.path())
+        draft_in(self.temporary.path(), FILE_MODE)
     }
 
     /// Gives a file its name.
@@ -119,8 +134,18 @@ impl Staging {
     /// Moves a file into the place that is there. What has its name there gives way.
     pub(super) fn move_in(&self, name: &str) -> Result<(), StoreError> {
         let to = self.place.join(name);
-        make_directory(&parent(&to))?;
-        std::fs::rename(self.tree.join(name), &to).map_err(|error| StoreError::io(&to, error))
+        let io = |error: rustix::io::Errno| StoreError::io(&to, error);
+        let (directories, file) = name.rsplit_once('/').unwrap_or(("", name));
+        let mut at = directory(&self.place)?;
+        for part in directories.split('/').filter(|part| !part.is_empty()) {
+            match mkdirat(&at, part, Mode::from_raw_mode(DIRECTORY_MODE)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(io(error)),
+            }
+            // No symlink: it may have been put there since it was looked for.
+            at = openat(&at, part, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).map_err(io)?.into();
+        }
+        renameat(CWD, self.tree.join(name), &at, file).map_err(io)
     }
 
     /// Keeps others from changing the place as long as what this gives is held.
@@ -132,9 +157,9 @@ impl Staging {
     }
 }
 
-/// A file without a name of its own in a directory, with the modes that a new file has.
-pub(super) fn draft_in(directory: &Path) -> Result<NamedTempFile, StoreError> {
-    let permissions = std::fs::Permissions::from_mode(FILE_MODE);
+/// A file without a name of its own in a directory.
+pub(super) fn draft_in(directory: &Path, mode: u32) -> Result<NamedTempFile, StoreError> {
+    let permissions = std::fs::Permissions::from_mode(mode);
     let draft = tempfile::Builder::new().prefix(PREFIX).permissions(permissions).tempfile_in(directory);
     draft.map_err(|error| StoreError::io(directory, error))
 }
@@ -144,8 +169,7 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 fn directory(path: &Path) -> Result<File, StoreError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    let opened = rustix::fs::open(path, DIRECTORY, Mode::empty());
     opened.map(File::from).map_err(|error| StoreError::io(path, error))
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("s2_a_signal_leaves_nothing", false, s2_a_signal_leaves_nothing),
     ("s2_what_a_killed_process_left_is_taken_away", false, s2_what_a_killed_process_left_is_taken_away),
+    ("s1_nothing_is_written_through_a_symlink", false, s1_nothing_is_written_through_a_symlink),
     ("s2_a_full_disk_leaves_nothing", true, s2_a_full_disk_leaves_nothing),
 ];
 
@@ -147,6 +149,24 @@ fn s2_what_a_killed_process_left_is_taken_away() {
     // The next one that adds to it takes away what nobody works on.
     place.copy(&["oci:src:slow", "oci:o:first"]);
     assert!(content(&place) == before, "{:?}", place.names(""));
+}
+
+fn s1_nothing_is_written_through_a_symlink() {
+    let place = Place::new();
+    place::source(&place);
+    let layer = place.diff_ids("oci:", "src:one")[0].hex().to_owned();
+    for (to, directory, link) in [("oci:o:x", "o", "blobs"), ("oci:o:x", "o", "blobs/sha256"), ("dir:d", "d", &layer)] {
+        let _ = (fs::remove_dir_all(place.path("o")), fs::remove_dir_all(place.path("d")));
+        fs::create_dir_all(place.path("elsewhere")).unwrap();
+        place.copy(&["oci:src:one", to]);
+        fs::remove_dir_all(place.path(directory).join(link)).unwrap();
+        symlink(place.path("elsewhere"), place.path(directory).join(link)).unwrap();
+        let before = content(&place);
+        let refused = place.refused(&["oci:src:two", to]);
+        assert!(refused.contains("is a symlink, and nothing is written through one"), "{to}: {refused}");
+        assert_eq!(place.names("elsewhere"), [""; 0]);
+        assert!(content(&place) == before, "{to}: {:?}", place.names(""));
+    }
 }
 
 fn s2_a_full_disk_leaves_nothing() {

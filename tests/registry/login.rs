@@ -17,6 +17,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("login::a_token_server_that_is_away_is_named", false, lost_token_server),
     ("login::an_identity_token_is_exchanged", false, identity_token),
     ("login::secrets_do_not_follow_redirects", false, redirects),
+    ("login::one_password_is_for_one_registry", false, one_registry),
+    ("login::secrets_are_never_sent_in_the_clear_unasked", false, in_the_clear),
     ("login::certificates_are_checked", false, certificates),
 ];
 
@@ -221,6 +223,36 @@ fn redirects() {
     assert_eq!(
         place.message(&["inspect", "--plain-http", &image]),
         format!("cannot open {image}: four:1: the registry {host} {problem}")
+    );
+}
+
+fn one_registry() {
+    let place = Place::new();
+    let both = [0, 1].map(|_| Proxy::start(None, |_, _| answer("401 Unauthorized", &["WWW-Authenticate: Basic"], "")));
+    let [from, to] = both.each_ref().map(|proxy| proxy.image("a:1"));
+    for command in ["copy", "squash"] {
+        let arguments = [command, "--username", "me", "--password-stdin", &from, &to];
+        let message = failed(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
+        let begin = format!("--username: {} and {} are at two registries,", &from[9..], &to[9..]);
+        assert!(message.starts_with(&begin), "{message}");
+    }
+    assert!(both.iter().all(|proxy| proxy.heads().is_empty()));
+}
+
+fn in_the_clear() {
+    let place = Place::new();
+    let challenge = r#"WWW-Authenticate: Bearer realm="http://tokens.example:1/token",service="x""#;
+    let server = Proxy::start(None, |_, _| answer("401 Unauthorized", &[challenge], ""));
+    let image = server.image("a:1");
+    let arguments = ["inspect", "--retries", "0", "--username", "me", "--password-stdin", &image];
+    let message = failed(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
+    assert_eq!(
+        message,
+        format!(
+            "cannot open {image}: a:1: the registry {} answers what it should not: it sends for a token to \
+             http://tokens.example:1/token, which is not encrypted",
+            server.address
+        )
     );
 }
 

@@ -45,6 +45,11 @@ impl Registry {
 
     /// With TLS, by a certificate of an authority that nobody knows: its own is `ca.pem` in the place.
     pub(crate) fn with_tls(place: &Place) -> Self {
+        Self::with_tls_and(place, "")
+    }
+
+    /// The same, with more to say of how it is reached.
+    pub(crate) fn with_tls_and(place: &Place, more: &str) -> Self {
         let path = |name: &str| place.path(name).display().to_string();
         let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
         let (ca, ca_key) = (path("ca.pem"), path("ca.key"));
@@ -57,7 +62,7 @@ impl Registry {
         let names = path("names");
         let sign = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-out", &server];
         tool("openssl", &[&sign[..], &["-days", "2", "-extfile", &names]].concat());
-        Self::start(place, "", &format!(", tls: {{certificate: {server:?}, key: {server_key:?}}}"))
+        Self::start(place, "", &format!(", tls: {{certificate: {server:?}, key: {server_key:?}}}{more}"))
     }
 
     fn start(place: &Place, more: &str, http: &str) -> Self {
