@@ -21,8 +21,8 @@ use common::text::Stack;
 use common::tree::Tree;
 use layflat::form::Layout;
 use layflat::image::Image;
-use layflat::pack::{Meaning, PackOptions, pack};
-use layflat::{NoProgress, Options, XattrNamespace};
+use layflat::pack::{Meaning, PackError, PackOptions, pack};
+use layflat::{Cancel, NoProgress, Options, XattrNamespace};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -67,10 +67,11 @@ fn main() -> ExitCode {
     trials.push(Trial::test("what_is_below_must_be_named", what_is_below_must_be_named).with_ignored_flag(!root));
     trials.push(Trial::test("what_no_layer_can_hold", what_no_layer_can_hold));
     trials.push(Trial::test("whiteouts_by_attribute", whiteouts_by_attribute));
+    trials.push(Trial::test("packing_ends_in_the_middle_of_a_file", packing_ends_in_the_middle_of_a_file));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn packed(tree: &Path, options: &PackOptions) -> Result<Vec<u8>, layflat::pack::PackError> {
+fn packed(tree: &Path, options: &PackOptions) -> Result<Vec<u8>, PackError> {
     let mut bytes = Vec::new();
     pack(tree, options, &mut bytes)?;
     Ok(bytes)
@@ -290,5 +291,32 @@ fn whiteouts_by_attribute() -> Result<(), Failed> {
     let base = common::tar::archive(&Stack::parse("F gone, F there(old), F kept").0[0]);
     let found: Vec<Vec<u8>> = flat(&run::image([base, layer])).0.into_keys().collect();
     assert_eq!(found, [&b""[..], b"kept", b"there"]);
+    Ok(())
+}
+
+/// An output that stops the packing when the first of a file's content comes.
+struct Stopping(Cancel);
+
+impl std::io::Write for Stopping {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.contains(&b'x') {
+            self.0.cancel();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn packing_ends_in_the_middle_of_a_file() -> Result<(), Failed> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let tree = scratch.0.join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("large"), vec![b'x'; 1 << 20]).unwrap();
+    let options = PackOptions::default();
+    let result = pack(&tree, &options, Stopping(options.cancel.clone()));
+    assert!(matches!(result, Err(PackError::Cancelled)), "{result:?}");
     Ok(())
 }

@@ -77,8 +77,14 @@ pub fn overlay(
     let description = Description { format: 1, form: FORM.to_owned(), layers: layers.clone() };
     let text = serde_json::to_vec_pretty(&description);
     write(&path, &text.map_err(|source| BundleError::Json { path: path.clone(), source })?)?;
+    let made = OverlayBundle { directory: result, layers };
+    if mounted {
+        // Tried before: where this fails, what is to be replaced must still be there.
+        made.mount(MountOptions::default())?;
+        umount(&made.rootfs(), true)?;
+    }
     let directory = work.publish(RESULT, |_| Ok(())).map_err(Error::from)?;
-    let made = OverlayBundle { directory: directory.clone(), layers };
+    let made = OverlayBundle { directory: directory.clone(), ..made };
     if mounted && let Err(error) = made.mount(MountOptions::default()) {
         crate::remove_tree(&directory);
         return Err(error);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use hashbrown::HashSet;
-use regex::bytes::RegexSet;
+use regex::bytes::{Regex, RegexSet};
 use serde::Serialize;
 
 use super::{Entry, Traced};
@@ -28,15 +28,27 @@ enum Kind {
 }
 
 /// A pattern that cannot be.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PatternError {
-    /// No glob.
-    #[error("no glob: {0}")]
-    Glob(#[from] globset::Error),
-    /// No regular expression.
-    #[error("no regular expression: {0}")]
-    Regex(#[from] regex::Error),
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{pattern:?} is no {kind}: {problem}")]
+pub struct PatternError {
+    kind: &'static str,
+    pattern: String,
+    problem: String,
+}
+
+impl PatternError {
+    fn glob(error: &globset::Error) -> Self {
+        let pattern = error.glob().unwrap_or_default().to_owned();
+        Self { kind: "glob", pattern, problem: error.kind().to_string() }
+    }
+
+    /// The library draws the place of the error below the pattern; the last line says what it is.
+    fn regex(pattern: &str, error: &regex::Error) -> Self {
+        let text = error.to_string();
+        let last = text.lines().next_back().unwrap_or_default();
+        let problem = last.strip_prefix("error: ").unwrap_or(last).to_owned();
+        Self { kind: "regular expression", pattern: pattern.to_owned(), problem }
+    }
 }
 
 impl Pattern {
@@ -50,14 +62,16 @@ impl Pattern {
         for pattern in patterns {
             let whole = pattern.contains('/');
             let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
-            let glob = GlobBuilder::new(pattern).literal_separator(true).build()?;
+            let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+            let glob = glob.map_err(|error| PatternError::glob(&error))?;
             if whole {
                 paths.add(glob)
             } else {
                 names.add(glob)
             };
         }
-        Ok(Self(Kind::Globs { names: names.build()?, paths: paths.build()? }))
+        let built = |set: GlobSetBuilder| set.build().map_err(|error| PatternError::glob(&error));
+        Ok(Self(Kind::Globs { names: built(names)?, paths: built(paths)? }))
     }
 
     /// Regular expressions, each for any part of the whole path, which has no slash before it.
@@ -65,7 +79,13 @@ impl Pattern {
     /// # Errors
     /// No such expression.
     pub fn regexes<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Self, PatternError> {
-        Ok(Self(Kind::Regexes(RegexSet::new(patterns)?)))
+        let patterns: Vec<&str> = patterns.into_iter().collect();
+        for pattern in &patterns {
+            Regex::new(pattern).map_err(|error| PatternError::regex(pattern, &error))?;
+        }
+        // Each can be, but all together may be too large.
+        let set = RegexSet::new(&patterns).map_err(|error| PatternError::regex(&patterns.join(" "), &error))?;
+        Ok(Self(Kind::Regexes(set)))
     }
 
     fn matches(&self, path: &LayerPath) -> bool {
@@ -199,7 +219,6 @@ mod tests {
         assert!(matches("**/lib/*", "usr/lib/a.so"));
         assert!(matches("/usr/**", "usr/lib/a.so"));
         assert!(matches("{passwd,shadow}", "etc/shadow"));
-        assert!(Pattern::globs(["[a"]).is_err());
     }
 
     #[test]
@@ -207,6 +226,16 @@ mod tests {
         assert!(Pattern::globs(["*.txt"]).unwrap().matches(&path(b"d/\xff.txt")));
         assert!(Pattern::regexes([r"(?-u)\xff"]).unwrap().matches(&path(b"d/\xff.txt")));
         assert!(Pattern::regexes(["^usr/.*a$"]).unwrap().matches(&path(b"usr/lib/a")));
-        assert!(Pattern::regexes(["("]).is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pattern_is_said_once() {
+        let glob = Pattern::globs(["*", "[a"]).unwrap_err();
+        assert_eq!(glob.to_string(), "\"[a\" is no glob: unclosed character class; missing ']'");
+        let regex = Pattern::regexes(["a", "b("]).unwrap_err();
+        assert_eq!(regex.to_string(), "\"b(\" is no regular expression: unclosed group");
+        for error in [glob, regex] {
+            assert!(std::error::Error::source(&error).is_none());
+        }
     }
 }

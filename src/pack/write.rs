@@ -138,7 +138,10 @@ impl<'a, W: Write> LayerWriter<'a, W> {
             entry.size = size;
         }
         let file = tree.open_file(data.node)?;
-        self.file(&entry, &file).map_err(|error| PackError::Io { path, error })?;
+        self.file(&entry, &file).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => PackError::Cancelled,
+            _ => PackError::Io { path, error },
+        })?;
         self.entries += 1;
         Ok(())
     }

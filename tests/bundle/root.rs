@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_the_caller_wants_comes_before_the_image", overrides),
     ("a_second_overlay_bundle_shares_the_layers", second_bundle),
     ("a_bundle_is_unmounted_without_a_trace", unmounted),
+    ("what_is_replaced_stays_where_the_new_one_cannot_be_mounted", replaced_in_vain),
     ("a_hostile_bundle_leads_nowhere", hostile),
     ("a_bundle_that_cannot_be_leaves_nothing", failures),
     ("unshared_mounts_are_not_seen_outside", unshared),
@@ -166,6 +167,18 @@ fn unmounted(place: &Place) {
     assert!(message.contains("make it again"), "{message}");
     std::fs::remove_dir_all(place.path("b")).unwrap();
     assert!(place.names("").iter().all(|name| name == "state"), "{:?}", place.names(""));
+}
+
+fn replaced_in_vain(place: &Place) {
+    place.bundle(&fixture(), "around", &[&BUSYBOX[..], &["--overlay"]].concat());
+    place.bundle(&busybox(), "around/rootfs/in", &[]);
+    // No overlay takes its changes into another one.
+    let mut command = place.layflat(&["bundle", "--overlay", "--replace"]);
+    let message = fails(command.arg(busybox()).arg("around/rootfs/in"));
+    assert!(message.contains("upper"), "{message}");
+    assert_eq!(place.names("around/rootfs/in"), ["config.json", "rootfs"]);
+    assert_eq!(place.names("around/rootfs"), ["b", "in"]);
+    succeeds(&mut place.layflat(&["umount", "around"]));
 }
 
 fn hostile(place: &Place) {
