@@ -367,6 +367,12 @@ fn whole_or_not_at_all() -> Result<(), Failed> {
     assert_eq!(first, std::fs::read(scratch.0.join("out")).unwrap());
     let (success, talk) = layflat(&["pack", "good.tar", "-o", "layer.tar"], &scratch.0);
     assert!(!success && talk.contains("good.tar"), "{talk}");
+    // Or the layer in the making would be packed, too.
+    for arguments in [&["pack", ".", "-o", "layer.tar"][..], &["pack", "elsewhere", "--lower", ".", "-o", "layer.tar"]]
+    {
+        let (success, talk) = layflat(arguments, &scratch.0);
+        assert!(!success && talk.contains("layer.tar lies in the tree"), "{talk}");
+    }
     assert_eq!(names(), ["bad.tar", "good.tar", "out"]);
     Ok(())
 }

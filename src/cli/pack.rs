@@ -74,6 +74,9 @@ impl Pack {
             filter: self.filters.filter()?,
             cancel: cancel.clone(),
         };
+        for tree in std::iter::once(&self.tree).chain(&self.lower) {
+            refuse_inside(&self.output, tree)?;
+        }
         let output = Output::create(output::destination(&self.output)?, self.replace)?;
         let compress = self.compression.unwrap_or_else(|| compression_of(&self.output));
         let jobs = std::thread::available_parallelism().unwrap_or(std::num::NonZero::<usize>::MIN);
@@ -109,6 +112,21 @@ impl Pack {
         }
         Ok(SUCCESS)
     }
+}
+
+/// A layer that is made in a tree that is packed would be packed itself.
+fn refuse_inside(output: &Path, tree: &Path) -> anyhow::Result<()> {
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // What is not there is for others to say.
+    let (Ok(parent), Ok(whole)) = (parent.canonicalize(), tree.canonicalize()) else {
+        return Ok(());
+    };
+    let is_file = output != Path::new("-") && !output.metadata().is_ok_and(|there| !there.is_file());
+    if is_file && parent.starts_with(whole) {
+        let name = |path: &Path| Printable(path.as_os_str().as_encoded_bytes()).to_string();
+        anyhow::bail!("{} lies in the tree {}, and would be part of it; write it elsewhere", name(output), name(tree));
+    }
+    Ok(())
 }
 
 fn compression_of(file: &Path) -> Compress {
