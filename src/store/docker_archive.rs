@@ -49,7 +49,14 @@ impl DockerArchive {
                 let config_name = docker_save::file_name(Kind::Config, &config.digest);
                 present.insert(config_name, Blob::from_bytes(config.bytes).stated(Some(config.digest), None));
                 for (diff_id, layer) in layers.iter().zip(image.layers) {
-                    present.insert(docker_save::file_name(Kind::Layer, diff_id), layer.blob);
+                    let name = docker_save::file_name(Kind::Layer, diff_id);
+                    let io = |error| StoreError::io(file.place(), error);
+                    let blob = match layer.blob.compression().map_err(io)? {
+                        Compression::None => layer.blob.stated(Some(diff_id.clone()), None),
+                        // Of these bytes nothing is stated.
+                        _ => layer.blob,
+                    };
+                    present.insert(name, blob);
                 }
             }
         }
@@ -97,6 +104,11 @@ impl Written {
         self.files.insert(name, size);
         Ok(size)
     }
+
+    /// Adds a file that was there.
+    fn take_over(&mut self, name: String, present: &Blob) -> Result<u64, StoreError> {
+        self.file(name.clone(), &mut present.verified_reader()).map_err(|error| error.of_present(&name))
+    }
 }
 
 impl Store for DockerArchive {
@@ -118,9 +130,10 @@ impl Store for DockerArchive {
         if let Some(size) = written.files.get(&name) {
             return Ok(Found::There(*size));
         }
-        // The image that was asked about will need it, whether or not one that was there still does.
-        match self.present.get(&name) {
-            Some(present) => written.file(name, &mut present.verified_reader()).map(Found::There),
+        // The image that was asked about will need it, whether or not one that was there still does. What cannot be checked is
+        // of no use to it.
+        match self.present.get(&name).filter(|present| present.digest().is_some()) {
+            Some(present) => written.take_over(name, present).map(Found::There),
             None => Ok(Found::Missing),
         }
     }
@@ -142,7 +155,7 @@ impl Store for DockerArchive {
             if !written.files.contains_key(name) {
                 let missing = || StoreError::io(file.place(), std::io::Error::other(format!("{name} was not stored")));
                 let blob = present.get(name).ok_or_else(missing)?;
-                written.file(name.clone(), &mut blob.verified_reader())?;
+                written.take_over(name.clone(), blob)?;
             }
         }
         written.file(MANIFEST.to_owned(), &mut docker_save::manifest(&items)?.as_slice())?;

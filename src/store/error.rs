@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::blob::BlobError;
 use crate::daemon::DaemonError;
 use crate::image::ImageNameError;
 use crate::registry::RegistryError;
@@ -61,6 +62,17 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn io(path: &Path, error: impl Into<std::io::Error>) -> Self {
         Self::Io { path: path.to_owned(), error: error.into() }
+    }
+
+    /// The same, of a file that was there already, of which the user has said nothing.
+    pub(super) fn of_present(self, name: &str) -> Self {
+        match self {
+            Self::Content(error) => match error.downcast::<BlobError>() {
+                Ok(error) => Self::Present(SourceError::Blob { name: name.to_owned(), error }),
+                Err(error) => Self::Content(error),
+            },
+            other => other,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::oci_layout::blob_name;
 use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, locked};
 use crate::blob::{Blob, BlobError, Digest};
 use crate::image::MediaType;
-use crate::source::{self, Files};
+use crate::source::{self, Files, SourceError};
 
 /// An OCI archive that images are put into.
 #[derive(Debug)]
@@ -81,10 +81,11 @@ impl OciArchive {
             return Ok(None);
         }
         if !is_document {
-            written.blob(digest, &mut blob.verified_reader())?;
+            let content = &mut blob.verified_reader();
+            written.blob(digest, content).map_err(|error| error.of_present(&blob_name(digest)))?;
             return Ok(None);
         }
-        let wrong = |error: BlobError| StoreError::Content(std::io::Error::other(error));
+        let wrong = |error: BlobError| StoreError::Present(SourceError::Blob { name: blob_name(digest), error });
         let bytes = blob.read_all(self.metadata_size).map_err(wrong)?;
         written.blob(digest, &mut bytes.as_slice())?;
         Ok(Some(bytes))

@@ -1,6 +1,7 @@
 //! Several images in one place: shared blobs, names, and processes that add at the same time.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::Value;
 
@@ -13,6 +14,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("all_tags_keep_their_names", false, all_tags_keep_their_names),
     ("archives_of_other_tools_are_added_to", false, archives_of_other_tools_are_added_to),
     ("processes_that_add_at_once_lose_nothing", false, processes_that_add_at_once_lose_nothing),
+    ("a_damaged_layer_that_is_there_is_not_taken_over", false, a_damaged_layer_that_is_there_is_not_taken_over),
+    ("what_is_added_to_stays_as_private_as_it_was", false, what_is_added_to_stays_as_private_as_it_was),
     ("what_is_there_and_no_image_is_left_alone", false, what_is_there_and_no_image_is_left_alone),
 ];
 
@@ -164,6 +167,7 @@ fn what_is_there_and_no_image_is_left_alone() {
     fs::create_dir_all(place.path("full")).unwrap();
     fs::write(place.path("full/precious"), "precious").unwrap();
     fs::write(place.path("file"), "precious").unwrap();
+    place.tool("coreutils", &["mkfifo", "pipe"]);
     place.copy(&["oci:src:one", "oci-archive:oa.tar:one"]);
     place.copy(&["oci:src:one", "docker-archive:d.tar:demo:1"]);
     for (to, expected) in [
@@ -177,6 +181,8 @@ fn what_is_there_and_no_image_is_left_alone() {
         ("oci-archive:d.tar:a", "is no OCI archive"),
         ("docker-archive:src:a:1", "is no regular file"),
         ("docker-archive:-:a:1", "is standard output"),
+        ("docker-archive:pipe:a:1", "is no regular file"),
+        ("oci-archive:pipe:a", "is no regular file"),
         ("oci:no/such/place:x", "No such file or directory"),
         ("docker-archive:no/such/a.tar:a:1", "No such file or directory"),
         ("docker-archive:new.tar:A:1", "upper-case"),
@@ -192,5 +198,56 @@ fn what_is_there_and_no_image_is_left_alone() {
     let mut names: Vec<String> =
         fs::read_dir(place.path("")).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["d.tar", "file", "full", "oa.tar", "src"]);
+    assert_eq!(names, ["d.tar", "file", "full", "oa.tar", "pipe", "src"]);
+}
+
+fn a_damaged_layer_that_is_there_is_not_taken_over() {
+    let find = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).position(|window| window == text).unwrap();
+    let place = Place::new();
+    place::source(&place);
+    place.copy(&["oci:src:one", "docker-archive:d.tar:demo:1"]);
+    let mut bytes = fs::read(place.path("d.tar")).unwrap();
+    let at = find(&bytes, b"line 7919");
+    bytes[at] = b'L';
+    fs::write(place.path("d.tar"), &bytes).unwrap();
+    let refused = place.refused(&["oci:src:two", "docker-archive:d.tar:demo:2"]);
+    assert!(refused.contains("nothing can be added to what is there"), "{refused}");
+    assert!(refused.contains("damaged or was altered"), "{refused}");
+    assert!(fs::read(place.path("d.tar")).unwrap() == bytes);
+    // A layer that is stored compressed is none that can be told by its DiffID: it is stored anew.
+    let place = Place::new();
+    place::source(&place);
+    place.copy(&["oci:src:one", "dir:unpacked"]);
+    let layer = place.diff_ids("oci:", "src:one")[0].hex().to_owned();
+    place.tool("gzip", &["gzip", "-k", &format!("unpacked/{layer}/layer.tar")]);
+    fs::rename(
+        place.path(&format!("unpacked/{layer}/layer.tar.gz")),
+        place.path(&format!("unpacked/{layer}/layer.tar")),
+    )
+    .unwrap();
+    place.tool("tar", &["tar", "-C", "unpacked", "-cf", "d.tar", "."]);
+    place.copy(&["oci:src:two", "docker-archive:d.tar:demo:2"]);
+    place.same("oci:src:two", "docker-archive:d.tar:demo:2");
+    assert_eq!(place.diff_ids("docker-archive:", "d.tar:demo:2"), place.diff_ids("oci:", "src:two"));
+}
+
+fn what_is_added_to_stays_as_private_as_it_was() {
+    for (archive, one, two) in [
+        ("d.tar", "docker-archive:d.tar:demo:1", "docker-archive:d.tar:demo:2"),
+        ("oa.tar", "oci-archive:oa.tar:one", "oci-archive:oa.tar:two"),
+    ] {
+        let place = Place::new();
+        place::source(&place);
+        place.copy(&["oci:src:one", one]);
+        let path = place.path(archive);
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let root = rustix::process::geteuid().is_root();
+        if root {
+            std::os::unix::fs::chown(&path, Some(1234), Some(5678)).unwrap();
+        }
+        place.copy(&["oci:src:two", two]);
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!(metadata.mode() & 0o7777, 0o640, "{archive}");
+        assert!(!root || (metadata.uid(), metadata.gid()) == (1234, 5678), "{archive}: {metadata:?}");
+    }
 }
