@@ -108,10 +108,7 @@ impl<'a> Finisher<'a> {
             };
             let done = self.finish(entry)?;
             if let (Some(was), Some(now)) = (was, done.manifest) {
-                let blob = Stored { kind: Kind::Other, digest: now.digest.clone(), size: Some(now.bytes.len() as u64) };
-                if self.store.find(&blob)? == Found::Missing {
-                    self.store.put_manifest(&now)?;
-                }
+                self.store.put_manifest(&now)?;
                 entries.push((was, now));
             }
         }

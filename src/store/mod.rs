@@ -137,14 +137,17 @@ pub trait Store: Send + Sync {
         self.put(blob, &mut file).map(|_| ())
     }
 
-    /// Stores a manifest or an index that another index lists.
+    /// Stores a manifest or an index, if it is not there.
     ///
     /// # Errors
     /// As for [`put`](Store::put).
     fn put_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let blob =
             Stored { kind: Kind::Other, digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
-        self.put(&blob, &mut manifest.bytes.as_slice()).map(|_| ())
+        match self.find(&blob)? {
+            Found::Missing => self.put(&blob, &mut manifest.bytes.as_slice()).map(|_| ()),
+            Found::There(_) | Found::Mounted(_) => Ok(()),
+        }
     }
 
     /// Shows images, all of whose blobs are stored. Nothing of what was stored was to be seen before.

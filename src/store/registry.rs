@@ -102,6 +102,7 @@ impl Store for AtRegistry {
         self.push(&blob.digest, &content, &|_| {}).map(|_| ())
     }
 
+    // Without looking for it: that its bytes are among the blobs does not make it one of the repository's manifests.
     fn put_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
         Ok(self.repository.push_manifest(&manifest.bytes, &manifest.media_type, None)?)
     }

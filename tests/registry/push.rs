@@ -19,6 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("push::skopeo_finds_what_was_pushed", false, whole),
     ("push::blobs_are_mounted_from_the_same_registry", false, mounted),
     ("push::who_takes_no_large_pieces_gets_chunks", false, chunks),
+    ("push::manifests_are_no_blobs", false, manifests),
+    ("push::an_upload_stays_encrypted", false, encrypted),
     ("push::who_hangs_up_gets_it_again", false, again),
     ("push::who_may_not_is_told", false, denied),
     ("push::tags_come_in_pages", false, tags),
@@ -126,6 +128,32 @@ fn chunks() {
     assert_eq!(registry.digest("asked:1"), image.manifest_digest().unwrap().to_string());
     let whole = |head: &crate::proxy::Head| head.path.contains("/blobs/") && head.header("content-length") != Some("0");
     assert!(asks.heads().iter().all(|head| head.method != "PUT" || !whole(head)));
+}
+
+/// A registry may keep the bytes of manifests with its blobs, and have a manifest of another repository so.
+fn manifests() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    let index = place.index("layout");
+    let listed = place.json(&["inspect", "--platform", "linux/arm64", &index]);
+    let manifest = listed["image_digest"].as_str().unwrap().to_owned();
+    let one_store = Proxy::start(Some(registry.address), move |head, _| {
+        let is_asked = head.method == "HEAD" && head.path.ends_with(&format!("/blobs/{manifest}"));
+        if is_asked { answer("200 OK", &[], "") } else { Act::Pass }
+    });
+    place.printed(&["copy", "--all-platforms", &index, &one_store.image("all:1")]);
+    assert_eq!(place.printed(&["diff", "--platform", "linux/arm64", &index, &registry.image("all:1")]), "");
+}
+
+fn encrypted() {
+    let place = Place::new();
+    let registry = Registry::with_tls_and(&place, ", host: 'http://127.0.0.1:1'");
+    let to = registry.image("a:1");
+    let image = place.image("layout", &[("a", b"a".to_vec())]);
+    let message = place.message(&["copy", "--retries", "0", "--ca-cert", "ca.pem", &image, &to]);
+    let problem =
+        "answers what it should not: it sends from an encrypted address to http://127.0.0.1:1/v2/a/blobs/uploads/";
+    assert!(message.contains(problem), "{message}");
 }
 
 fn again() {
