@@ -112,7 +112,7 @@ fn request(
     let length = header(response.headers(), &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     let expected = size - offset + again;
     if let Some(length) = length.filter(|length| *length != expected) {
-        let whole = (length + offset).saturating_sub(again);
+        let whole = length.saturating_add(offset).saturating_sub(again);
         return Err(session.nonsense(&what, format!("a blob of {whole} bytes, where the image states {size}")));
     }
     Ok((response.into_body().into_reader(), again))

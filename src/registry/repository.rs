@@ -23,6 +23,8 @@ const PAGE: usize = 1000;
 /// The most bytes of a page of tags.
 const MOST_PAGE: u64 = 16 << 20;
 const MOST_PAGES: usize = 10_000;
+/// The names of all are held in memory.
+const MOST_TAGS: usize = 1_000_000;
 
 /// A repository at a registry. Clones share what they have learnt: tokens, connections.
 #[derive(Debug, Clone)]
@@ -120,6 +122,9 @@ impl Repository {
             let page: Page = serde_json::from_slice(&bytes)
                 .map_err(|error| self.session.nonsense(&what, format!("no list of tags: {error}")))?;
             tags.extend(page.tags.unwrap_or_default());
+            if tags.len() > MOST_TAGS {
+                break;
+            }
             // RFC 8288: `<address>; rel="next"`.
             next = link.as_deref().and_then(|link| {
                 let target = link.trim_start().strip_prefix('<')?.split_once('>')?.0;

@@ -17,7 +17,11 @@ struct AtRegistry<'a> {
 }
 
 pub(super) fn open(name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
-    let (content, first) = AtRegistry::ask(name, options)?;
+    open_at(&Repository::new(name, &options.registry, &options.cancel), name, options)
+}
+
+fn open_at(repository: &Repository, name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
+    let (content, first) = AtRegistry::ask(repository, name, options)?;
     manifests::open(&content, vec![first], Some(name.complete().to_string()), options)
 }
 
@@ -27,8 +31,10 @@ pub(super) fn open_set(
     selection: Selection,
     options: &OpenOptions,
 ) -> Result<Vec<Named>, SourceError> {
+    // One for all: its clones share connections and tokens.
+    let repository = Repository::new(name, &options.registry, &options.cancel);
     let tags = if selection.all_tags {
-        let tags = Repository::new(name, &options.registry, &options.cancel).tags()?;
+        let tags = repository.tags()?;
         tags.iter().map(|tag| name.with_tag(tag)).collect::<Result<_, _>>().map_err(|error| {
             SourceError::Unsupported {
                 name: format!("docker://{name}"),
@@ -41,10 +47,10 @@ pub(super) fn open_set(
     let open_one = |name: ImageName| {
         let whole = name.complete().to_string();
         let content = if selection.all_platforms {
-            let (content, first) = AtRegistry::ask(&name, options)?;
+            let (content, first) = AtRegistry::ask(&repository, &name, options)?;
             manifests::tree(&content, vec![first], Some(whole.clone()), options)?
         } else {
-            Tree::Image(open(&name, options)?.into())
+            Tree::Image(open_at(&repository, &name, options)?.into())
         };
         Ok(Named { names: vec![whole], content })
     };
@@ -53,9 +59,12 @@ pub(super) fn open_set(
 
 impl<'a> AtRegistry<'a> {
     /// Asks for an image, and gives the descriptor of what its name leads to.
-    fn ask(name: &ImageName, options: &'a OpenOptions) -> Result<(Self, Descriptor), SourceError> {
-        let repository = Repository::new(name, &options.registry, &options.cancel);
-        let content = Self { repository, options, first: Mutex::default() };
+    fn ask(
+        repository: &Repository,
+        name: &ImageName,
+        options: &'a OpenOptions,
+    ) -> Result<(Self, Descriptor), SourceError> {
+        let content = Self { repository: repository.clone(), options, first: Mutex::default() };
         let first = content.first(name)?;
         Ok((content, first))
     }
