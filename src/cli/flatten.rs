@@ -47,10 +47,10 @@ enum Format {
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         match (self.to, &self.output, &self.dest) {
-            // An archive or an image of a file system holds any owner, whoever writes it.
-            (Some(format), Some(file), _) => {
-                self.file(format, file, &self.options(Owners::AsTheyAre, cancel)?, common, cancel)
-            }
+            // An archive holds any owner, whoever writes it.
+            (Some(Format::Tar), Some(file), _) => self.file(Format::Tar, file, Owners::AsTheyAre, common, cancel),
+            // An image of a file system is made of a tree, as its maker sees that.
+            (Some(format), Some(file), _) => self.file(format, file, self.lay.owners.settle()?.owners, common, cancel),
             (_, _, Some(directory)) => self.directory(directory, common, cancel),
             _ => anyhow::bail!("say where: a directory, or --to FORMAT -o FILE"),
         }
@@ -74,10 +74,11 @@ impl Flatten {
         &self,
         format: Format,
         file: &Path,
-        options: &Options,
+        owners: Owners,
         common: &Common,
         cancel: &Cancel,
     ) -> anyhow::Result<u8> {
+        let options = &self.options(owners, cancel)?;
         let destination = output::destination(file)?;
         let output = match format {
             Format::Tar => Output::create(destination, options.replace)?,

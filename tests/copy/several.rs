@@ -203,19 +203,17 @@ fn what_is_there_and_no_image_is_left_alone() {
 
 fn a_damaged_layer_that_is_there_is_not_taken_over() {
     let find = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).position(|window| window == text).unwrap();
-    for (archive, one, two) in [("d.tar", "docker-archive:d.tar:demo:1", "docker-archive:d.tar:demo:2")] {
-        let place = Place::new();
-        place::source(&place);
-        place.copy(&["oci:src:one", one]);
-        let mut bytes = fs::read(place.path(archive)).unwrap();
-        let at = find(&bytes, b"line 7919");
-        bytes[at] = b'L';
-        fs::write(place.path(archive), &bytes).unwrap();
-        let refused = place.refused(&["oci:src:two", two]);
-        assert!(refused.contains("nothing can be added to what is there"), "{refused}");
-        assert!(refused.contains("damaged or was altered"), "{refused}");
-        assert!(fs::read(place.path(archive)).unwrap() == bytes);
-    }
+    let place = Place::new();
+    place::source(&place);
+    place.copy(&["oci:src:one", "docker-archive:d.tar:demo:1"]);
+    let mut bytes = fs::read(place.path("d.tar")).unwrap();
+    let at = find(&bytes, b"line 7919");
+    bytes[at] = b'L';
+    fs::write(place.path("d.tar"), &bytes).unwrap();
+    let refused = place.refused(&["oci:src:two", "docker-archive:d.tar:demo:2"]);
+    assert!(refused.contains("nothing can be added to what is there"), "{refused}");
+    assert!(refused.contains("damaged or was altered"), "{refused}");
+    assert!(fs::read(place.path("d.tar")).unwrap() == bytes);
     // A layer that is stored compressed is none that can be told by its DiffID: it is stored anew.
     let place = Place::new();
     place::source(&place);
