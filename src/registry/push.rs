@@ -74,8 +74,12 @@ impl Repository {
                     }
                     Ok(false)
                 }
-                // Not theirs to read, or nothing that can be done: it can still be sent.
-                Err(RegistryError::Denied { .. } | RegistryError::NotFound { .. }) => Ok(false),
+                // Not theirs to read, or nothing that this registry does: it can still be sent.
+                Err(
+                    RegistryError::Denied { .. }
+                    | RegistryError::NotFound { .. }
+                    | RegistryError::Refused { passing: false, .. },
+                ) => Ok(false),
                 Err(error) => Err(error),
             }
         })

@@ -18,6 +18,7 @@ use crate::servers::Registry;
 pub(crate) const TESTS: &[Test] = &[
     ("push::skopeo_finds_what_was_pushed", false, whole),
     ("push::blobs_are_mounted_from_the_same_registry", false, mounted),
+    ("push::a_registry_that_mounts_nothing_gets_the_bytes", false, not_mounted),
     ("push::who_takes_no_large_pieces_gets_chunks", false, chunks),
     ("push::manifests_are_no_blobs", false, manifests),
     ("push::an_upload_stays_encrypted", false, encrypted),
@@ -103,6 +104,22 @@ fn mounted() {
     push(&to, &image, "1");
     assert_eq!(registry.digest("to/there:1"), image.manifest_digest().unwrap().to_string());
     assert!(!proxy.heads().iter().any(|head| head.method == "PUT" && head.path.contains("/blobs/")));
+}
+
+fn not_mounted() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    for status in ["400 Bad Request", "405 Method Not Allowed"] {
+        let proxy = Proxy::start(Some(registry.address), move |head, _| {
+            if head.path.contains("mount=") { answer(status, &[], "{}") } else { Act::Pass }
+        });
+        let to = repository(proxy.address, "to/there");
+        let from: ImageName = format!("{}/from/here", proxy.address).parse().unwrap();
+        let image = image(&place);
+        assert!(!to.mount_blob(&blobs(&image)[0].0, &from).unwrap());
+        push(&to, &image, "1");
+        assert_eq!(registry.digest("to/there:1"), image.manifest_digest().unwrap().to_string());
+    }
 }
 
 fn chunks() {
