@@ -4,10 +4,10 @@
 //! digest says. What is read from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is
 //! used again.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,7 +81,8 @@ impl Blobs {
     fn begin(&self, digest: &Digest) -> Result<Growing> {
         let target = self.path(digest);
         let directory = target.parent().unwrap_or(&self.directory);
-        std::fs::create_dir_all(directory)?;
+        // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         if let Ok(file) = open(directory, flags, Mode::from_raw_mode(0o644)) {
             return Ok(Growing { file: file.into(), name: None, target });

@@ -3,6 +3,8 @@
 //! A form is stored under the image's configuration digest and all options that change what is laid down, so that a stored one
 //! can be used as it is. It appears by one rename; two processes that make the same one at once both end up with it.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::UNFINISHED;
@@ -46,7 +48,8 @@ impl KeptForm {
 pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Progress) -> Result<KeptForm, Error> {
     let directory = cache.join("overlay");
     let io = |error| Error::Io { action: format!("cannot make the cache directory {directory:?}"), error };
-    std::fs::DirBuilder::new().recursive(true).create(&directory).map_err(io)?;
+    // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
+    DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io)?;
     if let Some(config) = &image.config {
         for namespace in [XattrNamespace::Trusted, XattrNamespace::User] {
             let known = directory.join(key(&config.digest, namespace, options));

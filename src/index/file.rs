@@ -9,7 +9,9 @@
 //! A file is only believed if all of it is as it should be; else the layer is read anew and the file replaced. Files appear by one
 //! rename, so that several processes may share the directory.
 
+use std::fs::DirBuilder;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -45,7 +47,8 @@ pub(super) fn read(cache: &Path, diff_id: &Digest) -> Option<(Record, Vec<Conten
 pub(super) fn store(cache: &Path, diff_id: &Digest, record: &Record, contents: &[Content]) -> std::io::Result<()> {
     let place = place(cache, diff_id);
     let directory = place.parent().unwrap_or(cache);
-    std::fs::create_dir_all(directory)?;
+    // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let mut file = tempfile::Builder::new().prefix("new-").tempfile_in(directory)?;
     file.write_all(&encode(diff_id, record, contents)?)?;
     file.persist(place)?;

@@ -10,6 +10,7 @@ use crate::servers::Registry;
 pub(crate) const TESTS: &[Test] = &[
     ("cache::two_processes_fetch_the_same_image_at_once", false, two_at_once),
     ("cache::what_was_not_used_goes_first", false, pruned),
+    ("cache::it_is_its_owners_alone", false, private),
     ("cache::a_download_survives_a_prune", false, prune_while_fetching),
     ("cache::what_is_mounted_stays", true, mounted),
     ("cache::without_a_home_there_is_none", false, homeless),
@@ -37,6 +38,18 @@ fn two_at_once() {
     }
     assert_eq!(place.printed(&["diff", "dest-0", "dest-3"]), "");
     assert_eq!(place.cached().len(), 4);
+}
+
+fn private() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("one", &[("a", noise(1000, 1))]), "one:1", &[]);
+    place.printed(&["ls", &registry.image("one:1"), "--cache-dir", &place.path("kept").display().to_string()]);
+    for made in ["kept", "kept/blobs", "kept/index"] {
+        assert_eq!(mode(place.path(made)), 0o700, "{made}");
+    }
 }
 
 fn pruned() {
