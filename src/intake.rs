@@ -14,9 +14,6 @@ use crate::options::{Cancel, Options, jobs};
 use crate::parallel;
 use crate::report::Progress;
 
-/// Layers with fewer stored bytes are decompressed by the thread that writes them.
-const AHEAD_FROM: u64 = 256 << 10;
-
 /// A layer that was read.
 #[derive(Debug)]
 pub(crate) struct Extracted<T> {
@@ -122,10 +119,8 @@ impl Pass<'_> {
 
     /// The layer's bytes.
     pub(crate) fn open(&self) -> Result<Watched<'_>, BlobError> {
-        // A small layer is done before a thread has begun.
-        let ahead = self.parallel && self.layer.blob.len() > AHEAD_FROM;
-        let stream =
-            self.layer.blob.open_layer(&self.options.limits, if ahead { Pace::Ahead } else { Pace::OnDemand })?;
+        let pace = Pace::of(self.layer.blob.len(), self.parallel);
+        let stream = self.layer.blob.open_layer(&self.options.limits, pace)?;
         let (stop, cancel) = (self.stop, &self.options.cancel);
         Ok(Watched { stream, stop, cancel, progress: self.progress, bar: self.bar })
     }

@@ -28,6 +28,16 @@ pub enum Pace {
     Ahead,
 }
 
+impl Pace {
+    /// Stored bytes up to which a layer is done before a thread has begun.
+    const AHEAD_FROM: u64 = 256 << 10;
+
+    /// What suits a layer of so many stored bytes, where threads of its own are allowed.
+    pub(crate) fn of(stored: u64, may_be_ahead: bool) -> Self {
+        if may_be_ahead && stored > Self::AHEAD_FROM { Self::Ahead } else { Self::OnDemand }
+    }
+}
+
 /// The uncompressed bytes of a layer.
 ///
 /// Read it as far as you like, then call [`LayerStream::finish`]. Errors of reading hold a [`BlobError`].

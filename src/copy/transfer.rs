@@ -13,9 +13,6 @@ use crate::parallel;
 use crate::report::Progress;
 use crate::store::{Found, Kind, Store, StoreError, Stored, pour};
 
-/// Layers with fewer stored bytes are decompressed by the thread that stores them.
-const AHEAD_FROM: u64 = 256 << 10;
-
 /// A blob that is in the store.
 #[derive(Debug, Clone)]
 pub(super) struct Placed {
@@ -152,7 +149,7 @@ impl One<'_> {
 
     /// The layer, uncompressed.
     fn layer(&self) -> Result<LayerContent<'_>, CopyError> {
-        let pace = if self.task.blob.len() > AHEAD_FROM { Pace::Ahead } else { Pace::OnDemand };
+        let pace = Pace::of(self.task.blob.len(), true);
         let stream = self.task.blob.open_layer(&self.options.limits, pace).map_err(|error| self.blob(error))?;
         Ok(LayerContent { stream: Some(stream), task: self.task, watch: self.watch })
     }
