@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::blob::{Digest, LayerFacts};
 use crate::error::Error;
+use crate::image::Notice;
 use crate::layer::{LayerPath, Record};
 use crate::options::XattrNamespace;
 
@@ -37,6 +38,9 @@ pub struct Report {
     pub expanded: u64,
     /// What the destination could not hold (rule A4).
     pub not_kept: Vec<Loss>,
+    /// What is not as it should be about the image, and was no reason to refuse it (rule D4).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
     /// Seconds spent, by the clock on the wall.
     pub seconds: Seconds,
 }

@@ -298,13 +298,13 @@ fn squashed_image() -> Result<(), Failed> {
     assert_eq!(diff_ids(&one)[..2], diff_ids(&image)[..2]);
     let (old, new) = (image.config.as_ref().unwrap(), one.config.as_ref().unwrap());
     assert_eq!(new.bytes, four.config.as_ref().unwrap().bytes);
-    assert_eq!(*new.parsed.rootfs().diff_ids(), diff_ids(&one));
-    assert_eq!((old.parsed.created(), old.parsed.config()), (new.parsed.created(), new.parsed.config()));
-    let history = new.parsed.history().clone().unwrap();
-    let with_layer: Vec<bool> = history.iter().map(|line| !line.empty_layer().unwrap_or(false)).collect();
+    assert_eq!(new.parsed.rootfs.diff_ids, diff_ids(&one));
+    assert_eq!((&old.parsed.created, &old.parsed.config), (&new.parsed.created, &new.parsed.config));
+    let history = &new.parsed.history;
+    let with_layer: Vec<bool> = history.iter().map(|line| !line.empty_layer).collect();
     assert_eq!(with_layer, [true, true, false, false, true]);
-    let before: Vec<_> = old.parsed.history().iter().flatten().map(|line| line.created_by().clone()).collect();
-    assert_eq!(history[..4].iter().map(|line| line.created_by().clone()).collect::<Vec<_>>(), before);
+    let before: Vec<_> = old.parsed.history.iter().map(|line| line.created_by.clone()).collect();
+    assert_eq!(history[..4].iter().map(|line| line.created_by.clone()).collect::<Vec<_>>(), before);
     let error = layflat::rewrite::squash(&image, 4, &std::env::temp_dir(), &jobs(1), &NoProgress).unwrap_err();
     assert!(error.to_string().starts_with("there are 4 layers"), "{error}");
     Ok(())

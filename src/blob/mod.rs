@@ -44,7 +44,19 @@ pub struct Blob {
 enum Place {
     Memory(Arc<[u8]>),
     File { file: Arc<File>, offset: u64, length: u64 },
+    Pieces { file: Arc<File>, pieces: Arc<[Piece]>, length: u64 },
     Remote(Arc<dyn Remote>),
+}
+
+/// A part of a file that is a part of a blob; what no piece is of is zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it belongs in the blob.
+    pub at: u64,
+    /// Where it lies in the file.
+    pub offset: u64,
+    /// Its bytes.
+    pub length: u64,
 }
 
 /// What is wrong with a blob.
@@ -114,6 +126,12 @@ impl Blob {
         Self::at(Place::File { file, offset, length })
     }
 
+    /// Parts of a file with zeros between them, of which nothing is stated: what an archive holds as a sparse file. The pieces are in order and
+    /// apart, and end before `length`.
+    pub fn from_pieces(file: Arc<File>, pieces: Arc<[Piece]>, length: u64) -> Self {
+        Self::at(Place::Pieces { file, pieces, length })
+    }
+
     /// Bytes that are elsewhere and come as a stream, of which nothing is stated.
     pub fn from_remote(remote: Arc<dyn Remote>) -> Self {
         Self::at(Place::Remote(remote))
@@ -150,7 +168,7 @@ impl Blob {
     pub fn len(&self) -> u64 {
         match &self.place {
             Place::Memory(bytes) => bytes.len() as u64,
-            Place::File { length, .. } => *length,
+            Place::File { length, .. } | Place::Pieces { length, .. } => *length,
             Place::Remote(remote) => remote.len(),
         }
     }

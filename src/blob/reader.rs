@@ -1,6 +1,7 @@
 //! Reading a blob from its start, wherever its bytes are.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -113,16 +114,36 @@ impl Read for BlobReader {
             Bytes::Arriving(stream) => stream.read(buffer).map_err(NotArrived::wrap)?,
             Bytes::Local(Place::Memory(bytes)) => (&bytes[self.at as usize..]).read(buffer)?,
             Bytes::Local(Place::File { file, offset, length }) => {
-                let left = usize::try_from(*length - self.at).unwrap_or(usize::MAX).min(buffer.len());
-                match file.read_at(&mut buffer[..left], *offset + self.at)? {
-                    0 if left > 0 => return Err(Error::from(ErrorKind::UnexpectedEof)),
-                    count => count,
+                read_at(file, buffer, *offset + self.at, *length - self.at)?
+            }
+            Bytes::Local(Place::Pieces { file, pieces, length }) => {
+                let after = pieces.partition_point(|piece| piece.at + piece.length <= self.at);
+                match pieces.get(after) {
+                    Some(piece) if piece.at <= self.at => {
+                        let within = self.at - piece.at;
+                        read_at(file, buffer, piece.offset + within, piece.length - within)?
+                    }
+                    next => {
+                        let hole = next.map_or(*length, |piece| piece.at) - self.at;
+                        let count = usize::try_from(hole).unwrap_or(usize::MAX).min(buffer.len());
+                        buffer[..count].fill(0);
+                        count
+                    }
                 }
             }
             Bytes::Local(Place::Remote(_)) | Bytes::Remote(_) => 0,
         };
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+/// Reads of a part of a file that has so many bytes left.
+fn read_at(file: &File, buffer: &mut [u8], offset: u64, left: u64) -> Result<usize> {
+    let left = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+    match file.read_at(&mut buffer[..left], offset)? {
+        0 if left > 0 => Err(Error::from(ErrorKind::UnexpectedEof)),
+        count => Ok(count),
     }
 }
 

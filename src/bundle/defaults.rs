@@ -6,12 +6,8 @@
 //! caller's and the image's to choose, and for the version: nothing in it is newer than 1.0.2.
 
 use super::options::Confinement;
+use super::runtime::{Mapping, Mount, Namespace, Spec};
 use crate::ids::{IdMap, IdMaps};
-use oci_spec::OciSpecError;
-use oci_spec::runtime::{
-    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, Spec,
-};
-use std::path::Path;
 
 const TEMPLATE: &str = include_str!("template.json");
 
@@ -19,52 +15,44 @@ const TEMPLATE: &str = include_str!("template.json");
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The configuration for a container of that kind. `unified`: whether the host has cgroups of version 2 alone.
-pub(super) fn spec(confinement: &Confinement, unified: bool) -> Result<Spec, OciSpecError> {
+pub(super) fn spec(confinement: &Confinement, unified: bool) -> Result<Spec, serde_json::Error> {
     let mut spec: Spec = serde_json::from_str(TEMPLATE)?;
     let rootless = matches!(confinement, Confinement::Rootless(_) | Confinement::Inside);
     if rootless {
-        let mounts: Result<Vec<Mount>, _> =
-            spec.mounts().iter().flatten().map(|mount| rootless_mount(mount.clone())).collect();
-        spec.set_mounts(Some(mounts?));
+        spec.mounts = spec.mounts.into_iter().map(rootless_mount).collect();
     }
-    if let Some(linux) = spec.linux_mut() {
-        let mut namespaces = linux.namespaces().clone().unwrap_or_default();
-        let namespace = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
-        if unified {
-            namespaces.push(namespace(LinuxNamespaceType::Cgroup)?);
-        }
-        if rootless {
-            namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Network);
-            linux.set_resources(None);
-        }
-        if let Some(IdMaps { uids, gids }) = confinement.maps() {
-            namespaces.push(namespace(LinuxNamespaceType::User)?);
-            linux.set_uid_mappings(Some(mappings(uids)?)).set_gid_mappings(Some(mappings(gids)?));
-        }
-        linux.set_namespaces(Some(namespaces));
+    let linux = &mut spec.linux;
+    let namespace = |kind: &str| Namespace { kind: kind.to_owned() };
+    if unified {
+        linux.namespaces.push(namespace("cgroup"));
+    }
+    if rootless {
+        linux.namespaces.retain(|namespace| namespace.kind != "network");
+        linux.resources = None;
+    }
+    if let Some(IdMaps { uids, gids }) = confinement.maps() {
+        linux.namespaces.push(namespace("user"));
+        (linux.uid_mappings, linux.gid_mappings) = (mappings(uids), mappings(gids));
     }
     Ok(spec)
 }
 
 /// As runc's ToRootless: /sys belongs to the network's namespace, which stays the host's, and what a mount says of owners may
 /// be an id that is not there.
-fn rootless_mount(mut mount: Mount) -> Result<Mount, OciSpecError> {
-    if mount.destination() == Path::new("/sys") {
+fn rootless_mount(mut mount: Mount) -> Mount {
+    if mount.destination == "/sys" {
         let options = ["rbind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec();
-        return MountBuilder::default().destination("/sys").typ("none").source("/sys").options(options).build();
+        return Mount::new("/sys", "none", "/sys", options);
     }
-    let options = mount.options().clone().map(|mut options| {
+    if let Some(options) = &mut mount.options {
         options.retain(|option| !option.starts_with("gid=") && !option.starts_with("uid="));
-        options
-    });
-    mount.set_options(options);
-    Ok(mount)
+    }
+    mount
 }
 
-fn mappings(map: &IdMap) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
-    let mapping = |range: &crate::ids::IdRange| {
-        LinuxIdMappingBuilder::default().container_id(range.inside).host_id(range.outside).size(range.count).build()
-    };
+fn mappings(map: &IdMap) -> Vec<Mapping> {
+    let mapping =
+        |range: &crate::ids::IdRange| Mapping { container_id: range.inside, host_id: range.outside, size: range.count };
     map.ranges().iter().map(mapping).collect()
 }
 
@@ -72,29 +60,26 @@ fn mappings(map: &IdMap) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
 mod tests {
     use super::*;
 
-    fn namespaces(spec: &Spec) -> Vec<LinuxNamespaceType> {
-        let linux = spec.linux().as_ref().unwrap();
-        linux.namespaces().iter().flatten().map(|namespace| namespace.typ()).collect()
+    fn namespaces(spec: &Spec) -> String {
+        spec.linux.namespaces.iter().map(|namespace| namespace.kind.as_str()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn what_each_kind_of_container_has() {
-        use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
         let root = spec(&Confinement::Root, false).unwrap();
-        assert_eq!(namespaces(&root), [Pid, Network, Ipc, Uts, Mount]);
+        assert_eq!(namespaces(&root), "pid network ipc uts mount");
         let maps = IdMaps::root(1000, 1000);
         let mapped = spec(&Confinement::Mapped(maps.clone()), true).unwrap();
-        assert_eq!(namespaces(&mapped), [Pid, Network, Ipc, Uts, Mount, Cgroup, User]);
-        assert_eq!(mapped.mounts(), root.mounts());
+        assert_eq!(namespaces(&mapped), "pid network ipc uts mount cgroup user");
+        assert_eq!(mapped.mounts, root.mounts);
 
         let rootless = spec(&Confinement::Rootless(maps), false).unwrap();
-        assert_eq!(namespaces(&rootless), [Pid, Ipc, Uts, Mount, User]);
+        assert_eq!(namespaces(&rootless), "pid ipc uts mount user");
         let inside = spec(&Confinement::Inside, false).unwrap();
-        assert_eq!(namespaces(&inside), [Pid, Ipc, Uts, Mount]);
+        assert_eq!(namespaces(&inside), "pid ipc uts mount");
         for spec in [rootless, inside] {
-            assert!(spec.linux().as_ref().unwrap().resources().is_none());
-            let options: Vec<&String> =
-                spec.mounts().iter().flatten().flat_map(|mount| mount.options().iter().flatten()).collect();
+            assert!(spec.linux.resources.is_none());
+            let options: Vec<&String> = spec.mounts.iter().flat_map(|mount| mount.options.iter().flatten()).collect();
             assert!(options.iter().any(|option| *option == "rbind"));
             assert!(!options.iter().any(|option| option.starts_with("gid=")), "{options:?}");
         }

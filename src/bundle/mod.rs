@@ -10,6 +10,7 @@ mod flat;
 mod options;
 mod overlay;
 mod rootfs;
+mod runtime;
 mod spec;
 mod user;
 mod write;

@@ -4,12 +4,11 @@ use super::defaults;
 use super::error::BundleError;
 use super::options::{Bind, BundleOptions, Confinement, Overrides};
 use super::rootfs::Rootfs;
+use super::runtime::{Mount, Process, Spec, User};
 use super::user::Account;
 use crate::ids::IdMaps;
-use oci_spec::OciSpecError;
-use oci_spec::image::{Config, ImageConfiguration};
-use oci_spec::runtime::{Mount, MountBuilder, Process, Spec, User};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::image::{Config, RunConfig};
+use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 /// What the annotations that the specification defines begin with.
@@ -29,15 +28,15 @@ pub(super) struct Converted {
 /// Converts an image's configuration; an image of bare layers has none. `unified`: whether the host has cgroups of
 /// version 2 alone.
 pub(super) fn convert(
-    image: Option<&ImageConfiguration>,
+    image: Option<&Config>,
     rootfs: &Rootfs,
     options: &BundleOptions,
     unified: bool,
 ) -> Result<Converted, BundleError> {
-    let config = image.and_then(|image| image.config().clone()).unwrap_or_default();
+    let config = &image.map(|image| image.parsed.config.clone()).unwrap_or_default();
     let overrides = &options.overrides;
     let mut left_out = Vec::new();
-    let wanted = overrides.user.as_ref().or(config.user().as_ref()).map_or("", String::as_str);
+    let wanted = overrides.user.as_ref().unwrap_or(&config.user);
     let mut account = rootfs.accounts()?.resolve(wanted)?;
     if matches!(options.confinement, Confinement::Rootless(_)) && !account.groups.is_empty() {
         let groups: Vec<String> = account.groups.drain(..).map(|gid| gid.to_string()).collect();
@@ -48,44 +47,26 @@ pub(super) fn convert(
     }
     check_mapped(&account, &options.confinement)?;
 
-    let mut spec = defaults::spec(&options.confinement, unified).map_err(malformed)?;
-    let mut mounts = spec.mounts().clone().unwrap_or_default();
-    let volumes = volumes(&config, rootfs, overrides, &options.confinement, &mut left_out)?;
-    mounts.extend(volumes);
+    let mut spec = defaults::spec(&options.confinement, unified)
+        .map_err(|source| BundleError::Json { path: "config.json".into(), source })?;
+    spec.mounts.extend(volumes(config, rootfs, overrides, &options.confinement, &mut left_out)?);
     for bind in &overrides.binds {
-        mounts.push(bind_mount(bind)?);
+        spec.mounts.push(bind_mount(bind)?);
     }
-    spec.set_mounts(Some(mounts));
-    if let Some(process) = spec.process_mut() {
-        set_process(process, &config, overrides, account)?;
-    }
-    if let Some(root) = spec.root_mut() {
-        root.set_readonly(Some(overrides.read_only));
-    }
+    set_process(&mut spec.process, config, overrides, account)?;
+    spec.root.readonly = overrides.read_only;
     if let Some(hostname) = &overrides.hostname {
-        spec.set_hostname(Some(hostname.clone()));
+        spec.hostname.clone_from(hostname);
     }
-    spec.set_annotations(Some(annotations(image, &config, &mut left_out)));
+    spec.annotations = annotations(image, config, &mut left_out);
     Ok(Converted { spec, left_out })
 }
 
-/// A configuration as it is written. The order of sets is made one and the same.
+/// A configuration as it is written, its keys in order.
 pub(super) fn to_json(spec: &Spec) -> Result<Vec<u8>, serde_json::Error> {
-    let mut value = serde_json::to_value(spec)?;
-    if let Some(sets) = value.pointer_mut("/process/capabilities").and_then(serde_json::Value::as_object_mut) {
-        for set in sets.values_mut().filter_map(serde_json::Value::as_array_mut) {
-            set.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
-        }
-    }
-    let mut text = serde_json::to_vec_pretty(&value)?;
+    let mut text = serde_json::to_vec_pretty(&serde_json::to_value(spec)?)?;
     text.push(b'\n');
     Ok(text)
-}
-
-/// The builders refuse what lacks a part, and ours lack none.
-fn malformed(error: OciSpecError) -> BundleError {
-    let source = serde::ser::Error::custom(error);
-    BundleError::Json { path: "config.json".into(), source }
 }
 
 fn check_mapped(account: &Account, confinement: &Confinement) -> Result<(), BundleError> {
@@ -103,7 +84,7 @@ fn check_mapped(account: &Account, confinement: &Confinement) -> Result<(), Bund
 
 fn set_process(
     process: &mut Process,
-    config: &Config,
+    config: &RunConfig,
     overrides: &Overrides,
     account: Account,
 ) -> Result<(), BundleError> {
@@ -111,45 +92,39 @@ fn set_process(
     if args.is_empty() {
         return Err(BundleError::NoCommand);
     }
-    let cwd = match (&overrides.cwd, config.working_dir()) {
+    let cwd = match (&overrides.cwd, &config.working_dir) {
         (Some(cwd), _) if !cwd.starts_with('/') => {
             return Err(BundleError::Relative { what: "the working directory", path: cwd.clone() });
         }
         (Some(cwd), _) => cwd.clone(),
-        (None, Some(cwd)) if cwd.starts_with('/') => cwd.clone(),
+        (None, cwd) if cwd.starts_with('/') => cwd.clone(),
         // Runtimes want an absolute one; engines take a relative one from the root.
-        (None, cwd) => format!("/{}", cwd.as_deref().unwrap_or_default()),
+        (None, cwd) => format!("/{cwd}"),
     };
-    let mut user = User::default();
-    user.set_uid(account.uid).set_gid(account.gid);
-    if !account.groups.is_empty() {
-        user.set_additional_gids(Some(account.groups.clone()));
-    }
-    process
-        .set_args(Some(args))
-        .set_env(Some(environment(config, overrides, &account)))
-        .set_cwd(cwd.into())
-        .set_user(user)
-        .set_terminal(Some(overrides.terminal));
+    process.args = args;
+    process.env = environment(config, overrides, &account);
+    process.cwd = cwd;
+    process.user = User { uid: account.uid, gid: account.gid, additional_gids: account.groups };
+    process.terminal = overrides.terminal;
     Ok(())
 }
 
-fn arguments(config: &Config, overrides: &Overrides) -> Vec<String> {
+fn arguments(config: &RunConfig, overrides: &Overrides) -> Vec<String> {
     let entrypoint = match &overrides.entrypoint {
         Some(program) => vec![program.clone()],
-        None => config.entrypoint().clone().unwrap_or_default(),
+        None => config.entrypoint.clone(),
     };
     let rest = match (&overrides.arguments, &overrides.entrypoint) {
         (Some(arguments), _) => arguments.clone(),
         (None, Some(_)) => Vec::new(),
-        (None, None) => config.cmd().clone().unwrap_or_default(),
+        (None, None) => config.cmd.clone(),
     };
     [entrypoint, rest].concat()
 }
 
 /// The image's variables as they are, then those that it leaves to us.
-fn environment(config: &Config, overrides: &Overrides, account: &Account) -> Vec<String> {
-    let mut environment = config.env().clone().unwrap_or_default();
+fn environment(config: &RunConfig, overrides: &Overrides, account: &Account) -> Vec<String> {
+    let mut environment = config.env.clone();
     let has = |environment: &[String], name: &str| {
         environment.iter().position(|line| line.split_once('=').is_some_and(|(known, _)| known == name))
     };
@@ -175,15 +150,14 @@ fn environment(config: &Config, overrides: &Overrides, account: &Account) -> Vec
 /// The image's volumes: memory that begins with what the image has there, since what is written into them is not to
 /// become part of the root file system.
 fn volumes(
-    config: &Config,
+    config: &RunConfig,
     rootfs: &Rootfs,
     overrides: &Overrides,
     confinement: &Confinement,
     left_out: &mut Vec<String>,
 ) -> Result<Vec<Mount>, BundleError> {
     let mut mounts = Vec::new();
-    let volumes: BTreeSet<&String> = config.volumes().iter().flatten().collect();
-    for volume in volumes {
+    for volume in &config.volumes {
         let parts: Vec<Component<'_>> = Path::new(volume).components().skip(1).collect();
         let first = parts.first().map(|part| part.as_os_str());
         let plain = parts.iter().all(|part| matches!(part, Component::Normal(_)));
@@ -207,8 +181,7 @@ fn volumes(
             }
             None => options.push("mode=755".to_owned()),
         }
-        let mount = MountBuilder::default().destination(volume).typ("tmpfs").source("tmpfs").options(options);
-        mounts.push(mount.build().map_err(malformed)?);
+        mounts.push(Mount::new(volume, "tmpfs", "tmpfs", options));
     }
     Ok(mounts)
 }
@@ -222,42 +195,40 @@ fn bind_mount(bind: &Bind) -> Result<Mount, BundleError> {
     })?;
     let access = if bind.read_only { "ro" } else { "rw" };
     let options = vec!["rbind".to_owned(), access.to_owned()];
-    let mount = MountBuilder::default().destination(&bind.destination).typ("bind").source(source).options(options);
-    mount.build().map_err(malformed)
+    // What is not UTF-8 has no place in JSON.
+    let source = source.into_os_string().into_string().map_err(|source| BundleError::File {
+        action: "bind",
+        path: source.into(),
+        source: std::io::Error::other("its name is not UTF-8, which the runtime configuration cannot hold"),
+    })?;
+    Ok(Mount::new(&bind.destination, "bind", &source, options))
 }
 
 /// The image's labels, which come first, and what the specification makes of its other fields.
-fn annotations(
-    image: Option<&ImageConfiguration>,
-    config: &Config,
-    left_out: &mut Vec<String>,
-) -> HashMap<String, String> {
-    let mut annotations = HashMap::new();
-    let labels: BTreeMap<&String, &String> = config.labels().iter().flatten().collect();
-    for (name, value) in labels {
+fn annotations(image: Option<&Config>, config: &RunConfig, left_out: &mut Vec<String>) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::new();
+    for (name, value) in &config.labels {
         if name.is_empty() || UNSAFE.iter().any(|prefix| name.starts_with(prefix)) {
             left_out.push(format!("the label {name:?}, by which a runtime would act on this machine"));
         } else {
             annotations.insert(name.clone(), value.clone());
         }
     }
-    let mut implicit = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            annotations.entry(format!("{IMAGE}.{name}")).or_insert(value);
+    let mut implicit = |name: &str, value: &str| {
+        if !value.is_empty() {
+            annotations.entry(format!("{IMAGE}.{name}")).or_insert(value.to_owned());
         }
     };
-    if let Some(image) = image {
-        implicit("os", Some(image.os().to_string()));
-        implicit("architecture", Some(image.architecture().to_string()));
-        implicit("variant", image.variant().clone());
-        implicit("os.version", image.os_version().clone());
-        implicit("os.features", image.os_features().as_ref().map(|features| features.join(",")));
-        implicit("author", image.author().clone());
-        implicit("created", image.created().clone());
+    if let Some(image) = image.map(|image| &image.parsed) {
+        implicit("os", &image.os);
+        implicit("architecture", &image.architecture);
+        implicit("variant", &image.variant);
+        implicit("os.version", &image.os_version);
+        implicit("os.features", &image.os_features.join(","));
+        implicit("author", &image.author);
+        implicit("created", &image.created);
     }
-    implicit("stopSignal", config.stop_signal().clone());
-    let ports: Option<BTreeSet<&String>> = config.exposed_ports().as_ref().map(|ports| ports.iter().collect());
-    let ports: Option<Vec<&str>> = ports.map(|ports| ports.into_iter().map(String::as_str).collect());
-    implicit("exposedPorts", ports.map(|ports| ports.join(",")));
+    implicit("stopSignal", &config.stop_signal);
+    implicit("exposedPorts", &config.exposed_ports.iter().map(String::as_str).collect::<Vec<_>>().join(","));
     annotations
 }

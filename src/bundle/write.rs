@@ -17,8 +17,7 @@ pub(super) fn write_config(
     options: &BundleOptions,
     directory: &Path,
 ) -> Result<Vec<String>, BundleError> {
-    let config = image.config.as_ref().map(|config| &config.parsed);
-    let converted = spec::convert(config, rootfs, options, is_unified())?;
+    let converted = spec::convert(image.config.as_ref(), rootfs, options, is_unified())?;
     let path = directory.join(CONFIG);
     let text = spec::to_json(&converted.spec).map_err(|source| BundleError::Json { path: path.clone(), source })?;
     write(&path, &text)?;

@@ -124,6 +124,7 @@ impl Bundle {
             output::say(common, format_args!("note: left out {what}"));
         }
         if let Some(laid_down) = &report.laid_down {
+            output::notices(common, &laid_down.notices);
             output::losses(common, &laid_down.not_kept);
         }
         if common.json {

@@ -42,6 +42,9 @@ pub(crate) struct Copy {
     /// Copy all images of SRC, each under its own tag
     #[arg(long)]
     all_tags: bool,
+    /// Push layers marked as non-distributable too; default: leave out those whose descriptors have URLs, as Docker does
+    #[arg(long)]
+    allow_nondistributable: bool,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -61,6 +64,7 @@ impl Copy {
             jobs: filter.jobs,
             compression: self.compression,
             several: self.all_tags,
+            allow_nondistributable: self.allow_nondistributable,
             limits: filter.limits,
             cancel: cancel.clone(),
         };
@@ -95,7 +99,7 @@ pub(super) fn open_store(
 /// Says what was copied.
 pub(super) fn report_copy(common: &Common, destination: &Reference, report: &CopyReport) -> anyhow::Result<()> {
     for note in &report.notes {
-        output::say(common, format_args!("note: {note}"));
+        output::say(common, format_args!("note: {}", output::one_line(note)));
     }
     if common.json {
         output::json(report)?;

@@ -1,10 +1,12 @@
 //! `layflat inspect`
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
 use layflat::form::{LayerSurvey, survey};
-use layflat::image::{Image, chain_ids};
+use layflat::image::{Config, Image, chain_ids};
 use layflat::layer::LayerPath;
 use serde_json::{Value, json};
 
@@ -90,7 +92,7 @@ impl Inspect {
         }
         if let Some(config) = &image.config {
             fact("config digest", config.digest.to_string());
-            for (name, value) in config_facts(&config.parsed) {
+            for (name, value) in config_facts(config) {
                 fact(name, value);
             }
         }
@@ -146,20 +148,20 @@ fn diff_ids(layers: &[LayerSurvey]) -> Vec<layflat::blob::Digest> {
 }
 
 /// What of the configuration people ask for first.
-fn config_facts(config: &oci_spec::image::ImageConfiguration) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("platform", format!("{}/{}", config.os(), config.architecture()))];
-    if let Some(created) = config.created() {
-        facts.push(("created", created.clone()));
-    }
-    if let Some(run) = config.config() {
-        let list = |words: &Option<Vec<String>>| words.as_ref().map(|words| format!("{words:?}"));
-        facts.extend(list(run.entrypoint()).map(|words| ("entrypoint", words)));
-        facts.extend(list(run.cmd()).map(|words| ("cmd", words)));
-        facts.extend(run.user().clone().filter(|user| !user.is_empty()).map(|user| ("user", user)));
-        facts.extend(run.working_dir().clone().filter(|dir| !dir.is_empty()).map(|dir| ("directory", dir)));
-        facts.extend(list(run.env()).map(|words| ("env", words)));
-        facts.extend(list(run.exposed_ports()).map(|words| ("ports", words)));
-        facts.extend(list(run.volumes()).map(|words| ("volumes", words)));
-    }
-    facts
+fn config_facts(config: &Config) -> Vec<(&'static str, String)> {
+    let run = &config.parsed.config;
+    let list = |words: &[String]| if words.is_empty() { String::new() } else { format!("{words:?}") };
+    let set = |words: &BTreeSet<String>| list(&words.iter().cloned().collect::<Vec<_>>());
+    let facts = [
+        ("platform", config.platform().to_string()),
+        ("created", config.parsed.created.clone()),
+        ("entrypoint", list(&run.entrypoint)),
+        ("cmd", list(&run.cmd)),
+        ("user", run.user.clone()),
+        ("directory", run.working_dir.clone()),
+        ("env", list(&run.env)),
+        ("ports", set(&run.exposed_ports)),
+        ("volumes", set(&run.volumes)),
+    ];
+    facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
+use layflat::image::Notice;
 use layflat::layer::Printable;
 use layflat::product::Destination;
 use layflat::{Loss, Report};
@@ -91,6 +92,7 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Reports one laying down, with the destination as the user named it.
 pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> anyhow::Result<()> {
+    notices(common, &report.notices);
     losses(common, &report.not_kept);
     if common.json {
         return json(report);
@@ -107,6 +109,13 @@ pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> an
         ),
     );
     Ok(())
+}
+
+/// Says what is not as it should be about an image.
+pub(crate) fn notices(common: &Common, notices: &[Notice]) {
+    for notice in notices {
+        say(common, format_args!("note: {}", one_line(&notice.to_string())));
+    }
 }
 
 /// Says what could not be kept.
@@ -138,6 +147,7 @@ pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
 /// Reports one file that was made.
 pub(crate) fn report_file(common: &Common, file: &Path, report: &Report) -> anyhow::Result<()> {
     if common.json {
+        notices(common, &report.notices);
         losses(common, &report.not_kept);
         return json_beside(file, report);
     }

@@ -55,6 +55,7 @@ impl Squash {
             }
         }
         let copying = CopyOptions {
+            allow_nondistributable: false,
             jobs: options.jobs,
             compression: self.compression,
             several: false,

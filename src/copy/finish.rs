@@ -61,7 +61,8 @@ impl<'a> Finisher<'a> {
         let diff_ids: Vec<Digest> = layers
             .iter()
             .zip(&image.layers)
-            .filter_map(|(placed, layer)| placed.diff_id.clone().or_else(|| layer.diff_id.clone()))
+            // What was stated was checked where the layer was decompressed; what was found there may be by another algorithm.
+            .filter_map(|(placed, layer)| layer.diff_id.clone().or_else(|| placed.diff_id.clone()))
             .collect();
         let config = manifest::config(image, &diff_ids)?;
         if image.config.as_ref().is_some_and(|own| own.digest != config.digest) {
@@ -75,16 +76,11 @@ impl<'a> Finisher<'a> {
             Some(own) => manifest::names(own, &config, &layers)?,
             None => false,
         };
+        self.config(config.digest.clone(), &config)?;
         let kept = image.manifest.as_ref().filter(|own| still_true && (docker || !manifest::is_in_docker_words(own)));
         let manifest = match kept {
-            Some(own) => {
-                // It may know the configuration by another digest than ours.
-                let stated = manifest::parse(own)?["config"]["digest"].as_str().and_then(|digest| digest.parse().ok());
-                self.config(stated.unwrap_or_else(|| config.digest.clone()), &config)?;
-                own.clone()
-            }
+            Some(own) => own.clone(),
             None => {
-                self.config(config.digest.clone(), &config)?;
                 let made = manifest::manifest(image, &config, &layers)?;
                 if let Some(own) = image.manifest.as_ref().filter(|_| still_true) {
                     self.note(format!(

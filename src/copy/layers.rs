@@ -6,7 +6,7 @@ use super::{CopyError, CopyOptions};
 use crate::blob::{Blob, Compress, Compression, Digest};
 use crate::image::{Image, Layer};
 use crate::source::{Named, Tree};
-use crate::store::Form;
+use crate::store::{Form, Store};
 
 /// A blob that has to come into the store, and how.
 #[derive(Debug)]
@@ -26,13 +26,16 @@ pub(super) enum Way {
     AsStored,
     /// Uncompressed, under its DiffID.
     Uncompressed,
+    /// Not at all: the descriptor says where else it is to be had.
+    LeftOut,
     /// Made anew: what its digest will be shows when it is done.
     Made(Compress),
 }
 
 /// The tasks of some images, each once: images share blobs.
-pub(super) fn plan(images: &[Named], form: Form, options: &CopyOptions) -> Result<Vec<Task>, CopyError> {
-    let mut plan = Plan { tasks: Vec::new(), known: HashMap::new(), form, options };
+pub(super) fn plan(images: &[Named], store: &dyn Store, options: &CopyOptions) -> Result<Vec<Task>, CopyError> {
+    let (form, is_public) = (store.form(), store.is_public());
+    let mut plan = Plan { tasks: Vec::new(), known: HashMap::new(), form, is_public, options };
     for image in images {
         plan.tree(&image.content)?;
     }
@@ -44,6 +47,7 @@ struct Plan<'a> {
     /// Tasks by what their blobs state.
     known: HashMap<Key, usize>,
     form: Form,
+    is_public: bool,
     options: &'a CopyOptions,
 }
 
@@ -87,9 +91,16 @@ impl Plan<'_> {
     }
 
     fn way(&self, layer: &Layer) -> Result<Way, CopyError> {
+        // What only its vendor may hand out is not handed out, as Docker has it, if it can be had from there.
+        let is_elsewhere = layer.is_nondistributable() && !layer.urls.is_empty();
+        if is_elsewhere && self.is_public && !self.options.allow_nondistributable {
+            return Ok(Way::LeftOut);
+        }
         let is_stated = layer.blob.digest().is_some() && layer.media_type.is_some();
         let wanted = match (self.form, self.options.compression) {
             (Form::Saved, _) => Compress::None,
+            // Under another digest it would not be what its vendor hands out.
+            (Form::Manifests { .. }, _) if is_stated && layer.is_nondistributable() => return Ok(Way::AsStored),
             (Form::Manifests { .. }, Some(wanted)) => wanted,
             (Form::Manifests { .. }, None) if is_stated => return Ok(Way::AsStored),
             (Form::Manifests { .. }, None) => Compress::GZIP,

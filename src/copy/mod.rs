@@ -15,6 +15,7 @@ use std::num::NonZero;
 use std::time::Instant;
 
 use crate::blob::Compress;
+use crate::image::Notice;
 use crate::options::{Cancel, Limits};
 use crate::report::Progress;
 use crate::source::{Named, Tree};
@@ -31,6 +32,8 @@ pub struct CopyOptions {
     /// How layers are to be compressed. As they are when `None`; those without a media type, which nobody has stored for good yet, with gzip:
     /// a docker archive's, bare ones, and those that were only just made.
     pub compression: Option<Compress>,
+    /// Send layers to a registry too that are marked as non-distributable, and that their descriptors say to be had elsewhere.
+    pub allow_nondistributable: bool,
     /// Whether several images come from one source, each to keep its own tag.
     pub several: bool,
     /// The most that an image may ask for (rule S4).
@@ -53,7 +56,7 @@ pub fn copy(
     check(images, store.as_ref(), options)?;
     // A name that cannot be is better known before the blobs have come.
     let names = images.iter().map(|image| store.names(&image.names, options.several)).collect::<Result<Vec<_>, _>>()?;
-    let tasks = layers::plan(images, store.form(), options)?;
+    let tasks = layers::plan(images, store.as_ref(), options)?;
     let placed = transfer::run(&tasks, store.as_ref(), options, progress)?;
     progress.settling();
 
@@ -74,9 +77,35 @@ pub fn copy(
         finished.push(Finished { names, manifest: done.manifest, saved });
     }
     let mut blobs = report::of_tasks(&tasks, &placed);
-    let notes = finisher.notes(&mut blobs);
+    let mut notes: Vec<String> = images.iter().flat_map(|image| notices(&image.content)).collect();
+    notes.extend(left_out(&tasks));
+    notes.extend(finisher.notes(&mut blobs));
     store.publish(&finished)?;
     Ok(CopyReport { images: reports, blobs, notes, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// What is not as it should be about images.
+fn notices(tree: &Tree) -> Vec<String> {
+    match tree {
+        // That a layer is used of which that goes without saying is no news to who only hands it on.
+        Tree::Image(image) => {
+            let told = |notice: &&Notice| !matches!(notice, Notice::NonDistributable { .. });
+            image.notices.iter().filter(told).map(ToString::to_string).collect()
+        }
+        Tree::Index(index) => index.entries.iter().flat_map(notices).collect(),
+        Tree::Attachment(_) => Vec::new(),
+    }
+}
+
+/// Which layers were not sent.
+fn left_out(tasks: &[layers::Task]) -> impl Iterator<Item = String> {
+    tasks.iter().filter(|task| task.way == layers::Way::LeftOut).map(|task| {
+        let digest = task.blob.digest().map(ToString::to_string).unwrap_or_default();
+        format!(
+            "{}, {digest}, is non-distributable and was not pushed: it is to be had where its descriptor says (--allow-nondistributable pushes it)",
+            task.what
+        )
+    })
 }
 
 /// Refuses what the store cannot hold.

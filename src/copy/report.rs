@@ -57,6 +57,8 @@ pub enum Outcome {
     Rewritten,
     /// It was there already.
     Present,
+    /// It was not sent: only its vendor may hand it out.
+    LeftOut,
     /// It was elsewhere in the same registry, and is here now, too.
     Mounted,
 }
@@ -68,6 +70,7 @@ impl Outcome {
             Self::Copied => "copied",
             Self::Rewritten => "rewritten",
             Self::Present => "present",
+            Self::LeftOut => "left out",
             Self::Mounted => "mounted",
         }
     }

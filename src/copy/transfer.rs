@@ -73,6 +73,7 @@ impl One<'_> {
     fn run(&self) -> Result<Placed, CopyError> {
         let result = match self.task.way {
             Way::AsStored => self.copy_as_stored(),
+            Way::LeftOut => self.leave_out(),
             Way::Uncompressed => self.copy_uncompressed(),
             Way::Made(compress) => self.make(compress),
         };
@@ -91,6 +92,13 @@ impl One<'_> {
         let tell = |count| self.watch.look(count);
         let size = self.store.put_blob(&stored, blob, &tell).map_err(|error| self.explain(error))?;
         Ok(Placed { digest: stored.digest, size, diff_id: None, compression: None, outcome: Outcome::Copied })
+    }
+
+    fn leave_out(&self) -> Result<Placed, CopyError> {
+        let blob = &self.task.blob;
+        let Some(digest) = blob.digest().cloned() else { return self.copy_as_stored() };
+        let size = blob.stated_size().unwrap_or(blob.len());
+        Ok(Placed { digest, size, diff_id: None, compression: None, outcome: Outcome::LeftOut })
     }
 
     fn copy_uncompressed(&self) -> Result<Placed, CopyError> {

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::blob::Digest;
 use crate::error::Error;
-use crate::image::{Image, chain_ids};
+use crate::image::{Image, Notice, chain_ids};
 use crate::layer::Record;
 use crate::options::{Options, XattrNamespace};
 use crate::report::{LayerReport, Losses, Progress, Report, Seconds};
@@ -117,6 +117,7 @@ pub(crate) fn report(
         entries: layers.iter().map(|layer| layer.entries).sum(),
         size: layers.iter().map(|layer| layer.size).sum(),
         expanded: layers.iter().map(|layer| layer.expanded).sum(),
+        notices: notices(image, layers.iter().map(|layer| &layer.digest)),
         layers,
         not_kept: losses.into_list(),
         seconds,
@@ -125,6 +126,12 @@ pub(crate) fn report(
         report.refuse_losses()?;
     }
     Ok(report)
+}
+
+/// What is not as it should be about an image whose layers have these digests.
+pub(crate) fn notices<'a>(image: &Image, digests: impl Iterator<Item = &'a Digest>) -> Vec<Notice> {
+    let misnamed = image.layers.iter().zip(digests).filter_map(|(layer, found)| layer.misnamed(found));
+    image.notices.iter().cloned().chain(misnamed).collect()
 }
 
 /// The DiffIDs of layers that were read, bottom first.

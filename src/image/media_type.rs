@@ -19,6 +19,8 @@ pub(crate) enum MediaType {
     EncryptedLayer,
     /// An image's configuration.
     Config,
+    /// Words that say nothing of what it is, as writers use them who do not know ours: the content tells (rule D4).
+    Generic,
     /// Anything else.
     Unknown,
 }
@@ -54,6 +56,12 @@ impl MediaType {
                 }
                 None => text.to_owned(),
             },
+            Self::ForeignLayer => match text.strip_prefix("application/vnd.docker.image.rootfs.foreign.diff.tar") {
+                Some(compression) => {
+                    format!("application/vnd.oci.image.layer.nondistributable.v1.tar{}", compression.replace('.', "+"))
+                }
+                None => text.to_owned(),
+            },
             _ => text.to_owned(),
         }
     }
@@ -70,10 +78,27 @@ impl MediaType {
             _ if plain.ends_with("+encrypted") => Self::EncryptedLayer,
             _ if plain.contains("nondistributable") || plain.contains("rootfs.foreign") => Self::ForeignLayer,
             _ if is_layer(plain) => Self::Layer,
+            _ if GENERIC.contains(&plain) => Self::Generic,
             _ => Self::Unknown,
         }
     }
 }
+
+/// What is said where nothing is known.
+const GENERIC: [&str; 12] = [
+    "",
+    "application/octet-stream",
+    "binary/octet-stream",
+    "application/json",
+    "text/plain",
+    "application/tar",
+    "application/x-tar",
+    "application/tar+gzip",
+    "application/x-gtar",
+    "application/gzip",
+    "application/x-gzip",
+    "application/zstd",
+];
 
 /// A tar archive, with nothing or a compression that is known behind it. Which one it is, the content tells.
 fn is_layer(text: &str) -> bool {
@@ -122,6 +147,8 @@ mod tests {
             ("application/vnd.docker.image.rootfs.diff.tar.gzip", MediaType::Layer),
             ("application/vnd.docker.image.rootfs.diff.tar", MediaType::Layer),
             ("application/vnd.oci.image.layer.v1.tar+lz4", MediaType::Unknown),
+            ("application/octet-stream", MediaType::Generic),
+            ("", MediaType::Generic),
             ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", MediaType::EncryptedLayer),
             ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", MediaType::ForeignLayer),
             ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", MediaType::ForeignLayer),

@@ -1,19 +1,20 @@
 //! What an image is, wherever it came from: a configuration and a stack of layers, each a blob.
 
-mod manifest;
+pub(crate) mod document;
 mod media_type;
 mod name;
+mod notice;
 mod platform;
 mod reference;
 
-use oci_spec::image::ImageConfiguration;
-
 use crate::blob::{Blob, Digest};
+use document::Object;
 
-pub use manifest::Manifest;
-pub(crate) use manifest::{Descriptor, Document};
+pub use document::{Configuration, DocumentError, History, RootFs, RunConfig};
+pub(crate) use document::{Descriptor, Document};
 pub(crate) use media_type::{MediaType, stated_compression};
 pub use name::{ImageName, ImageNameError};
+pub use notice::Notice;
 pub use platform::{Platform, PlatformError};
 pub use reference::{DaemonImage, Reference, ReferenceError};
 
@@ -28,17 +29,30 @@ pub struct Image {
     pub config: Option<Config>,
     /// The layers, bottom first.
     pub layers: Vec<Layer>,
+    /// What is not as it should be about it, and is no reason to refuse it (rule D4).
+    pub notices: Vec<Notice>,
+}
+
+/// A manifest as it is stored, to the byte, so that it can be handed on under the same digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Digest of `bytes`, by the algorithm of whoever names it.
+    pub digest: Digest,
+    /// What it is, in OCI's or in Docker's words.
+    pub media_type: String,
+    /// The manifest as it is stored.
+    pub bytes: Vec<u8>,
 }
 
 /// An image's configuration, as it is stored and as it reads.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Digest of `bytes`: the image ID.
+    /// Digest of `bytes`: the image ID. By SHA-256, unless the manifest names it by another algorithm.
     pub digest: Digest,
     /// The configuration as it is stored, to the byte.
     pub bytes: Vec<u8>,
-    /// The configuration as the image specification defines it.
-    pub parsed: ImageConfiguration,
+    /// What it states.
+    pub parsed: Configuration,
 }
 
 /// One layer of an image: where its bytes are, and what the image says about them.
@@ -50,9 +64,30 @@ pub struct Layer {
     pub media_type: Option<String>,
     /// The digest of the uncompressed archive that the configuration states. Bare layers have none until they are read.
     pub diff_id: Option<Digest>,
+    /// The digest that the name of its file spells, where nothing else states one. A name is no statement, and may be wrong (rule D2).
+    pub file_digest: Option<Digest>,
+    /// Where else it can be had, as its descriptor says: layers that only their vendor may hand out have such addresses.
+    pub urls: Vec<String>,
 }
 
 impl Layer {
+    /// A layer of which nothing is known but its bytes.
+    pub fn bare(blob: Blob) -> Self {
+        Self { blob, media_type: None, diff_id: None, file_digest: None, urls: Vec::new() }
+    }
+
+    /// Whether its media type says that only its vendor may hand it out.
+    pub fn is_nondistributable(&self) -> bool {
+        self.media_type.as_deref().is_some_and(|text| MediaType::of(text) == MediaType::ForeignLayer)
+    }
+
+    /// What there is to say where its file is named by another digest than that of its bytes.
+    pub(crate) fn misnamed(&self, found: &Digest) -> Option<Notice> {
+        let named =
+            self.file_digest.as_ref().filter(|named| named.algorithm() == found.algorithm() && *named != found)?;
+        Some(Notice::FileName { file: named.to_string(), found: found.clone() })
+    }
+
     /// The same layer, with the DiffID that the configuration states.
     #[must_use]
     pub fn with_diff_id(self, diff_id: Option<Digest>) -> Self {
@@ -70,7 +105,7 @@ impl Layer {
 pub enum ConfigError {
     /// It is no JSON document of the specified form.
     #[error("the image's configuration cannot be read: {0}")]
-    Json(String),
+    Json(DocumentError),
     /// A diff_id is no digest.
     #[error("the image's configuration: {0}")]
     DiffId(crate::blob::DigestError),
@@ -96,31 +131,49 @@ impl Image {
 impl Image {
     /// What made each layer, bottom first: by the history's entries that are not marked as empty.
     pub fn created_by(&self) -> Vec<Option<String>> {
-        let history = self.config.as_ref().and_then(|config| config.parsed.history().clone()).unwrap_or_default();
-        let mut lines = history
-            .iter()
-            .filter(|entry| !entry.empty_layer().unwrap_or(false))
-            .map(|entry| entry.created_by().clone().or_else(|| entry.comment().clone()));
+        let history = self.config.as_ref().map(|config| config.parsed.history.as_slice()).unwrap_or_default();
+        let words =
+            |entry: &History| [&entry.created_by, &entry.comment].into_iter().find(|words| !words.is_empty()).cloned();
+        let mut lines = history.iter().filter(|entry| !entry.empty_layer).map(words);
         self.layers.iter().map(|_| lines.next().flatten()).collect()
     }
 }
 
 impl Config {
-    /// Reads a configuration. What a writer left `null` counts as left out.
+    /// Reads a configuration, as Go's encoding/json does (rule D1).
     ///
     /// # Errors
     /// A text that is no image configuration.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, ConfigError> {
-        let json = |error: serde_json::Error| ConfigError::Json(error.to_string());
-        let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(json)?;
-        drop_nulls(&mut value);
-        // Older builders left it out; the specification wants it.
-        if let Some(rootfs) = value.get_mut("rootfs").and_then(serde_json::Value::as_object_mut) {
-            rootfs.entry("type").or_insert_with(|| "layers".into());
-            rootfs.entry("diff_ids").or_insert_with(|| serde_json::json!([]));
-        }
-        let parsed = serde_json::from_value(value).map_err(json)?;
+        let parsed = document::read(&bytes).map_err(ConfigError::Json)?;
         Ok(Self { digest: Digest::sha256_of(&bytes), bytes, parsed })
+    }
+
+    /// The configuration of an image that is known by its layers alone: for this machine, and nothing else.
+    pub(crate) fn of_bare_layers(diff_ids: &[Digest]) -> Result<Self, ConfigError> {
+        let Platform { os, architecture, variant } = Platform::host();
+        let mut document = Object::default();
+        document.set("architecture", &architecture);
+        document.set("os", &os);
+        if let Some(variant) = variant {
+            document.set("variant", &variant);
+        }
+        document.set("config", &Object::default());
+        document.set("rootfs", &rootfs(diff_ids));
+        Self::parse(document.to_bytes())
+    }
+
+    /// The same configuration for other layers.
+    pub(crate) fn with_diff_ids(&self, diff_ids: &[Digest]) -> Result<Self, ConfigError> {
+        let mut document = Object::parse(&self.bytes).map_err(ConfigError::Json)?;
+        document.set("rootfs", &rootfs(diff_ids));
+        Self::parse(document.to_bytes())
+    }
+
+    /// The same configuration, by the digest that a manifest has for it.
+    #[must_use]
+    pub(crate) fn known_as(self, digest: Digest) -> Self {
+        Self { digest, ..self }
     }
 
     /// The diff_ids of the layers, bottom first.
@@ -130,8 +183,8 @@ impl Config {
     pub fn diff_ids(&self, layers: usize) -> Result<Vec<Digest>, ConfigError> {
         let diff_ids: Vec<Digest> = self
             .parsed
-            .rootfs()
-            .diff_ids()
+            .rootfs
+            .diff_ids
             .iter()
             .map(|text| text.parse().map_err(ConfigError::DiffId))
             .collect::<Result<_, _>>()?;
@@ -141,28 +194,18 @@ impl Config {
         Ok(diff_ids)
     }
 
-    /// The platform that the image is for.
+    /// The platform that the image is for; what is not stated is empty.
     pub fn platform(&self) -> Platform {
-        Platform {
-            os: self.parsed.os().to_string(),
-            architecture: self.parsed.architecture().to_string(),
-            variant: self.parsed.variant().clone(),
-        }
+        let Configuration { os, architecture, variant, .. } = &self.parsed;
+        Platform::of(os, architecture, variant)
     }
 }
 
-fn drop_nulls(value: &mut serde_json::Value) {
-    let mut pending = vec![value];
-    while let Some(value) = pending.pop() {
-        match value {
-            serde_json::Value::Object(map) => {
-                map.retain(|_, value| !value.is_null());
-                pending.extend(map.values_mut());
-            }
-            serde_json::Value::Array(list) => pending.extend(list),
-            _ => {}
-        }
-    }
+fn rootfs(diff_ids: &[Digest]) -> Object {
+    let mut rootfs = Object::default();
+    rootfs.set("type", "layers");
+    rootfs.set("diff_ids", diff_ids);
+    rootfs
 }
 
 /// The ChainIDs of a stack's layers, from their DiffIDs, both bottom first (image specification, config.md, "Layer
@@ -203,5 +246,13 @@ mod tests {
         assert!(config.diff_ids(1).unwrap_err().to_string().contains("0 diff_ids"));
         assert_eq!(config.platform().to_string(), "linux/amd64/v8");
         assert!(Config::parse(b"[]".to_vec()).is_err());
+    }
+
+    /// In lower case, as some producers write it, `user` is obeyed by every engine.
+    #[test]
+    fn d1_the_user_is_found_however_its_key_is_written() {
+        for text in [&br#"{"config":{"user":"7"}}"#[..], br#"{"CONFIG":{"User":"0","USER":"7"}}"#] {
+            assert_eq!(Config::parse(text.to_vec()).unwrap().parsed.config.user, "7");
+        }
     }
 }

@@ -20,6 +20,9 @@ pub struct Platform {
 pub struct PlatformError(pub String);
 
 impl Platform {
+    /// How well a platform suits that is not stated: worse than any that is.
+    pub(crate) const UNSTATED: u32 = 1000;
+
     /// This machine's.
     pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
@@ -35,13 +38,33 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant }
     }
 
-    /// How well an image for `offered` suits this platform: 0 best, more is worse; `None` if it does not run.
+    /// A platform as documents state it; kernels' names for architectures are understood too, as containerd does. What is not stated is
+    /// empty.
+    pub(crate) fn of(os: &str, architecture: &str, variant: &str) -> Self {
+        let architecture = architecture.to_ascii_lowercase();
+        let architecture = match architecture.as_str() {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" | "i686" => "386",
+            "armhf" => "arm",
+            same => same,
+        };
+        let variant = Some(variant.to_owned()).filter(|variant| !variant.is_empty());
+        Self { os: os.to_ascii_lowercase(), architecture: architecture.to_owned(), variant }
+    }
+
+    /// How well an image for `offered` suits this platform: 0 best, more is worse; `None` if it does not run. What `offered` does not state
+    /// may be anything.
     ///
     /// A variant that is not stated is the one that every machine of the architecture has: v8 for arm64, v1 for amd64.
     /// Of arm's variants, and of amd64's levels, an older one runs on a newer machine.
     pub fn suits(&self, offered: &Self) -> Option<u32> {
-        if self.os != offered.os || self.architecture != offered.architecture {
+        let is_other = |wanted: &str, offered: &str| !offered.is_empty() && wanted != offered;
+        if is_other(&self.os, &offered.os) || is_other(&self.architecture, &offered.architecture) {
             return None;
+        }
+        if offered.os.is_empty() || offered.architecture.is_empty() {
+            return Some(Self::UNSTATED);
         }
         let base = match self.architecture.as_str() {
             "arm64" => Some("v8"),
@@ -71,7 +94,8 @@ fn level(variant: &str) -> Option<u32> {
 
 impl fmt::Display for Platform {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.os, self.architecture)?;
+        let stated = |text: &str| if text.is_empty() { "unstated".to_owned() } else { text.to_owned() };
+        write!(formatter, "{}/{}", stated(&self.os), stated(&self.architecture))?;
         self.variant.as_ref().map_or(Ok(()), |variant| write!(formatter, "/{variant}"))
     }
 }
@@ -89,15 +113,7 @@ impl FromStr for Platform {
         if parts.contains(&"") {
             return Err(PlatformError(text.to_owned()));
         }
-        // The names that kernels use are understood too.
-        let architecture = match *architecture {
-            "x86_64" | "x86-64" => "amd64",
-            "aarch64" => "arm64",
-            "i386" | "i686" => "386",
-            "armhf" => "arm",
-            same => same,
-        };
-        Ok(Self { os: (*os).to_owned(), architecture: architecture.to_owned(), variant: variant.map(str::to_owned) })
+        Ok(Self::of(os, architecture, variant.unwrap_or_default()))
     }
 }
 
@@ -116,6 +132,17 @@ mod tests {
         for bad in ["", "linux", "linux/", "a/b/c/d"] {
             bad.parse::<Platform>().unwrap_err();
         }
+    }
+
+    #[test]
+    fn d1_what_is_not_stated_may_be_anything() {
+        let wanted: Platform = "linux/amd64".parse().unwrap();
+        assert_eq!(wanted.suits(&Platform::of("Linux", "x86_64", "")), Some(0));
+        assert_eq!(wanted.suits(&Platform::of("", "arm64", "")), None);
+        for offered in [Platform::of("", "", ""), Platform::of("linux", "", ""), Platform::of("", "amd64", "")] {
+            assert_eq!(wanted.suits(&offered), Some(Platform::UNSTATED));
+        }
+        assert_eq!(Platform::of("", "amd64", "").to_string(), "unstated/amd64");
     }
 
     #[test]

@@ -120,13 +120,12 @@ impl Repository {
         })
     }
 
-    /// Puts a manifest or index under a tag, or under its own digest when `tag` is `None`; all that it names must be there.
+    /// Puts a manifest or index under a tag or under its digest, by whatever algorithm; all that it names must be there.
     ///
     /// # Errors
     /// The registry does not take it.
-    pub fn push_manifest(&self, bytes: &[u8], media_type: &str, tag: Option<&str>) -> Result<(), RegistryError> {
-        let wanted = tag.map_or_else(|| Digest::sha256_of(bytes).to_string(), str::to_owned);
-        let what = self.describe(&wanted);
+    pub fn push_manifest(&self, bytes: &[u8], media_type: &str, wanted: &str) -> Result<(), RegistryError> {
+        let what = self.describe(wanted);
         self.session.attempts().run(|| {
             let address = format!("/v2/{}/manifests/{wanted}", self.name);
             let mut request = Request::new(Method::PUT, address, what.clone());

@@ -1,9 +1,9 @@
 //! The configuration of a rewritten image: its DiffIDs, its history, its times. All else stays, also what layflat does not know.
 
-use serde_json::{Map, Value, json};
-
+use crate::blob::Digest;
 use crate::error::Error;
 use crate::filter::Times;
+use crate::image::document::Object;
 use crate::image::{Config, Layer};
 use crate::layer::Timestamp;
 
@@ -17,61 +17,62 @@ pub(super) fn rewritten(
     times: Option<Times>,
 ) -> Result<Config, Error> {
     let wrong = |error: &dyn ToString| Error::Write(format!("the image's configuration: {}", error.to_string()));
-    let mut document: Map<String, Value> = serde_json::from_slice(&config.bytes).map_err(|error| wrong(&error))?;
-    let diff_ids: Vec<String> =
-        new.iter().filter_map(|layer| layer.diff_id.as_ref()).map(ToString::to_string).collect();
-    document.insert("rootfs".to_owned(), json!({"type": "layers", "diff_ids": diff_ids}));
+    let diff_ids: Vec<Digest> = new.iter().filter_map(|layer| layer.diff_id.clone()).collect();
+    let config = config.with_diff_ids(&diff_ids).map_err(|error| wrong(&error))?;
+    let mut document = Object::parse(&config.bytes).map_err(|error| wrong(&error))?;
     if let Some(from) = squash_from {
-        let created = document.get("created").filter(|created| created.is_string()).cloned();
-        let history = match document.remove("history") {
-            Some(Value::Array(lines)) => lines,
-            _ => Vec::new(),
-        };
-        document.insert("history".to_owned(), squashed(history, from, old.len(), created).into());
+        let lines = squashed(document.objects("history"), from, old.len(), document.string("created"));
+        document.set("history", &lines);
     }
     if let Some(times) = times {
-        let mut fields: Vec<&mut Map<String, Value>> = Vec::new();
-        let (history, rest): (Vec<_>, Vec<_>) = document.iter_mut().partition(|(key, _)| *key == "history");
-        for (_, lines) in history {
-            fields.extend(lines.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut));
-        }
-        let own = rest.into_iter().filter(|(key, _)| *key == "created").map(|(_, value)| value);
-        let of_lines = fields.into_iter().filter_map(|line| line.get_mut("created"));
-        for created in own.chain(of_lines).filter(|created| created.is_string()) {
-            *created = changed(created.as_str().unwrap_or_default(), times).map_err(|error| wrong(&error))?.into();
+        change_created(&mut document, times).map_err(|error| wrong(&error))?;
+        let mut history = document.objects("history");
+        if !history.is_empty() {
+            for line in &mut history {
+                change_created(line, times).map_err(|error| wrong(&error))?;
+            }
+            document.set("history", &history);
         }
     }
-    let bytes = serde_json::to_vec(&document).map_err(|error| wrong(&error))?;
-    Config::parse(bytes).map_err(|error| wrong(&error))
+    Config::parse(document.to_bytes()).map_err(|error| wrong(&error))
 }
 
 /// The history after layers from `from` on became one.
-fn squashed(history: Vec<Value>, from: usize, layers: usize, created: Option<Value>) -> Vec<Value> {
-    let mut lines = Vec::new();
+fn squashed(mut lines: Vec<Object>, from: usize, layers: usize, created: Option<String>) -> Vec<Object> {
     let mut layer = 0;
-    for mut line in history {
-        if let Some(fields) = line.as_object_mut()
-            && fields.get("empty_layer") != Some(&Value::Bool(true))
-        {
+    for line in &mut lines {
+        if line.get("empty_layer").is_none_or(|empty| empty.get() != "true") {
             if layer >= from {
-                fields.insert("empty_layer".to_owned(), true.into());
+                line.set("empty_layer", &true);
             }
             layer += 1;
         }
-        lines.push(line);
     }
     // As many lines with a layer as there are layers, or whoever counts them goes wrong.
-    lines.extend((layer..from).map(|_| json!({"comment": "layer without a history"})));
+    lines.extend((layer..from).map(|_| {
+        let mut line = Object::default();
+        line.set("comment", "layer without a history");
+        line
+    }));
     let what = match layers - from {
         1 => format!("layer {from}, written anew"),
         count => format!("layers {from} to {} as one ({count} of {layers})", layers - 1),
     };
-    let mut line = json!({"created_by": "layflat squash", "comment": what});
-    if let (Some(created), Some(fields)) = (created, line.as_object_mut()) {
-        fields.insert("created".to_owned(), created);
+    let mut line = Object::default();
+    if let Some(created) = created {
+        line.set("created", &created);
     }
+    line.set("created_by", "layflat squash");
+    line.set("comment", &what);
     lines.push(line);
     lines
+}
+
+fn change_created(document: &mut Object, times: Times) -> Result<(), jiff::Error> {
+    if let Some(created) = document.string("created") {
+        document.set("created", &changed(&created, times)?);
+    }
+    Ok(())
 }
 
 /// A time as RFC 3339 has it, changed as files' times are.
@@ -92,19 +93,20 @@ mod tests {
 
     #[test]
     fn history_has_a_line_for_every_layer() {
-        let line = |text: &str| json!({"created_by": text});
-        let empty = |text: &str| json!({"created_by": text, "empty_layer": true});
-        let history = vec![line("base"), empty("ENV"), line("a"), line("b")];
-        let with_layer = |lines: &[Value]| lines.iter().filter(|line| line.get("empty_layer").is_none()).count();
+        let objects =
+            |text: &str| Object::parse(format!(r#"{{"lines":[{text}]}}"#).as_bytes()).unwrap().objects("lines");
+        let history = || {
+            objects(
+                r#"{"created_by":"base"},{"created_by":"ENV","empty_layer":true},{"created_by":"a","x":1.0},{"Created_By":"b"}"#,
+            )
+        };
+        let written = |lines: &[Object]| String::from_utf8(serde_json::to_vec(lines).unwrap()).unwrap();
+        let with_layer = |lines: &[Object]| lines.iter().filter(|line| line.get("empty_layer").is_none()).count();
 
-        let lines = squashed(history.clone(), 1, 3, Some("2024-01-01T00:00:00Z".into()));
-        assert_eq!(lines[..4], [line("base"), empty("ENV"), empty("a"), empty("b")]);
-        let what = "layers 1 to 2 as one (2 of 3)";
-        assert_eq!(
-            lines[4],
-            json!({"created_by": "layflat squash", "comment": what, "created": "2024-01-01T00:00:00Z"})
-        );
-        assert_eq!(with_layer(&squashed(history, 0, 3, None)), 1);
+        let lines = squashed(history(), 1, 3, Some("2024-01-01T00:00:00Z".into()));
+        let expected = r#"[{"created_by":"base"},{"created_by":"ENV","empty_layer":true},{"created_by":"a","x":1.0,"empty_layer":true},{"Created_By":"b","empty_layer":true},{"created":"2024-01-01T00:00:00Z","created_by":"layflat squash","comment":"layers 1 to 2 as one (2 of 3)"}]"#;
+        assert_eq!(written(&lines), expected);
+        assert_eq!(with_layer(&squashed(history(), 0, 3, None)), 1);
         assert_eq!(with_layer(&squashed(Vec::new(), 2, 3, None)), 3);
     }
 

@@ -34,5 +34,5 @@ pub(super) fn write(
     let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;
     let blob = Blob::from_file(Arc::new(file), 0, facts.size).stated(Some(facts.digest), Some(facts.size));
     // Nobody has stored it yet: how it will be compressed, and so what it will be called, is not for us to say.
-    Ok(Layer { blob, media_type: None, diff_id: Some(facts.diff_id) })
+    Ok(Layer { diff_id: Some(facts.diff_id), ..Layer::bare(blob) })
 }

@@ -1,20 +1,17 @@
 //! What of an image's manifest is still true of a rewritten one: what it says of the image, and of the layers that stay.
 
-use serde_json::{Value, json};
-
 use crate::image::Manifest;
+use crate::image::document::Object;
 
 /// The manifest without its words on layers that were written anew; whoever stores the image completes it. It keeps its digest, by
 /// which an index knows the image that is replaced.
 pub(super) fn without_new_layers(manifest: &Manifest, is_new: &[bool]) -> Manifest {
-    let Ok(mut document) = serde_json::from_slice::<Value>(&manifest.bytes) else {
-        return manifest.clone();
-    };
-    if let Some(layers) = document.get_mut("layers").and_then(Value::as_array_mut) {
-        layers.truncate(is_new.len());
-        for (layer, _) in layers.iter_mut().zip(is_new).filter(|(_, is_new)| **is_new) {
-            *layer = json!({});
-        }
+    let Ok(mut document) = Object::parse(&manifest.bytes) else { return manifest.clone() };
+    let mut layers = document.objects("layers");
+    layers.truncate(is_new.len());
+    for (layer, _) in layers.iter_mut().zip(is_new).filter(|(_, is_new)| **is_new) {
+        *layer = Object::default();
     }
-    Manifest { bytes: document.to_string().into_bytes(), ..manifest.clone() }
+    document.set("layers", &layers);
+    Manifest { bytes: document.to_bytes(), ..manifest.clone() }
 }

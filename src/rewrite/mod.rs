@@ -95,5 +95,5 @@ fn rewrite(
         None => None,
     };
     let manifest = image.manifest.as_ref().map(|manifest| manifest::without_new_layers(manifest, &is_rewritten));
-    Ok(Image { name: image.name.clone(), manifest, config, layers })
+    Ok(Image { name: image.name.clone(), manifest, config, layers, notices: image.notices.clone() })
 }

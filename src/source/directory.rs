@@ -57,14 +57,7 @@ fn recognise(path: &Path, options: &OpenOptions) -> Result<Found, SourceError> {
         return Ok(Found::Saved(files));
     }
     let document: Document = json(MANIFEST, &bytes)?;
-    let descriptor = Descriptor {
-        media_type: document.media_type.unwrap_or_default(),
-        digest: Digest::sha256_of(&bytes).to_string(),
-        size: Some(bytes.len() as u64),
-        platform: None,
-        annotations: None,
-        data: None,
-    };
+    let descriptor = Descriptor::of(document.media_type, &Digest::sha256_of(&bytes), bytes.len() as u64);
     Ok(Found::Manifest(Beside { digest: Digest::sha256_of(&bytes), manifest: bytes, files }, Box::new(descriptor)))
 }
 
@@ -75,6 +68,15 @@ struct Beside {
     files: Files,
 }
 
+impl Beside {
+    /// The file of a digest. Newer versions of skopeo put the algorithm before the digits, where it is not SHA-256.
+    fn file(&self, digest: &Digest, ending: &str) -> Result<Blob, SourceError> {
+        let (plain, long) =
+            (format!("{}{ending}", digest.hex()), format!("{}-{}{ending}", digest.algorithm().name(), digest.hex()));
+        self.files.blob(if self.files.has(&long) { &long } else { &plain })
+    }
+}
+
 impl Content for Beside {
     fn find(&self, descriptor: &Descriptor, digest: &Digest) -> Result<Blob, SourceError> {
         if *digest == self.digest {
@@ -82,8 +84,8 @@ impl Content for Beside {
         }
         match MediaType::of(&descriptor.media_type) {
             // Of an index's manifests the files have names of their own.
-            MediaType::Manifest | MediaType::Index => self.files.blob(&format!("{}.{MANIFEST}", digest.hex())),
-            _ => self.files.blob(digest.hex()),
+            MediaType::Manifest | MediaType::Index => self.file(digest, &format!(".{MANIFEST}")),
+            _ => self.file(digest, ""),
         }
     }
 }

@@ -7,27 +7,17 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::files::Files;
 use super::names::canonical;
 use super::{Named, OpenOptions, Selection, SourceError, Tree, check_platform, incomplete, json};
-use crate::blob::Digest;
-use crate::image::{Config, Image, Layer};
+use crate::blob::{Algorithm, Digest};
+use crate::image::document::SavedImage;
+use crate::image::{Config, Image, Layer, Notice};
 
 pub(super) const BEFORE_1_10: &str =
     "was saved by Docker before 1.10 and has no manifest.json: load it into a newer engine and save it again";
 
 const MANIFEST: &str = "manifest.json";
-
-/// One image of an archive.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Item {
-    config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Option<Vec<String>>,
-}
 
 pub(super) fn open(files: &Files, name: Option<&str>, options: &OpenOptions) -> Result<Image, SourceError> {
     let (item, name) = choose(items(files, options)?, name, files.path())?;
@@ -47,7 +37,7 @@ pub(super) fn open_set(
         let image = open(files, name, options)?;
         return Ok(vec![Named { names: image.name.clone().into_iter().collect(), content: Tree::Image(image.into()) }]);
     }
-    let named = |item: Item| {
+    let named = |item: SavedImage| {
         let names = item.repo_tags.clone().unwrap_or_default();
         let image = Image { name: names.first().cloned(), ..image(files, item, options)? };
         check_platform(&image, options)?;
@@ -57,7 +47,7 @@ pub(super) fn open_set(
 }
 
 /// What the archive lists.
-fn items(files: &Files, options: &OpenOptions) -> Result<Vec<Item>, SourceError> {
+fn items(files: &Files, options: &OpenOptions) -> Result<Vec<SavedImage>, SourceError> {
     if !files.has(MANIFEST) {
         let problem = if files.has("repositories") {
             BEFORE_1_10
@@ -71,24 +61,33 @@ fn items(files: &Files, options: &OpenOptions) -> Result<Vec<Item>, SourceError>
     json(MANIFEST, &files.read(MANIFEST, None, None, options)?)
 }
 
-fn image(files: &Files, item: Item, options: &OpenOptions) -> Result<Image, SourceError> {
-    let bytes = files.read(&item.config, digest_in_name(&item.config), None, options)?;
-    let config = Config::parse(bytes)?;
-    let paths = item.layers.unwrap_or_default();
+fn image(files: &Files, item: SavedImage, options: &OpenOptions) -> Result<Image, SourceError> {
+    let config = Config::parse(files.read(&item.config, None, None, options)?)?;
+    let mut notices = Vec::new();
+    // People edit the configuration and pack the archive again, and engines load it: a name is no statement (rule D2).
+    let named = digest_in_name(&item.config);
+    if let Some(named) = named.filter(|named| *named != Digest::of(named.algorithm(), &config.bytes)) {
+        let found = Digest::of(named.algorithm(), &config.bytes);
+        notices.push(Notice::FileName { file: item.config.clone(), found });
+    }
+    let paths = item.layers;
     let diff_ids = incomplete::diff_ids(&config, paths.len(), options)?;
     let layer = |(path, diff_id): (&String, Option<Digest>)| {
         let blob = incomplete::blob(files.blob(path), None, None, options)?;
-        // A name by digest is a statement, too. Names of Podman and skopeo are those of what is inside.
-        let stated = path.contains("blobs/").then(|| digest_in_name(path)).flatten();
-        let blob = blob.stated(stated, None);
-        Ok(Layer { blob, media_type: None, diff_id: None }.with_diff_id(diff_id))
+        // Names elsewhere, as Podman and skopeo give them, are those of what is inside.
+        let file_digest = path.contains("blobs/").then(|| digest_in_name(path)).flatten();
+        Ok(Layer { file_digest, ..Layer::bare(blob) }.with_diff_id(diff_id))
     };
     let layers = paths.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
-    Ok(Image { name: None, manifest: None, config: Some(config), layers })
+    Ok(Image { name: None, manifest: None, config: Some(config), layers, notices })
 }
 
 /// Finds the image that was asked for.
-fn choose(items: Vec<Item>, wanted: Option<&str>, path: &Path) -> Result<(Item, Option<String>), SourceError> {
+fn choose(
+    items: Vec<SavedImage>,
+    wanted: Option<&str>,
+    path: &Path,
+) -> Result<(SavedImage, Option<String>), SourceError> {
     let names: Vec<String> = items
         .iter()
         .enumerate()
@@ -127,12 +126,15 @@ fn choose(items: Vec<Item>, wanted: Option<&str>, path: &Path) -> Result<(Item, 
     Err(SourceError::NoSuchImage { wanted: wanted.to_owned(), names })
 }
 
-/// `<hex>.json`, `blobs/sha256/<hex>` and `sha256:<hex>` name the digest of what they hold.
+/// `<hex>.json`, `blobs/sha256/<hex>` and `sha256:<hex>` name the digest of what they hold; the length of the digits tells the algorithm.
 fn digest_in_name(name: &str) -> Option<Digest> {
     let file = name.rsplit('/').next().unwrap_or(name);
     let file = file.split('.').next().unwrap_or(file);
-    let hex = file.strip_prefix("sha256:").unwrap_or(file);
-    format!("sha256:{hex}").parse().ok()
+    [Algorithm::Sha256, Algorithm::Sha512].into_iter().find_map(|algorithm| {
+        let prefix = format!("{}:", algorithm.name());
+        let hex = file.strip_prefix(&prefix).unwrap_or(file);
+        format!("{prefix}{hex}").parse().ok()
+    })
 }
 
 #[cfg(test)]
@@ -145,6 +147,8 @@ mod tests {
         for name in [format!("{}.json", digest.hex()), format!("blobs/sha256/{}", digest.hex()), digest.to_string()] {
             assert_eq!(digest_in_name(&name), Some(digest.clone()));
         }
+        let long = Digest::of(Algorithm::Sha512, b"");
+        assert_eq!(digest_in_name(&format!("blobs/sha512/{}", long.hex())), Some(long));
         assert_eq!(digest_in_name("config.json"), None);
     }
 }

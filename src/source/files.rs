@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{OpenOptions, SourceError, open_regular, spool};
 use crate::archive::{ArchiveError, EntryKind, Event, Reader};
-use crate::blob::{Blob, Digest};
+use crate::blob::{Blob, Digest, Piece};
 use crate::layer::LayerPath;
 
 /// Links that are followed inside an archive.
@@ -30,7 +30,15 @@ pub(crate) enum Files {
 /// What an archive has under a name.
 #[derive(Debug)]
 pub(crate) enum Found {
-    File { offset: u64, length: u64 },
+    File {
+        offset: u64,
+        length: u64,
+    },
+    /// A file with holes, as `tar -S` stores it.
+    Sparse {
+        pieces: Arc<[Piece]>,
+        length: u64,
+    },
     Link(LayerPath),
     Other,
 }
@@ -93,6 +101,9 @@ impl Files {
                         Some(Found::File { offset, length }) => {
                             return Ok(Blob::from_file(Arc::clone(file), *offset, *length));
                         }
+                        Some(Found::Sparse { pieces, length }) => {
+                            return Ok(Blob::from_pieces(Arc::clone(file), Arc::clone(pieces), *length));
+                        }
                         Some(Found::Link(target)) => at = target,
                         Some(Found::Other) => {
                             return Err(SourceError::NotAFile(self.path().join(name)));
@@ -128,6 +139,7 @@ fn index(
     let mut reader = Reader::default();
     let mut index = HashMap::new();
     let mut buffer = vec![0; CHUNK];
+    let mut sparse: Option<Sparse> = None;
     let mut position = 0u64;
     while position < length {
         if options.cancel.is_cancelled() {
@@ -143,17 +155,31 @@ fn index(
             let wrong = |error| wrong(path, at, error);
             match reader.next(&mut rest).map_err(wrong)? {
                 Event::NeedInput => break,
+                Event::Data { offset, bytes } => {
+                    let end = position + (count - rest.len()) as u64;
+                    let length = bytes.len() as u64;
+                    if let Some(sparse) = &mut sparse {
+                        sparse.add(Piece { at: offset, offset: end - length, length });
+                    }
+                }
+                Event::EndOfEntry => {
+                    if let Some(Sparse { name, pieces, length }) = sparse.take() {
+                        index.insert(name, Found::Sparse { pieces: pieces.into(), length });
+                    }
+                }
                 Event::Entry(entry) => {
                     // Where its content begins: what the reader has not taken yet.
                     let content = position + (count - rest.len()) as u64;
                     let found = match entry.kind {
-                        EntryKind::File if !entry.sparse => Found::File { offset: content, length: entry.size },
+                        EntryKind::File if entry.sparse => Found::Sparse { pieces: Arc::new([]), length: entry.size },
+                        EntryKind::File => Found::File { offset: content, length: entry.size },
                         EntryKind::Symlink => link(&entry.name, &entry.link_name),
                         EntryKind::HardLink => LayerPath::normalise(&entry.link_name).map_or(Found::Other, Found::Link),
                         _ => Found::Other,
                     };
                     // A name that climbs cannot be asked for.
                     if let Ok(name) = LayerPath::normalise(&entry.name) {
+                        sparse = entry.sparse.then(|| Sparse::new(name.clone(), entry.size));
                         index.insert(name, found);
                     }
                     if index.len() as u64 > options.limits.entries {
@@ -165,12 +191,40 @@ fn index(
             }
         }
         position += count as u64;
+        // Where the pieces of a sparse file lie shows as they pass.
+        if sparse.is_some() {
+            continue;
+        }
         let skip = reader.skippable().min(length - position);
         reader.skip(skip);
         position += skip;
     }
     reader.finish().map_err(|error| wrong(path, position, error))?;
     Ok(index)
+}
+
+/// A sparse file whose pieces are being found.
+struct Sparse {
+    name: LayerPath,
+    pieces: Vec<Piece>,
+    length: u64,
+}
+
+impl Sparse {
+    fn new(name: LayerPath, length: u64) -> Self {
+        Self { name, pieces: Vec::new(), length }
+    }
+
+    /// What passes comes in as many parts as it was read in.
+    fn add(&mut self, piece: Piece) {
+        match self.pieces.last_mut() {
+            Some(last) if (last.at + last.length, last.offset + last.length) == (piece.at, piece.offset) => {
+                last.length += piece.length;
+            }
+            _ if piece.length > 0 => self.pieces.push(piece),
+            _ => {}
+        }
+    }
 }
 
 /// What is no archive from its first block on is something else, rather than damaged.

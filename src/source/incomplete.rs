@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{OpenOptions, SourceError};
 use crate::blob::{Arriving, Blob, Digest, Remote};
-use crate::image::{Config, ConfigError};
+use crate::image::{Config, ConfigError, Descriptor};
 
 /// A blob that should be there and is not.
 #[derive(Debug)]
@@ -43,6 +43,24 @@ pub(super) fn blob(
         }
         found => found,
     }
+}
+
+/// The blob of a layer that only its vendor may hand out, and that is not here. Where the vendor has it is known, it is put off until it is
+/// read: whoever only hands the image on does not need it.
+pub(super) fn not_distributed(
+    layer: &Descriptor,
+    digest: Option<Digest>,
+    options: &OpenOptions,
+) -> Result<Blob, SourceError> {
+    let mut problem = "is a non-distributable layer, which only its vendor may hand out, and is not here".to_owned();
+    if layer.urls.is_empty() && !options.incomplete {
+        return Err(SourceError::Unsupported { name: layer.digest.clone(), problem });
+    }
+    if !layer.urls.is_empty() {
+        problem.push_str(&format!(": its vendor has it at {}", layer.urls.join(", ")));
+    }
+    let size = layer.size;
+    Ok(Blob::from_remote(Arc::new(Absent { problem, size: size.unwrap_or(0) })).stated(digest, size))
 }
 
 /// The DiffIDs of that many layers, bottom first. Where an image may be incomplete, as many as there are.

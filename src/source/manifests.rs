@@ -3,12 +3,12 @@
 
 use base64::Engine;
 
-use super::{Attachment, Index, OpenOptions, SourceError, Tree, check_platform, incomplete, json};
+use super::choose::{Chosen, MOST_NESTED, choose};
+use super::{Attachment, Index, OpenOptions, SourceError, Tree, incomplete, json};
 use crate::blob::{Blob, Digest};
-use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Platform};
-
-/// Indexes within indexes.
-const MOST_NESTED: usize = 8;
+use crate::image::document::Object;
+use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Notice};
+use crate::registry::RegistryError;
 
 /// A place that keeps blobs by their digests.
 pub(super) trait Content {
@@ -18,8 +18,9 @@ pub(super) trait Content {
     /// The blob that a descriptor is of: what it holds itself, or what the place has.
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob, SourceError> {
         let digest = digest(&descriptor.digest)?;
-        let blob = match &descriptor.data {
-            Some(data) => {
+        let blob = match descriptor.data.as_str() {
+            "" => self.find(descriptor, &digest)?,
+            data => {
                 let bytes =
                     base64::engine::general_purpose::STANDARD.decode(data).map_err(|error| SourceError::Json {
                         name: descriptor.digest.clone(),
@@ -27,7 +28,6 @@ pub(super) trait Content {
                     })?;
                 Blob::from_bytes(bytes)
             }
-            None => self.find(descriptor, &digest)?,
         };
         Ok(blob.stated(Some(digest), descriptor.size))
     }
@@ -47,69 +47,12 @@ pub(super) fn open(
     name: Option<String>,
     options: &OpenOptions,
 ) -> Result<Image, SourceError> {
-    let (manifest, document) = resolve(content, candidates, options, 0)?;
-    let image = Image { name, ..image(content, manifest, document, options)? };
-    check_platform(&image, options)?;
-    Ok(image)
-}
-
-/// Goes down through indexes to the manifest of the wanted platform.
-fn resolve(
-    content: &dyn Content,
-    candidates: Vec<Descriptor>,
-    options: &OpenOptions,
-    depth: usize,
-) -> Result<(Manifest, Document), SourceError> {
-    if depth > MOST_NESTED {
-        return Err(SourceError::NestedTooDeep(MOST_NESTED));
-    }
-    let wanted = options.platform.clone().unwrap_or_else(Platform::host);
-    let candidates: Vec<Descriptor> = candidates.into_iter().filter(|entry| !entry.is_attestation()).collect();
-    let mut suitable: Vec<(u32, Descriptor)> = Vec::new();
-    let mut offered = Vec::new();
-    for entry in &candidates {
-        match &entry.platform {
-            // Nothing is said: an index, or an image whose configuration will tell. What says that it suits goes first.
-            None => suitable.push((u32::MAX, entry.clone())),
-            Some(stated) => {
-                let stated = Platform::from(stated);
-                suitable.extend(wanted.suits(&stated).map(|rank| (rank, entry.clone())));
-                offered.push(stated.to_string());
-            }
-        }
-    }
-    if let ([], [only]) = (suitable.as_slice(), candidates.as_slice())
-        && options.platform.is_none()
-    {
-        // The only one there is, and nobody asked for another.
-        suitable.push((0, only.clone()));
-    }
-    suitable.sort_by_key(|(rank, _)| *rank);
-    for (_, descriptor) in suitable {
-        match enter(content, descriptor, options, depth) {
-            Err(SourceError::NoSuchPlatform { offered: inside, .. }) => offered.extend(inside),
-            found => return found,
-        }
-    }
-    Err(SourceError::NoSuchPlatform { wanted, offered })
-}
-
-/// What a descriptor leads to: a manifest, or what an index has for the wanted platform.
-fn enter(
-    content: &dyn Content,
-    descriptor: Descriptor,
-    options: &OpenOptions,
-    depth: usize,
-) -> Result<(Manifest, Document), SourceError> {
-    let (manifest, mut document) = read(content, &descriptor, options)?;
-    match document.manifests.take() {
-        Some(manifests) => resolve(content, manifests, options, depth + 1),
-        None => Ok((manifest, document)),
-    }
+    let chosen = choose(content, candidates, options)?;
+    Ok(Image { name, ..image(content, chosen, options)? })
 }
 
 /// Reads the manifest or index that a descriptor is of.
-fn read(
+pub(super) fn read(
     content: &dyn Content,
     descriptor: &Descriptor,
     options: &OpenOptions,
@@ -118,16 +61,21 @@ fn read(
     match stated {
         MediaType::Manifest | MediaType::Index => {}
         MediaType::Schema1 => return Err(schema_1(&descriptor.digest)),
-        // Some writers leave it out; the document tells.
-        MediaType::Unknown if descriptor.media_type.is_empty() => {}
+        // Some writers leave it out, or say what is true of any file; the document tells.
+        MediaType::Generic => {}
         _ => {
             let problem = format!("is of type {:?}, which is no image", descriptor.media_type);
             return Err(SourceError::Unsupported { name: descriptor.digest.clone(), problem });
         }
     }
-    let bytes = content.document(descriptor, options)?;
+    // A place that keeps manifests apart is to know what is asked for, where the descriptor does not say it.
+    let mut asked = descriptor.clone();
+    if stated == MediaType::Generic {
+        MediaType::OCI_MANIFEST.clone_into(&mut asked.media_type);
+    }
+    let bytes = content.document(&asked, options)?;
     let document: Document = json(&descriptor.digest, &bytes)?;
-    if document.schema_version == Some(1) {
+    if document.schema_version == 1 {
         return Err(schema_1(&descriptor.digest));
     }
     let is_index = document.manifests.is_some();
@@ -140,9 +88,10 @@ fn read(
         (MediaType::Manifest, true, false) => wrong("is an index, but its descriptor says that it is a manifest"),
         (MediaType::Index, false, true) => wrong("is a manifest, but its descriptor says that it is an index"),
         _ => {
-            let said = Some(descriptor.media_type.clone()).filter(|said| !said.is_empty());
-            let unsaid = || if is_index { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST }.to_owned();
-            let media_type = said.or_else(|| document.media_type.clone()).unwrap_or_else(unsaid);
+            let unsaid = if is_index { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST };
+            let said = [&descriptor.media_type, &document.media_type];
+            let known = said.iter().find(|said| MediaType::of(said) != MediaType::Generic);
+            let media_type = known.map_or(unsaid, |known| known.as_str()).to_owned();
             Ok((Manifest { digest: digest(&descriptor.digest)?, media_type, bytes }, document))
         }
     }
@@ -165,11 +114,11 @@ pub(super) fn tree(
         }
         return Ok(tree);
     }
-    let bytes = serde_json::to_vec(&serde_json::json!({
-        "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": candidates,
-    }));
-    let bytes =
-        bytes.map_err(|error| SourceError::Json { name: "index.json".to_owned(), problem: error.to_string() })?;
+    let mut written = Object::default();
+    written.set("schemaVersion", &2);
+    written.set("mediaType", MediaType::OCI_INDEX);
+    written.set("manifests", &candidates.iter().map(Descriptor::written).collect::<Vec<_>>());
+    let bytes = written.to_bytes();
     let document = Manifest { digest: Digest::sha256_of(&bytes), media_type: MediaType::OCI_INDEX.to_owned(), bytes };
     let entries = candidates.iter().map(|entry| branch(content, entry, options, 1)).collect::<Result<_, _>>()?;
     Ok(Tree::Index(Index { document, entries }))
@@ -194,7 +143,8 @@ fn branch(
         document.config.as_ref().is_some_and(|config| MediaType::of(&config.media_type) == MediaType::Config);
     // Alone, what is no image is refused, with the reason.
     if depth == 0 || is_image && !descriptor.is_attestation() {
-        return Ok(Tree::Image(image(content, manifest, document, options)?.into()));
+        let chosen = Chosen { manifest, document, described: descriptor.platform.clone(), config: None };
+        return Ok(Tree::Image(image(content, chosen, options)?.into()));
     }
     let named = document.config.iter().chain(document.layers.iter().flatten());
     let blobs = named.map(|descriptor| content.blob(descriptor)).collect::<Result<_, _>>()?;
@@ -207,47 +157,94 @@ fn schema_1(digest: &str) -> SourceError {
     SourceError::Unsupported { name: digest.to_owned(), problem: problem.to_owned() }
 }
 
-fn image(
+/// The configuration that a manifest names.
+pub(super) fn read_config(
     content: &dyn Content,
-    manifest: Manifest,
-    document: Document,
+    manifest: &Manifest,
+    document: &Document,
     options: &OpenOptions,
-) -> Result<Image, SourceError> {
-    let no_image = |problem: String| SourceError::Unsupported { name: manifest.digest.to_string(), problem };
-    let Some(config) = document.config else {
-        return Err(no_image("is a manifest without a configuration, which is no image".to_owned()));
+) -> Result<Config, SourceError> {
+    let no_image = |problem: String| Err(SourceError::Unsupported { name: manifest.digest.to_string(), problem });
+    let Some(config) = &document.config else {
+        return no_image("is a manifest without a configuration, which is no image".to_owned());
     };
-    if MediaType::of(&config.media_type) != MediaType::Config {
-        let kind = document.artifact_type.unwrap_or(config.media_type);
-        return Err(no_image(format!("is a manifest of {kind:?}, which is no image")));
+    let said = MediaType::of(&config.media_type);
+    if said != MediaType::Config && (said != MediaType::Generic || !document.artifact_type.is_empty()) {
+        let kind = if document.artifact_type.is_empty() { &config.media_type } else { &document.artifact_type };
+        return no_image(format!("is a manifest of {kind:?}, which is no image"));
     }
-    if let Some(media_type) = &document.media_type
-        && MediaType::of(media_type) != MediaType::Manifest
-    {
-        return Err(no_image(format!("says that it is {media_type:?}, which is no image manifest")));
+    if !matches!(MediaType::of(&document.media_type), MediaType::Manifest | MediaType::Generic) {
+        return no_image(format!("says that it is {:?}, which is no image manifest", document.media_type));
     }
-    let config = Config::parse(content.document(&config, options)?)?;
+    let parsed = Config::parse(content.document(config, options)?);
+    // Where nothing says that it is a configuration, it must look like one.
+    if said == MediaType::Generic && !parsed.as_ref().is_ok_and(|config| !config.parsed.rootfs.diff_ids.is_empty()) {
+        return no_image(format!("is a manifest of {:?}, which is no image", config.media_type));
+    }
+    Ok(parsed?.known_as(digest(&config.digest)?))
+}
+
+fn image(content: &dyn Content, chosen: Chosen, options: &OpenOptions) -> Result<Image, SourceError> {
+    let Chosen { manifest, document, described, config } = chosen;
+    let config = match config {
+        Some(config) => config,
+        None => read_config(content, &manifest, &document, options)?,
+    };
+    let mut notices = Vec::new();
+    let described_config = document.config.as_ref().map(|config| config.media_type.as_str()).unwrap_or_default();
+    if MediaType::of(described_config) == MediaType::Generic {
+        notices.push(Notice::MediaType {
+            what: format!("the configuration {}", config.digest),
+            media_type: described_config.to_owned(),
+        });
+    }
+    if let Some(described) = described.filter(|described| described.suits(&config.platform()).is_none()) {
+        notices.push(Notice::Platform { described, stated: config.platform() });
+    }
     let descriptors = document.layers.unwrap_or_default();
-    // What a layer is comes first: a foreign one says more than that its file is missing.
+    // What a layer is comes first: an encrypted one says more than that its file is missing.
     for layer in &descriptors {
         let problem = match MediaType::of(&layer.media_type) {
-            MediaType::Layer => continue,
+            MediaType::Layer | MediaType::ForeignLayer => continue,
+            MediaType::Generic => {
+                let (what, media_type) = (format!("layer {}", layer.digest), layer.media_type.clone());
+                notices.push(Notice::MediaType { what, media_type });
+                continue;
+            }
             MediaType::EncryptedLayer => {
                 "is an encrypted layer; decrypt the image first, for instance with skopeo".to_owned()
             }
-            MediaType::ForeignLayer => "is a foreign layer, which only its vendor may hand out".to_owned(),
             _ => format!("is a layer of the unknown media type {:?}", layer.media_type),
         };
         return Err(SourceError::Unsupported { name: layer.digest.clone(), problem });
     }
-    let diff_ids = incomplete::diff_ids(&config, descriptors.len(), options)?;
-    let layer = |(descriptor, diff_id): (&Descriptor, Option<Digest>)| {
-        let stated = Some(digest(&descriptor.digest)?);
-        let blob = incomplete::blob(content.blob(descriptor), stated, descriptor.size, options)?;
-        Ok(Layer { blob, media_type: Some(descriptor.media_type.clone()), diff_id: None }.with_diff_id(diff_id))
+    let diff_ids = if config.parsed.rootfs.diff_ids.is_empty() && !descriptors.is_empty() {
+        notices.push(Notice::NoDiffIds);
+        vec![None; descriptors.len()]
+    } else {
+        incomplete::diff_ids(&config, descriptors.len(), options)?
     };
-    let layers = descriptors.iter().zip(diff_ids).map(layer).collect::<Result<_, SourceError>>()?;
-    Ok(Image { name: None, manifest: Some(manifest), config: Some(config), layers })
+    let mut layers = Vec::new();
+    for (descriptor, diff_id) in descriptors.into_iter().zip(diff_ids) {
+        let stated = Some(digest(&descriptor.digest)?);
+        let blob = match content.blob(&descriptor) {
+            found if MediaType::of(&descriptor.media_type) != MediaType::ForeignLayer => {
+                incomplete::blob(found, stated, descriptor.size, options)?
+            }
+            Err(error) if is_missing(&error) => incomplete::not_distributed(&descriptor, stated, options)?,
+            found => {
+                notices.push(Notice::NonDistributable { layer: descriptor.digest.clone() });
+                found?
+            }
+        };
+        let media_type = Some(descriptor.media_type).filter(|said| !said.is_empty());
+        layers.push(Layer { media_type, urls: descriptor.urls, ..Layer::bare(blob) }.with_diff_id(diff_id));
+    }
+    Ok(Image { name: None, manifest: Some(manifest), config: Some(config), layers, notices })
+}
+
+fn is_missing(error: &SourceError) -> bool {
+    matches!(error, SourceError::Missing(_) | SourceError::Registry(RegistryError::NotFound { .. }))
 }
 
 fn digest(text: &str) -> Result<Digest, SourceError> {

@@ -1,6 +1,7 @@
 //! Where images come from: each source finds the manifest and the configuration, checks them, and says where the
 //! layers' bytes are.
 
+mod choose;
 mod daemon;
 mod directory;
 mod docker_archive;
@@ -259,10 +260,10 @@ fn bare_layers(paths: &[PathBuf]) -> Result<Image, SourceError> {
     let layer = |path: &PathBuf| {
         let (file, length) = open_regular(path)?;
         let blob = Blob::from_file(Arc::new(file), 0, length).known_as(path);
-        Ok(Layer { blob, media_type: None, diff_id: None })
+        Ok(Layer::bare(blob))
     };
     let layers = paths.iter().map(layer).collect::<Result<_, SourceError>>()?;
-    Ok(Image { name: None, manifest: None, config: None, layers })
+    Ok(Image { name: None, manifest: None, config: None, layers, notices: Vec::new() })
 }
 
 /// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act.
@@ -291,7 +292,7 @@ fn check_platform(image: &Image, options: &OpenOptions) -> Result<(), SourceErro
 
 /// Reads a JSON document.
 fn json<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, SourceError> {
-    serde_json::from_slice(bytes)
+    crate::image::document::read(bytes)
         .map_err(|error| SourceError::Json { name: name.to_owned(), problem: error.to_string() })
 }
 

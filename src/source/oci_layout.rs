@@ -2,25 +2,27 @@
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
-
 use super::files::Files;
 use super::manifests::{self, Content};
 use super::names::canonical;
 use super::{Named, OpenOptions, Selection, SourceError, Tree, json};
 use crate::blob::{Blob, Digest};
-use crate::image::{Descriptor, Document, Image};
+use crate::image::document::LayoutMarker;
+use crate::image::{Descriptor, Document, Image, MediaType, Notice};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
 
 pub(super) fn open(files: &Files, tag: Option<&str>, options: &OpenOptions) -> Result<Image, SourceError> {
-    let entries = entries(files, options)?;
+    let (entries, notices) = entries(files, options)?;
     let chosen = match tag {
         Some(tag) => by_tag(&entries, tag)?,
         None => one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?,
     };
-    manifests::open(files, chosen.clone(), own_name(&chosen), options)
+    let name = own_name(&chosen);
+    let mut image = manifests::open(files, chosen, name, options)?;
+    image.notices.splice(0..0, notices);
+    Ok(image)
 }
 
 /// All images of the layout, or the one that was asked for; of each, all platforms or the one that suits.
@@ -30,7 +32,7 @@ pub(super) fn open_set(
     selection: Selection,
     options: &OpenOptions,
 ) -> Result<Vec<Named>, SourceError> {
-    let entries = entries(files, options)?;
+    let (entries, notices) = entries(files, options)?;
     let groups = match tag {
         _ if selection.all_tags => by_names(&entries),
         Some(tag) => vec![by_tag(&entries, tag)?],
@@ -44,29 +46,50 @@ pub(super) fn open_set(
         let content = if selection.all_platforms {
             manifests::tree(files, group, name, options)?
         } else {
-            Tree::Image(manifests::open(files, group, name, options)?.into())
+            let mut image = manifests::open(files, group.clone(), name, options)?;
+            image.notices.extend(selection.all_tags.then(|| not_chosen(&group, &image)).flatten());
+            Tree::Image(image.into())
         };
         Ok(Named { names, content })
     };
-    groups.into_iter().map(open).collect()
+    let mut images: Vec<Named> = groups.into_iter().map(open).collect::<Result<_, SourceError>>()?;
+    // What is wrong with the layout is said once.
+    if let Some(Tree::Image(first)) = images.first_mut().map(|named| &mut named.content) {
+        first.notices.splice(0..0, notices);
+    }
+    Ok(images)
 }
 
-/// What index.json lists.
-fn entries(files: &Files, options: &OpenOptions) -> Result<Vec<Descriptor>, SourceError> {
-    for needed in ["index.json", "oci-layout"] {
-        if !files.has(needed) {
-            let problem = format!("has no {needed}: it is no OCI image layout");
-            return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem });
-        }
+/// Of several images that share a name, those that were left out for the one.
+fn not_chosen(group: &[Descriptor], chosen: &Image) -> Option<Notice> {
+    let own = chosen.manifest_digest().map(ToString::to_string);
+    let is_other = |entry: &&Descriptor| {
+        Some(&entry.digest) != own.as_ref()
+            && !entry.is_attestation()
+            && MediaType::of(&entry.media_type) != MediaType::Index
+    };
+    let describe = |entry: &Descriptor| match &entry.platform {
+        Some(platform) => format!("{platform} (@{})", entry.digest),
+        None => format!("@{}", entry.digest),
+    };
+    let images: Vec<String> = group.iter().filter(is_other).map(describe).collect();
+    (!images.is_empty()).then_some(Notice::NotChosen { images })
+}
+
+/// What index.json lists, and what is not as it should be about the layout.
+fn entries(files: &Files, options: &OpenOptions) -> Result<(Vec<Descriptor>, Option<Notice>), SourceError> {
+    if !files.has("index.json") {
+        let problem = "has no index.json: it is not an OCI image layout".to_owned();
+        return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem });
     }
-    check_version(files, options)?;
+    let notice = check_marker(files, options)?;
     let index: Document = json("index.json", &files.read("index.json", None, None, options)?)?;
     let entries = index.manifests.unwrap_or_default();
     if entries.is_empty() {
         let problem = "holds no image: its index.json lists none".to_owned();
         return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem });
     }
-    Ok(entries)
+    Ok((entries, notice))
 }
 
 /// What the first of some descriptors is called.
@@ -89,23 +112,31 @@ fn by_names(entries: &[Descriptor]) -> Vec<Vec<Descriptor>> {
     groups
 }
 
-fn check_version(files: &Files, options: &OpenOptions) -> Result<(), SourceError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Marker {
-        image_layout_version: String,
+/// Every engine reads a layout by its index.json; a file oci-layout that is missing or empty is only worth a word (rule D4). One of another
+/// version is another matter.
+fn check_marker(files: &Files, options: &OpenOptions) -> Result<Option<Notice>, SourceError> {
+    let notice = |problem: &str| Ok(Some(Notice::LayoutMarker { problem: problem.to_owned() }));
+    if !files.has("oci-layout") {
+        return notice("is missing");
     }
-    let marker: Marker = json("oci-layout", &files.read("oci-layout", None, None, options)?)?;
-    if marker.image_layout_version.starts_with("1.") {
-        return Ok(());
+    let bytes = files.read("oci-layout", None, None, options)?;
+    if bytes.trim_ascii().is_empty() {
+        return notice("is empty");
     }
-    let problem = format!("has the layout version {:?}; 1.x is known", marker.image_layout_version);
-    Err(SourceError::NotAnImage { path: files.path().to_owned(), problem })
+    let Ok(marker) = json::<LayoutMarker>("oci-layout", &bytes) else { return notice("is not a JSON object") };
+    match marker.image_layout_version.as_str() {
+        "" => notice("states no version"),
+        version if version.starts_with("1.") => Ok(None),
+        version => {
+            let problem = format!("has the layout version {version:?}; 1.x is known");
+            Err(SourceError::NotAnImage { path: files.path().to_owned(), problem })
+        }
+    }
 }
 
 /// What a descriptor of an index is called.
 fn names(descriptor: &Descriptor) -> Vec<&str> {
-    let annotation = |key| descriptor.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
+    let annotation = |key| descriptor.annotations.get(key).map(String::as_str).filter(|name| !name.is_empty());
     [FULL_NAME, REF_NAME].into_iter().filter_map(annotation).collect()
 }
 
@@ -128,7 +159,7 @@ fn by_tag(entries: &[Descriptor], tag: &str) -> Result<Vec<Descriptor>, SourceEr
     one_image(found)
 }
 
-/// Several descriptors may be one image under several names, or for several platforms; but not several images.
+/// Several descriptors may be one image under several names, or for several platforms, as far as they say; but not several images.
 fn one_image(mut found: Vec<Descriptor>) -> Result<Vec<Descriptor>, SourceError> {
     let ambiguous = |found: &[Descriptor]| Err(SourceError::Ambiguous { names: all_names(found) });
     let all = found.clone();
@@ -138,16 +169,17 @@ fn one_image(mut found: Vec<Descriptor>) -> Result<Vec<Descriptor>, SourceError>
     if others.iter().any(|other| names(other) != names(first)) {
         return ambiguous(&all);
     }
-    if !others.is_empty() && found.iter().any(|image| image.platform.is_none()) {
-        return ambiguous(&all);
-    }
     Ok(found)
 }
 
 fn all_names(entries: &[Descriptor]) -> Vec<String> {
+    // A name that several have tells none of them apart.
+    let is_shared = |entry: &Descriptor| {
+        entries.iter().any(|other| other.digest != entry.digest && names(other).first() == names(entry).first())
+    };
     let name = |entry: &Descriptor| match names(entry).first() {
-        Some(name) => (*name).to_owned(),
-        None => format!("@{}", entry.digest),
+        Some(name) if !is_shared(entry) => (*name).to_owned(),
+        _ => format!("@{}", entry.digest),
     };
     entries.iter().filter(|entry| !entry.is_attestation()).map(name).collect()
 }

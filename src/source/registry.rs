@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use super::manifests::{self, Content};
 use super::{Named, OpenOptions, Selection, SourceError, Tree};
 use crate::blob::{Blob, Digest};
-use crate::image::{Descriptor, Document, Image, ImageName, MediaType};
+use crate::image::document::{self, Document};
+use crate::image::{Descriptor, Image, ImageName, MediaType};
 use crate::registry::{FetchedManifest, RegistryError, Repository};
 
 /// What manifests and indexes are fetched as.
@@ -127,7 +128,7 @@ impl Content for AtRegistry<'_> {
         let is_manifest = matches!(
             MediaType::of(&descriptor.media_type),
             MediaType::Manifest | MediaType::Index | MediaType::Schema1
-        ) || descriptor.media_type.is_empty();
+        );
         if is_manifest {
             let bytes = self.manifest(digest)?;
             if let Some(cache) = cache {
@@ -135,7 +136,9 @@ impl Content for AtRegistry<'_> {
             }
             return Ok(Blob::from_bytes(bytes));
         }
-        let remote = self.repository.blob(digest, descriptor.size)?;
+        // One that only its vendor may hand out is often not there: that is better known now.
+        let is_sure = MediaType::of(&descriptor.media_type) != MediaType::ForeignLayer;
+        let remote = self.repository.blob(digest, descriptor.size.filter(|_| is_sure))?;
         Ok(match cache {
             Some(cache) => cache.keeping(digest, remote),
             None => Blob::from_remote(std::sync::Arc::new(remote)),
@@ -147,15 +150,7 @@ impl Content for AtRegistry<'_> {
 /// document tells.
 fn descriptor(digest: Digest, said: &str, bytes: &[u8]) -> Descriptor {
     let said = said.split(';').next().unwrap_or_default().trim();
-    let known = |text: &str| !matches!(MediaType::of(text), MediaType::Unknown);
-    let own = || serde_json::from_slice::<Document>(bytes).ok()?.media_type;
-    let media_type = if known(said) { said.to_owned() } else { own().unwrap_or_default() };
-    Descriptor {
-        media_type,
-        digest: digest.to_string(),
-        size: Some(bytes.len() as u64),
-        platform: None,
-        annotations: None,
-        data: None,
-    }
+    let known = |text: &str| !matches!(MediaType::of(text), MediaType::Unknown | MediaType::Generic);
+    let own = || document::read::<Document>(bytes).map(|document| document.media_type).unwrap_or_default();
+    Descriptor::of(if known(said) { said.to_owned() } else { own() }, &digest, bytes.len() as u64)
 }

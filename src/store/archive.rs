@@ -137,19 +137,14 @@ impl Tarball {
 
     /// Adds a directory.
     pub(super) fn directory(&mut self, name: &str) -> Result<(), StoreError> {
-        let header = header(EntryType::Directory, name, 0o755, 0)?;
+        self.long_name(name)?;
+        let header = header(EntryType::Directory, short(name), 0o755, 0)?;
         self.write(header.as_bytes())
     }
 
     /// Adds a file whose size is only known when all of it was read: its header is written last. How many bytes it has.
     pub(super) fn file(&mut self, name: &str, content: &mut dyn Read) -> Result<u64, StoreError> {
-        if name.len() > NAME {
-            // What GNU tar does with names that do not fit: an entry of their own, with a zero at the end.
-            let long = header(EntryType::GNULongName, "././@LongLink", 0o644, name.len() as u64 + 1)?;
-            self.write(long.as_bytes())?;
-            self.write(name.as_bytes())?;
-            self.write(&vec![0; padding(name.len() as u64 + 1) as usize + 1])?;
-        }
+        self.long_name(name)?;
         let io = |path: &Path, error| StoreError::io(path, error);
         let path = self.draft.path().to_owned();
         let file = self.draft.as_file_mut();
@@ -157,10 +152,21 @@ impl Tarball {
         file.seek(SeekFrom::Current(BLOCK as i64)).map_err(|error| io(&path, error))?;
         let size = pour(content, file, &path)?;
         file.write_all(&vec![0; padding(size) as usize]).map_err(|error| io(&path, error))?;
-        let short = name.get(..NAME.min(name.len())).unwrap_or(name);
-        let header = header(EntryType::Regular, short, 0o644, size)?;
+        let header = header(EntryType::Regular, short(name), 0o644, size)?;
         file.write_all_at(header.as_bytes(), at).map_err(|error| io(&path, error))?;
         Ok(size)
+    }
+
+    /// What GNU tar does with names that do not fit, and every reader knows: an entry of their own, with a zero at the end.
+    fn long_name(&mut self, name: &str) -> Result<(), StoreError> {
+        if name.len() <= NAME {
+            return Ok(());
+        }
+        let length = name.len() as u64 + 1;
+        let long = header(EntryType::GNULongName, "././@LongLink", 0o644, length)?;
+        self.write(long.as_bytes())?;
+        self.write(name.as_bytes())?;
+        self.write(&vec![0; padding(length) as usize + 1])
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
@@ -171,6 +177,11 @@ impl Tarball {
         self.write(&[0; 2 * BLOCK as usize])?;
         Ok(self.draft)
     }
+}
+
+/// As much of a name as a header holds.
+fn short(name: &str) -> &str {
+    name.get(..NAME.min(name.len())).unwrap_or(name)
 }
 
 fn padding(size: u64) -> u64 {

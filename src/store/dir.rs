@@ -6,9 +6,10 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use super::docker_save::{self, Item, MANIFEST, REPOSITORIES};
+use super::docker_save::{self, MANIFEST, REPOSITORIES};
 use super::staging::Staging;
 use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
+use crate::image::document::{self, SavedImage};
 
 /// A directory that images are put into.
 #[derive(Debug)]
@@ -34,21 +35,21 @@ impl Dir {
     }
 
     /// The images that are there.
-    fn present(&self) -> Result<Vec<Item>, StoreError> {
+    fn present(&self) -> Result<Vec<SavedImage>, StoreError> {
         let path = self.staging.place().join(MANIFEST);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(StoreError::io(&path, error)),
         };
-        serde_json::from_slice(&bytes).map_err(|error| {
+        document::read(&bytes).map_err(|error| {
             let problem = format!("is no list of images as `docker save` writes it: {error}; name another place");
             StoreError::Occupied { path, problem }
         })
     }
 
     /// Writes what names the images, last: what is there already, and what has come.
-    fn write_lists(&self, mut items: Vec<Item>, images: &[Finished]) -> Result<(), StoreError> {
+    fn write_lists(&self, mut items: Vec<SavedImage>, images: &[Finished]) -> Result<(), StoreError> {
         docker_save::add(&mut items, images);
         self.staging.write(REPOSITORIES, &docker_save::repositories(&items))?;
         self.staging.write(MANIFEST, &docker_save::manifest(&items)?)

@@ -9,10 +9,11 @@ use std::sync::Mutex;
 use tempfile::NamedTempFile;
 
 use super::archive::{ArchiveFile, Tarball};
-use super::docker_save::{self, Item, MANIFEST, REPOSITORIES};
+use super::docker_save::{self, MANIFEST, REPOSITORIES};
 use super::{Finished, Form, Found, Kind, OpenOptions, Store, StoreError, Stored, locked};
 use crate::blob::{Blob, Compression};
 use crate::image::Reference;
+use crate::image::document::SavedImage;
 use crate::source::{self, Selection, Tree};
 
 /// A docker archive that images are put into.
@@ -21,7 +22,7 @@ pub(super) struct DockerArchive {
     file: ArchiveFile,
     name: Option<String>,
     /// The images that were there.
-    items: Vec<Item>,
+    items: Vec<SavedImage>,
     /// Their files, by the names that they will have.
     present: HashMap<String, Blob>,
     written: Mutex<Written>,
@@ -45,7 +46,7 @@ impl DockerArchive {
                 let Tree::Image(image) = named.content else { continue };
                 let Some(config) = image.config else { continue };
                 let layers: Vec<_> = image.layers.iter().filter_map(|layer| layer.diff_id.clone()).collect();
-                items.push(Item::new(named.names, &config.digest, &layers));
+                items.push(docker_save::item(named.names, &config.digest, &layers));
                 let config_name = docker_save::file_name(Kind::Config, &config.digest);
                 present.insert(config_name, Blob::from_bytes(config.bytes).stated(Some(config.digest), None));
                 for (diff_id, layer) in layers.iter().zip(image.layers) {

@@ -4,33 +4,21 @@
 //! DiffID, so that images share their layers. Layers are stored uncompressed, as Docker, Podman and skopeo store them: the configuration
 //! states nothing but DiffIDs, and so only uncompressed layers can be told by what is stated of them.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Finished, Kind, StoreError, Stored};
 use crate::blob::Digest;
 use crate::image::ImageName;
+use crate::image::document::SavedImage;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const REPOSITORIES: &str = "repositories";
 
-/// One image of `manifest.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Item {
-    pub(super) config: String,
-    pub(super) repo_tags: Option<Vec<String>>,
-    pub(super) layers: Vec<String>,
-}
-
-impl Item {
-    /// An image by its configuration and its layers' DiffIDs.
-    pub(super) fn new(names: Vec<String>, config: &Digest, layers: &[Digest]) -> Self {
-        let config = file_name(Kind::Config, config);
-        let layers = layers.iter().map(|layer| file_name(Kind::Layer, layer)).collect();
-        // Docker writes null where there is none.
-        Self { config, repo_tags: Some(names).filter(|names| !names.is_empty()), layers }
-    }
+/// An image by its configuration and its layers' DiffIDs.
+pub(super) fn item(names: Vec<String>, config: &Digest, layers: &[Digest]) -> SavedImage {
+    let config = file_name(Kind::Config, config);
+    let layers = layers.iter().map(|layer| file_name(Kind::Layer, layer)).collect();
+    SavedImage { config, repo_tags: Some(names).filter(|names| !names.is_empty()), layers }
 }
 
 /// Where something is.
@@ -49,10 +37,10 @@ pub(super) fn name_of(blob: &Stored) -> String {
 }
 
 /// Adds images to those that are listed. A name that another one had is theirs now; what has lost its last name so is no longer listed.
-pub(super) fn add(items: &mut Vec<Item>, images: &[Finished]) {
+pub(super) fn add(items: &mut Vec<SavedImage>, images: &[Finished]) {
     for image in images {
         let Some((config, layers)) = &image.saved else { continue };
-        let mut new = Item::new(image.names.clone(), config, layers);
+        let mut new = item(image.names.clone(), config, layers);
         items.retain_mut(|item| {
             let Some(tags) = &mut item.repo_tags else { return true };
             tags.retain(|tag| !image.names.iter().any(|name| whole(name) == whole(tag)));
@@ -75,12 +63,12 @@ fn whole(name: &str) -> String {
 }
 
 /// The list of images as it is stored.
-pub(super) fn manifest(items: &[Item]) -> Result<Vec<u8>, StoreError> {
+pub(super) fn manifest(items: &[SavedImage]) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(items).map_err(|error| StoreError::io(MANIFEST.as_ref(), std::io::Error::from(error)))
 }
 
 /// `repositories`, the list of names that was there before `manifest.json`: of each the topmost layer.
-pub(super) fn repositories(items: &[Item]) -> Vec<u8> {
+pub(super) fn repositories(items: &[SavedImage]) -> Vec<u8> {
     let mut all = Map::new();
     for item in items {
         let top = item.layers.last().and_then(|layer| layer.split('/').next()).unwrap_or_default();

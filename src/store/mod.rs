@@ -95,6 +95,11 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Whether what is put into it is handed out to others, as by a registry.
+    fn is_public(&self) -> bool {
+        false
+    }
+
     /// What an image is to be called here: as whoever named the store has it, else as the source has it. Where `several` come, each
     /// keeps its tag.
     ///

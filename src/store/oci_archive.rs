@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Mutex;
 
-use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use super::archive::{ArchiveFile, Tarball};
@@ -15,6 +14,7 @@ use super::oci_layout::blob_name;
 use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, locked};
 use crate::blob::{Blob, BlobError, Digest};
 use crate::image::MediaType;
+use crate::image::document::{self, Descriptor, Document};
 use crate::source::{self, Files, SourceError};
 
 /// An OCI archive that images are put into.
@@ -50,8 +50,8 @@ impl OciArchive {
                 ..source::OpenOptions::default()
             };
             let files = Files::of_archive(file.place(), &open).map_err(StoreError::Present)?;
-            if !files.has(MARKER) {
-                let problem = format!("is no OCI archive (it has no {MARKER}): name another file");
+            if !files.has(INDEX) {
+                let problem = format!("is no OCI archive (it has no {INDEX}): name another file");
                 return Err(StoreError::Occupied { path: file.place().to_owned(), problem });
             }
             let bytes = files.read(INDEX, None, None, &open).map_err(StoreError::Present)?;
@@ -93,12 +93,12 @@ impl OciArchive {
 
     /// Takes over all blobs that are there and still lead somewhere.
     fn take_over_all(&self) -> Result<(), StoreError> {
-        let mut pending: Vec<Named> = self.index.descriptors().filter_map(named).collect();
+        let mut pending: Vec<Named> = self.index.descriptors().iter().filter_map(named).collect();
         while let Some((digest, is_document)) = pending.pop() {
             if let Some(bytes) = self.take_over(&digest, is_document)? {
-                let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-                let lists = ["manifests", "layers", "blobs"].iter().filter_map(|list| document[list].as_array());
-                pending.extend(lists.flatten().chain(document.get("config")).filter_map(named));
+                let Document { manifests, layers, config, blobs, .. } = document::read(&bytes).unwrap_or_default();
+                let all = [manifests, layers, blobs, config.map(|config| vec![config])].into_iter().flatten().flatten();
+                pending.extend(all.filter_map(|descriptor| named(&descriptor)));
             }
         }
         Ok(())
@@ -108,10 +108,9 @@ impl OciArchive {
 /// A digest, and whether what it is of names others.
 type Named = (Digest, bool);
 
-fn named(descriptor: &Value) -> Option<Named> {
-    let media_type = MediaType::of(descriptor["mediaType"].as_str().unwrap_or_default());
-    let is_document = matches!(media_type, MediaType::Manifest | MediaType::Index);
-    Some((descriptor["digest"].as_str()?.parse().ok()?, is_document))
+fn named(descriptor: &Descriptor) -> Option<Named> {
+    let is_document = matches!(MediaType::of(&descriptor.media_type), MediaType::Manifest | MediaType::Index);
+    Some((descriptor.digest.parse().ok()?, is_document))
 }
 
 impl Written {

@@ -1,10 +1,11 @@
 //! `index.json` of an OCI image layout: what images it has, and under which names (image specification, image-layout.md and
 //! annotations.md).
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 use super::{Finished, StoreError};
 use crate::image::MediaType;
+use crate::image::document::{self, Descriptor, Document, Object};
 
 pub(super) const INDEX: &str = "index.json";
 pub(super) const MARKER: &str = "oci-layout";
@@ -13,57 +14,61 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The list of a layout's images. What it says beyond what is needed here stays as it is.
 #[derive(Debug)]
-pub(super) struct OciIndex(Value);
+pub(super) struct OciIndex(Object);
 
 impl OciIndex {
     pub(super) fn new() -> Self {
-        Self(json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}))
+        let mut index = Object::default();
+        index.set("schemaVersion", &2);
+        index.set("mediaType", MediaType::OCI_INDEX);
+        index.set("manifests", &[(); 0]);
+        Self(index)
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        match value.get("manifests") {
-            Some(Value::Array(_)) => Ok(Self(value)),
-            _ => Err("it lists no manifests".to_owned()),
+        let document: Document = document::read(bytes).map_err(|error| error.to_string())?;
+        match document.manifests {
+            Some(_) => Object::parse(bytes).map(Self).map_err(|error| error.to_string()),
+            None => Err("it lists no manifests".to_owned()),
         }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        self.0.to_string().into_bytes()
+        self.0.to_bytes()
     }
 
     /// Lists an image under each of its names, which until now may have been another's.
     pub(super) fn add(&mut self, image: &Finished) {
         let Some(manifest) = &image.manifest else { return };
-        let Some(list) = self.0.get_mut("manifests").and_then(Value::as_array_mut) else { return };
-        let descriptor = json!({
-            "mediaType": manifest.media_type, "digest": manifest.digest, "size": manifest.bytes.len(),
-        });
+        let mut list = self.0.objects("manifests");
+        let descriptor = Descriptor::of(manifest.media_type.clone(), &manifest.digest, manifest.bytes.len() as u64);
+        let is_it = |entry: &Object| entry.string("digest").as_ref() == Some(&descriptor.digest);
         if image.names.is_empty() {
-            let is_it = |entry: &Value| entry["digest"] == descriptor["digest"];
             if !list.iter().any(is_it) {
-                list.push(descriptor);
+                list.push(descriptor.written().clone());
             }
-            return;
+        } else {
+            // Now that it has a name, it need not be listed without one.
+            list.retain(|entry| !is_it(entry) || name_of(entry).is_some());
         }
-        // Now that it has a name, it need not be listed without one.
-        list.retain(|entry| entry["digest"] != descriptor["digest"] || name_of(entry).is_some());
         for name in &image.names {
-            list.retain(|entry| name_of(entry) != Some(name));
-            let mut named = descriptor.clone();
-            named["annotations"] = json!({REF_NAME: name});
+            list.retain(|entry| name_of(entry).as_ref() != Some(name));
+            let mut named = descriptor.written().clone();
+            named.set("annotations", &BTreeMap::from([(REF_NAME, name)]));
             list.push(named);
         }
+        self.0.set("manifests", &list);
     }
 
     /// Everything that it lists.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = &Value> {
-        self.0.get("manifests").and_then(Value::as_array).into_iter().flatten()
+    pub(super) fn descriptors(&self) -> Vec<Descriptor> {
+        // It was read before.
+        document::read::<Document>(&self.to_bytes()).ok().and_then(|index| index.manifests).unwrap_or_default()
     }
 }
 
-fn name_of(entry: &Value) -> Option<&str> {
-    entry.get("annotations")?.get(REF_NAME)?.as_str()
+fn name_of(entry: &Object) -> Option<String> {
+    entry.object("annotations").value(REF_NAME)
 }
 
 /// What an image is called in a layout: any short text. skopeo and umoci want a tag.

@@ -23,8 +23,9 @@ pub(super) struct OciLayout {
 impl OciLayout {
     pub(super) fn open(directory: &Path, tag: Option<&str>, _: &OpenOptions) -> Result<Self, StoreError> {
         let empty = || std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
-        if directory.is_dir() && !directory.join(MARKER).exists() && !empty() {
-            let problem = format!("is not empty and no OCI image layout (it has no {MARKER}): name another place");
+        let is_layout = || [MARKER, INDEX].iter().any(|file| directory.join(file).exists());
+        if directory.is_dir() && !is_layout() && !empty() {
+            let problem = format!("is not empty and no OCI image layout (it has no {INDEX}): name another place");
             return Err(StoreError::Occupied { path: directory.to_owned(), problem });
         }
         let layout = Self { staging: Staging::new(directory)?, tag: tag.map(str::to_owned) };
@@ -52,7 +53,9 @@ impl OciLayout {
         images.iter().for_each(|image| index.add(image));
         // What needs room on the disk comes first; after that there are only renames.
         self.staging.write(INDEX, &index.to_bytes())?;
-        if !self.staging.place().join(MARKER).exists() {
+        // A layout that is not marked as one, or by an empty file, is marked now.
+        let marker = std::fs::read(self.staging.place().join(MARKER)).unwrap_or_default();
+        if marker.trim_ascii().is_empty() {
             self.staging.write(MARKER, MARKER_CONTENT)?;
             self.staging.move_in(MARKER)?;
         }

@@ -49,6 +49,10 @@ impl Store for AtRegistry {
         Form::Manifests { docker: true }
     }
 
+    fn is_public(&self) -> bool {
+        true
+    }
+
     fn names(&self, of_source: &[String], several: bool) -> Result<Vec<String>, StoreError> {
         if !several {
             return Ok(vec![self.name.complete().to_string()]);
@@ -104,14 +108,14 @@ impl Store for AtRegistry {
 
     // Without looking for it: that its bytes are among the blobs does not make it one of the repository's manifests.
     fn put_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
-        Ok(self.repository.push_manifest(&manifest.bytes, &manifest.media_type, None)?)
+        Ok(self.repository.push_manifest(&manifest.bytes, &manifest.media_type, &manifest.digest.to_string())?)
     }
 
     fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError> {
         for image in images {
             let Some(manifest) = &image.manifest else { continue };
             for name in &image.names {
-                self.repository.push_manifest(&manifest.bytes, &manifest.media_type, Some(tag_of(name)))?;
+                self.repository.push_manifest(&manifest.bytes, &manifest.media_type, tag_of(name))?;
             }
         }
         Ok(())

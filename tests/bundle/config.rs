@@ -75,6 +75,7 @@ fn converted(place: &Place, config: Value) -> (Value, Vec<String>) {
         manifest: None,
         config: Some(Config::parse(serde_json::to_vec(&config).unwrap()).unwrap()),
         layers: Vec::new(),
+        notices: Vec::new(),
     };
     let lay = Options { replace: true, ..Options::default() };
     let report = flat(&image, &place.path("b"), &lay, &BundleOptions::default(), &NoProgress).unwrap();

@@ -131,8 +131,14 @@ impl Drop for Scratch {
 
 /// An image of bare layers.
 pub fn image(archives: impl IntoIterator<Item = Vec<u8>>) -> Image {
-    let layer = |bytes| Layer { blob: Blob::from_bytes(bytes), media_type: None, diff_id: None };
-    Image { name: None, manifest: None, config: None, layers: archives.into_iter().map(layer).collect() }
+    let layer = |bytes| Layer::bare(Blob::from_bytes(bytes));
+    Image {
+        name: None,
+        manifest: None,
+        config: None,
+        layers: archives.into_iter().map(layer).collect(),
+        notices: Vec::new(),
+    }
 }
 
 /// Lays a stack down and looks at it.

@@ -53,7 +53,7 @@ fn push(repository: &Repository, image: &Image, tag: &str) {
         }
     }
     let manifest = image.manifest.as_ref().unwrap();
-    repository.push_manifest(&manifest.bytes, &manifest.media_type, Some(tag)).unwrap();
+    repository.push_manifest(&manifest.bytes, &manifest.media_type, tag).unwrap();
 }
 
 /// An image of a small layer and a large one.
@@ -77,7 +77,7 @@ fn whole() {
     assert_eq!(place.printed(&["diff", &registry.image("a/b:1"), "layout"]), "");
     // By its digest alone.
     let manifest = image.manifest.as_ref().unwrap();
-    repository.push_manifest(&manifest.bytes, &manifest.media_type, None).unwrap();
+    repository.push_manifest(&manifest.bytes, &manifest.media_type, &manifest.digest.to_string()).unwrap();
     // Other bytes than the digest is of are not taken.
     let wrong = Blob::from_bytes(&b"other"[..]);
     let missing = Digest::sha256_of(b"missing");

@@ -81,6 +81,8 @@ fn examine(pass: &Pass<'_>) -> Examined {
                 findings.push(Finding::error(FindingKind::DiffId, text));
             }
             findings.extend(statements::check_media_type(pass.layer, facts.compression));
+            let misnamed = pass.layer.misnamed(&facts.digest);
+            findings.extend(misnamed.map(|notice| Finding::note(FindingKind::FileName, notice.to_string())));
         }
         Err(error) => {
             findings.push(of_blob(&error));

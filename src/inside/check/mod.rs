@@ -39,6 +39,8 @@ pub enum FindingKind {
     Manifest,
     /// The configuration is not as it should be.
     Config,
+    /// A file in an archive is named by a digest that is not its own.
+    FileName,
     /// Not as many layers as the configuration has DiffIDs.
     LayerCount,
     /// Not as many lines of history as there are layers.
@@ -83,6 +85,7 @@ impl FindingKind {
         match self {
             Self::Manifest => "manifest",
             Self::Config => "config",
+            Self::FileName => "file-name",
             Self::LayerCount => "layer-count",
             Self::History => "history",
             Self::BlobMissing => "blob-missing",

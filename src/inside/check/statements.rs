@@ -4,57 +4,71 @@ use std::collections::HashSet;
 
 use super::{Finding, FindingKind};
 use crate::blob::Compression;
-use crate::image::{Config, Image, Layer, stated_compression};
+use crate::image::{Config, Image, Layer, Notice, stated_compression};
 
 use super::layers::of_blob;
 
-/// What is wrong with the configuration.
+/// What is wrong with the configuration, and what was found to be odd when the image was opened.
 pub(super) fn check(image: &Image) -> Vec<Finding> {
-    let Some(config) = &image.config else { return Vec::new() };
-    let mut findings = counts(config, image.layers.len());
+    let mut findings: Vec<Finding> = image.notices.iter().map(of_notice).collect();
+    let Some(config) = &image.config else { return findings };
+    findings.extend(counts(config, image));
     let mut wrong = |text: String| findings.push(Finding::warning(FindingKind::Config, text));
     let parsed = &config.parsed;
-    if parsed.rootfs().typ() != "layers" {
-        wrong(format!("rootfs.type is {:?}, \"layers\" is the only one there is", parsed.rootfs().typ()));
+    if !matches!(parsed.rootfs.kind.as_str(), "" | "layers") {
+        wrong(format!("rootfs.type is {:?}, \"layers\" is the only one there is", parsed.rootfs.kind));
     }
-    for (name, value) in [("os", parsed.os().to_string()), ("architecture", parsed.architecture().to_string())] {
+    for (name, value) in [("os", &parsed.os), ("architecture", &parsed.architecture)] {
         if value.is_empty() {
             wrong(format!("{name} is empty"));
         }
     }
-    if let Some(created) = parsed.created().as_ref().filter(|text| text.parse::<jiff::Timestamp>().is_err()) {
+    let created = &parsed.created;
+    if !created.is_empty() && created.parse::<jiff::Timestamp>().is_err() {
         wrong(format!("created is {created:?}, which is no date and time as in RFC 3339"));
     }
-    if let Some(run) = parsed.config() {
-        let mut names = HashSet::new();
-        for variable in run.env().iter().flatten() {
-            match variable.split_once('=') {
-                None | Some(("", _)) => wrong(format!("the environment has {variable:?}, expected NAME=VALUE")),
-                Some((name, _)) if !names.insert(name) => wrong(format!("the environment has {name:?} twice")),
-                Some(_) => {}
-            }
+    let run = &parsed.config;
+    let mut names = HashSet::new();
+    for variable in &run.env {
+        match variable.split_once('=') {
+            None | Some(("", _)) => wrong(format!("the environment has {variable:?}, expected NAME=VALUE")),
+            Some((name, _)) if !names.insert(name) => wrong(format!("the environment has {name:?} twice")),
+            Some(_) => {}
         }
-        for directory in run.working_dir().iter().filter(|directory| !directory.is_empty()) {
-            if !directory.starts_with('/') {
-                wrong(format!("the working directory {directory:?} is not absolute"));
-            }
-        }
-        for volume in run.volumes().iter().flatten().filter(|volume| !volume.starts_with('/')) {
-            wrong(format!("the volume {volume:?} is not absolute"));
-        }
+    }
+    let directory = &run.working_dir;
+    if !directory.is_empty() && !directory.starts_with('/') {
+        wrong(format!("the working directory {directory:?} is not absolute"));
+    }
+    for volume in run.volumes.iter().filter(|volume| !volume.starts_with('/')) {
+        wrong(format!("the volume {volume:?} is not absolute"));
     }
     findings
 }
 
-fn counts(config: &Config, layers: usize) -> Vec<Finding> {
+fn of_notice(notice: &Notice) -> Finding {
+    let kind = match notice {
+        Notice::FileName { .. } => FindingKind::FileName,
+        Notice::NoDiffIds => FindingKind::Config,
+        Notice::MediaType { .. } => FindingKind::MediaType,
+        _ => FindingKind::Manifest,
+    };
+    match notice {
+        Notice::FileName { .. } | Notice::NotChosen { .. } => Finding::note(kind, notice.to_string()),
+        _ => Finding::warning(kind, notice.to_string()),
+    }
+}
+
+fn counts(config: &Config, image: &Image) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let diff_ids = config.parsed.rootfs().diff_ids().len();
-    if diff_ids != layers {
+    let layers = image.layers.len();
+    let diff_ids = config.parsed.rootfs.diff_ids.len();
+    if diff_ids != layers && !image.notices.contains(&Notice::NoDiffIds) {
         let text = format!("the configuration has {diff_ids} diff_ids, the manifest {layers} layers");
         findings.push(Finding::error(FindingKind::LayerCount, text));
     }
-    let history = config.parsed.history().as_deref().unwrap_or_default();
-    let lines = history.iter().filter(|line| !line.empty_layer().unwrap_or(false)).count();
+    let history = &config.parsed.history;
+    let lines = history.iter().filter(|line| !line.empty_layer).count();
     if !history.is_empty() && lines != layers {
         let text = format!("the history has {lines} lines for layers, of which there are {layers}");
         findings.push(Finding::warning(FindingKind::History, text));

@@ -107,17 +107,16 @@ impl Inside<'_> {
 
     /// The program that the image starts, if it is not there.
     fn command(&self) -> Option<Finding> {
-        let config = self.image.config.as_ref()?.parsed.config().as_ref()?;
-        let words = config.entrypoint().as_ref().filter(|words| !words.is_empty()).or(config.cmd().as_ref())?;
-        let program = words.first()?;
-        let directory = config.working_dir().clone().unwrap_or_default();
+        let config = &self.image.config.as_ref()?.parsed.config;
+        let program = config.entrypoint.first().or(config.cmd.first())?;
+        let directory = &config.working_dir;
         let there = |path: String| {
             self.stack.resolve(path.as_bytes(), Last::Follow).is_ok_and(|found| matches!(found.node, Node::Leaf(_)))
         };
         let found = if program.contains('/') {
             there(if program.starts_with('/') { program.clone() } else { format!("{directory}/{program}") })
         } else {
-            let path = config.env().iter().flatten().find_map(|variable| variable.strip_prefix("PATH="));
+            let path = config.env.iter().find_map(|variable| variable.strip_prefix("PATH="));
             let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
             path.split(':').any(|directory| there(format!("{directory}/{program}")))
         };
