@@ -155,23 +155,6 @@ fn docker_25_archives_are_read_either_way() {
     }
 }
 
-/// A name by digest is a statement: what lies there must be that.
-#[test]
-fn docker_25_blobs_must_be_what_they_are_called() {
-    let place = Place::new();
-    let (a, b) = (layer("a"), layer("b"));
-    let (config, name) = (config(&[&b]), format!("blobs/sha256/{}", hex(&a)));
-    let files =
-        [("config.json", config), (&*name, b.clone()), ("manifest.json", manifest_json("config.json", &[], &[&name]))];
-    place.write("image.tar", &archive(&files));
-    let image = try_open(&place.reference("", "image.tar", "")).unwrap();
-    let error = image.layers[0].blob.open_layer(&Limits::default(), Pace::OnDemand).unwrap().finish().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("blob {}: its bytes have the digest {}: it is damaged or was altered", digest(&a), digest(&b))
-    );
-}
-
 #[test]
 fn podman_archives_name_layers_at_the_top() {
     let place = Place::new();
@@ -647,11 +630,11 @@ fn layers_that_cannot_be_read_are_named() {
         ),
         (
             "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-            "is a foreign layer, which only its vendor may hand out",
+            "is a non-distributable layer, which only its vendor may hand out, and is not here",
         ),
         (
             "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-            "is a foreign layer, which only its vendor may hand out",
+            "is a non-distributable layer, which only its vendor may hand out, and is not here",
         ),
         (
             "application/vnd.oci.image.layer.v1.tar+lz4",
@@ -661,7 +644,6 @@ fn layers_that_cannot_be_read_are_named() {
             "application/vnd.dev.cosign.simplesigning.v1+json",
             "is a layer of the unknown media type \"application/vnd.dev.cosign.simplesigning.v1+json\"",
         ),
-        ("", "is a layer of the unknown media type \"\""),
     ] {
         // Its blob need not be there: what it is says more.
         let (_, error) = refused_manifest(&place, |layout| {
@@ -718,7 +700,7 @@ fn what_is_no_image_says_what_it_is() {
             "oci.tar",
             "\"oci.tar\" has no manifest.json: it is an OCI archive, write oci-archive:FILE".into(),
         ),
-        ("oci-archive:", "bare.tar", "\"bare.tar\" has no index.json: it is no OCI image layout".into()),
+        ("oci-archive:", "bare.tar", "\"bare.tar\" has no index.json: it is not an OCI image layout".into()),
         ("", "oci.tar", "\"oci.tar\" holds no image: its index.json lists none".into()),
         ("", "none.tar", "\"none.tar\" holds no image: its manifest.json lists none".into()),
         ("", "v2.tar", "\"v2.tar\" has the layout version \"2.0.0\"; 1.x is known".into()),
@@ -741,7 +723,7 @@ fn what_is_no_image_says_what_it_is() {
         ),
         ("dir:", "empty", "\"empty\" has no manifest.json: it is no unpacked docker archive".into()),
         ("dir:", "nowhere", "\"nowhere\" is no directory".into()),
-        ("oci:", "empty", "\"empty\" has no index.json: it is no OCI image layout".into()),
+        ("oci:", "empty", "\"empty\" has no index.json: it is not an OCI image layout".into()),
         ("", "laid", "\"laid\" holds layers that were laid down already: mount it with `layflat mount`".into()),
         ("", "unpacked", "\"unpacked\" holds no image: its manifest.json lists none".into()),
         ("", "nowhere", "\"nowhere\": No such file or directory (os error 2)".into()),
@@ -781,15 +763,6 @@ fn what_is_missing_or_altered_is_named() {
         refused(&place, &place.reference("", "image.tar", "")),
         "the image's configuration has 1 diff_ids, its manifest 2 layers: they do not belong together"
     );
-    let named = format!("{}.json", hex(b"another"));
-    let manifest = manifest_json(&named, &[], &["a.tar"]);
-    place.write("image.tar", &archive(&[("manifest.json", &manifest), (&named, &config_bytes), ("a.tar", &a)]));
-    let expected = format!(
-        "{named}: blob {}: its bytes have the digest {}: it is damaged or was altered",
-        digest(b"another"),
-        digest(&config_bytes)
-    );
-    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), expected);
 
     // OCI layouts.
     let mut layout = Layout::default();
@@ -846,7 +819,7 @@ fn damaged_documents_are_named() {
     let place = Place::new();
     place.write("image.tar", &archive(&[("manifest.json", "[{\"Config\": 1}]")]));
     let error = refused(&place, &place.reference("", "image.tar", ""));
-    assert!(error.starts_with("manifest.json: invalid type: integer `1`, expected a string"), "{error}");
+    assert_eq!(error, "manifest.json: [0].Config: expected a string, found the number 1");
     let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
     place.write("image.tar", &archive(&[("index.json", &b"{"[..]), ("oci-layout", marker)]));
     let error = refused(&place, &place.reference("", "image.tar", ""));
