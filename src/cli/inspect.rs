@@ -40,7 +40,7 @@ impl Inspect {
 
     fn document(&self, image: &Image, layers: &[LayerSurvey]) -> anyhow::Result<Value> {
         let config = match &image.config {
-            Some(config) => serde_json::from_slice(&config.bytes).context("the configuration is no JSON document")?,
+            Some(config) => serde_json::from_str(&config.text()).context("the configuration is no JSON document")?,
             None => Value::Null,
         };
         let chain_ids = chain_ids(&diff_ids(layers));

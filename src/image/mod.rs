@@ -176,6 +176,11 @@ impl Config {
         Self { digest, ..self }
     }
 
+    /// The configuration as text that any reader of JSON takes: what is no Unicode is replaced, as Go does.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        document::text(&self.bytes)
+    }
+
     /// The diff_ids of the layers, bottom first.
     ///
     /// # Errors

@@ -17,6 +17,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_registry_takes_an_image_and_gives_it_back", false, a_registry_takes_an_image_and_gives_it_back),
     ("a_registry_is_sent_only_what_it_lacks", false, a_registry_is_sent_only_what_it_lacks),
     ("a_registry_takes_indexes_and_all_tags", false, a_registry_takes_indexes_and_all_tags),
+    (
+        "d4_nondistributable_layers_are_pushed_when_asked_for",
+        false,
+        d4_nondistributable_layers_are_pushed_when_asked_for,
+    ),
+    ("d3_what_an_index_lists_by_sha512_is_pushed_so", false, d3_what_an_index_lists_by_sha512_is_pushed_so),
     ("s3_a_damaged_blob_never_gets_a_name_at_a_registry", false, s3_a_damaged_blob_never_gets_a_name_at_a_registry),
     ("from_registry_to_engine_and_back", true, from_registry_to_engine_and_back),
 ];
@@ -45,7 +51,8 @@ fn wait(server: &mut Server, answers: impl Fn() -> bool) {
 fn registry(place: &Place) -> (Server, String) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n\
+         validation: {{manifests: {{urls: {{allow: [\"^https://\"]}}}}}}\n",
         place.path("registry").display()
     );
     fs::write(place.path("registry.yml"), config).unwrap();
@@ -106,6 +113,57 @@ fn a_registry_takes_an_image_and_gives_it_back() {
     assert_eq!(place.at_registry(&format!("{registry}/other/docker:1")), docker);
     let refused = place.refused(&["oci:src:two", &format!("{there}@{}", images::digest(b""))]);
     assert!(refused.contains("an image is given a tag"), "{refused}");
+}
+
+fn d4_nondistributable_layers_are_pushed_when_asked_for() {
+    const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+    let place = Place::new();
+    let (_server, registry) = registry(&place);
+    let (vendor, own) = (images::layer("vendor"), images::layer("own"));
+    let mut layout = Layout::default();
+    let config = layout.blob(images::CONFIG, &images::config(&[&vendor, &own]));
+    let (mut foreign, plain) = (layout.blob(FOREIGN, &vendor), layout.blob(images::LAYER, &own));
+    foreign["urls"] = json!(["https://vendor.example/layer"]);
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": images::MANIFEST, "config": config, "layers": [foreign, plain]});
+    let manifest = layout.document(images::MANIFEST, &manifest);
+    layout.list(tagged(manifest.clone(), "t")).write(&place.path("foreign"));
+    let at = |name: &str| format!("docker://{registry}/{name}");
+    let report = place.copy(&["oci:foreign:t", &at("without:1")]);
+    assert_eq!(outcomes(&report), ["left-out", "copied", "copied"]);
+    let note = report["notes"][0].as_str().unwrap();
+    assert!(note.contains(&images::digest(&vendor)) && note.contains("--allow-nondistributable"), "{note}");
+    // The manifest is what it was, and the layer is to be had elsewhere.
+    assert_eq!(report["images"][0]["manifest_digest"], manifest["digest"]);
+    let refused = place.refused(&["--no-cache", &at("without:1"), "oci:none:t"]);
+    assert!(refused.contains("non-distributable") && refused.contains("https://vendor.example/layer"), "{refused}");
+    // From one registry to another it is not needed, either.
+    let report = place.copy(&["--no-cache", &at("without:1"), &at("again:1")]);
+    assert_eq!(outcomes(&report), ["left-out", "mounted", "mounted"]);
+    let report = place.copy(&["--allow-nondistributable", "oci:foreign:t", &at("with:1")]);
+    assert_eq!(outcomes(&report), ["copied"; 3]);
+    place.same("oci:foreign:t", &at("with:1"));
+}
+
+fn d3_what_an_index_lists_by_sha512_is_pushed_so() {
+    let place = Place::new();
+    let (_server, registry) = registry(&place);
+    let mut layout = Layout::default();
+    let image = layout.image(&[&images::layer("a")]);
+    let (name, bytes) = layout.files.pop().unwrap();
+    assert!(name.ends_with(image["digest"].as_str().unwrap().trim_start_matches("sha256:")));
+    let digest = Digest::of(layflat::blob::Algorithm::Sha512, &bytes);
+    layout.files.push((format!("blobs/sha512/{}", digest.hex()), bytes));
+    let mut image = image;
+    image["digest"] = json!(digest.to_string());
+    let index =
+        layout.document(images::INDEX, &json!({"schemaVersion": 2, "mediaType": images::INDEX, "manifests": [image]}));
+    layout.list(tagged(index, "t")).write(&place.path("long"));
+    let there = format!("docker://{registry}/long:1");
+    // Debian's registry cannot take it (distribution#4420), and says of what.
+    let refused = place.refused(&["--all-platforms", "oci:long:t", &there]);
+    assert!(refused.contains(&format!("long@{digest}: the registry")), "{refused}");
+    assert!(refused.contains("provided digest did not match uploaded content"), "{refused}");
 }
 
 fn a_registry_is_sent_only_what_it_lacks() {

@@ -18,7 +18,7 @@ impl Object {
     /// # Errors
     /// A text that is none.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
-        let text = text::text(bytes);
+        let text = text(bytes);
         Self::of(serde_json::from_str(&text)?)
     }
 

@@ -21,11 +21,12 @@ pub(crate) use edit::Object;
 pub use error::DocumentError;
 pub(crate) use manifest::{Document, LayoutMarker};
 pub(crate) use saved::SavedImage;
+pub(crate) use text::text;
 
 /// Reads a document as Go's encoding/json does (rule D1).
 ///
 /// # Errors
 /// A text that is not JSON, or a field of another type than it must have; the message says which.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DocumentError> {
-    go::read(&text::text(bytes))
+    go::read(&text(bytes))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The text: bytes that are not UTF-8, and escapes of half a surrogate pair, are U+FFFD.
-pub(super) fn text(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(bytes);
     let halves = lone_surrogates(&text);
     if halves.is_empty() {
