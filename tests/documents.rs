@@ -340,7 +340,7 @@ fn d4_a_layout_that_is_not_marked_as_one_is_read_and_added_to() {
         for added in [format!("{reference}:new"), format!("oci-archive:{}:new", packed.display())] {
             let (well, said) = place.layflat(&["copy", &format!("{reference}:t"), &added]);
             assert!(well, "{added}: {said}");
-            assert_eq!(notices(&open(&added)).contains("junk"), false);
+            open(&added);
         }
     }
     let reference = place.layout(&layout);
@@ -405,9 +405,7 @@ fn sparse_files_of_an_archive_are_read() {
     let mut layout = Layout::default();
     let image = layout.image(&[&zeros]);
     place.layout(&layout.list(image));
-    for (name, bytes) in &[(format!("blobs/sha256/{}", hex(&zeros)), zeros.clone())] {
-        write_sparse(&place.path("layout").join(name), bytes);
-    }
+    write_sparse(&place.path("layout").join(format!("blobs/sha256/{}", hex(&zeros))), &zeros);
     let formats: [&[&str]; 4] = [
         &["--format=gnu"],
         &["--format=pax", "--sparse-version=0.0"],

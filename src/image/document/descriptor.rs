@@ -80,8 +80,8 @@ impl<'de> Deserialize<'de> for Descriptor {
                 formatter.write_str("a descriptor")
             }
 
-            fn visit_string<E>(self, text: String) -> Result<String, E> {
-                Ok(text)
+            fn visit_str<E>(self, text: &str) -> Result<String, E> {
+                Ok(text.to_owned())
             }
         }
         let text = deserializer.deserialize_newtype_struct(go::TEXT, Text)?;
