@@ -519,7 +519,7 @@ fn check_holds_statements_against_each_other() {
 #[test]
 fn check_knows_an_image_that_cannot_be_opened_from_a_file_that_is_none() {
     let broken = |layout: &mut Layout| {
-        let descriptor = layout.blob(CONFIG, b"{}");
+        let descriptor = layout.blob(CONFIG, b"[]");
         layout
             .document(MANIFEST, &json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor, "layers": []}))
     };
