@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::blob::{BlobError, Digest};
+use crate::fs::DestinationError;
 use crate::layer::LayerError;
 use crate::product::OutputError;
 use crate::stack::StackError;
-use crate::stage::DestinationError;
 
 /// A layer, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]

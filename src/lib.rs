@@ -60,6 +60,7 @@ pub mod daemon;
 mod error;
 pub mod filter;
 pub mod form;
+mod fs;
 pub mod ids;
 pub mod image;
 pub mod index;
@@ -82,18 +83,18 @@ pub mod store;
 
 pub use error::{Error, WhichLayer};
 pub use form::{flatten, layers};
+pub use fs::DestinationError;
 pub use options::{Cancel, Limits, OVERRIDE_STAT, Options, Owners, XattrNamespace};
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
-pub use stage::DestinationError;
 
 /// Removes a directory tree, however deep it is; that it is not there is fine.
 ///
 /// For temporary trees that hold what an image made: `std::fs::remove_dir_all` gives up on deep ones.
 pub fn remove_tree(path: &std::path::Path) {
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
-        && let Ok(parent) = stage::open_path(parent)
+        && let Ok(parent) = fs::open_path(parent)
     {
         // What cannot be removed is for the user to see, who can remove it.
-        let _ = stage::remove_tree(parent, std::os::unix::ffi::OsStrExt::as_bytes(name));
+        let _ = fs::remove_tree(parent, std::os::unix::ffi::OsStrExt::as_bytes(name));
     }
 }

@@ -377,6 +377,37 @@ fn few_file_handles_are_enough_for_many_layers() {
     assert_eq!(fs::read_dir(place.path().join("flatten/79")).unwrap().count(), LAYERS);
 }
 
+/// The image would be gone, and with it all that its directory holds besides.
+#[test]
+fn what_is_read_is_not_replaced() {
+    let place = place();
+    fs::create_dir(place.path().join("dir")).unwrap();
+    fs::copy(fixture(), place.path().join("dir/image.tar")).unwrap();
+    printed(&place, &["copy", "--quiet", "image.tar", "oci:layout:a"]);
+    for (image, destination) in [
+        ("dir/image.tar", "dir"),
+        ("dir/image.tar", "."),
+        ("docker-archive:dir/image.tar", "dir/../dir"),
+        ("oci:layout:a", "layout"),
+        ("oci:layout:a", "layout/blobs"),
+    ] {
+        for command in ["flatten", "layers", "bundle"] {
+            let message = message(&place, &[command, "--replace", image, destination], 1);
+            assert!(message.contains("would remove the image that is read"), "{message}");
+        }
+    }
+    let message = message(&place, &["flatten", "--replace", "--to", "tar", "-o", "image.tar", "image.tar"], 1);
+    assert!(message.contains("would remove the image that is read"), "{message}");
+    fs::create_dir_all(place.path().join("out/cache")).unwrap();
+    for command in ["flatten", "bundle"] {
+        let arguments = [command, "--replace", "--cache-dir", "out/cache", "image.tar", "out"];
+        let output = run(&place, &arguments);
+        assert!(text(&output.stderr).contains("would remove the cache"), "{}", text(&output.stderr));
+    }
+    assert!(place.path().join("dir/image.tar").exists() && place.path().join("layout/index.json").exists());
+    printed(&place, &["flatten", "oci:layout:a", "fine"]);
+}
+
 #[test]
 fn an_existing_destination_is_kept_unless_it_is_to_be_replaced() {
     let place = place();

@@ -255,7 +255,7 @@ fn filesystem(filesystem: Filesystem, name: &str) -> Result<(), Failed> {
     let scratch = Scratch::new(&std::env::temp_dir());
     let file = scratch.0.join("image");
     let make = |file: &Path| {
-        let output = Output::create_seekable(Destination::File(file.to_owned()), false).unwrap();
+        let output = Output::create_seekable(Destination::File(file.to_owned()), false, true).unwrap();
         flat_filesystem(&image, filesystem, &output, &Options::default(), &NoProgress).unwrap();
         output.publish().unwrap();
     };

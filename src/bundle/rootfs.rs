@@ -98,7 +98,7 @@ mod tests {
         std::fs::create_dir_all(root.join("data")).unwrap();
         std::fs::write(place.path().join("secret"), "outside").unwrap();
         std::fs::write(root.join("secret"), "inside").unwrap();
-        let rootfs = Rootfs::new(crate::stage::open_path(&root).unwrap(), Owners::AsTheyAre);
+        let rootfs = Rootfs::new(crate::fs::open_path(&root).unwrap(), Owners::AsTheyAre);
 
         assert_eq!(rootfs.accounts().unwrap().passwd, b"");
         for target in ["../../secret", "/secret", "../../../../../secret"] {

@@ -117,6 +117,10 @@ pub(crate) struct LayArgs {
     /// Fail where the destination cannot hold everything, instead of reporting it
     #[arg(long)]
     strict: bool,
+    /// Do not wait until the result is on disk. Faster on a real disk; after a power loss or a crash of the system
+    /// within the next seconds, files may be empty. For trees that can be made again
+    #[arg(long)]
+    no_sync: bool,
     /// Ignore the image's entries for the root directory, as Docker does: mode 0755, owner 0:0
     #[arg(long)]
     ignore_root_entry: bool,
@@ -290,6 +294,7 @@ impl LayArgs {
             replace: self.replace,
             strict: self.strict,
             ignore_root_entry: self.ignore_root_entry,
+            no_sync: self.no_sync,
             selinux: self.selinux,
             ..open.options(cancel)?
         })

@@ -15,6 +15,7 @@ use layflat::overlay::in_user_namespace;
 
 use super::arguments::Common;
 use super::mount::CachedArgs;
+use super::overlap::refuse_replacing_source;
 use super::owners::own;
 use super::{SUCCESS, output, progress};
 
@@ -86,6 +87,9 @@ impl Bundle {
         if self.overlay && !root && settled.maps.is_none() {
             // The layers are looked into through a mount.
             enter(&own())?;
+        }
+        if self.cached.lay.replace {
+            refuse_replacing_source(&self.image, self.cached.cache(), &self.directory)?;
         }
         let confinement = self.confinement(root, inside, settled.maps.clone())?;
         let image = self.cached.open(&self.image, cancel)?;

@@ -81,6 +81,7 @@ pub(super) fn open_store(
     let source_options = open.open_options(cancel)?;
     let options = store::OpenOptions {
         limits: source_options.limits,
+        no_sync: false,
         cancel: cancel.clone(),
         registry: source_options.registry.clone(),
         daemon: source_options.daemon.clone(),

@@ -18,6 +18,7 @@ mod ls;
 mod man;
 mod mount;
 mod output;
+mod overlap;
 mod owners;
 mod pack;
 mod progress;

@@ -12,12 +12,13 @@ use std::time::Instant;
 
 use crate::blob::Digest;
 use crate::error::Error;
+use crate::fs::Work;
 use crate::image::{Image, chain_ids};
 use crate::layer::Record;
 use crate::options::{Options, XattrNamespace};
 use crate::report::{LayerReport, Losses, Progress, Report, Seconds};
 use crate::stack::{Reading, Stack};
-use crate::stage::{Holder, Spill, Staged, Work};
+use crate::stage::{Holder, Spill, Staged};
 
 pub use flat::flatten;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};

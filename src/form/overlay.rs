@@ -13,12 +13,12 @@ use super::settle::{Finish, Settler};
 use super::{FILE_NAME, Ground, LayerDirectory, Layout, RESULT, io, replay, settle_error, stage_name};
 use crate::blob::Digest;
 use crate::error::Error;
+use crate::fs::{Work, make_directory, open_directory};
 use crate::image::Image;
 use crate::layer::Attributes;
 use crate::options::{Options, XattrNamespace};
 use crate::report::{Losses, Progress, Report};
 use crate::stack::Stack;
-use crate::stage::{Work, make_directory, open_directory};
 
 /// The directory of an overlay form that holds the layers' directories.
 const LAYERS: &str = "layers";
@@ -34,7 +34,7 @@ const CONFIG: &str = "image-config.json";
 /// # Errors
 /// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or written.
 pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
-    let work = Work::beside(destination, options.replace)?;
+    let work = Work::beside(destination, options.replace, options.durability())?;
     let result =
         make_directory(work.directory(), RESULT, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
     let directory =

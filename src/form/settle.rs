@@ -14,13 +14,12 @@ use hashbrown::HashMap;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 
+use crate::fs::{Descent, open_directory};
 use crate::layer::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Names, Record};
 use crate::options::{Cancel, XattrNamespace};
 use crate::report::{LossKind, Losses};
 use crate::stack::{Difference, Emission, InodeId, Over, Stack, What};
-use crate::stage::{
-    Descent, Holder, Made, Spill, StageError, Staged, Subject, Whereabouts, copy_content, open_directory, trying,
-};
+use crate::stage::{Holder, Made, Spill, StageError, Staged, Subject, Whereabouts, copy_content, trying};
 
 /// What the finish is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{ImageName, ImageNameError};
@@ -151,6 +151,20 @@ impl Reference {
             // A path may hold a colon.
             _ => Ok(Self::Path(text.into())),
         }
+    }
+}
+
+impl Reference {
+    /// The files and directories that it names on this machine; standard input is none.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let paths: &[PathBuf] = match self {
+            Self::Registry(_) | Self::DockerDaemon(_) => &[],
+            Self::DockerArchive { file, .. } | Self::OciArchive { file, .. } => std::slice::from_ref(file),
+            Self::OciLayout { directory, .. } => std::slice::from_ref(directory),
+            Self::Directory(path) | Self::Path(path) => std::slice::from_ref(path),
+            Self::Layers(paths) => paths,
+        };
+        paths.iter().map(PathBuf::as_path).filter(|&path| path != Path::new("-"))
     }
 }
 

@@ -10,8 +10,9 @@ use hashbrown::HashMap;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::Holder;
 use super::finisher::{self, Finisher, Unfinished, write_at};
-use super::{Holder, open_directory};
+use crate::fs::open_directory;
 use crate::layer::{Attributes, ContentId, Failure, NameId, Names, Place, Sink, Unkept};
 use crate::report::{LossKind, Losses};
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::blob::BlobError;
 use crate::daemon::DaemonError;
+use crate::fs::{PlaceError, shown};
 use crate::image::ImageNameError;
 use crate::registry::RegistryError;
 use crate::source::SourceError;
@@ -61,7 +62,15 @@ pub enum StoreError {
 
 impl StoreError {
     pub(super) fn io(path: &Path, error: impl Into<std::io::Error>) -> Self {
-        Self::Io { path: path.to_owned(), error: error.into() }
+        Self::Io { path: shown(path), error: error.into() }
+    }
+
+    /// A place that cannot be used as it is named.
+    pub(super) fn place(path: &Path, error: PlaceError) -> Self {
+        match error {
+            PlaceError::Io(error) => Self::io(path, error),
+            problem => Self::Occupied { path: path.to_owned(), problem: problem.to_string() },
+        }
     }
 
     /// The same, of a file that was there already, of which the user has said nothing.

@@ -14,12 +14,13 @@ mod registry;
 mod staging;
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
 use crate::blob::{Blob, Digest, VerifiedReader};
+use crate::fs::Durability;
 use crate::image::{ImageName, Manifest, Reference};
 use crate::options::{Cancel, Limits};
 use crate::registry::RegistryOptions;
@@ -185,10 +186,18 @@ pub struct OpenOptions {
     pub cancel: Cancel,
     /// How registries are talked to.
     pub registry: RegistryOptions,
+    /// Do not wait until what is stored here is on disk (rule S6).
+    pub no_sync: bool,
     /// Where an engine listens, as for [`source::OpenOptions`](crate::source::OpenOptions).
     pub daemon: Option<String>,
     /// The repository that the images come from, if they come from one: its registry has their blobs already.
     pub origin: Option<ImageName>,
+}
+
+impl OpenOptions {
+    fn durability(&self) -> Durability {
+        if self.no_sync { Durability::Unsynced } else { Durability::Synced }
+    }
 }
 
 /// Opens the place that a reference names, to put images into it.
@@ -254,12 +263,4 @@ fn tag_of(name: &str) -> &str {
 /// What a mutex holds. A thread that panicked has ended the copy; there is nothing to protect any more.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The directory that something is in.
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }

@@ -40,7 +40,7 @@ struct Written {
 
 impl OciArchive {
     pub(super) fn open(path: &Path, tag: Option<&str>, options: &OpenOptions) -> Result<Self, StoreError> {
-        let file = ArchiveFile::open(path, &options.cancel)?;
+        let file = ArchiveFile::open(path, options)?;
         let (mut index, mut present) = (OciIndex::new(), None);
         if file.has_content()? {
             refuse_compressed(&file)?;
