@@ -6,6 +6,7 @@ mod layout;
 mod modified;
 mod overlay;
 mod settle;
+mod share;
 mod survey;
 
 use std::time::Instant;
