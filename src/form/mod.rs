@@ -1,6 +1,7 @@
 //! The forms in which a stack is laid down: overlay and flat. One extraction, two finishes.
 
 pub(crate) mod extract;
+mod fitness;
 mod flat;
 mod layout;
 mod modified;
@@ -20,6 +21,7 @@ use crate::report::{LayerReport, Losses, Progress, Report, Seconds};
 use crate::stack::{Reading, Stack};
 use crate::stage::{Holder, Spill, Staged, Work};
 
+pub use fitness::Unfit;
 pub use flat::flatten;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;
