@@ -92,8 +92,9 @@ fn flat_archive_shows_it(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
 
 /// Of an image whose files carry labels: those that an output has.
 fn labels() -> Result<(), Failed> {
-    let stack =
-        Stack::parse("D ., D d(security.selinux=label), F d/a(a,security.selinux=label) | F b(b,security.selinux=label)");
+    let stack = Stack::parse(
+        "D ., D d(security.selinux=label), F d/a(a,security.selinux=label) | F b(b,security.selinux=label)",
+    );
     let image = run::image_of(&stack);
     let count = |bytes: &[u8]| bytes.windows(28).filter(|window| *window == b"SCHILY.xattr.security.selinu").count();
     let squashed = |options: &Options| {

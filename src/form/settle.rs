@@ -97,9 +97,9 @@ impl Settler<'_, '_> {
             while levels.last().is_some_and(|level| level.emission != emission.parent()) {
                 self.leave(&mut walk, &mut levels, difference)?;
             }
-            let path = || stack.path(difference, index);
-            let entered =
-                self.place(host, index, emission, &found, walk.here(), levels.last_mut(), &path).map_err(of(path))?;
+            let entered = self
+                .place(host, difference, index, &found, walk.here(), levels.last_mut())
+                .map_err(of(|| stack.path(difference, index)))?;
             if let Some(directory) = entered {
                 walk.enter(directory);
                 levels.push(Level { emission: index, nested_whiteouts: false, more_whiteouts: false });
@@ -177,14 +177,16 @@ impl Settler<'_, '_> {
     fn place(
         &mut self,
         host: usize,
+        difference: &Difference,
         index: usize,
-        emission: &Emission,
         found: &Match,
         here: BorrowedFd<'_>,
         level: Option<&mut Level>,
-        path: &dyn Fn() -> LayerPath,
     ) -> Result<Option<OwnedFd>, StageError> {
-        let name = OsStr::from_bytes(self.stack.name(emission));
+        let stack = self.stack;
+        let emission = &difference.emissions()[index];
+        let path = || stack.path(difference, index);
+        let name = OsStr::from_bytes(stack.name(emission));
         match emission.what {
             What::Directory { .. } => {
                 if found.directories[index].is_none() {
@@ -198,7 +200,7 @@ impl Settler<'_, '_> {
             }
             What::Leaf(inode) => {
                 let parent = found.directories[emission.parent()];
-                let lost = self.leaf(host, inode, parent, here, name, path)?;
+                let lost = self.leaf(host, inode, parent, here, name, &path)?;
                 if let (Some(lost), Some(level)) = (lost, level) {
                     level.nested_whiteouts |= lost == Lost::WhiteoutDevice;
                     if lost == Lost::Device && emission.over == Over::Other && self.finish != Finish::Flat {
