@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::io::Read;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
         // A device 0:0 is nothing that a mount can show.
         trial("squash_overlay", mounts && case.overlay.is_none(), squashed_anywhere_a_mount_shows_it);
     }
+    trials.push(Trial::test("a3_labels_are_left_out_unless_asked_for", labels));
+    trials.push(Trial::test("a3_tools_extract_attributes_by_their_names", attribute_names).with_ignored_flag(!root));
     trials.push(Trial::test("filters", filters));
     trials.push(Trial::test("excluded_names_leave_their_content", excluded_names_leave_their_content));
     trials.push(Trial::test("marks_go_only_by_force", marks_go_only_by_force));
@@ -85,6 +88,46 @@ fn flat_archive_shows_it(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
     let bytes = archive(&image, &jobs(1));
     assert!(bytes == archive(&image, &jobs(4)), "other bytes with more jobs");
     compare(expected, &flat(&run::image([bytes]), &Options::default()))
+}
+
+/// Of an image whose files carry labels: those that an output has.
+fn labels() -> Result<(), Failed> {
+    let stack = Stack::parse(
+        "D ., D d(security.selinux=label), F d/a(a,security.selinux=label) | F b(b,security.selinux=label)",
+    );
+    let image = run::image_of(&stack);
+    let count = |bytes: &[u8]| bytes.windows(28).filter(|window| *window == b"SCHILY.xattr.security.selinu").count();
+    let squashed = |options: &Options| {
+        let image = squash(&image, 0, &std::env::temp_dir(), options, &NoProgress).unwrap();
+        let mut bytes = Vec::new();
+        image.layers[0].blob.reader().read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    for (selinux, expected) in [(false, 0), (true, 3)] {
+        let options = Options { selinux, ..Options::default() };
+        assert_eq!((count(&archive(&image, &options)), count(&squashed(&options))), (expected, expected));
+    }
+    Ok(())
+}
+
+/// Names that records cannot hold as they are come out right, whoever extracts the archive.
+fn attribute_names() -> Result<(), Failed> {
+    let packed = std::fs::read("fixtures/archives/gnutar-xattr-names.tar")?;
+    let bytes = archive(&run::image([packed]), &Options::default());
+    for command in [&["tar", "--xattrs", "--xattrs-include=user.*", "-xf"][..], &["bsdtar", "-xpf"]] {
+        let scratch = Scratch::new(&std::env::temp_dir());
+        std::fs::write(scratch.0.join("archive.tar"), &bytes)?;
+        let mut extract = Command::new(command[0]);
+        let output = extract.args(&command[1..]).arg("archive.tar").current_dir(&scratch.0).output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let found = Tree::of_directory(&scratch.0.join("tree"));
+        let xattrs = &found.0[&b"file"[..]].attributes.xattrs;
+        for name in ["a=b", "p%q", "p%25q", "%3D", "s p", "b/c+d", "caf\u{e9}"] {
+            let value = xattrs.get(format!("user.{name}").as_bytes());
+            assert_eq!(value.map(|value| value.as_slice()), Some(name.as_bytes()), "{command:?}: {name}");
+        }
+    }
+    Ok(())
 }
 
 /// What a tool makes of a flat archive.

@@ -246,6 +246,12 @@ fn a_whole_file_may_be_compressed() {
         place.write(name, &compress(&oci));
         expect(&place.reference("", name, ""), &[&a]);
         expect(&place.reference("oci-archive:", name, ""), &[&a]);
+        // bsdtar pads what it writes to a pipe (rule D3).
+        place.write(name, &[compress(&docker), vec![0; 10_240]].concat());
+        expect(&place.reference("", name, ""), &[&a]);
+        place.write(name, &[&compress(&docker)[..], &[0; 10], b"garbage"].concat());
+        let error = refused(&place, &place.reference("", name, ""));
+        assert!(error.contains("trailing data at byte"), "{error}");
         // What is cut off is noticed.
         let whole = compress(&oci);
         place.write(name, &whole[..whole.len() - 5]);
@@ -319,8 +325,10 @@ fn damaged_compression_is_noticed() {
                 .to_string();
             let expected = format!("blob without a stated digest: damaged {name} data: ");
             assert!(error.starts_with(&expected), "{name} {what}: {error}");
-            if what == "cut" {
-                assert!(error.ends_with("it ends too early"), "{error}");
+            match what {
+                "cut" => assert!(error.ends_with("it ends too early"), "{error}"),
+                "followed" => assert!(error.contains("trailing data at byte"), "{error}"),
+                _ => {}
             }
         }
     }

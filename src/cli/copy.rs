@@ -49,7 +49,8 @@ pub(crate) struct Copy {
 impl Copy {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
-        let filter = Options { filter: self.filters.filter()?, ..self.open.options(cancel)? };
+        // What is copied keeps its labels: a filter changes what it says it changes.
+        let filter = Options { filter: self.filters.filter()?, selinux: true, ..self.open.options(cancel)? };
         // What cannot be written to is better known before anything was read.
         let store = open_store(&source, &destination, &self.open, cancel)?;
         let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };

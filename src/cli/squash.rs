@@ -37,6 +37,9 @@ pub(crate) struct Squash {
     /// Compress layers so: gzip[:LEVEL], zstd[:LEVEL] or none; default: those that stay as they are, the new one with gzip
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<Compress>,
+    /// Keep security.selinux in the layers that are written anew
+    #[arg(long)]
+    selinux: bool,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -44,7 +47,7 @@ pub(crate) struct Squash {
 impl Squash {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
-        let options = Options { filter: self.filters.filter()?, ..self.open.options(cancel)? };
+        let options = Options { filter: self.filters.filter()?, selinux: self.selinux, ..self.open.options(cancel)? };
         let store = open_store(&source, &destination, &self.open, cancel)?;
         let mut images = open_set(&source, Selection::default(), &self.open.open_options(cancel)?)
             .with_context(|| format!("cannot open {source}"))?;

@@ -1,11 +1,13 @@
 //! The forms in which a stack is laid down: overlay and flat. One extraction, two finishes.
 
 pub(crate) mod extract;
+mod fitness;
 mod flat;
 mod layout;
 mod modified;
 mod overlay;
 mod settle;
+mod share;
 mod survey;
 
 use std::time::Instant;
@@ -20,6 +22,7 @@ use crate::report::{LayerReport, Losses, Progress, Report, Seconds};
 use crate::stack::{Reading, Stack};
 use crate::stage::{Holder, Spill, Staged};
 
+pub use fitness::Unfit;
 pub use flat::flatten;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::fitness::Fitness;
 use super::modified::{Modified, modified};
 use super::settle::{Finish, Settler};
 use super::{FILE_NAME, Ground, LayerDirectory, Layout, RESULT, io, replay, settle_error, stage_name};
@@ -43,9 +44,11 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         Some(namespace) => namespace,
         None => allowed_namespace(work.directory()),
     };
+    let fitness = Fitness::probe(&work, namespace)?;
     let mut ground = Ground::prepare(image, work, Some(namespace), options, progress)?;
     let records = std::mem::take(&mut ground.records);
     let stack = replay(&records, options)?;
+    fitness.check(&stack)?;
 
     let mut settler = Settler {
         stack: &stack,
