@@ -17,8 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image = source::open(&image.parse()?, &source::OpenOptions::default())?;
     let report = flatten(&image, Path::new(destination), &Options::default(), &NoProgress)?;
     println!("{} layers, {} entries", report.layers.len(), report.entries);
-    for loss in &report.losses {
-        println!("not kept: {loss:?}");
+    for loss in &report.not_kept {
+        println!("{}: {} {}", loss.describe(), loss.count, loss.noun());
     }
     Ok(())
 }
