@@ -55,26 +55,25 @@ pub fn command(program: &str) -> Command {
 }
 
 /// The first of these programs that is not installed, and its package.
+#[track_caller]
 pub fn missing(programs: &[&str]) -> Option<String> {
     let program = programs.iter().find(|program| !is_installed(program))?;
     let package = LIST.lines().find_map(|line| line.strip_prefix(program)?.strip_prefix(' ')).map(str::trim);
     Some(not_installed(program, package))
 }
 
-#[track_caller]
 fn end(missing: String) -> ! {
-    if std::env::var_os("LAYFLAT_TEST_TOOLS").is_some_and(|value| value == "required") {
-        panic!("{missing}");
-    }
     // Not a panic for the hook to print: nothing has failed.
     resume_unwind(Box::new(Missing(missing)))
 }
 
+/// Says so, or fails where all programs are required.
+#[track_caller]
 fn not_installed(program: &str, package: Option<&str>) -> String {
-    match package {
-        Some(package) => format!("{program} is not installed (Debian package {package})"),
-        None => format!("{program} is not installed"),
-    }
+    let package = package.map(|package| format!(" (Debian package {package})")).unwrap_or_default();
+    let missing = format!("{program} is not installed{package}");
+    assert!(std::env::var("LAYFLAT_TEST_TOOLS").as_deref() != Ok("required"), "{missing}");
+    missing
 }
 
 fn is_installed(program: &str) -> bool {
