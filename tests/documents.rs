@@ -1,5 +1,7 @@
 //! The documents say where things are; this keeps them right when things move.
 
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
