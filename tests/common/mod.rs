@@ -24,4 +24,5 @@ pub mod oracle;
 pub mod run;
 pub mod tar;
 pub mod text;
+pub mod tools;
 pub mod tree;

@@ -18,10 +18,12 @@ mod proxy;
 mod pull;
 mod push;
 mod servers;
+#[path = "../common/tools.rs"]
+mod tools;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 /// A test's name, whether it needs root, and the test.
 type Test = (&'static str, bool, fn());
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
             test();
             Ok(())
         };
-        Trial::test(name, run).with_ignored_flag(needs_root && !root)
+        tools::trial(name, run).with_ignored_flag(needs_root && !root)
     };
     let trials = groups.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use crate::place::Place;
+use crate::tools;
 
 pub(crate) struct Registry {
     child: Child,
@@ -14,6 +15,7 @@ pub(crate) struct Registry {
 
 /// A command whose process is killed when the thread that starts it ends.
 pub(crate) fn mortal(program: &str) -> Command {
+    tools::need(&[program]);
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", program]);
     command
@@ -21,7 +23,7 @@ pub(crate) fn mortal(program: &str) -> Command {
 
 /// Runs a tool that must succeed.
 pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(program);
+    let mut command = tools::command(program);
     // Where skopeo looks for credentials otherwise, an ordinary user may not even look.
     command.args(arguments).stdin(Stdio::null()).env("XDG_RUNTIME_DIR", std::env::temp_dir());
     let output = command.output().unwrap();
@@ -66,6 +68,8 @@ impl Registry {
     }
 
     fn start(place: &Place, more: &str, http: &str) -> Self {
+        // What puts images there, too: asked for before there are threads that wait for them.
+        tools::need(&["docker-registry", "skopeo"]);
         let store = place.path("registry").display().to_string();
         let configuration = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {store:?}}}}}\n\
