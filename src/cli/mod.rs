@@ -104,6 +104,7 @@ pub(crate) fn main() -> ExitCode {
     if !matches!(cli.command, Command::Unshare(_)) {
         raise_handle_limit();
     }
+    output::be_quiet(cli.common.quiet);
     let cancel = signals::cancel_on_signal();
     let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;
