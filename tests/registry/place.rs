@@ -113,19 +113,16 @@ pub(crate) fn failed(output: &Output) -> String {
     message.trim_end().strip_prefix("layflat: ").unwrap().to_owned()
 }
 
-/// A command of skopeo's with the same home and the same registries.conf as layflat has there, and whether it succeeds.
-pub(crate) fn skopeo(place: &Place, arguments: &[&str]) -> bool {
+/// A command of skopeo's with the same home and the same registries.conf as layflat has there; if it fails, what it says.
+pub(crate) fn skopeo(place: &Place, arguments: &[&str]) -> Result<(), String> {
     let output = std::process::Command::new("skopeo")
         .args(["--registries-conf", &place.path("registries.conf").display().to_string()])
         .args(arguments)
         .current_dir(place.0.path())
-        .envs([("HOME", place.path("home")), ("XDG_RUNTIME_DIR", place.path("run"))])
+        .envs([("HOME", place.path("home")), ("XDG_RUNTIME_DIR", place.0.path().to_owned())])
         .output()
         .unwrap();
-    if !output.status.success() {
-        eprintln!("skopeo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    output.status.success()
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
 }
 
 /// Bytes that no compression makes smaller.

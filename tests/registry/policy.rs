@@ -30,8 +30,11 @@ fn pull(place: &Place, policy: &Value, image: &str) -> Option<String> {
     let theirs = skopeo(place, &[&arguments[..], &[image, "dir:by-skopeo"]].concat());
     let ours = place.run(&["--quiet", "flatten", "--no-cache", "--replace", "--policy", "policy.json", image, "dest"]);
     let message = String::from_utf8(ours.stderr).unwrap();
-    assert_eq!(ours.status.success(), theirs, "{policy} {image}: {message}");
-    (!theirs).then_some(message)
+    // Debian builds skopeo without what verifies cosign's signatures.
+    if !theirs.as_ref().is_err_and(|said| said.contains("sigstore disabled")) {
+        assert_eq!(ours.status.success(), theirs.is_ok(), "{policy} {image}: {theirs:?} {message}");
+    }
+    (!ours.status.success()).then_some(message)
 }
 
 const REJECT: &str = "reject";

@@ -75,7 +75,8 @@ pub(super) fn parse(path: &Path, text: &str, may_be_old: bool) -> Result<Said, C
     };
     let document: Document = toml::from_str(text)
         .map_err(|error| wrong(error.span().map(|span| span.start), error.message().trim().to_owned()))?;
-    if let Some(old) = document.registries {
+    // Empty lists make no old file.
+    if let Some(old) = document.registries.filter(|old| !old.as_ref().is_empty()) {
         let start = old.span().start;
         if !may_be_old {
             let problem = "is of version 1 ([registries.search]), which files of this folder must not be";
@@ -154,6 +155,10 @@ impl MirrorTable {
 }
 
 impl Old {
+    fn is_empty(&self) -> bool {
+        [&self.search, &self.insecure, &self.block].iter().all(|list| list.registries.is_empty())
+    }
+
     fn modern(self, path: &Path) -> Result<Said, String> {
         let mut rules: Vec<Rule> = Vec::new();
         let mut rule = |text: &str, insecure: bool| -> Result<(), String> {
