@@ -25,6 +25,9 @@
 //! back from a directory to a layer. Who only wants to know what is in an image needs neither stage nor form: [`index`] keeps what a layer
 //! holds besides contents, and [`inside`] answers from that and the stack.
 //!
+//! What this machine's administrator has decided, in files that podman and skopeo read too, is [`configuration`]: a source obeys it before it hands
+//! on an image. The library obeys what a caller names in its options; the program, what is there.
+//!
 //! Each module only knows those before it, and [`store`] knows nothing of [`copy`](mod@copy). [`archive`] (the tar format) and [`stack`]
 //! do no I/O at all.
 //!

@@ -25,7 +25,8 @@ pub(crate) enum Identity {
         docker_repository: String,
     },
     /// As by default, after the beginning of the image's name was exchanged.
-    RemapIdentity {
+    #[serde(rename = "remapIdentity", rename_all = "camelCase")]
+    Remap {
         /// What the name begins with.
         prefix: String,
         /// What the signature's begins with.
@@ -50,7 +51,7 @@ impl Identity {
             Self::ExactRepository { docker_repository } if !is_bare(&name(docker_repository)?) => {
                 Err(format!("has a signedIdentity: {docker_repository:?} must have neither tag nor digest"))
             }
-            Self::RemapIdentity { prefix, signed_prefix } if prefix.is_empty() || signed_prefix.is_empty() => {
+            Self::Remap { prefix, signed_prefix } if prefix.is_empty() || signed_prefix.is_empty() => {
                 Err("has a signedIdentity: remapIdentity with an empty prefix".to_owned())
             }
             _ => Ok(()),
@@ -70,7 +71,7 @@ impl Identity {
             Self::ExactRepository { docker_repository } => {
                 docker_repository.parse().is_ok_and(|expected| same_repository(&expected, &signed))
             }
-            Self::RemapIdentity { prefix, signed_prefix } => {
+            Self::Remap { prefix, signed_prefix } => {
                 let whole = asked.complete().to_string();
                 let rest = whole.strip_prefix(prefix.as_str());
                 let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with([':', '/', '@']));

@@ -2,6 +2,7 @@
 //! earlier one's for the same prefix.
 
 mod document;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub(crate) struct Registries {
     aliases: BTreeMap<String, (String, PathBuf)>,
     /// Where other tools look for short names, and which file says so.
     search: Option<(Vec<String>, PathBuf)>,
+    /// What a user should know of the files.
+    notes: Vec<String>,
 }
 
 /// What holds for the names that begin with a prefix.
@@ -77,6 +80,7 @@ impl Registries {
     /// Adds what a file says; only the main one may be of the old format.
     pub(super) fn add(&mut self, path: &Path, text: &str, is_main: bool) -> Result<(), ConfigurationError> {
         let said = document::parse(path, text, is_main)?;
+        self.notes.extend(said.idle.iter().map(|key| format!("{path:?}: {key} is not read here, and does nothing")));
         let mut own: Vec<Rule> = Vec::new();
         for rule in said.rules {
             if own.iter().any(|other| other.prefix == rule.prefix) {
@@ -97,6 +101,11 @@ impl Registries {
             self.search = Some((search, path.to_owned()));
         }
         Ok(())
+    }
+
+    /// What a user should know of the files.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Where a repository's images are pulled from, in this order: the mirrors, then the place itself.
@@ -195,14 +204,14 @@ fn whole(name: &ImageName) -> String {
 /// How many bytes of a name a prefix covers, if it fits: whole components, or with `*.` a host below a domain.
 fn covered(prefix: &str, name: &str) -> Option<usize> {
     let end = match prefix.strip_prefix('*') {
-        Some(domain) => {
+        Some(domain) if domain.starts_with('.') => {
             let start = name.find(domain)?;
             if name[..start].contains('/') {
                 return None;
             }
             start + domain.len()
         }
-        None => name.starts_with(prefix).then_some(prefix.len())?,
+        _ => name.starts_with(prefix).then_some(prefix.len())?,
     };
     match name.as_bytes().get(end) {
         None | Some(b'/' | b':' | b'@') => Some(end),

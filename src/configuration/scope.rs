@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::blob::Digest;
 use crate::image::ImageName;
 
 /// What a policy is asked about.
@@ -11,6 +12,8 @@ pub(crate) enum Subject<'a> {
     Docker(&'a ImageName),
     /// An image of an engine, by its name.
     Daemon(&'a ImageName),
+    /// The same, by its ID.
+    Id(&'a Digest),
     /// A transport, and the real path of a file or directory of it.
     Path(&'static str, PathBuf),
     /// A transport whose images have no scope of their own.
@@ -22,7 +25,7 @@ impl Subject<'_> {
     pub(super) fn transport(&self) -> &'static str {
         match self {
             Self::Docker(_) => "docker",
-            Self::Daemon(_) => "docker-daemon",
+            Self::Daemon(_) | Self::Id(_) => "docker-daemon",
             Self::Path(transport, _) | Self::Alone(transport) => transport,
         }
     }
@@ -35,6 +38,7 @@ impl Subject<'_> {
                 let around = path.ancestors().filter(|path| path.parent().is_some());
                 around.map(|path| path.to_string_lossy().into_owned()).collect()
             }
+            Self::Id(id) => vec![id.to_string()],
             Self::Alone(_) => Vec::new(),
         }
     }

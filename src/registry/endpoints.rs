@@ -43,7 +43,9 @@ impl Endpoints {
     /// # Errors
     /// The configuration of registries cannot be read.
     pub(crate) fn new(name: &ImageName, options: &RegistryOptions, cancel: &Cancel) -> Result<Self, RegistryError> {
-        let endpoints = load_registries(&options.configuration)?.pull(name)?;
+        let registries = load_registries(&options.configuration)?;
+        registries.notes().iter().for_each(|note| options.notes.tell(note));
+        let endpoints = registries.pull(name)?;
         let place = |endpoint: Endpoint| {
             let repository = Repository::new(&endpoint.name, &at(name, &endpoint, options), cancel);
             Place { repository, endpoint }
@@ -147,7 +149,7 @@ impl Remote for AnyBlob {
     }
 
     fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
-        let open = |place: &Place| Ok(place.repository.open_blob(&self.digest, self.size)?);
+        let open = |place: &Place| place.repository.open_blob(&self.digest, self.size);
         Ok(self.endpoints.try_each(true, self.first, open)?.1)
     }
 }

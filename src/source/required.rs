@@ -66,7 +66,7 @@ pub(super) fn admit_path(transport: &'static str, path: &Path, options: &OpenOpt
 pub(super) fn admit_engine(image: &DaemonImage, options: &OpenOptions) -> Result<(), SourceError> {
     match image {
         DaemonImage::Name(name) => admit(&Subject::Daemon(name), options),
-        DaemonImage::Id(_) => admit(&Subject::Alone("docker-daemon"), options),
+        DaemonImage::Id(id) => admit(&Subject::Id(id), options),
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::DeTable;
 
-use super::{Mirror, Pulls, Rule};
+use super::{Mirror, Pulls, Rule, keys};
 use crate::configuration::ConfigurationError;
 
 /// What a file says.
@@ -15,6 +16,8 @@ pub(super) struct Said {
     pub(super) rules: Vec<Rule>,
     pub(super) aliases: BTreeMap<String, String>,
     pub(super) search: Option<Vec<String>>,
+    /// Keys that do nothing.
+    pub(super) idle: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -73,8 +76,11 @@ pub(super) fn parse(path: &Path, text: &str, may_be_old: bool) -> Result<Said, C
         line: offset.and_then(at),
         problem,
     };
-    let document: Document = toml::from_str(text)
-        .map_err(|error| wrong(error.span().map(|span| span.start), error.message().trim().to_owned()))?;
+    let unreadable =
+        |error: toml::de::Error| wrong(error.span().map(|span| span.start), error.message().trim().to_owned());
+    let mut table = DeTable::parse(text).map_err(unreadable)?;
+    let idle = keys::normalise(table.get_mut());
+    let document = Document::deserialize(toml::Deserializer::from(table)).map_err(unreadable)?;
     // Empty lists make no old file.
     if let Some(old) = document.registries.filter(|old| !old.as_ref().is_empty()) {
         let start = old.span().start;
@@ -88,9 +94,10 @@ pub(super) fn parse(path: &Path, text: &str, may_be_old: bool) -> Result<Said, C
                 "versions 1 ([registries.search]) and 2 ([[registry]]) are mixed".to_owned(),
             ));
         }
-        return old.into_inner().modern(path).map_err(|problem| wrong(Some(start), problem));
+        let said = old.into_inner().modern(path).map_err(|problem| wrong(Some(start), problem))?;
+        return Ok(Said { idle, ..said });
     }
-    let mut said = Said { aliases: document.aliases, ..Said::default() };
+    let mut said = Said { aliases: document.aliases, idle, ..Said::default() };
     for table in document.registry {
         let start = table.span().start;
         said.rules.push(table.into_inner().rule(path).map_err(|problem| wrong(Some(start), problem))?);

@@ -168,3 +168,17 @@ fn what_is_wrong_is_said_with_its_line() {
     let registries = read("[[registry]]\nprefix = 'a.io'\nlocation = 'mirror'\n");
     assert!(registries.pull(&"a.io/x".parse().unwrap()).unwrap_err().to_string().contains("\"mirror/x\""));
 }
+
+#[test]
+fn keys_are_known_in_any_case_and_the_others_are_named() {
+    let registries = read(
+        "short-name-mode = 'disabled'\ncredential-helpers = ['containers-auth.json', 'x']\nother = 1\n\
+         [[registry]]\nLocation = 'a.io'\nBLOCKED = true\nblockd = true\n\
+         [[registry.mirror]]\nlocation = 'b.io'\nblocked = true\n",
+    );
+    assert_eq!(registries.pull(&"a.io/x".parse().unwrap()).unwrap().len(), 2);
+    assert!(registries.push(&"a.io/x".parse().unwrap()).blocked.is_some());
+    let note = |key: &str| format!("\"/a.conf\": {key} is not read here, and does nothing");
+    let keys = ["other", "credential-helpers", "[[registry]] blockd", "[[registry.mirror]] blocked"];
+    assert_eq!(registries.notes(), keys.map(note));
+}
