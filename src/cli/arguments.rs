@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use layflat::cache::Blobs;
+use layflat::configuration::ConfigurationFile;
 use layflat::image::{Image, Platform, Reference};
 use layflat::index::{Indexes, indexes};
 use layflat::registry::{Credentials, RegistryOptions};
@@ -83,6 +84,12 @@ pub(crate) struct RemoteArgs {
     /// Give up on a connection that brings nothing for so long
     #[arg(help_heading = REMOTE, long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
+    /// Use any image, whatever policy.json says
+    #[arg(help_heading = REMOTE, long, conflicts_with = "policy")]
+    no_policy: bool,
+    /// Obey this policy.json; default: ~/.config/containers/policy.json, else /etc/containers/policy.json
+    #[arg(help_heading = REMOTE, long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Where Docker or Podman listens: a path, or as in DOCKER_HOST
     #[arg(help_heading = REMOTE, long, value_name = "ADDRESS")]
     socket: Option<String>,
@@ -203,6 +210,9 @@ impl RemoteArgs {
             ca_certificates: self.ca_cert.clone(),
             skip_tls_verification: !self.tls_verify,
             plain_http: self.plain_http,
+            insecure: false,
+            configuration: ConfigurationFile::Usual,
+            notes: output::notes(),
             patience: Duration::from_secs(self.timeout.into()),
             retries: self.retries,
         })
@@ -212,6 +222,15 @@ impl RemoteArgs {
     pub(crate) fn cache_directory(&self) -> anyhow::Result<PathBuf> {
         let directory = self.cache_dir.clone().or_else(cache::directory);
         directory.context("cannot tell where the cache is; give --cache-dir")
+    }
+
+    /// The policy that counts.
+    fn policy(&self) -> ConfigurationFile {
+        match &self.policy {
+            _ if self.no_policy => ConfigurationFile::Nothing,
+            Some(path) => ConfigurationFile::At(path.clone()),
+            None => ConfigurationFile::Usual,
+        }
     }
 
     /// Where an engine listens, if that was said.
@@ -258,6 +277,7 @@ impl OpenArgs {
             registry: self.remote.registry()?,
             cache: self.remote.blobs(),
             daemon: self.remote.socket().map(str::to_owned),
+            policy: self.remote.policy(),
         })
     }
 

@@ -64,7 +64,13 @@ IMAGE is one of
   dir:DIR                         an unpacked docker archive, or a directory that skopeo wrote
   layers:A.tar,B.tar.gz           bare layers, bottom first
   PATH                            an archive, a layout or a directory, recognised by its content
-FILE may be compressed, and `-` is standard input.";
+FILE may be compressed, and `-` is standard input.
+
+Of containers' configuration these files are read, each from ~/.config/containers or /etc/containers:
+  registries.conf, registries.conf.d   mirrors, locations, insecure and blocked registries of docker://;
+                                       or the file that CONTAINERS_REGISTRIES_CONF names
+  policy.json                          which images may be used (--policy, --no-policy)
+Short names (aliases, unqualified-search-registries) are suggested, but never pulled unasked.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -105,6 +111,7 @@ pub(crate) fn main() -> ExitCode {
     if !matches!(cli.command, Command::Unshare(_)) {
         raise_handle_limit();
     }
+    output::be_quiet(cli.common.quiet);
     let cancel = signals::cancel_on_signal();
     let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;

@@ -2,10 +2,12 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use layflat::layer::Printable;
 use layflat::product::Destination;
-use layflat::{Loss, Report};
+use layflat::{Loss, Notes, Report};
 
 use super::arguments::Common;
 use super::table::{bytes, count};
@@ -62,6 +64,24 @@ pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
         // There is nobody to tell if this fails.
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
+}
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on notes are kept to ourselves.
+pub(crate) fn be_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Notes of the library, said at once unless the user asked for quiet.
+pub(crate) fn notes() -> Notes {
+    static NOTES: OnceLock<Notes> = OnceLock::new();
+    let say = |note: &str| {
+        if !QUIET.load(Ordering::Relaxed) {
+            let _ = writeln!(std::io::stderr().lock(), "note: {}", one_line(note));
+        }
+    };
+    NOTES.get_or_init(|| Notes::to(say)).clone()
 }
 
 /// Prints an error and all its causes on one line.

@@ -88,7 +88,8 @@ impl Authorizer {
             },
             Some(Challenge::Bearer { realm, service }) => {
                 // Secrets go nowhere in the clear, but where that was asked for, or where they stay on this machine.
-                let may_be_plain = !from.starts_with("https://") && (self.options.plain_http || stays_here(realm));
+                let may_be_plain = !from.starts_with("https://")
+                    && (self.options.plain_http || self.options.insecure || stays_here(realm));
                 if !realm.starts_with("https://") && !may_be_plain {
                     let problem = format!("it sends for a token to {realm}, which is not encrypted");
                     return Err(Answering::Nonsense(problem));

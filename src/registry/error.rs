@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::configuration::ConfigurationError;
+
 /// Why a registry did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -94,6 +96,19 @@ pub enum RegistryError {
         path: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// What the administrator has decided cannot be read.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// The administrator does not allow it.
+    #[error("{name} is blocked: {file:?} has blocked = true for {prefix:?}")]
+    Blocked {
+        /// The repository.
+        name: String,
+        /// The prefix of its name that is blocked.
+        prefix: String,
+        /// The `registries.conf` that says so.
+        file: PathBuf,
     },
     /// A program that keeps credentials and did not hand them out.
     #[error("docker-credential-{helper}, which {path:?} names, {problem}")]

@@ -2,6 +2,7 @@
 //! time.
 //!
 //! ```text
+//! endpoints   the repositories that a name leads to: mirrors, other locations, what is blocked
 //! repository  what can be asked for: manifests, tags, blobs          push      what can be put there
 //! download    a blob on its way, which survives a broken connection
 //! session     one question, with whatever it takes to get an answer: tokens, redirects
@@ -13,6 +14,7 @@ mod address;
 mod authorization;
 mod credentials;
 mod download;
+mod endpoints;
 mod error;
 mod http;
 mod options;
@@ -22,6 +24,7 @@ mod retry;
 mod session;
 
 pub use credentials::Credentials;
+pub(crate) use endpoints::Endpoints;
 pub use error::RegistryError;
 pub(crate) use http::{USER_AGENT, break_on_cancel};
 pub use options::RegistryOptions;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Credentials;
+use crate::configuration::ConfigurationFile;
+use crate::notes::Notes;
 
 /// How registries are talked to. The default is what is safe: TLS, verified by the system's authorities, and credentials from where
 /// `docker login` and `podman login` leave them.
@@ -19,6 +21,12 @@ pub struct RegistryOptions {
     pub skip_tls_verification: bool,
     /// No TLS at all. A registry on this machine's loopback may do without in any case.
     pub plain_http: bool,
+    /// Without TLS where the registry does not speak it. `registries.conf` says so of a registry with `insecure = true`.
+    pub insecure: bool,
+    /// The `registries.conf` that counts: where images are pulled from, and which registries must not be used.
+    pub configuration: ConfigurationFile,
+    /// Hears which mirror served or failed.
+    pub notes: Notes,
     /// How long a connection may bring nothing before it counts as broken.
     pub patience: Duration,
     /// How often a question is asked again, if that may help: after a broken connection, or when the registry is busy.
@@ -33,6 +41,9 @@ impl Default for RegistryOptions {
             ca_certificates: Vec::new(),
             skip_tls_verification: false,
             plain_http: false,
+            insecure: false,
+            configuration: ConfigurationFile::Nothing,
+            notes: Notes::default(),
             patience: Duration::from_secs(30),
             retries: 5,
         }

@@ -151,6 +151,11 @@ impl Repository {
         Ok(RemoteBlob { repository: self.clone(), digest: digest.clone(), size })
     }
 
+    /// A blob's bytes, from its start.
+    pub(super) fn open_blob(&self, digest: &Digest, size: u64) -> Result<Box<dyn Arriving>, RegistryError> {
+        Ok(Box::new(Download::begin(self, digest, size)?))
+    }
+
     fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
         let what = self.describe(&digest.to_string());
         self.session.attempts().run(|| {
@@ -185,6 +190,6 @@ impl Remote for RemoteBlob {
     }
 
     fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
-        Ok(Box::new(Download::begin(&self.repository, &self.digest, self.size)?))
+        Ok(self.repository.open_blob(&self.digest, self.size)?)
     }
 }

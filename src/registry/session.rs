@@ -209,7 +209,7 @@ impl Session {
         }
         let secure = if self.options.plain_http {
             false
-        } else if is_loopback(&self.authority) {
+        } else if self.options.insecure || is_loopback(&self.authority) {
             self.speaks_tls(what)?
         } else {
             true
@@ -226,6 +226,8 @@ impl Session {
             Ok(_) => Ok(true),
             // Some say in plain words that they do not understand, some hang up.
             Err(Failure::NotTls | Failure::Broken(_)) => Ok(false),
+            // Where both are allowed, the other port may have it.
+            Err(Failure::Unreachable(_)) if self.options.insecure => Ok(false),
             Err(failure) => Err(self.failed(failure, what)),
         }
     }

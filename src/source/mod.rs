@@ -10,6 +10,7 @@ mod manifests;
 mod names;
 mod oci_layout;
 mod registry;
+mod required;
 mod set;
 mod spool;
 
@@ -22,12 +23,14 @@ use rustix::fs::OFlags;
 use crate::archive::ArchiveError;
 use crate::blob::{Blob, BlobError, Compression};
 use crate::cache::Blobs;
+use crate::configuration::{ConfigurationError, ConfigurationFile};
 use crate::daemon::DaemonError;
 use crate::image::{ConfigError, Image, Layer, Platform, Reference};
 use crate::options::{Cancel, Limits};
 use crate::registry::{RegistryError, RegistryOptions};
 
 pub(crate) use files::Files;
+use required::admit_path;
 pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
 
 /// How an image is opened.
@@ -48,6 +51,8 @@ pub struct OpenOptions {
     pub cache: Option<Blobs>,
     /// Where an engine listens: a socket's path, or an address as in DOCKER_HOST; looked for when `None`.
     pub daemon: Option<String>,
+    /// The `policy.json` that counts: which images may be used at all.
+    pub policy: ConfigurationFile,
 }
 
 /// Why an image could not be opened.
@@ -158,6 +163,19 @@ pub enum SourceError {
     /// Indexes within indexes.
     #[error("indexes are nested more than {0} deep")]
     NestedTooDeep(usize),
+    /// The administrator's policy does not allow it.
+    #[error("refused by {scope} in {policy:?}: {problem}; --no-policy is for those who decide otherwise")]
+    Policy {
+        /// The file.
+        policy: PathBuf,
+        /// Which part of it holds for the image.
+        scope: String,
+        /// What is required.
+        problem: String,
+    },
+    /// What the administrator has decided cannot be read.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
     /// A registry does not give it.
     #[error(transparent)]
     Registry(RegistryError),
@@ -199,6 +217,7 @@ fn list(names: &[String]) -> String {
 /// # Errors
 /// A source that cannot be read, that holds no image or several, or whose image is not what its digests say.
 pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, SourceError> {
+    admit(reference, options)?;
     match reference {
         Reference::DockerArchive { file, name } => {
             docker_archive::open(&Files::of_archive(file, options)?, name.as_deref(), options)
@@ -217,35 +236,60 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, Sourc
     }
 }
 
+/// Asks the administrator's policy, where what is named tells what it is.
+fn admit(reference: &Reference, options: &OpenOptions) -> Result<(), SourceError> {
+    match reference {
+        Reference::DockerArchive { file, .. } => admit_path("docker-archive", file, options),
+        Reference::OciArchive { file, .. } => admit_path("oci-archive", file, options),
+        Reference::OciLayout { directory, .. } => admit_path("oci", directory, options),
+        Reference::Directory(directory) => admit_path("dir", directory, options),
+        Reference::DockerDaemon(image) => required::admit_engine(image, options),
+        // As containers/image calls bare archives.
+        Reference::Layers(_) => admit_path("tarball", Path::new(""), options),
+        Reference::Registry(_) | Reference::Path(_) => Ok(()),
+    }
+}
+
 /// Recognises what a path leads to.
 fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
     let not_an_image = |problem: &str| SourceError::NotAnImage { path: path.to_owned(), problem: problem.to_owned() };
     if path.is_dir() {
         let files = Files::of_directory(path);
         if path.join("index.json").exists() {
+            admit_path("oci", path, options)?;
             return oci_layout::open(&files, None, options);
         }
         if path.join(crate::form::FILE_NAME).exists() {
             return Err(not_an_image("holds layers that were laid down already: mount it with `layflat mount`"));
         }
         if path.join("manifest.json").exists() {
+            admit_path("dir", path, options)?;
             return directory::open(path, options);
         }
         return Err(not_an_image(
             "is a directory without index.json or manifest.json: neither an OCI image layout nor an unpacked archive",
         ));
     }
+    if !path.exists()
+        && path != Path::new("-")
+        && let Some(meant) = path.to_str().and_then(|word| registry::short_name(word, &options.registry))
+    {
+        return Err(not_an_image(&format!("is not there; an image at a registry is {meant}")));
+    }
     let files = Files::of_archive(path, options)?;
     if files.has("manifest.json") {
+        admit_path("docker-archive", path, options)?;
         return match docker_archive::open(&files, None, options) {
             // From Docker 25 on the archive is a layout as well, and has other platforms' images there.
             Err(SourceError::NoSuchPlatform { .. }) if files.has("index.json") => {
+                admit_path("oci-archive", path, options)?;
                 oci_layout::open(&files, None, options)
             }
             opened => opened,
         };
     }
     if files.has("index.json") {
+        admit_path("oci-archive", path, options)?;
         return oci_layout::open(&files, None, options);
     }
     if files.has("repositories") {

@@ -1,28 +1,47 @@
 //! Images at registries. A tag is always asked for; what goes by its digest comes from the cache if it is there.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use super::manifests::{self, Content};
+use super::required::{Required, Signatures, Signed};
 use super::{Named, OpenOptions, Selection, SourceError, Tree};
 use crate::blob::{Blob, Digest};
+use crate::configuration::{Subject, load_registries};
 use crate::image::{Descriptor, Document, Image, ImageName, MediaType};
-use crate::registry::{FetchedManifest, RegistryError, Repository};
+use crate::registry::{Endpoints, FetchedManifest, RegistryError, RegistryOptions};
+use crate::sigstore;
+
+/// The most bytes of what a signature is of, and the most signatures of one image.
+const MOST_STATEMENT: u64 = 4 << 20;
+const MOST_STATEMENTS: usize = 100;
 
 /// What manifests and indexes are fetched as.
 struct AtRegistry<'a> {
-    repository: Repository,
+    places: Endpoints,
     options: &'a OpenOptions,
     /// What the image's name led to: it need not be asked for again by its digest.
     first: Mutex<Option<(Digest, Vec<u8>)>>,
+    /// Which of the places gave it: all that belongs to it is asked for there first.
+    from: OnceLock<usize>,
+}
+
+/// What a word could stand for that other tools take for an image's short name. It is suggested, and never pulled unasked: whoever takes a
+/// name at the next registry of a list decides what is run.
+pub(super) fn short_name(word: &str, options: &RegistryOptions) -> Option<String> {
+    word.parse::<ImageName>().ok()?;
+    load_registries(&options.configuration).ok()?.meant_by(word)
 }
 
 pub(super) fn open(name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
-    open_at(&Repository::new(name, &options.registry, &options.cancel), name, options)
+    open_at(&Endpoints::new(name, &options.registry, &options.cancel)?, name, options)
 }
 
-fn open_at(repository: &Repository, name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
-    let (content, first) = AtRegistry::ask(repository, name, options)?;
-    manifests::open(&content, vec![first], Some(name.complete().to_string()), options)
+fn open_at(places: &Endpoints, name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
+    let required = Required::of(&Subject::Docker(name), options)?;
+    let (content, first) = AtRegistry::ask(places, name, options)?;
+    let image = manifests::open(&content, vec![first], Some(name.complete().to_string()), options)?;
+    required.check_image(name, &image, &content)?;
+    Ok(image)
 }
 
 /// All images of the repository, or the one that was asked for; of each, all platforms or the one that suits.
@@ -32,9 +51,9 @@ pub(super) fn open_set(
     options: &OpenOptions,
 ) -> Result<Vec<Named>, SourceError> {
     // One for all: its clones share connections and tokens.
-    let repository = Repository::new(name, &options.registry, &options.cancel);
+    let places = Endpoints::new(name, &options.registry, &options.cancel)?;
     let tags = if selection.all_tags {
-        let tags = repository.tags()?;
+        let tags = places.tags()?;
         tags.iter().map(|tag| name.with_tag(tag)).collect::<Result<_, _>>().map_err(|error| {
             SourceError::Unsupported {
                 name: format!("docker://{name}"),
@@ -47,10 +66,13 @@ pub(super) fn open_set(
     let open_one = |name: ImageName| {
         let whole = name.complete().to_string();
         let content = if selection.all_platforms {
-            let (content, first) = AtRegistry::ask(&repository, &name, options)?;
-            manifests::tree(&content, vec![first], Some(whole.clone()), options)?
+            let required = Required::of(&Subject::Docker(&name), options)?;
+            let (content, first) = AtRegistry::ask(&places, &name, options)?;
+            let tree = manifests::tree(&content, vec![first], Some(whole.clone()), options)?;
+            required.check_tree(&name, &tree, &content)?;
+            tree
         } else {
-            Tree::Image(open_at(&repository, &name, options)?.into())
+            Tree::Image(open_at(&places, &name, options)?.into())
         };
         Ok(Named { names: vec![whole], content })
     };
@@ -59,12 +81,8 @@ pub(super) fn open_set(
 
 impl<'a> AtRegistry<'a> {
     /// Asks for an image, and gives the descriptor of what its name leads to.
-    fn ask(
-        repository: &Repository,
-        name: &ImageName,
-        options: &'a OpenOptions,
-    ) -> Result<(Self, Descriptor), SourceError> {
-        let content = Self { repository: repository.clone(), options, first: Mutex::default() };
+    fn ask(places: &Endpoints, name: &ImageName, options: &'a OpenOptions) -> Result<(Self, Descriptor), SourceError> {
+        let content = Self { places: places.clone(), options, first: Mutex::default(), from: OnceLock::new() };
         let first = content.first(name)?;
         Ok((content, first))
     }
@@ -76,7 +94,9 @@ impl<'a> AtRegistry<'a> {
         if let (Some(digest), Some(bytes)) = (name.digest(), kept()) {
             return Ok(descriptor(digest.clone(), "", &bytes));
         }
-        let fetched = self.repository.manifest(&name.wanted(), limit).map_err(|error| self.explain(name, error))?;
+        let asked = self.places.manifest(&name.wanted(), limit, None);
+        let (from, fetched) = asked.map_err(|error| self.explain(name, error))?;
+        self.from.get_or_init(|| from);
         // By whatever algorithm it was asked for: that is the one to check.
         let digest = name.digest().cloned().unwrap_or_else(|| fetched.digest.clone());
         let descriptor = descriptor(digest.clone(), &fetched.media_type, &fetched.bytes);
@@ -90,7 +110,7 @@ impl<'a> AtRegistry<'a> {
     fn explain(&self, name: &ImageName, error: RegistryError) -> SourceError {
         if matches!(error, RegistryError::NotFound { .. })
             && name.digest().is_none()
-            && let Ok(mut names) = self.repository.tags()
+            && let Ok(mut names) = self.places.tags()
             && !names.is_empty()
         {
             const MOST: usize = 20;
@@ -111,9 +131,14 @@ impl<'a> AtRegistry<'a> {
         {
             return Ok(bytes.clone());
         }
-        let FetchedManifest { bytes, .. } =
-            self.repository.manifest(&digest.to_string(), self.options.limits.metadata_size)?;
+        let limit = self.options.limits.metadata_size;
+        let (_, FetchedManifest { bytes, .. }) =
+            self.places.manifest(&digest.to_string(), limit, self.first_place())?;
         Ok(bytes)
+    }
+
+    fn first_place(&self) -> Option<usize> {
+        self.from.get().copied()
     }
 }
 
@@ -135,11 +160,38 @@ impl Content for AtRegistry<'_> {
             }
             return Ok(Blob::from_bytes(bytes));
         }
-        let remote = self.repository.blob(digest, descriptor.size)?;
+        let remote = self.places.blob(digest, descriptor.size, self.first_place())?;
         Ok(match cache {
             Some(cache) => cache.keeping(digest, remote),
             None => Blob::from_remote(std::sync::Arc::new(remote)),
         })
+    }
+}
+
+impl Signatures for AtRegistry<'_> {
+    fn of(&self, image: &Digest) -> Result<Vec<Signed>, SourceError> {
+        let limit = self.options.limits.metadata_size;
+        let bytes = match self.places.manifest(&sigstore::tag(image), limit, self.first_place()) {
+            Ok((_, fetched)) => fetched.bytes,
+            Err(RegistryError::NotFound { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let name = sigstore::tag(image);
+        let document: Document = super::json(&name, &bytes)?;
+        let statements = document.layers.into_iter().flatten().filter(|layer| layer.media_type == sigstore::STATEMENT);
+        let signed = |layer: Descriptor| {
+            let digest: Digest = layer.digest.parse().map_err(|error: crate::blob::DigestError| SourceError::Json {
+                name: name.clone(),
+                problem: error.to_string(),
+            })?;
+            let blob = self.places.blob(&digest, layer.size, self.first_place())?;
+            let blob = Blob::from_remote(std::sync::Arc::new(blob)).stated(Some(digest), layer.size);
+            let statement = blob.read_all(MOST_STATEMENT);
+            let statement = statement.map_err(|error| SourceError::Blob { name: layer.digest.clone(), error })?;
+            let signature = layer.annotations.and_then(|mut all| all.remove(sigstore::SIGNATURE));
+            Ok(Signed { statement, signature })
+        };
+        statements.take(MOST_STATEMENTS).map(signed).collect()
     }
 }
 

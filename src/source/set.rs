@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::files::Files;
+use super::required::admit_path;
 use super::{OpenOptions, SourceError, directory, docker_archive, oci_layout, open, registry};
 use crate::blob::Blob;
 use crate::image::{Image, Manifest, Reference};
@@ -60,6 +61,7 @@ pub struct Attachment {
 /// # Errors
 /// As for [`open`]; and a source that holds one image only, when all were asked for.
 pub fn open_set(reference: &Reference, selection: Selection, options: &OpenOptions) -> Result<Vec<Named>, SourceError> {
+    super::admit(reference, options)?;
     match reference {
         Reference::DockerArchive { file, name } => {
             docker_archive::open_set(&Files::of_archive(file, options)?, name.as_deref(), selection, options)
@@ -92,14 +94,18 @@ fn of_path(
         return one(reference, options);
     }
     let files = if path.is_dir() { Files::of_directory(path) } else { Files::of_archive(path, options)? };
+    let is_directory = path.is_dir();
     // Of an archive that is both, the index says more.
     if files.has("index.json") {
+        admit_path(if is_directory { "oci" } else { "oci-archive" }, path, options)?;
         return oci_layout::open_set(&files, None, selection, options);
     }
-    if path.is_dir() {
+    if is_directory {
+        admit_path("dir", path, options)?;
         return directory::open_set(path, selection, options);
     }
     if files.has("manifest.json") {
+        admit_path("docker-archive", path, options)?;
         return docker_archive::open_set(&files, None, selection, options);
     }
     one(reference, options)

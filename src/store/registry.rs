@@ -25,7 +25,7 @@ impl AtRegistry {
         if let Some(digest) = name.digest() {
             return Err(StoreError::NameNeeded(format!("{name}: an image is given a tag: leave out @{digest}")));
         }
-        let repository = Repository::new(name, &options.registry, &options.cancel);
+        let repository = Repository::to_push(name, &options.registry, &options.cancel)?;
         Ok(Self { repository, name: name.clone(), origin: options.origin.clone() })
     }
 

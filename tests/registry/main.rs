@@ -9,11 +9,13 @@
 mod images;
 
 mod cache;
+mod configuration;
 mod daemon;
 mod directories;
 mod faults;
 mod login;
 mod place;
+mod policy;
 mod proxy;
 mod pull;
 mod push;
@@ -31,8 +33,17 @@ type Test = (&'static str, bool, fn());
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let root = rustix::process::geteuid().is_root();
-    let groups =
-        [pull::TESTS, login::TESTS, faults::TESTS, push::TESTS, cache::TESTS, daemon::TESTS, directories::TESTS];
+    let groups = [
+        pull::TESTS,
+        login::TESTS,
+        faults::TESTS,
+        push::TESTS,
+        cache::TESTS,
+        daemon::TESTS,
+        directories::TESTS,
+        configuration::TESTS,
+        policy::TESTS,
+    ];
     let trial = |&(name, needs_root, test): &Test| {
         let run = move || {
             test();
