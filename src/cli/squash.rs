@@ -50,8 +50,12 @@ impl Squash {
             .with_context(|| format!("cannot open {source}"))?;
         let progress = progress::progress(common);
         for image in &mut images {
-            if let Tree::Image(image) = &mut image.content {
-                **image = squash(image, self.from, &std::env::temp_dir(), &options, progress.as_ref())?;
+            match &mut image.content {
+                Tree::Image(image) => {
+                    **image = squash(image, self.from, &std::env::temp_dir(), &options, progress.as_ref())?;
+                }
+                Tree::Attachment(other) => anyhow::bail!("{source} is {}, not an image", other.kind),
+                Tree::Index(_) => {}
             }
         }
         let copying = CopyOptions {

@@ -58,6 +58,8 @@ pub(crate) struct Document {
     pub(crate) manifests: Option<Vec<Descriptor>>,
     pub(crate) config: Option<Descriptor>,
     pub(crate) layers: Option<Vec<Descriptor>>,
+    /// What manifests of artifacts have in the place of layers.
+    pub(crate) blobs: Option<Vec<Descriptor>>,
 }
 
 impl Descriptor {

@@ -9,6 +9,8 @@ pub(crate) enum MediaType {
     Manifest,
     /// A list of manifests.
     Index,
+    /// A manifest that artifacts had before image manifests could be of anything.
+    Artifact,
     /// Docker's manifests of before 2016.
     Schema1,
     /// A layer, compressed or not; which, its content tells.
@@ -64,6 +66,9 @@ impl MediaType {
         match plain {
             Self::OCI_MANIFEST | "application/vnd.docker.distribution.manifest.v2+json" => Self::Manifest,
             Self::OCI_INDEX | "application/vnd.docker.distribution.manifest.list.v2+json" => Self::Index,
+            "application/vnd.oci.artifact.manifest.v1+json" | "application/vnd.cncf.oras.artifact.manifest.v1+json" => {
+                Self::Artifact
+            }
             "application/vnd.docker.distribution.manifest.v1+json"
             | "application/vnd.docker.distribution.manifest.v1+prettyjws" => Self::Schema1,
             Self::OCI_CONFIG | "application/vnd.docker.container.image.v1+json" => Self::Config,

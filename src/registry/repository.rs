@@ -16,6 +16,7 @@ use crate::options::Cancel;
 /// What manifests and indexes are called that are understood, or at least known well enough to be refused by name.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.oci.artifact.manifest.v1+json;q=0.5, application/vnd.cncf.oras.artifact.manifest.v1+json;q=0.5, \
     application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1, application/vnd.docker.distribution.manifest.v1+json;q=0.1";
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// Tags that are asked for at once.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::Files;
 use super::manifests::{self, Content};
-use super::{Named, OpenOptions, Selection, SourceError, Tree, docker_archive, json};
+use super::{Named, OpenOptions, Selection, SourceError, docker_archive, json};
 use crate::blob::{Blob, Digest};
 use crate::image::{Descriptor, Document, Image, MediaType};
 
@@ -26,7 +26,7 @@ pub(super) fn open_set(path: &Path, selection: Selection, options: &OpenOptions)
             let content = if selection.all_platforms {
                 manifests::tree(&content, vec![*descriptor], None, options)?
             } else {
-                Tree::Image(manifests::open(&content, vec![*descriptor], None, options)?.into())
+                manifests::open_any(&content, vec![*descriptor], None, options)?
             };
             Ok(vec![Named { names: Vec::new(), content }])
         }
@@ -82,7 +82,7 @@ impl Content for Beside {
         }
         match MediaType::of(&descriptor.media_type) {
             // Of an index's manifests the files have names of their own.
-            MediaType::Manifest | MediaType::Index => self.files.blob(&format!("{}.{MANIFEST}", digest.hex())),
+            MediaType::Manifest | MediaType::Index | MediaType::Artifact => self.files.blob(&format!("{}.{MANIFEST}", digest.hex())),
             _ => self.files.blob(digest.hex()),
         }
     }

@@ -3,7 +3,8 @@
 
 use base64::Engine;
 
-use super::{Attachment, Index, OpenOptions, SourceError, Tree, check_platform, incomplete, json};
+use super::artifact::{self, Kind};
+use super::{Index, OpenOptions, SourceError, Tree, check_platform, incomplete, json};
 use crate::blob::{Blob, Digest};
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Platform};
 
@@ -51,6 +52,22 @@ pub(super) fn open(
     let image = Image { name, ..image(content, manifest, document, options)? };
     check_platform(&image, options)?;
     Ok(image)
+}
+
+/// As [`open`], but what is no image is opened, too, to be handed on as it is.
+pub(super) fn open_any(
+    content: &dyn Content,
+    candidates: Vec<Descriptor>,
+    name: Option<String>,
+    options: &OpenOptions,
+) -> Result<Tree, SourceError> {
+    let (manifest, document) = resolve(content, candidates, options, 0)?;
+    if artifact::kind(content, &document, options)? != Kind::Image {
+        return Ok(Tree::Attachment(artifact::attachment(content, manifest, &document)?));
+    }
+    let image = Image { name, ..image(content, manifest, document, options)? };
+    check_platform(&image, options)?;
+    Ok(Tree::Image(image.into()))
 }
 
 /// Goes down through indexes to the manifest of the wanted platform.
@@ -116,7 +133,7 @@ fn read(
 ) -> Result<(Manifest, Document), SourceError> {
     let stated = MediaType::of(&descriptor.media_type);
     match stated {
-        MediaType::Manifest | MediaType::Index => {}
+        MediaType::Manifest | MediaType::Index | MediaType::Artifact => {}
         MediaType::Schema1 => return Err(schema_1(&descriptor.digest)),
         // Some writers leave it out; the document tells.
         MediaType::Unknown if descriptor.media_type.is_empty() => {}
@@ -190,15 +207,10 @@ fn branch(
             listed.iter().map(|entry| branch(content, entry, options, depth + 1)).collect::<Result<_, _>>()?;
         return Ok(Tree::Index(Index { document: manifest, entries }));
     }
-    let is_image =
-        document.config.as_ref().is_some_and(|config| MediaType::of(&config.media_type) == MediaType::Config);
-    // Alone, what is no image is refused, with the reason.
-    if depth == 0 || is_image && !descriptor.is_attestation() {
+    if !descriptor.is_attestation() && artifact::kind(content, &document, options)? == Kind::Image {
         return Ok(Tree::Image(image(content, manifest, document, options)?.into()));
     }
-    let named = document.config.iter().chain(document.layers.iter().flatten());
-    let blobs = named.map(|descriptor| content.blob(descriptor)).collect::<Result<_, _>>()?;
-    Ok(Tree::Attachment(Attachment { manifest, blobs }))
+    Ok(Tree::Attachment(artifact::attachment(content, manifest, &document)?))
 }
 
 fn schema_1(digest: &str) -> SourceError {
@@ -214,19 +226,17 @@ fn image(
     options: &OpenOptions,
 ) -> Result<Image, SourceError> {
     let no_image = |problem: String| SourceError::Unsupported { name: manifest.digest.to_string(), problem };
-    let Some(config) = document.config else {
-        return Err(no_image("is a manifest without a configuration, which is no image".to_owned()));
+    let is_artifact = artifact::kind(content, &document, options)? == Kind::Artifact;
+    let Some(config) = document.config.as_ref().filter(|_| !is_artifact) else {
+        let (name, what) = (manifest.digest.to_string(), artifact::describe(&document));
+        return Err(SourceError::Artifact { name, what });
     };
-    if MediaType::of(&config.media_type) != MediaType::Config {
-        let kind = document.artifact_type.unwrap_or(config.media_type);
-        return Err(no_image(format!("is a manifest of {kind:?}, which is no image")));
-    }
     if let Some(media_type) = &document.media_type
         && MediaType::of(media_type) != MediaType::Manifest
     {
         return Err(no_image(format!("says that it is {media_type:?}, which is no image manifest")));
     }
-    let config = Config::parse(content.document(&config, options)?)?;
+    let config = Config::parse(content.document(config, options)?)?;
     let descriptors = document.layers.unwrap_or_default();
     // What a layer is comes first: a foreign one says more than that its file is missing.
     for layer in &descriptors {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::files::Files;
 use super::manifests::{self, Content};
 use super::names::canonical;
-use super::{Named, OpenOptions, Selection, SourceError, Tree, json};
+use super::{Named, OpenOptions, Selection, SourceError, json};
 use crate::blob::{Blob, Digest};
 use crate::image::{Descriptor, Document, Image};
 
@@ -44,7 +44,7 @@ pub(super) fn open_set(
         let content = if selection.all_platforms {
             manifests::tree(files, group, name, options)?
         } else {
-            Tree::Image(manifests::open(files, group, name, options)?.into())
+            manifests::open_any(files, group, name, options)?
         };
         Ok(Named { names, content })
     };

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::manifests::{self, Content};
-use super::{Named, OpenOptions, Selection, SourceError, Tree};
+use super::{Named, OpenOptions, Selection, SourceError};
 use crate::blob::{Blob, Digest};
 use crate::image::{Descriptor, Document, Image, ImageName, MediaType};
 use crate::registry::{FetchedManifest, RegistryError, Repository};
@@ -17,11 +17,8 @@ struct AtRegistry<'a> {
 }
 
 pub(super) fn open(name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
-    open_at(&Repository::new(name, &options.registry, &options.cancel), name, options)
-}
-
-fn open_at(repository: &Repository, name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
-    let (content, first) = AtRegistry::ask(repository, name, options)?;
+    let repository = Repository::new(name, &options.registry, &options.cancel);
+    let (content, first) = AtRegistry::ask(&repository, name, options)?;
     manifests::open(&content, vec![first], Some(name.complete().to_string()), options)
 }
 
@@ -35,6 +32,9 @@ pub(super) fn open_set(
     let repository = Repository::new(name, &options.registry, &options.cancel);
     let tags = if selection.all_tags {
         let tags = repository.tags()?;
+        if tags.is_empty() {
+            return Err(SourceError::NoTags(format!("docker://{name}")));
+        }
         tags.iter().map(|tag| name.with_tag(tag)).collect::<Result<_, _>>().map_err(|error| {
             SourceError::Unsupported {
                 name: format!("docker://{name}"),
@@ -50,7 +50,8 @@ pub(super) fn open_set(
             let (content, first) = AtRegistry::ask(&repository, &name, options)?;
             manifests::tree(&content, vec![first], Some(whole.clone()), options)?
         } else {
-            Tree::Image(open_at(&repository, &name, options)?.into())
+            let (content, first) = AtRegistry::ask(&repository, &name, options)?;
+            manifests::open_any(&content, vec![first], Some(whole.clone()), options)?
         };
         Ok(Named { names: vec![whole], content })
     };
@@ -93,6 +94,9 @@ impl<'a> AtRegistry<'a> {
             && let Ok(mut names) = self.repository.tags()
             && !names.is_empty()
         {
+            if names.contains(&name.wanted()) {
+                return SourceError::Vanished(name.wanted());
+            }
             const MOST: usize = 20;
             let more = names.len().saturating_sub(MOST);
             names.truncate(MOST);
@@ -126,7 +130,7 @@ impl Content for AtRegistry<'_> {
         }
         let is_manifest = matches!(
             MediaType::of(&descriptor.media_type),
-            MediaType::Manifest | MediaType::Index | MediaType::Schema1
+            MediaType::Manifest | MediaType::Index | MediaType::Artifact | MediaType::Schema1
         ) || descriptor.media_type.is_empty();
         if is_manifest {
             let bytes = self.manifest(digest)?;
