@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod copy;
 mod diff;
+mod ends;
 mod filters;
 mod find;
 mod flatten;

@@ -24,5 +24,5 @@ mod session;
 pub use credentials::Credentials;
 pub use error::RegistryError;
 pub(crate) use http::{USER_AGENT, break_on_cancel};
-pub use options::RegistryOptions;
+pub use options::{End, RegistryOptions};
 pub use repository::{FetchedManifest, Repository};

@@ -22,6 +22,8 @@ const BLOCK: u64 = 512;
 const NAME: usize = 100;
 /// The mode of a file that nobody but its owner is to read yet.
 const PRIVATE_MODE: u32 = 0o600;
+/// What stands for standard output.
+const STDOUT: &str = "-";
 /// How often somebody who waits looks up.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -36,9 +38,8 @@ pub(super) struct ArchiveFile {
 impl ArchiveFile {
     /// Looks at the place, and waits for others who write there.
     pub(super) fn open(path: &Path, cancel: &Cancel) -> Result<Self, StoreError> {
-        if path == Path::new("-") {
-            let problem = "is standard output, where no archive can be put whole or not at all: name a file".to_owned();
-            return Err(StoreError::Occupied { path: path.to_owned(), problem });
+        if path == Path::new(STDOUT) {
+            return Ok(Self { place: path.to_owned(), present: None });
         }
         // A symlink stays, and what it leads to is replaced.
         let place = if path.is_symlink() { std::fs::canonicalize(path) } else { Ok(path.to_owned()) };
@@ -67,6 +68,10 @@ impl ArchiveFile {
         }
     }
 
+    fn is_stdout(&self) -> bool {
+        self.place == Path::new(STDOUT)
+    }
+
     /// Where it will be.
     pub(super) fn place(&self) -> &Path {
         &self.place
@@ -81,12 +86,19 @@ impl ArchiveFile {
 
     /// A file beside it. What was there may be for its owner alone, and so is what will be there as long as it grows.
     pub(super) fn draft(&self) -> Result<NamedTempFile, StoreError> {
+        if self.is_stdout() {
+            // Nothing is sent before all is there: what goes wrong on the way sends nothing.
+            return draft_in(&std::env::temp_dir(), PRIVATE_MODE);
+        }
         draft_in(&parent(&self.place), if self.present.is_some() { PRIVATE_MODE } else { FILE_MODE })
     }
 
     /// Puts a finished archive there.
     pub(super) fn publish(&self, archive: Tarball) -> Result<(), StoreError> {
         let draft = archive.finish()?;
+        if self.is_stdout() {
+            return send(&draft).map_err(StoreError::Stdout);
+        }
         let io = |error: tempfile::PersistError| StoreError::io(&self.place, error.error);
         if let Some(present) = &self.present {
             keep_access(present, draft.as_file()).map_err(|error| StoreError::io(&self.place, error))?;
@@ -101,6 +113,14 @@ impl ArchiveFile {
             Err(error) => Err(io(error)),
         }
     }
+}
+
+/// Sends a finished archive to standard output.
+fn send(draft: &NamedTempFile) -> std::io::Result<()> {
+    let mut finished = draft.reopen()?;
+    let mut out = std::io::stdout().lock();
+    std::io::copy(&mut finished, &mut out)?;
+    out.flush()
 }
 
 /// Whoever could read and write the old file can read and write the new one, and nobody else.

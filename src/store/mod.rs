@@ -150,6 +150,15 @@ pub trait Store: Send + Sync {
         }
     }
 
+    /// Shows one image, all of whose blobs are stored, where each is shown by itself, as at a registry; other stores wait for
+    /// [`publish`](Store::publish), which is called after it in any case.
+    ///
+    /// # Errors
+    /// It is not shown then.
+    fn show(&self, _: &Finished) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Shows images, all of whose blobs are stored. Nothing of what was stored was to be seen before.
     ///
     /// # Errors

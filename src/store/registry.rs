@@ -107,13 +107,15 @@ impl Store for AtRegistry {
         Ok(self.repository.push_manifest(&manifest.bytes, &manifest.media_type, None)?)
     }
 
-    fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError> {
-        for image in images {
-            let Some(manifest) = &image.manifest else { continue };
-            for name in &image.names {
-                self.repository.push_manifest(&manifest.bytes, &manifest.media_type, Some(tag_of(name)))?;
-            }
+    fn show(&self, image: &Finished) -> Result<(), StoreError> {
+        let Some(manifest) = &image.manifest else { return Ok(()) };
+        for name in &image.names {
+            self.repository.push_manifest(&manifest.bytes, &manifest.media_type, Some(tag_of(name)))?;
         }
+        Ok(())
+    }
+
+    fn publish(self: Box<Self>, _: &[Finished]) -> Result<(), StoreError> {
         Ok(())
     }
 }
