@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod copy;
 mod diff;
+mod digest;
 mod ends;
 mod filters;
 mod find;
@@ -25,6 +26,7 @@ mod progress;
 mod signals;
 mod squash;
 mod table;
+mod tags;
 mod umount;
 mod unshare;
 mod waste;
@@ -76,6 +78,8 @@ enum Command {
     Unshare(Box<unshare::Unshare>),
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
+    Tags(tags::Tags),
+    Digest(digest::Digest),
     Ls(ls::Ls),
     Find(find::Find),
     Log(log::Log),
@@ -117,6 +121,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Unshare(command) => command.run(common, &cancel),
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
+        Command::Tags(command) => command.run(common, &cancel),
+        Command::Digest(command) => command.run(common, &cancel),
         Command::Ls(command) => command.run(common, &cancel),
         Command::Find(command) => command.run(common, &cancel),
         Command::Log(command) => command.run(common, &cancel),

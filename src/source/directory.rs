@@ -7,7 +7,7 @@ use super::files::Files;
 use super::manifests::{self, Content};
 use super::{Named, OpenOptions, Selection, SourceError, docker_archive, json};
 use crate::blob::{Blob, Digest};
-use crate::image::{Descriptor, Document, Image, MediaType};
+use crate::image::{Descriptor, Document, Image, Manifest, MediaType};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -30,6 +30,14 @@ pub(super) fn open_set(path: &Path, selection: Selection, options: &OpenOptions)
             };
             Ok(vec![Named { names: Vec::new(), content }])
         }
+    }
+}
+
+/// The manifest or index as it is stored, if there is one.
+pub(super) fn manifest(path: &Path, options: &OpenOptions) -> Result<Option<Manifest>, SourceError> {
+    match recognise(path, options)? {
+        Found::Saved(_) => Ok(None),
+        Found::Manifest(content, descriptor) => manifests::raw(&content, vec![*descriptor], options).map(Some),
     }
 }
 

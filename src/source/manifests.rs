@@ -70,6 +70,18 @@ pub(super) fn open_any(
     Ok(Tree::Image(image.into()))
 }
 
+/// The manifest or index that descriptors lead to, as it is stored. Where a platform is asked for, or there are several, it is one image's.
+pub(super) fn raw(
+    content: &dyn Content,
+    candidates: Vec<Descriptor>,
+    options: &OpenOptions,
+) -> Result<Manifest, SourceError> {
+    match candidates.as_slice() {
+        [only] if options.platform.is_none() => Ok(read(content, only, options)?.0),
+        _ => Ok(resolve(content, candidates, options, 0)?.0),
+    }
+}
+
 /// Goes down through indexes to the manifest of the wanted platform.
 fn resolve(
     content: &dyn Content,

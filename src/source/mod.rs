@@ -10,6 +10,7 @@ mod incomplete;
 mod manifests;
 mod names;
 mod oci_layout;
+mod raw;
 mod registry;
 mod set;
 mod spool;
@@ -29,6 +30,7 @@ use crate::options::{Cancel, Limits};
 use crate::registry::{RegistryError, RegistryOptions};
 
 pub(crate) use files::Files;
+pub use raw::{engine_names, manifest, names};
 pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
 
 /// How an image is opened.

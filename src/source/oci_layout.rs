@@ -9,7 +9,7 @@ use super::manifests::{self, Content};
 use super::names::canonical;
 use super::{Named, OpenOptions, Selection, SourceError, json};
 use crate::blob::{Blob, Digest};
-use crate::image::{Descriptor, Document, Image};
+use crate::image::{Descriptor, Document, Image, Manifest};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
@@ -49,6 +49,25 @@ pub(super) fn open_set(
         Ok(Named { names, content })
     };
     groups.into_iter().map(open).collect()
+}
+
+/// The manifest or index of an image as it is stored.
+pub(super) fn manifest(files: &Files, tag: Option<&str>, options: &OpenOptions) -> Result<Manifest, SourceError> {
+    let entries = entries(files, options)?;
+    let chosen = match tag {
+        Some(tag) => by_tag(&entries, tag)?,
+        None => one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?,
+    };
+    manifests::raw(files, chosen, options)
+}
+
+/// What all images are called.
+pub(super) fn all(files: &Files, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    let mut names = all_names(&entries(files, options)?);
+    // For several platforms an image may be listed several times.
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    Ok(names)
 }
 
 /// What index.json lists.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::manifests::{self, Content};
 use super::{Named, OpenOptions, Selection, SourceError};
 use crate::blob::{Blob, Digest};
-use crate::image::{Descriptor, Document, Image, ImageName, MediaType};
+use crate::image::{Descriptor, Document, Image, ImageName, Manifest, MediaType};
 use crate::registry::{FetchedManifest, RegistryError, Repository};
 
 /// What manifests and indexes are fetched as.
@@ -20,6 +20,18 @@ pub(super) fn open(name: &ImageName, options: &OpenOptions) -> Result<Image, Sou
     let repository = Repository::new(name, &options.registry, &options.cancel);
     let (content, first) = AtRegistry::ask(&repository, name, options)?;
     manifests::open(&content, vec![first], Some(name.complete().to_string()), options)
+}
+
+/// The manifest or index as it is stored.
+pub(super) fn manifest(name: &ImageName, options: &OpenOptions) -> Result<Manifest, SourceError> {
+    let repository = Repository::new(name, &options.registry, &options.cancel);
+    let (content, first) = AtRegistry::ask(&repository, name, options)?;
+    manifests::raw(&content, vec![first], options)
+}
+
+/// All tags of the repository.
+pub(super) fn tags(name: &ImageName, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    Ok(Repository::new(name, &options.registry, &options.cancel).tags()?)
 }
 
 /// All images of the repository, or the one that was asked for; of each, all platforms or the one that suits.
