@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Args;
 use layflat::blob::Compress;
-use layflat::copy::{CopyOptions, CopyReport, Format};
+use layflat::copy::{CopyOptions, CopyReport, Format, copy_with_referrers};
 use layflat::image::Reference;
 use layflat::layer::Printable;
 use layflat::rewrite::filter_all;
@@ -49,6 +49,9 @@ pub(crate) struct Copy {
     /// Copy all images of SRC, each under its own tag
     #[arg(long)]
     all_tags: bool,
+    /// Take along what refers to the images: signatures, attestations, SBOMs
+    #[arg(long)]
+    referrers: bool,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -61,8 +64,15 @@ impl Copy {
         let both = (&source, &destination);
         let store = open_store(both, &self.open, &self.ends, cancel)?;
         let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
-        let images = layflat::source::open_set(&source, selection, &self.ends.open_options(both, &self.open, cancel)?)
+        let opening = self.ends.open_options(both, &self.open, cancel)?;
+        let images = layflat::source::open_set(&source, selection, &opening)
             .with_context(|| format!("cannot open {source}"))?;
+        let referrers = if self.referrers {
+            let found = layflat::source::referrers(&source, &images, &opening);
+            found.with_context(|| format!("cannot tell what refers to {source}"))?
+        } else {
+            Vec::new()
+        };
         let progress = progress::progress(common);
         let images = filter_all(images, &std::env::temp_dir(), &filter, progress.as_ref())?;
         let options = CopyOptions {
@@ -73,7 +83,7 @@ impl Copy {
             limits: filter.limits,
             cancel: cancel.clone(),
         };
-        let report = layflat::copy::copy(&images, store, &options, progress.as_ref())?;
+        let report = copy_with_referrers(&images, &referrers, store, &options, progress.as_ref())?;
         report_copy(common, &destination, &report)?;
         Ok(SUCCESS)
     }
@@ -134,11 +144,12 @@ fn table(report: &CopyReport) -> Vec<String> {
         vec![blob.outcome.name().to_owned(), bytes(blob.size), what]
     };
     let mut lines = align(&report.blobs.iter().map(blob).collect::<Vec<_>>());
-    for image in &report.images {
+    let all = report.images.iter().map(|image| ("image", image));
+    for (what, image) in all.chain(report.referrers.iter().map(|referrer| ("referrer", referrer))) {
         let digest = image.manifest_digest.as_ref().or(image.config_digest.as_ref());
         let digest = digest.map(ToString::to_string).unwrap_or_default();
         let names: Vec<String> = image.names.iter().map(|name| Printable(name.as_bytes()).to_string()).collect();
-        lines.push(format!("image {digest} {}", names.join(" ")).trim_end().to_owned());
+        lines.push(format!("{what} {digest} {}", names.join(" ")).trim_end().to_owned());
     }
     lines
 }

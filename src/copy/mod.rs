@@ -10,17 +10,19 @@ mod format;
 mod layers;
 mod manifest;
 mod publish;
+mod referrers;
 mod report;
 mod transfer;
 
+use std::collections::HashSet;
 use std::num::NonZero;
 use std::time::Instant;
 
-use crate::blob::Compress;
+use crate::blob::{Compress, Digest};
 use crate::options::{Cancel, Limits};
 use crate::report::Progress;
-use crate::source::{Named, Tree};
-use crate::store::{Form, Store};
+use crate::source::{Named, Referrer, Tree};
+use crate::store::{Finished, Form, Store};
 
 pub use error::CopyError;
 pub use format::{Format, FormatError};
@@ -54,38 +56,67 @@ pub fn copy(
     options: &CopyOptions,
     progress: &dyn Progress,
 ) -> Result<CopyReport, CopyError> {
+    copy_with_referrers(images, &[], store, options, progress)
+}
+
+/// The same, with what refers to the images.
+///
+/// # Errors
+/// As for [`copy`]; a store that holds images only.
+pub fn copy_with_referrers(
+    images: &[Named],
+    referrers: &[Referrer],
+    store: Box<dyn Store>,
+    options: &CopyOptions,
+    progress: &dyn Progress,
+) -> Result<CopyReport, CopyError> {
     let started = Instant::now();
     check(store.form(), options)?;
+    referrers::check(referrers, store.form())?;
     let (images, left_out) = takable(images, store.form(), options)?;
     // A name that cannot be is better known before the blobs have come.
     let names = images.iter().map(|image| store.names(&image.names, options.several)).collect::<Result<Vec<_>, _>>()?;
-    let tasks = layers::plan(&images, store.form(), options)?;
+    let referring = referrers::as_named(referrers);
+    let all: Vec<&Named> = images.iter().copied().chain(&referring).collect();
+    let tasks = layers::plan(&all, store.form(), options)?;
     let placed = transfer::run(&tasks, store.as_ref(), options, progress)?;
     progress.settling();
 
     let mut finisher = finish::Finisher::new(store.as_ref(), options.format, &tasks, &placed);
     let mut done = Vec::new();
-    for image in &images {
+    for image in &all {
         if options.cancel.is_cancelled() {
             return Err(CopyError::Cancelled);
         }
         done.push(finisher.finish(&image.content)?);
     }
+    let of_referrers = done.split_off(images.len());
     let mut publisher = publish::Publisher::new(store.as_ref(), options.format);
     let mut finished = Vec::new();
     let mut reports = Vec::new();
+    let mut kept = HashSet::new();
     for (done, names) in done.into_iter().zip(names) {
         let config_digest = done.saved.as_ref().map(|(config, _)| config.clone());
+        let listed: Vec<Digest> = done.listed.iter().map(|manifest| manifest.digest.clone()).collect();
         let shown = publisher.show(names, done)?;
+        kept.extend(listed.into_iter().chain(shown.manifest.iter().map(|manifest| manifest.digest.clone())));
         let manifest_digest = shown.manifest.as_ref().map(|manifest| manifest.digest.clone());
         reports.push(ImageReport { names: shown.names.clone(), manifest_digest, config_digest });
         finished.push(shown);
     }
     let of_publishing = publisher.notes();
+    let (referring, lost) = referrers::show(store.as_ref(), referrers, of_referrers, &kept)?;
+    let report = |shown: &Finished| ImageReport {
+        names: shown.names.clone(),
+        manifest_digest: shown.manifest.as_ref().map(|manifest| manifest.digest.clone()),
+        config_digest: None,
+    };
+    let referring_reports = referring.iter().map(report).collect();
+    finished.extend(referring);
     let mut blobs = report::of_tasks(&tasks, &placed);
-    let notes = [left_out, finisher.notes(&mut blobs), of_publishing].concat();
+    let notes = [left_out, finisher.notes(&mut blobs), of_publishing, lost].concat();
     store.publish(&finished)?;
-    Ok(CopyReport { images: reports, blobs, notes, seconds: started.elapsed().as_secs_f64() })
+    Ok(CopyReport { images: reports, referrers: referring_reports, blobs, notes, seconds: started.elapsed().as_secs_f64() })
 }
 
 /// Refuses what the store cannot hold.
@@ -123,6 +154,12 @@ fn takable<'a>(
         let name = image.names.join(" ");
         match &image.content {
             Tree::Image(_) => takable.push(image),
+            // What lists nothing but artifacts is one.
+            Tree::Index(index)
+                if options.several && index.entries.iter().all(|entry| matches!(entry, Tree::Attachment(_))) =>
+            {
+                left_out.push(format!("left out {name}: it lists no image"));
+            }
             Tree::Index(_) => return Err(CopyError::Index),
             Tree::Attachment(other) if options.several && images.len() > 1 => {
                 left_out.push(format!("left out {name}: it is {}, not an image", other.kind));

@@ -20,10 +20,14 @@ impl<'a> Publisher<'a> {
     /// Stores the manifests of an image under its names.
     pub(super) fn show(&mut self, names: Vec<String>, done: Done) -> Result<Finished, CopyError> {
         if self.store.form() == Form::Saved {
-            return Ok(Finished { names, manifest: None, saved: done.saved });
+            return Ok(Finished { names, manifest: None, saved: done.saved, subject: None });
         }
-        let finished =
-            |done: &Done| Finished { names: names.clone(), manifest: done.manifest.clone(), saved: None };
+        let finished = |done: &Done| Finished {
+            names: names.clone(),
+            manifest: done.manifest.clone(),
+            saved: None,
+            subject: None,
+        };
         if self.format == Format::Docker {
             let (converted, notes) = in_docker_words(&done)?;
             self.put(&converted, &finished(&converted))?;

@@ -69,6 +69,7 @@ fn recognise(path: &Path, options: &OpenOptions) -> Result<Found, SourceError> {
         media_type: document.media_type.unwrap_or_default(),
         digest: Digest::sha256_of(&bytes).to_string(),
         size: Some(bytes.len() as u64),
+        artifact_type: None,
         platform: None,
         annotations: None,
         data: None,

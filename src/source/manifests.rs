@@ -204,6 +204,36 @@ pub(super) fn tree(
     Ok(Tree::Index(Index { document, entries }))
 }
 
+/// What a descriptor leads to, to be handed on byte by byte: images are not looked into.
+pub(super) fn as_is(
+    content: &dyn Content,
+    descriptor: &Descriptor,
+    options: &OpenOptions,
+) -> Result<Tree, SourceError> {
+    let (manifest, document) = read(content, descriptor, options)?;
+    match &document.manifests {
+        Some(listed) => {
+            let entries = listed.iter().map(|entry| branch(content, entry, options, 1)).collect::<Result<_, _>>()?;
+            Ok(Tree::Index(Index { document: manifest, entries }))
+        }
+        None => Ok(Tree::Attachment(artifact::attachment(content, manifest, &document)?)),
+    }
+}
+
+/// What a manifest refers to, if it refers to anything.
+pub(super) fn subject(
+    content: &dyn Content,
+    descriptor: &Descriptor,
+    options: &OpenOptions,
+) -> Result<Option<String>, SourceError> {
+    Ok(read(content, descriptor, options)?.1.subject.map(|subject| subject.digest))
+}
+
+/// Whether a name is the tag of an index of what refers to a manifest.
+pub(super) fn is_of_referrers(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
+}
+
 fn branch(
     content: &dyn Content,
     descriptor: &Descriptor,

@@ -11,6 +11,7 @@ mod manifests;
 mod names;
 mod oci_layout;
 mod raw;
+mod referrers;
 mod registry;
 mod set;
 mod spool;
@@ -31,6 +32,7 @@ use crate::registry::{RegistryError, RegistryOptions};
 
 pub(crate) use files::Files;
 pub use raw::{engine_names, manifest, names};
+pub use referrers::{Referrer, referrers};
 pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
 
 /// How an image is opened.

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::manifests::{self, Content};
+use super::referrers::Referring;
 use super::{Named, OpenOptions, Selection, SourceError};
 use crate::blob::{Blob, Digest};
 use crate::image::{Descriptor, Document, Image, ImageName, Manifest, MediaType};
@@ -27,6 +28,40 @@ pub(super) fn manifest(name: &ImageName, options: &OpenOptions) -> Result<Manife
     let repository = Repository::new(name, &options.registry, &options.cancel);
     let (content, first) = AtRegistry::ask(&repository, name, options)?;
     manifests::raw(&content, vec![first], options)
+}
+
+/// A repository that is asked what refers to its images.
+pub(super) struct Repositories<'a>(AtRegistry<'a>);
+
+impl<'a> Repositories<'a> {
+    pub(super) fn open(name: &ImageName, options: &'a OpenOptions) -> Self {
+        let repository = Repository::new(name, &options.registry, &options.cancel);
+        Self(AtRegistry { repository, options, first: Mutex::default() })
+    }
+}
+
+impl Referring for Repositories<'_> {
+    fn by_subject(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
+        Ok(self.0.repository.referrers(subject, self.0.options.limits.metadata_size)?)
+    }
+
+    fn by_tag(&self, tag: &str) -> Result<Option<Descriptor>, SourceError> {
+        match self.0.repository.manifest(tag, self.0.options.limits.metadata_size) {
+            Ok(FetchedManifest { digest, media_type, bytes }) => {
+                let descriptor = descriptor(digest.clone(), &media_type, &bytes);
+                if let Ok(mut first) = self.0.first.lock() {
+                    *first = Some((digest, bytes));
+                }
+                Ok(Some(descriptor))
+            }
+            Err(RegistryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn content(&self) -> &dyn Content {
+        &self.0
+    }
 }
 
 /// All tags of the repository.
@@ -58,7 +93,8 @@ pub(super) fn open_set(
     };
     let open_one = |name: ImageName| {
         let whole = name.complete().to_string();
-        let content = if selection.all_platforms {
+        let is_whole = selection.all_platforms || name.tag().is_some_and(manifests::is_of_referrers);
+        let content = if is_whole {
             let (content, first) = AtRegistry::ask(&repository, &name, options)?;
             manifests::tree(&content, vec![first], Some(whole.clone()), options)?
         } else {
@@ -170,6 +206,7 @@ fn descriptor(digest: Digest, said: &str, bytes: &[u8]) -> Descriptor {
         media_type,
         digest: digest.to_string(),
         size: Some(bytes.len() as u64),
+        artifact_type: None,
         platform: None,
         annotations: None,
         data: None,

@@ -83,6 +83,8 @@ pub struct Finished {
     pub manifest: Option<Manifest>,
     /// Digest of the configuration, and the DiffIDs of its layers, bottom first, for stores that take saved images.
     pub saved: Option<(Digest, Vec<Digest>)>,
+    /// What it refers to, where it is there for that: then its names are tags, and it may have none.
+    pub subject: Option<Digest>,
 }
 
 /// A place that images are put into. It is used from several threads at once.
