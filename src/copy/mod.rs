@@ -97,9 +97,13 @@ pub fn copy_with_referrers(
     let mut kept = HashSet::new();
     for (done, names) in done.into_iter().zip(names) {
         let config_digest = done.saved.as_ref().map(|(config, _)| config.clone());
+        let own = done.manifest.as_ref().map(|manifest| manifest.digest.clone());
         let listed: Vec<Digest> = done.listed.iter().map(|manifest| manifest.digest.clone()).collect();
         let shown = publisher.show(names, done)?;
-        kept.extend(listed.into_iter().chain(shown.manifest.iter().map(|manifest| manifest.digest.clone())));
+        let now = shown.manifest.as_ref().map(|manifest| manifest.digest.clone());
+        // Converted, what it lists has other digests, too.
+        kept.extend(listed.into_iter().filter(|_| now == own));
+        kept.extend(now);
         let manifest_digest = shown.manifest.as_ref().map(|manifest| manifest.digest.clone());
         reports.push(ImageReport { names: shown.names.clone(), manifest_digest, config_digest });
         finished.push(shown);

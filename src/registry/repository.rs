@@ -186,6 +186,10 @@ impl Remote for RemoteBlob {
     }
 
     fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
-        Ok(Box::new(Download::begin(&self.repository, &self.digest, self.size)?))
+        self.open_from(0)
+    }
+
+    fn open_from(&self, offset: u64) -> std::io::Result<Box<dyn Arriving>> {
+        Ok(Box::new(Download::begin(&self.repository, &self.digest, self.size, offset)?))
     }
 }

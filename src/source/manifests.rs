@@ -93,7 +93,7 @@ fn resolve(
         return Err(SourceError::NestedTooDeep(MOST_NESTED));
     }
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
-    let candidates: Vec<Descriptor> = candidates.into_iter().filter(|entry| !entry.is_attestation()).collect();
+    let candidates = without_attachments(candidates);
     let mut suitable: Vec<(u32, Descriptor)> = Vec::new();
     let mut offered = Vec::new();
     for entry in &candidates {
@@ -121,6 +121,14 @@ fn resolve(
         }
     }
     Err(SourceError::NoSuchPlatform { wanted, offered })
+}
+
+/// Those that can be images. Where none can, that is what there is.
+pub(super) fn without_attachments(descriptors: Vec<Descriptor>) -> Vec<Descriptor> {
+    match descriptors.iter().any(|entry| !entry.is_attestation()) {
+        true => descriptors.into_iter().filter(|entry| !entry.is_attestation()).collect(),
+        false => descriptors,
+    }
 }
 
 /// What a descriptor leads to: a manifest, or what an index has for the wanted platform.

@@ -20,7 +20,7 @@ pub(super) fn open(files: &Files, tag: Option<&str>, options: &OpenOptions) -> R
     let entries = entries(files, options)?;
     let chosen = match tag {
         Some(tag) => by_tag(&entries, tag)?,
-        None => one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?,
+        None => one_image(manifests::without_attachments(entries))?,
     };
     manifests::open(files, chosen.clone(), own_name(&chosen), options)
 }
@@ -38,7 +38,7 @@ pub(super) fn open_set(
         Some(tag) => vec![by_tag(&entries, tag)?],
         // What is listed beside the images goes with all platforms of them.
         None if selection.all_platforms => vec![one_image(entries)?],
-        None => vec![one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?],
+        None => vec![one_image(manifests::without_attachments(entries))?],
     };
     let open = |group: Vec<Descriptor>| {
         let name = own_name(&group);
@@ -59,7 +59,7 @@ pub(super) fn manifest(files: &Files, tag: Option<&str>, options: &OpenOptions) 
     let entries = entries(files, options)?;
     let chosen = match tag {
         Some(tag) => by_tag(&entries, tag)?,
-        None => one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?,
+        None => one_image(manifests::without_attachments(entries))?,
     };
     manifests::raw(files, chosen, options)
 }
@@ -213,7 +213,7 @@ fn all_names(entries: &[Descriptor]) -> Vec<String> {
         Some(name) => (*name).to_owned(),
         None => format!("@{}", entry.digest),
     };
-    entries.iter().filter(|entry| !entry.is_attestation()).map(name).collect()
+    entries.iter().filter(|entry| !names(entry).is_empty() || !entry.is_attestation()).map(name).collect()
 }
 
 impl Content for Files {
