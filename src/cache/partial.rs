@@ -14,8 +14,10 @@ use super::UNFINISHED;
 use super::blobs::Blobs;
 use crate::blob::{Arriving, Digest, Remote};
 
-/// Less than this is not worth keeping, where nobody was interrupted: somebody looked at how a layer begins.
-const LEAST: u64 = 1 << 20;
+/// Less than this is not worth keeping.
+const LEAST: u64 = 64 << 10;
+/// The same, where nothing interrupted it: somebody looked at how a layer begins.
+const LEAST_ABANDONED: u64 = 1 << 20;
 
 /// What there is of a blob.
 #[derive(Debug)]
@@ -55,7 +57,8 @@ impl Partial {
     pub(super) fn fetch(self, remote: &dyn Remote, blobs: &Blobs) -> Result<Box<dyn Arriving>> {
         let size = remote.len();
         let stream = if self.had < size { Some(remote.open_from(self.had)) } else { None };
-        let mut fetch = Fetch { partial: Some(self), stream: None, size, at: 0, end: End::Abandoned, blobs: blobs.clone() };
+        let mut fetch =
+            Fetch { partial: Some(self), stream: None, size, at: 0, end: End::Abandoned, blobs: blobs.clone() };
         match stream.transpose() {
             Ok(stream) => fetch.stream = stream,
             Err(error) => {
@@ -122,10 +125,10 @@ impl Drop for Fetch {
     fn drop(&mut self) {
         let Some(partial) = self.partial.take() else { return };
         let is_kept = match self.end {
-            End::Interrupted => true,
+            End::Interrupted => self.at.max(partial.had) >= LEAST,
             End::Unwritten => false,
             // All of it was seen and nobody said that it is right; or what was here from before may have been what is wrong with it.
-            End::Abandoned => self.at < self.size && partial.had == 0 && self.at >= LEAST,
+            End::Abandoned => self.at < self.size && partial.had == 0 && self.at >= LEAST_ABANDONED,
         };
         if !is_kept {
             // Nobody else can be at it: it is locked.
@@ -200,18 +203,18 @@ mod tests {
     fn an_interrupted_download_goes_on_where_it_ended() {
         let place = tempfile::tempdir().unwrap();
         let blobs = Blobs::of(place.path());
-        let content: Vec<u8> = (0..1000u32).flat_map(u32::to_le_bytes).collect();
+        let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
         let digest = Digest::sha256_of(&content);
-        read(&blobs, &digest, &elsewhere(&content, 1500)).unwrap_err();
-        let whole = elsewhere(&content, 4000);
+        read(&blobs, &digest, &elsewhere(&content, 150_000)).unwrap_err();
+        let whole = elsewhere(&content, u64::MAX);
         // While somebody is at it, another one fetches for itself.
-        let partial = Partial::open(&place.path().join("blobs/sha256").join(digest.hex()), &digest, 4000).unwrap();
-        assert_eq!(partial.had, 1500);
-        assert_eq!(read(&blobs, &digest, &elsewhere(&content, 4000)).unwrap(), content);
+        let partial = Partial::open(&place.path().join("blobs/sha256").join(digest.hex()), &digest, 400_000).unwrap();
+        assert_eq!(partial.had, 150_000);
+        assert_eq!(read(&blobs, &digest, &elsewhere(&content, u64::MAX)).unwrap(), content);
         std::fs::remove_file(place.path().join("blobs/sha256").join(digest.hex())).unwrap();
         drop(partial);
         assert_eq!(read(&blobs, &digest, &whole).unwrap(), content);
-        assert_eq!(whole.asked_from.load(Ordering::Relaxed), 1500);
+        assert_eq!(whole.asked_from.load(Ordering::Relaxed), 150_000);
         assert_eq!(std::fs::read_dir(place.path().join("blobs/sha256")).unwrap().count(), 1);
     }
 
@@ -219,17 +222,17 @@ mod tests {
     fn s3_what_went_bad_in_between_is_found_out_and_fetched_anew() {
         let place = tempfile::tempdir().unwrap();
         let blobs = Blobs::of(place.path());
-        let content = vec![7; 4000];
+        let content = vec![7; 400_000];
         let digest = Digest::sha256_of(&content);
         let path = place.path().join("blobs/sha256").join(format!("{UNFINISHED}{}", digest.hex()));
-        for bad in [vec![8; 1500], vec![7; 5000], vec![8; 4000]] {
-            read(&blobs, &digest, &elsewhere(&content, 100)).unwrap_err();
+        for bad in [vec![8; 150_000], vec![7; 500_000], vec![8; 400_000]] {
+            read(&blobs, &digest, &elsewhere(&content, 100_000)).unwrap_err();
             std::fs::write(&path, &bad).unwrap();
-            let first = read(&blobs, &digest, &elsewhere(&content, 4000));
+            let first = read(&blobs, &digest, &elsewhere(&content, u64::MAX));
             // More than there can be is seen at once.
-            assert_eq!(first.is_ok(), bad.len() > 4000);
+            assert_eq!(first.is_ok(), bad.len() > 400_000);
             assert!(!path.exists());
-            assert_eq!(read(&blobs, &digest, &elsewhere(&content, 4000)).unwrap(), content);
+            assert_eq!(read(&blobs, &digest, &elsewhere(&content, u64::MAX)).unwrap(), content);
             std::fs::remove_file(place.path().join("blobs/sha256").join(digest.hex())).unwrap();
         }
     }

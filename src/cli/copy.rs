@@ -65,8 +65,8 @@ impl Copy {
         let store = open_store(both, &self.open, &self.ends, cancel)?;
         let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
         let opening = self.ends.open_options(both, &self.open, cancel)?;
-        let images = layflat::source::open_set(&source, selection, &opening)
-            .with_context(|| format!("cannot open {source}"))?;
+        let images =
+            layflat::source::open_set(&source, selection, &opening).with_context(|| format!("cannot open {source}"))?;
         let referrers = if self.referrers {
             let found = layflat::source::referrers(&source, &images, &opening);
             found.with_context(|| format!("cannot tell what refers to {source}"))?
@@ -117,7 +117,9 @@ pub(super) fn open_store(
 
 /// Whether an archive goes to standard output, where nothing else is printed then.
 fn is_stdout(destination: &Reference) -> bool {
-    let (Reference::DockerArchive { file, .. } | Reference::OciArchive { file, .. }) = destination else { return false };
+    let (Reference::DockerArchive { file, .. } | Reference::OciArchive { file, .. }) = destination else {
+        return false;
+    };
     file == Path::new("-")
 }
 

@@ -138,7 +138,11 @@ fn settings(given: &Given<'_>, remote: &RemoteArgs, are_two: bool) -> anyhow::Re
                 Some(path) => password_file(path)?,
                 None => {
                     let option = given.end.option("password");
-                    anyhow::ensure!(given.password_stdin, "{}: give {option}-stdin or {option}-file FILE", given.end.option("username"));
+                    anyhow::ensure!(
+                        given.password_stdin,
+                        "{}: give {option}-stdin or {option}-file FILE",
+                        given.end.option("username")
+                    );
                     password_stdin(&format!("{option}-stdin"))?
                 }
             };

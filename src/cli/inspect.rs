@@ -135,7 +135,9 @@ impl Inspect {
 
     fn document(&self, image: &Image, rows: &[Row]) -> anyhow::Result<Value> {
         let config = match &image.config {
-            Some(config) => serde_json::from_slice(&config.bytes).context("the configuration is not a JSON document")?,
+            Some(config) => {
+                serde_json::from_slice(&config.bytes).context("the configuration is not a JSON document")?
+            }
             None => Value::Null,
         };
         let diff_ids: Vec<Digest> = rows.iter().filter_map(|row| row.diff_id.clone()).collect();

@@ -66,7 +66,7 @@ IMAGE is one of
   dir:DIR                         an unpacked docker archive, or a directory that skopeo wrote
   layers:A.tar,B.tar.gz           bare layers, bottom first
   PATH                            an archive, a layout or a directory, recognised by its content
-FILE may be compressed, and `-` is standard input.";
+FILE may be compressed, and `-` is standard input, or standard output where `copy` writes.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -44,7 +44,9 @@ pub enum CopyError {
     )]
     Uncompressed(Compress),
     /// Something that is no image, for a place that holds nothing else.
-    #[error("{name} is {what}, not an image, and docker archives, engines and `dir:` hold images only: copy it to a registry, oci:DIR or oci-archive:FILE")]
+    #[error(
+        "{name} is {what}, not an image, and docker archives, engines and `dir:` hold images only: copy it to a registry, oci:DIR or oci-archive:FILE"
+    )]
     Artifact {
         /// What the source calls it.
         name: String,

@@ -88,7 +88,8 @@ impl<'a> Finisher<'a> {
             Some(own) => manifest::names(own, &config, &layers)?,
             None => false,
         };
-        let kept = image.manifest.as_ref().filter(|own| still_true && (self.docker || !manifest::is_in_docker_words(own)));
+        let kept =
+            image.manifest.as_ref().filter(|own| still_true && (self.docker || !manifest::is_in_docker_words(own)));
         let manifest = match kept {
             Some(own) => {
                 // It may know the configuration by another digest than ours.

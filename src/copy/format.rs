@@ -130,7 +130,8 @@ impl Converter<'_> {
             };
             let listed = listed.ok_or_else(missing)?;
             if !is_convertible(listed)? {
-                self.notes.push(format!("left out {}: it is not an image, and has no form in Docker's words", listed.digest));
+                self.notes
+                    .push(format!("left out {}: it is not an image, and has no form in Docker's words", listed.digest));
                 is_changed = true;
                 continue;
             }

@@ -120,7 +120,13 @@ pub fn copy_with_referrers(
     let mut blobs = report::of_tasks(&tasks, &placed);
     let notes = [left_out, finisher.notes(&mut blobs), of_publishing, lost].concat();
     store.publish(&finished)?;
-    Ok(CopyReport { images: reports, referrers: referring_reports, blobs, notes, seconds: started.elapsed().as_secs_f64() })
+    Ok(CopyReport {
+        images: reports,
+        referrers: referring_reports,
+        blobs,
+        notes,
+        seconds: started.elapsed().as_secs_f64(),
+    })
 }
 
 /// Refuses what the store cannot hold.
@@ -135,7 +141,9 @@ fn check(form: Form, options: &CopyOptions) -> Result<(), CopyError> {
         (Form::Manifests { .. }, Format::Docker, Some(compression))
             if !format::has_layers_of(compression.compression()) =>
         {
-            Err(CopyError::Format("Docker's manifests know no zstd: leave out --format docker, or give --compression gzip"))
+            Err(CopyError::Format(
+                "Docker's manifests know no zstd: leave out --format docker, or give --compression gzip",
+            ))
         }
         (Form::Saved, _, Some(compression)) if compression != Compress::None => {
             Err(CopyError::Uncompressed(compression))

@@ -54,6 +54,7 @@ pub(super) fn show(
         store.show(&new)?;
         finished.push(new);
     }
-    let note = format!("left out {lost} that refer to images which were changed on the way: they speak of the old digests");
+    let note =
+        format!("left out {lost} that refer to images which were changed on the way: they speak of the old digests");
     Ok((finished, if lost > 0 { vec![note] } else { Vec::new() }))
 }

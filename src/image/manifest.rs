@@ -72,7 +72,8 @@ impl Descriptor {
         let annotated = self.annotations.as_ref().is_some_and(|all| all.contains_key(ATTESTATION));
         let unknown = self.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
         // As whoever lists what refers to an image describes it.
-        let refers = self.artifact_type.as_deref().is_some_and(|said| !matches!(MediaType::of(said), MediaType::Config));
+        let refers =
+            self.artifact_type.as_deref().is_some_and(|said| !matches!(MediaType::of(said), MediaType::Config));
         annotated || unknown || refers
     }
 }

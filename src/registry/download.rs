@@ -44,7 +44,9 @@ impl Download {
             match request(repository, digest, size, from) {
                 Ok((body, again)) => break (body, again + (offset - from)),
                 // Some refuse to begin in the middle.
-                Err(RegistryError::Refused { passing: false, .. } | RegistryError::Nonsense { .. }) if from > 0 => from = 0,
+                Err(RegistryError::Refused { passing: false, .. } | RegistryError::Nonsense { .. }) if from > 0 => {
+                    from = 0
+                }
                 Err(error) => attempts.again(error)?,
             }
         };

@@ -74,6 +74,7 @@ fn sealed(layers: &[Descriptor]) -> Kind {
 fn looks_like_a_layer(media_type: &str) -> bool {
     let known = MediaType::of(media_type);
     matches!(known, MediaType::Layer | MediaType::ForeignLayer | MediaType::EncryptedLayer)
+        || media_type.is_empty()
         || media_type.starts_with("application/vnd.oci.image.layer.")
         || media_type.starts_with("application/vnd.docker.image.rootfs.")
 }

@@ -16,9 +16,7 @@ pub(super) fn names(of: Option<&DaemonImage>, options: &OpenOptions) -> Result<V
     };
     let is_wanted = |name: &String| match (wanted, whole(name)) {
         (None, _) => true,
-        (Some(wanted), Some(name)) => {
-            wanted.registry() == name.registry() && wanted.repository() == name.repository()
-        }
+        (Some(wanted), Some(name)) => wanted.registry() == name.registry() && wanted.repository() == name.repository(),
         (Some(_), None) => false,
     };
     let names = Daemon::find(options.daemon.as_deref(), &options.cancel)?.names()?;

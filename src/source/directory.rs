@@ -91,7 +91,9 @@ impl Content for Beside {
         }
         match MediaType::of(&descriptor.media_type) {
             // Of an index's manifests the files have names of their own.
-            MediaType::Manifest | MediaType::Index | MediaType::Artifact => self.files.blob(&format!("{}.{MANIFEST}", digest.hex())),
+            MediaType::Manifest | MediaType::Index | MediaType::Artifact => {
+                self.files.blob(&format!("{}.{MANIFEST}", digest.hex()))
+            }
             _ => self.files.blob(digest.hex()),
         }
     }

@@ -276,6 +276,9 @@ fn image(
     options: &OpenOptions,
 ) -> Result<Image, SourceError> {
     let no_image = |problem: String| SourceError::Unsupported { name: manifest.digest.to_string(), problem };
+    if document.config.is_none() && document.artifact_type.is_none() && document.blobs.is_none() {
+        return Err(no_image("is a manifest without a configuration, which is not an image".to_owned()));
+    }
     let is_artifact = artifact::kind(content, &document, options)? == Kind::Artifact;
     let Some(config) = document.config.as_ref().filter(|_| !is_artifact) else {
         let (name, what) = (manifest.digest.to_string(), artifact::describe(&document));

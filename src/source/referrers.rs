@@ -39,11 +39,7 @@ pub(super) trait Referring {
 ///
 /// # Errors
 /// A source that cannot be read.
-pub fn referrers(
-    reference: &Reference,
-    images: &[Named],
-    options: &OpenOptions,
-) -> Result<Vec<Referrer>, SourceError> {
+pub fn referrers(reference: &Reference, images: &[Named], options: &OpenOptions) -> Result<Vec<Referrer>, SourceError> {
     let mut subjects = Vec::new();
     images.iter().for_each(|image| digests(&image.content, &mut subjects));
     let in_layout = |files: &Files| match files.has("index.json") {

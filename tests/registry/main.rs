@@ -8,11 +8,13 @@
 #[path = "../common/images.rs"]
 mod images;
 
+mod artifacts;
 mod cache;
 mod daemon;
 mod directories;
 mod faults;
 mod login;
+mod looks;
 mod place;
 mod proxy;
 mod pull;
@@ -29,8 +31,17 @@ type Test = (&'static str, bool, fn());
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let root = rustix::process::geteuid().is_root();
-    let groups =
-        [pull::TESTS, login::TESTS, faults::TESTS, push::TESTS, cache::TESTS, daemon::TESTS, directories::TESTS];
+    let groups = [
+        pull::TESTS,
+        login::TESTS,
+        faults::TESTS,
+        push::TESTS,
+        cache::TESTS,
+        daemon::TESTS,
+        directories::TESTS,
+        artifacts::TESTS,
+        looks::TESTS,
+    ];
     let trial = |&(name, needs_root, test): &Test| {
         let run = move || {
             test();
