@@ -157,7 +157,7 @@ fn stdout() {
         let output = place.run(&[&["copy", "oci:src:1", to], more].concat());
         assert!(output.status.success());
         std::fs::write(place.path("out.tar"), &output.stdout).unwrap();
-        let name = format!("{}{}", to.split(':').next().unwrap(), format!(":{}", place.path("out.tar").display()));
+        let name = format!("{}:{}", to.split(':').next().unwrap(), place.path("out.tar").display());
         tool("skopeo", &["inspect", &name]);
         place.printed(&["diff", "oci:src:1", "out.tar"]);
         assert_eq!(output.stderr.starts_with(b"{"), !more.is_empty());
