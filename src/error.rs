@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::blob::{BlobError, Digest};
-use crate::fs::DestinationError;
 use crate::form::Unfit;
+use crate::fs::DestinationError;
 use crate::layer::LayerError;
 use crate::product::OutputError;
 use crate::stack::StackError;

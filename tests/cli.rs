@@ -15,7 +15,7 @@ use images::{Layout, Tar, tagged};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 22] = [
     "flatten",
     "layers",
     "mount",
@@ -24,6 +24,8 @@ const COMMANDS: [&str; 20] = [
     "unshare",
     "diff",
     "inspect",
+    "tags",
+    "digest",
     "ls",
     "find",
     "log",

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -60,12 +60,18 @@ const REMOTE: &str = "Registries and engines";
 /// How registries and engines are talked to.
 #[derive(Debug, Args)]
 pub(crate) struct RemoteArgs {
-    /// Ask the registry under this name; the password comes by --password-stdin
-    #[arg(help_heading = REMOTE, long, value_name = "NAME", requires = "password_stdin")]
+    /// Ask the registry under this name; the password comes by --password-stdin or --password-file
+    #[arg(help_heading = REMOTE, long, value_name = "NAME", requires = "password")]
     username: Option<String>,
     /// Read the password from standard input
-    #[arg(help_heading = REMOTE, long, requires = "username")]
+    #[arg(help_heading = REMOTE, long, requires = "username", group = "password")]
     password_stdin: bool,
+    /// Read the password from this file
+    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "username", group = "password")]
+    password_file: Option<PathBuf>,
+    /// What was read.
+    #[arg(skip)]
+    password: OnceLock<String>,
     /// Look for credentials in this file only; default: where podman login and docker login leave them
     #[arg(help_heading = REMOTE, long, value_name = "FILE")]
     authfile: Option<PathBuf>,
@@ -185,26 +191,34 @@ pub(crate) fn open(image: &OsString, arguments: &OpenArgs, cancel: &Cancel) -> a
 }
 
 impl RemoteArgs {
-    /// Refuses one password for two registries: each would hear the other's.
-    pub(crate) fn check_password(&self, source: &Reference, destination: &Reference) -> anyhow::Result<()> {
-        let (Reference::Registry(from), Reference::Registry(to)) = (source, destination) else { return Ok(()) };
-        anyhow::ensure!(
-            self.username.is_none() || from.registry() == to.registry(),
-            "--username: {from} and {to} are at two registries, and one password is for one: log in to them instead \
-             (`podman login {}`, `podman login {}`)",
-            from.registry(),
-            to.registry()
-        );
-        Ok(())
+    /// Whether a name was given, and with it a password.
+    pub(crate) fn has_username(&self) -> bool {
+        self.username.is_some()
+    }
+
+    /// Who asks, if that was said. The password is read once, for as many images as there are.
+    pub(crate) fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
+        let Some(username) = &self.username else { return Ok(None) };
+        let password = match (self.password.get(), &self.password_file) {
+            (Some(password), _) => password.clone(),
+            (None, Some(path)) => password_file(path)?,
+            (None, None) => {
+                anyhow::ensure!(self.password_stdin, "--username: give --password-stdin or --password-file FILE");
+                password_stdin("--password-stdin")?
+            }
+        };
+        let password = self.password.get_or_init(|| password).clone();
+        Ok(Some(Credentials::Password { username: username.clone(), password }))
     }
 
     /// The library's options for registries.
     pub(crate) fn registry(&self) -> anyhow::Result<RegistryOptions> {
-        let credentials = match &self.username {
-            None => None,
-            Some(username) => Some(Credentials::Password { username: username.clone(), password: password()? }),
-        };
-        Ok(RegistryOptions {
+        Ok(self.registry_with(self.credentials()?))
+    }
+
+    /// The same, for somebody.
+    pub(crate) fn registry_with(&self, credentials: Option<Credentials>) -> RegistryOptions {
+        RegistryOptions {
             credentials,
             authfile: self.authfile.clone(),
             ca_certificates: self.ca_cert.clone(),
@@ -215,7 +229,8 @@ impl RemoteArgs {
             notes: output::notes(),
             patience: Duration::from_secs(self.timeout.into()),
             retries: self.retries,
-        })
+            ..RegistryOptions::default()
+        }
     }
 
     /// The cache's directory.
@@ -254,27 +269,40 @@ impl RemoteArgs {
     }
 }
 
-/// Reads the password once, for as many images as there are.
-fn password() -> anyhow::Result<String> {
-    static PASSWORD: OnceLock<String> = OnceLock::new();
-    if let Some(password) = PASSWORD.get() {
-        return Ok(password.clone());
-    }
+/// The password on standard input, which `option` said is there.
+pub(crate) fn password_stdin(option: &str) -> anyhow::Result<String> {
     let text = std::io::read_to_string(std::io::stdin()).context("cannot read the password from standard input")?;
     let password = text.trim_end_matches(['\n', '\r']).to_owned();
-    anyhow::ensure!(!password.is_empty(), "--password-stdin: there is no password on standard input");
-    Ok(PASSWORD.get_or_init(|| password).clone())
+    anyhow::ensure!(!password.is_empty(), "{option}: there is no password on standard input");
+    Ok(password)
+}
+
+/// The password in a file.
+pub(crate) fn password_file(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the password from {path:?}"))?;
+    let password = text.trim_end_matches(['\n', '\r']).to_owned();
+    anyhow::ensure!(!password.is_empty(), "{path:?}: there is no password in it");
+    Ok(password)
 }
 
 impl OpenArgs {
     /// The library's options for opening an image.
     pub(crate) fn open_options(&self, cancel: &Cancel) -> anyhow::Result<source::OpenOptions> {
+        self.open_options_with(self.remote.registry()?, cancel)
+    }
+
+    /// The same, with registries talked to so.
+    pub(crate) fn open_options_with(
+        &self,
+        registry: RegistryOptions,
+        cancel: &Cancel,
+    ) -> anyhow::Result<source::OpenOptions> {
         Ok(source::OpenOptions {
             platform: self.platform.clone(),
             limits: self.limits()?,
             incomplete: false,
             cancel: cancel.clone(),
-            registry: self.remote.registry()?,
+            registry,
             cache: self.remote.blobs(),
             daemon: self.remote.socket().map(str::to_owned),
             policy: self.remote.policy(),

@@ -8,6 +8,8 @@ mod check;
 mod completions;
 mod copy;
 mod diff;
+mod digest;
+mod ends;
 mod filters;
 mod find;
 mod flatten;
@@ -25,6 +27,7 @@ mod progress;
 mod signals;
 mod squash;
 mod table;
+mod tags;
 mod umount;
 mod unshare;
 mod waste;
@@ -64,7 +67,7 @@ IMAGE is one of
   dir:DIR                         an unpacked docker archive, or a directory that skopeo wrote
   layers:A.tar,B.tar.gz           bare layers, bottom first
   PATH                            an archive, a layout or a directory, recognised by its content
-FILE may be compressed, and `-` is standard input.
+FILE may be compressed, and `-` is standard input, or standard output where `copy` writes.
 
 Of containers' configuration these files are read, each from ~/.config/containers or /etc/containers:
   registries.conf, registries.conf.d   mirrors, locations, insecure and blocked registries of docker://;
@@ -82,6 +85,8 @@ enum Command {
     Unshare(Box<unshare::Unshare>),
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
+    Tags(tags::Tags),
+    Digest(digest::Digest),
     Ls(ls::Ls),
     Find(find::Find),
     Log(log::Log),
@@ -124,6 +129,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Unshare(command) => command.run(common, &cancel),
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
+        Command::Tags(command) => command.run(common, &cancel),
+        Command::Digest(command) => command.run(common, &cancel),
         Command::Ls(command) => command.run(common, &cancel),
         Command::Find(command) => command.run(common, &cancel),
         Command::Log(command) => command.run(common, &cancel),

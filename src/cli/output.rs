@@ -151,8 +151,14 @@ pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
     if file != Path::new("-") {
         return Ok(Destination::File(file.to_owned()));
     }
-    anyhow::ensure!(!std::io::stdout().is_terminal(), "standard output is a terminal; send it to a file or a program");
+    refuse_terminal()?;
     Ok(Destination::Stdout)
+}
+
+/// Refuses to send bytes to a terminal.
+pub(crate) fn refuse_terminal() -> anyhow::Result<()> {
+    anyhow::ensure!(!std::io::stdout().is_terminal(), "standard output is a terminal; send it to a file or a program");
+    Ok(())
 }
 
 /// Reports one file that was made.

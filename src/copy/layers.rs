@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::format::{self, Format};
 use super::{CopyError, CopyOptions};
 use crate::blob::{Blob, Compress, Compression, Digest};
 use crate::image::{Image, Layer};
@@ -31,7 +32,7 @@ pub(super) enum Way {
 }
 
 /// The tasks of some images, each once: images share blobs.
-pub(super) fn plan(images: &[Named], form: Form, options: &CopyOptions) -> Result<Vec<Task>, CopyError> {
+pub(super) fn plan(images: &[&Named], form: Form, options: &CopyOptions) -> Result<Vec<Task>, CopyError> {
     let mut plan = Plan { tasks: Vec::new(), known: HashMap::new(), form, options };
     for image in images {
         plan.tree(&image.content)?;
@@ -91,7 +92,12 @@ impl Plan<'_> {
         let wanted = match (self.form, self.options.compression) {
             (Form::Saved, _) => Compress::None,
             (Form::Manifests { .. }, Some(wanted)) => wanted,
-            (Form::Manifests { .. }, None) if is_stated => return Ok(Way::AsStored),
+            (Form::Manifests { .. }, None)
+                if is_stated
+                    && (self.options.format != Format::Docker || format::has_layers_of(compression(layer)?)) =>
+            {
+                return Ok(Way::AsStored);
+            }
             (Form::Manifests { .. }, None) => Compress::GZIP,
         };
         // Who names a level wants that level; else what is compressed so stays as it is.

@@ -97,7 +97,7 @@ pub(super) fn is_in_docker_words(manifest: &Manifest) -> bool {
     manifest.media_type != MediaType::in_oci_words(&manifest.media_type)
 }
 
-fn made(media_type: &str, value: &Value) -> Manifest {
+pub(super) fn made(media_type: &str, value: &Value) -> Manifest {
     let bytes = value.to_string().into_bytes();
     Manifest { digest: Digest::sha256_of(&bytes), media_type: media_type.to_owned(), bytes }
 }

@@ -20,6 +20,8 @@ use socket::SocketConnector;
 
 /// As much of an answer as is read, where it is not an image.
 const MOST_ANSWER: u64 = 1 << 20;
+/// As much of a list of images as is read.
+const MOST_LIST: u64 = 256 << 20;
 const TAR: &str = "application/x-tar";
 
 /// An engine that listens.
@@ -141,6 +143,37 @@ impl Daemon {
             404 => Err(DaemonError::NotFound { address: self.address.to_string(), image: image.to_string(), message }),
             _ => Err(self.refused(message)),
         }
+    }
+
+    /// What its images are called, in the order of their bytes; an image without a name is `@` and its ID.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn names(&self) -> Result<Vec<String>, DaemonError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Listed {
+            id: String,
+            repo_tags: Option<Vec<String>>,
+        }
+        let address = format!("{}/images/json", self.address.base());
+        let (mut response, message) = self.ask(Request::builder().uri(address).body(SendBody::none()))?;
+        if response.status() != 200 {
+            return Err(self.refused(message));
+        }
+        let said = response.body_mut().with_config().limit(MOST_LIST).read_to_vec();
+        let said = said.map_err(|error| self.failed(error))?;
+        let listed: Vec<Listed> = serde_json::from_slice(&said)
+            .map_err(|error| self.refused(format!("its list of images cannot be read: {error}")))?;
+        // Docker has a name of its own for what has none.
+        let has_name = |name: &String| !name.contains("<none>");
+        let mut names = Vec::new();
+        for image in listed {
+            let own: Vec<String> = image.repo_tags.unwrap_or_default().into_iter().filter(has_name).collect();
+            names.extend(if own.is_empty() { vec![format!("@{}", image.id)] } else { own });
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Has it take in the images of a docker archive.

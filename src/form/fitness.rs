@@ -9,9 +9,9 @@ use rustix::io::Errno;
 
 use super::io;
 use crate::error::Error;
+use crate::fs::{Work, make_directory};
 use crate::options::XattrNamespace;
 use crate::stack::{Stack, What};
-use crate::fs::{Work, make_directory};
 
 /// What a directory can hold.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;
 pub(crate) use modified::changed;
 pub use overlay::layers;
-pub use survey::{LayerSurvey, survey};
+pub use survey::{LayerChanges, LayerSurvey, survey, survey_known};
 
 /// The directory of the work directory that becomes the result.
 const RESULT: &str = "result";

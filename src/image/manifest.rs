@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Platform;
+use super::{MediaType, Platform};
 use crate::blob::Digest;
 
 const ATTESTATION: &str = "vnd.docker.reference.type";
@@ -28,6 +28,8 @@ pub(crate) struct Descriptor {
     #[serde(default)]
     pub(crate) media_type: String,
     pub(crate) digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) artifact_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +60,10 @@ pub(crate) struct Document {
     pub(crate) manifests: Option<Vec<Descriptor>>,
     pub(crate) config: Option<Descriptor>,
     pub(crate) layers: Option<Vec<Descriptor>>,
+    /// What manifests of artifacts have in the place of layers.
+    pub(crate) blobs: Option<Vec<Descriptor>>,
+    /// What it refers to.
+    pub(crate) subject: Option<Descriptor>,
 }
 
 impl Descriptor {
@@ -65,7 +71,10 @@ impl Descriptor {
     pub(crate) fn is_attestation(&self) -> bool {
         let annotated = self.annotations.as_ref().is_some_and(|all| all.contains_key(ATTESTATION));
         let unknown = self.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-        annotated || unknown
+        // As whoever lists what refers to an image describes it.
+        let refers =
+            self.artifact_type.as_deref().is_some_and(|said| !matches!(MediaType::of(said), MediaType::Config));
+        annotated || unknown || refers
     }
 }
 

@@ -8,7 +8,7 @@ mod reference;
 
 use oci_spec::image::ImageConfiguration;
 
-use crate::blob::{Blob, Digest};
+use crate::blob::{Blob, Compression, Digest};
 
 pub use manifest::Manifest;
 pub(crate) use manifest::{Descriptor, Document};
@@ -53,6 +53,11 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// How its media type says that it is compressed.
+    pub fn stated_compression(&self) -> Option<Compression> {
+        self.media_type.as_deref().and_then(stated_compression)
+    }
+
     /// The same layer, with the DiffID that the configuration states.
     #[must_use]
     pub fn with_diff_id(self, diff_id: Option<Digest>) -> Self {

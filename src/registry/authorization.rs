@@ -64,8 +64,10 @@ impl Authorizer {
             }
             Some(Some(_)) => "the credentials that were given are not good for this".to_owned(),
             _ => format!(
-                "if it is there, log in (`podman login {0}` or `docker login {0}`), or give --username and --password-stdin",
-                self.registry
+                "if it is there, log in (`podman login {0}` or `docker login {0}`), or give {1} and {2}",
+                self.registry,
+                self.options.end.option("username"),
+                self.options.end.option("password-stdin")
             ),
         }
     }

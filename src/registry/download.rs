@@ -36,16 +36,22 @@ impl Download {
         repository: &Repository,
         digest: &Digest,
         size: u64,
+        offset: u64,
     ) -> std::result::Result<Self, RegistryError> {
         let mut attempts = repository.session.attempts();
+        let mut from = offset;
         let (body, again) = loop {
-            match request(repository, digest, size, 0) {
-                Ok(begun) => break begun,
+            match request(repository, digest, size, from) {
+                Ok((body, again)) => break (body, again + (offset - from)),
+                // Some refuse to begin in the middle.
+                Err(RegistryError::Refused { passing: false, .. } | RegistryError::Nonsense { .. }) if from > 0 => {
+                    from = 0
+                }
                 Err(error) => attempts.again(error)?,
             }
         };
         let (repository, digest) = (repository.clone(), digest.clone());
-        Ok(Self { repository, digest, size, body, at: 0, again, broke_at: 0, attempts })
+        Ok(Self { repository, digest, size, body, at: offset, again, broke_at: offset, attempts })
     }
 
     /// Which blob it is, whoever reads it says.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{FetchedManifest, RegistryError, RegistryOptions, Repository};
 use crate::blob::{Arriving, Digest, Remote};
 use crate::configuration::{Endpoint, load_registries};
-use crate::image::ImageName;
+use crate::image::{Descriptor, ImageName};
 use crate::notes::Notes;
 use crate::options::Cancel;
 
@@ -72,11 +72,24 @@ impl Endpoints {
     /// # Errors
     /// The registry does not tell.
     pub(crate) fn tags(&self) -> Result<Vec<String>, RegistryError> {
-        let last = self.places.len() - 1;
-        if self.places[last].endpoint.blocked.is_none() {
-            return self.places[last].repository.tags();
+        self.complete(|place| place.repository.tags())
+    }
+
+    /// Asks the place itself, which knows everything; its mirrors only if it is blocked.
+    fn complete<T>(&self, ask: impl Fn(&Place) -> Result<T, RegistryError>) -> Result<T, RegistryError> {
+        let last = &self.places[self.places.len() - 1];
+        if last.endpoint.blocked.is_none() {
+            return ask(last);
         }
-        self.try_each(false, None, |place| place.repository.tags()).map(|(_, tags)| tags)
+        self.try_each(false, None, ask).map(|(_, all)| all)
+    }
+
+    /// What refers to an image. Mirrors may lack some, and are asked only where the place itself cannot be.
+    ///
+    /// # Errors
+    /// The registry does not tell.
+    pub(crate) fn referrers(&self, subject: &Digest, limit: u64) -> Result<Vec<Descriptor>, RegistryError> {
+        self.complete(|place| place.repository.referrers(subject, limit))
     }
 
     /// A blob, from the first place that has it.
@@ -149,7 +162,11 @@ impl Remote for AnyBlob {
     }
 
     fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
-        let open = |place: &Place| place.repository.open_blob(&self.digest, self.size);
+        self.open_from(0)
+    }
+
+    fn open_from(&self, offset: u64) -> std::io::Result<Box<dyn Arriving>> {
+        let open = |place: &Place| place.repository.open_blob(&self.digest, self.size, offset);
         Ok(self.endpoints.try_each(true, self.first, open)?.1)
     }
 }

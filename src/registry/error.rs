@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::End;
 use crate::configuration::ConfigurationError;
 
 /// Why a registry did not give what it was asked for.
@@ -19,19 +20,28 @@ pub enum RegistryError {
     },
     /// The registry cannot show that it is the registry.
     #[error(
-        "the registry {registry} shows a certificate that cannot be trusted ({problem}): give its authority's with --ca-cert FILE; --tls-verify=false trusts anyone"
+        "the registry {registry} shows a certificate that cannot be trusted ({problem}): give its authority's with {} FILE; {}=false trusts anyone",
+        .end.option("ca-cert"),
+        .end.option("tls-verify")
     )]
     Certificate {
         /// Its host.
         registry: String,
         /// What is wrong with it.
         problem: String,
+        /// Which end of a copy it is.
+        end: End,
     },
     /// No TLS, and nobody allowed that.
-    #[error("the registry {registry} does not speak TLS; if it is to be trusted all the same, give --plain-http")]
+    #[error(
+        "the registry {registry} does not speak TLS; if it is to be trusted all the same, give {}",
+        .end.option("plain-http")
+    )]
     NotTls {
         /// Its host.
         registry: String,
+        /// Which end of a copy it is.
+        end: End,
     },
     /// A connection that broke, or brought nothing any more, as often as it was tried.
     #[error("{what}: the connection to {registry} broke: {problem}")]

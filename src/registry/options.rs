@@ -7,6 +7,30 @@ use super::Credentials;
 use crate::configuration::ConfigurationFile;
 use crate::notes::Notes;
 
+/// Which end of a copy a registry is at. Messages name the options that are for this end alone: what one end needs may be wrong for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum End {
+    /// There is one registry.
+    #[default]
+    Only,
+    /// Images come from it, and go to another one.
+    Source,
+    /// Images go to it, and come from another one.
+    Destination,
+}
+
+impl End {
+    /// An option of the command line: `--src-plain-http` for `plain-http`.
+    pub fn option(self, name: &str) -> String {
+        let prefix = match self {
+            Self::Only => "",
+            Self::Source => "src-",
+            Self::Destination => "dest-",
+        };
+        format!("--{prefix}{name}")
+    }
+}
+
 /// How registries are talked to. The default is what is safe: TLS, verified by the system's authorities, and credentials from where
 /// `docker login` and `podman login` leave them.
 #[derive(Debug, Clone)]
@@ -31,6 +55,8 @@ pub struct RegistryOptions {
     pub patience: Duration,
     /// How often a question is asked again, if that may help: after a broken connection, or when the registry is busy.
     pub retries: u32,
+    /// Which end of a copy it is at, for messages.
+    pub end: End,
 }
 
 impl Default for RegistryOptions {
@@ -46,6 +72,7 @@ impl Default for RegistryOptions {
             notes: Notes::default(),
             patience: Duration::from_secs(30),
             retries: 5,
+            end: End::Only,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::options::Cancel;
 /// What manifests and indexes are called that are understood, or at least known well enough to be refused by name.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.oci.artifact.manifest.v1+json;q=0.5, application/vnd.cncf.oras.artifact.manifest.v1+json;q=0.5, \
     application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1, application/vnd.docker.distribution.manifest.v1+json;q=0.1";
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// Tags that are asked for at once.
@@ -152,8 +153,13 @@ impl Repository {
     }
 
     /// A blob's bytes, from its start.
-    pub(super) fn open_blob(&self, digest: &Digest, size: u64) -> Result<Box<dyn Arriving>, RegistryError> {
-        Ok(Box::new(Download::begin(self, digest, size)?))
+    pub(super) fn open_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        offset: u64,
+    ) -> Result<Box<dyn Arriving>, RegistryError> {
+        Ok(Box::new(Download::begin(self, digest, size, offset)?))
     }
 
     fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
@@ -190,6 +196,10 @@ impl Remote for RemoteBlob {
     }
 
     fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
-        Ok(self.repository.open_blob(&self.digest, self.size)?)
+        self.open_from(0)
+    }
+
+    fn open_from(&self, offset: u64) -> std::io::Result<Box<dyn Arriving>> {
+        Ok(self.repository.open_blob(&self.digest, self.size, offset)?)
     }
 }

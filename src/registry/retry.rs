@@ -96,7 +96,7 @@ mod tests {
         let mut asked = 0;
         let answer: Result<(), _> = Attempts::new(2, &Cancel::default()).run(|| {
             asked += 1;
-            Err(RegistryError::NotTls { registry: "r".into() })
+            Err(RegistryError::NotTls { registry: "r".into(), end: Default::default() })
         });
         assert!(matches!(answer, Err(RegistryError::NotTls { .. })));
         assert_eq!(asked, 1);

@@ -237,8 +237,8 @@ impl Session {
         match failure {
             Failure::Setup(error) => error,
             Failure::Cancelled => RegistryError::Cancelled,
-            Failure::Certificate(problem) => RegistryError::Certificate { registry, problem },
-            Failure::NotTls => RegistryError::NotTls { registry },
+            Failure::Certificate(problem) => RegistryError::Certificate { registry, problem, end: self.options.end },
+            Failure::NotTls => RegistryError::NotTls { registry, end: self.options.end },
             Failure::Unreachable(problem) if !self.answered.load(Ordering::Relaxed) => {
                 let problem = format!("{problem}; check its name, the network, and HTTPS_PROXY if there is one");
                 RegistryError::Unreachable { registry, problem }

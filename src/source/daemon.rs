@@ -5,7 +5,23 @@ use std::path::Path;
 use super::files::Files;
 use super::{OpenOptions, SourceError, docker_archive};
 use crate::daemon::Daemon;
-use crate::image::{DaemonImage, Image};
+use crate::image::{DaemonImage, Image, ImageName};
+
+/// What the images are called, all or those of one name.
+pub(super) fn names(of: Option<&DaemonImage>, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    let whole = |name: &str| name.parse::<ImageName>().ok();
+    let wanted = match of {
+        Some(DaemonImage::Name(name)) => Some(name),
+        Some(DaemonImage::Id(_)) | None => None,
+    };
+    let is_wanted = |name: &String| match (wanted, whole(name)) {
+        (None, _) => true,
+        (Some(wanted), Some(name)) => wanted.registry() == name.registry() && wanted.repository() == name.repository(),
+        (Some(_), None) => false,
+    };
+    let names = Daemon::find(options.daemon.as_deref(), &options.cancel)?.names()?;
+    Ok(names.into_iter().filter(is_wanted).collect())
+}
 
 pub(super) fn open(image: &DaemonImage, options: &OpenOptions) -> Result<Image, SourceError> {
     let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;

@@ -3,7 +3,8 @@
 
 use base64::Engine;
 
-use super::{Attachment, Index, OpenOptions, SourceError, Tree, check_platform, incomplete, json};
+use super::artifact::{self, Kind};
+use super::{Index, OpenOptions, SourceError, Tree, check_platform, incomplete, json};
 use crate::blob::{Blob, Digest};
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Platform};
 
@@ -53,6 +54,34 @@ pub(super) fn open(
     Ok(image)
 }
 
+/// As [`open`], but what is no image is opened, too, to be handed on as it is.
+pub(super) fn open_any(
+    content: &dyn Content,
+    candidates: Vec<Descriptor>,
+    name: Option<String>,
+    options: &OpenOptions,
+) -> Result<Tree, SourceError> {
+    let (manifest, document) = resolve(content, candidates, options, 0)?;
+    if artifact::kind(content, &document, options)? != Kind::Image {
+        return Ok(Tree::Attachment(artifact::attachment(content, manifest, &document)?));
+    }
+    let image = Image { name, ..image(content, manifest, document, options)? };
+    check_platform(&image, options)?;
+    Ok(Tree::Image(image.into()))
+}
+
+/// The manifest or index that descriptors lead to, as it is stored. Where a platform is asked for, or there are several, it is one image's.
+pub(super) fn raw(
+    content: &dyn Content,
+    candidates: Vec<Descriptor>,
+    options: &OpenOptions,
+) -> Result<Manifest, SourceError> {
+    match candidates.as_slice() {
+        [only] if options.platform.is_none() => Ok(read(content, only, options)?.0),
+        _ => Ok(resolve(content, candidates, options, 0)?.0),
+    }
+}
+
 /// Goes down through indexes to the manifest of the wanted platform.
 fn resolve(
     content: &dyn Content,
@@ -64,7 +93,7 @@ fn resolve(
         return Err(SourceError::NestedTooDeep(MOST_NESTED));
     }
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
-    let candidates: Vec<Descriptor> = candidates.into_iter().filter(|entry| !entry.is_attestation()).collect();
+    let candidates = without_attachments(candidates);
     let mut suitable: Vec<(u32, Descriptor)> = Vec::new();
     let mut offered = Vec::new();
     for entry in &candidates {
@@ -94,6 +123,14 @@ fn resolve(
     Err(SourceError::NoSuchPlatform { wanted, offered })
 }
 
+/// Those that can be images. Where none can, that is what there is.
+pub(super) fn without_attachments(descriptors: Vec<Descriptor>) -> Vec<Descriptor> {
+    match descriptors.iter().any(|entry| !entry.is_attestation()) {
+        true => descriptors.into_iter().filter(|entry| !entry.is_attestation()).collect(),
+        false => descriptors,
+    }
+}
+
 /// What a descriptor leads to: a manifest, or what an index has for the wanted platform.
 fn enter(
     content: &dyn Content,
@@ -116,7 +153,7 @@ fn read(
 ) -> Result<(Manifest, Document), SourceError> {
     let stated = MediaType::of(&descriptor.media_type);
     match stated {
-        MediaType::Manifest | MediaType::Index => {}
+        MediaType::Manifest | MediaType::Index | MediaType::Artifact => {}
         MediaType::Schema1 => return Err(schema_1(&descriptor.digest)),
         // Some writers leave it out; the document tells.
         MediaType::Unknown if descriptor.media_type.is_empty() => {}
@@ -175,6 +212,36 @@ pub(super) fn tree(
     Ok(Tree::Index(Index { document, entries }))
 }
 
+/// What a descriptor leads to, to be handed on byte by byte: images are not looked into.
+pub(super) fn as_is(
+    content: &dyn Content,
+    descriptor: &Descriptor,
+    options: &OpenOptions,
+) -> Result<Tree, SourceError> {
+    let (manifest, document) = read(content, descriptor, options)?;
+    match &document.manifests {
+        Some(listed) => {
+            let entries = listed.iter().map(|entry| branch(content, entry, options, 1)).collect::<Result<_, _>>()?;
+            Ok(Tree::Index(Index { document: manifest, entries }))
+        }
+        None => Ok(Tree::Attachment(artifact::attachment(content, manifest, &document)?)),
+    }
+}
+
+/// What a manifest refers to, if it refers to anything.
+pub(super) fn subject(
+    content: &dyn Content,
+    descriptor: &Descriptor,
+    options: &OpenOptions,
+) -> Result<Option<String>, SourceError> {
+    Ok(read(content, descriptor, options)?.1.subject.map(|subject| subject.digest))
+}
+
+/// Whether a name is the tag of an index of what refers to a manifest.
+pub(super) fn is_of_referrers(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
+}
+
 fn branch(
     content: &dyn Content,
     descriptor: &Descriptor,
@@ -190,15 +257,10 @@ fn branch(
             listed.iter().map(|entry| branch(content, entry, options, depth + 1)).collect::<Result<_, _>>()?;
         return Ok(Tree::Index(Index { document: manifest, entries }));
     }
-    let is_image =
-        document.config.as_ref().is_some_and(|config| MediaType::of(&config.media_type) == MediaType::Config);
-    // Alone, what is no image is refused, with the reason.
-    if depth == 0 || is_image && !descriptor.is_attestation() {
+    if !descriptor.is_attestation() && artifact::kind(content, &document, options)? == Kind::Image {
         return Ok(Tree::Image(image(content, manifest, document, options)?.into()));
     }
-    let named = document.config.iter().chain(document.layers.iter().flatten());
-    let blobs = named.map(|descriptor| content.blob(descriptor)).collect::<Result<_, _>>()?;
-    Ok(Tree::Attachment(Attachment { manifest, blobs }))
+    Ok(Tree::Attachment(artifact::attachment(content, manifest, &document)?))
 }
 
 fn schema_1(digest: &str) -> SourceError {
@@ -214,19 +276,20 @@ fn image(
     options: &OpenOptions,
 ) -> Result<Image, SourceError> {
     let no_image = |problem: String| SourceError::Unsupported { name: manifest.digest.to_string(), problem };
-    let Some(config) = document.config else {
-        return Err(no_image("is a manifest without a configuration, which is no image".to_owned()));
-    };
-    if MediaType::of(&config.media_type) != MediaType::Config {
-        let kind = document.artifact_type.unwrap_or(config.media_type);
-        return Err(no_image(format!("is a manifest of {kind:?}, which is no image")));
+    if document.config.is_none() && document.artifact_type.is_none() && document.blobs.is_none() {
+        return Err(no_image("is a manifest without a configuration, which is not an image".to_owned()));
     }
+    let is_artifact = artifact::kind(content, &document, options)? == Kind::Artifact;
+    let Some(config) = document.config.as_ref().filter(|_| !is_artifact) else {
+        let (name, what) = (manifest.digest.to_string(), artifact::describe(&document));
+        return Err(SourceError::Artifact { name, what });
+    };
     if let Some(media_type) = &document.media_type
         && MediaType::of(media_type) != MediaType::Manifest
     {
         return Err(no_image(format!("says that it is {media_type:?}, which is no image manifest")));
     }
-    let config = Config::parse(content.document(&config, options)?)?;
+    let config = Config::parse(content.document(config, options)?)?;
     let descriptors = document.layers.unwrap_or_default();
     // What a layer is comes first: a foreign one says more than that its file is missing.
     for layer in &descriptors {

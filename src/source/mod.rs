@@ -1,6 +1,7 @@
 //! Where images come from: each source finds the manifest and the configuration, checks them, and says where the
 //! layers' bytes are.
 
+mod artifact;
 mod daemon;
 mod directory;
 mod docker_archive;
@@ -9,6 +10,8 @@ mod incomplete;
 mod manifests;
 mod names;
 mod oci_layout;
+mod raw;
+mod referrers;
 mod registry;
 mod required;
 mod set;
@@ -30,6 +33,8 @@ use crate::options::{Cancel, Limits};
 use crate::registry::{RegistryError, RegistryOptions};
 
 pub(crate) use files::Files;
+pub use raw::{engine_names, manifest, names};
+pub use referrers::{Referrer, referrers};
 use required::admit_path;
 pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
 
@@ -160,6 +165,22 @@ pub enum SourceError {
         /// What it is.
         problem: String,
     },
+    /// Something that is no image, and has no file system.
+    #[error("{name} is {what}, not an image")]
+    Artifact {
+        /// What was asked for, or its digest.
+        name: String,
+        /// What it is.
+        what: String,
+    },
+    /// A tag that a registry lists and does not have.
+    #[error(
+        "the tag {0:?} is listed, but there is nothing behind it: it was deleted meanwhile, or the registry's list is out of date"
+    )]
+    Vanished(String),
+    /// A repository without tags.
+    #[error("{0} has no tags: there is nothing to be had")]
+    NoTags(String),
     /// Indexes within indexes.
     #[error("indexes are nested more than {0} deep")]
     NestedTooDeep(usize),

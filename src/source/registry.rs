@@ -3,11 +3,12 @@
 use std::sync::{Mutex, OnceLock};
 
 use super::manifests::{self, Content};
+use super::referrers::Referring;
 use super::required::{Required, Signatures, Signed};
-use super::{Named, OpenOptions, Selection, SourceError, Tree};
+use super::{Named, OpenOptions, Selection, SourceError};
 use crate::blob::{Blob, Digest};
 use crate::configuration::{Subject, load_registries};
-use crate::image::{Descriptor, Document, Image, ImageName, MediaType};
+use crate::image::{Descriptor, Document, Image, ImageName, Manifest, MediaType};
 use crate::registry::{Endpoints, FetchedManifest, RegistryError, RegistryOptions};
 use crate::sigstore;
 
@@ -33,15 +34,58 @@ pub(super) fn short_name(word: &str, options: &RegistryOptions) -> Option<String
 }
 
 pub(super) fn open(name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
-    open_at(&Endpoints::new(name, &options.registry, &options.cancel)?, name, options)
-}
-
-fn open_at(places: &Endpoints, name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
+    let places = Endpoints::new(name, &options.registry, &options.cancel)?;
     let required = Required::of(&Subject::Docker(name), options)?;
-    let (content, first) = AtRegistry::ask(places, name, options)?;
+    let (content, first) = AtRegistry::ask(&places, name, options)?;
     let image = manifests::open(&content, vec![first], Some(name.complete().to_string()), options)?;
     required.check_image(name, &image, &content)?;
     Ok(image)
+}
+
+/// The manifest or index as it is stored.
+pub(super) fn manifest(name: &ImageName, options: &OpenOptions) -> Result<Manifest, SourceError> {
+    let places = Endpoints::new(name, &options.registry, &options.cancel)?;
+    let (content, first) = AtRegistry::ask(&places, name, options)?;
+    manifests::raw(&content, vec![first], options)
+}
+
+/// A repository that is asked what refers to its images.
+pub(super) struct Repositories<'a>(AtRegistry<'a>);
+
+impl<'a> Repositories<'a> {
+    pub(super) fn open(name: &ImageName, options: &'a OpenOptions) -> Result<Self, SourceError> {
+        let places = Endpoints::new(name, &options.registry, &options.cancel)?;
+        Ok(Self(AtRegistry { places, options, first: Mutex::default(), from: OnceLock::new() }))
+    }
+}
+
+impl Referring for Repositories<'_> {
+    fn by_subject(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
+        Ok(self.0.places.referrers(subject, self.0.options.limits.metadata_size)?)
+    }
+
+    fn by_tag(&self, tag: &str) -> Result<Option<Descriptor>, SourceError> {
+        match self.0.places.manifest(tag, self.0.options.limits.metadata_size, None) {
+            Ok((_, FetchedManifest { digest, media_type, bytes })) => {
+                let descriptor = descriptor(digest.clone(), &media_type, &bytes);
+                if let Ok(mut first) = self.0.first.lock() {
+                    *first = Some((digest, bytes));
+                }
+                Ok(Some(descriptor))
+            }
+            Err(RegistryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn content(&self) -> &dyn Content {
+        &self.0
+    }
+}
+
+/// All tags of the repository.
+pub(super) fn tags(name: &ImageName, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    Ok(Endpoints::new(name, &options.registry, &options.cancel)?.tags()?)
 }
 
 /// All images of the repository, or the one that was asked for; of each, all platforms or the one that suits.
@@ -54,6 +98,9 @@ pub(super) fn open_set(
     let places = Endpoints::new(name, &options.registry, &options.cancel)?;
     let tags = if selection.all_tags {
         let tags = places.tags()?;
+        if tags.is_empty() {
+            return Err(SourceError::NoTags(format!("docker://{name}")));
+        }
         tags.iter().map(|tag| name.with_tag(tag)).collect::<Result<_, _>>().map_err(|error| {
             SourceError::Unsupported {
                 name: format!("docker://{name}"),
@@ -65,16 +112,13 @@ pub(super) fn open_set(
     };
     let open_one = |name: ImageName| {
         let whole = name.complete().to_string();
-        let content = if selection.all_platforms {
-            let required = Required::of(&Subject::Docker(&name), options)?;
-            let (content, first) = AtRegistry::ask(&places, &name, options)?;
-            let tree = manifests::tree(&content, vec![first], Some(whole.clone()), options)?;
-            required.check_tree(&name, &tree, &content)?;
-            tree
-        } else {
-            Tree::Image(open_at(&places, &name, options)?.into())
-        };
-        Ok(Named { names: vec![whole], content })
+        let is_whole = selection.all_platforms || name.tag().is_some_and(manifests::is_of_referrers);
+        let required = Required::of(&Subject::Docker(&name), options)?;
+        let (content, first) = AtRegistry::ask(&places, &name, options)?;
+        let read = if is_whole { manifests::tree } else { manifests::open_any };
+        let tree = read(&content, vec![first], Some(whole.clone()), options)?;
+        required.check_tree(&name, &tree, &content)?;
+        Ok(Named { names: vec![whole], content: tree })
     };
     tags.into_iter().map(open_one).collect()
 }
@@ -113,6 +157,9 @@ impl<'a> AtRegistry<'a> {
             && let Ok(mut names) = self.places.tags()
             && !names.is_empty()
         {
+            if names.contains(&name.wanted()) {
+                return SourceError::Vanished(name.wanted());
+            }
             const MOST: usize = 20;
             let more = names.len().saturating_sub(MOST);
             names.truncate(MOST);
@@ -151,7 +198,7 @@ impl Content for AtRegistry<'_> {
         }
         let is_manifest = matches!(
             MediaType::of(&descriptor.media_type),
-            MediaType::Manifest | MediaType::Index | MediaType::Schema1
+            MediaType::Manifest | MediaType::Index | MediaType::Artifact | MediaType::Schema1
         ) || descriptor.media_type.is_empty();
         if is_manifest {
             let bytes = self.manifest(digest)?;
@@ -206,6 +253,7 @@ fn descriptor(digest: Digest, said: &str, bytes: &[u8]) -> Descriptor {
         media_type,
         digest: digest.to_string(),
         size: Some(bytes.len() as u64),
+        artifact_type: None,
         platform: None,
         annotations: None,
         data: None,

@@ -34,7 +34,7 @@ pub enum Tree {
     Image(Box<Image>),
     /// An index.
     Index(Index),
-    /// A manifest of something else that an index lists: an attestation, a signature.
+    /// A manifest of something else: an attestation, a signature, a Helm chart.
     Attachment(Attachment),
 }
 
@@ -52,6 +52,8 @@ pub struct Index {
 pub struct Attachment {
     /// The manifest as it is stored.
     pub manifest: Manifest,
+    /// What it is, in words: `a Helm chart (application/vnd.cncf.helm.config.v1+json)`.
+    pub kind: String,
     /// All that it names.
     pub blobs: Vec<Blob>,
 }
@@ -91,7 +93,10 @@ fn of_path(
     options: &OpenOptions,
 ) -> Result<Vec<Named>, SourceError> {
     if selection == Selection::default() {
-        return one(reference, options);
+        match one(reference, options) {
+            Err(SourceError::Artifact { .. } | SourceError::Unsupported { .. }) => {}
+            opened => return opened,
+        }
     }
     let files = if path.is_dir() { Files::of_directory(path) } else { Files::of_archive(path, options)? };
     let is_directory = path.is_dir();

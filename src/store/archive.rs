@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, openat, statat};
@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 
 use super::staging::{FILE_MODE, draft_in};
 use super::{OpenOptions, StoreError, pour};
-use crate::fs::{Aside, Durability, Place};
+use crate::fs::{Aside, Durability, Place, open_path};
 use crate::options::Cancel;
 
 const BLOCK: u64 = 512;
@@ -24,13 +24,17 @@ const BLOCK: u64 = 512;
 const NAME: usize = 100;
 /// The mode of a file that nobody but its owner is to read yet.
 const PRIVATE_MODE: u32 = 0o600;
+/// What stands for standard output.
+const STDOUT: &str = "-";
 /// How often somebody who waits looks up.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// An archive that will have a place.
+/// An archive that will have a place, or go to standard output.
 #[derive(Debug)]
 pub(super) struct ArchiveFile {
-    place: Place,
+    path: PathBuf,
+    /// None: standard output.
+    place: Option<Place>,
     /// What is there, locked, so that two processes that add to it come one after the other.
     present: Option<File>,
     /// Where it grows.
@@ -41,21 +45,21 @@ pub(super) struct ArchiveFile {
 impl ArchiveFile {
     /// Looks at the place, and waits for others who write there.
     pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        if path == Path::new("-") {
-            let problem = "is standard output, where no archive can be put whole or not at all: name a file".to_owned();
-            return Err(StoreError::Occupied { path: path.to_owned(), problem });
+        let path = path.to_owned();
+        if path == Path::new(STDOUT) {
+            // Nothing is sent before all is there: what goes wrong on the way sends nothing.
+            let aside = open_path(&std::env::temp_dir()).and_then(Aside::make).map_err(io_of(&std::env::temp_dir()))?;
+            return Ok(Self { path, place: None, present: None, aside, durability: Durability::Unsynced });
         }
-        let place = Place::find(path).map_err(|error| StoreError::place(path, error))?;
+        let place = Place::find(&path).map_err(|error| StoreError::place(&path, error))?;
         let present = present(&place, &options.cancel)?;
-        let io = |error: Errno| StoreError::io(path, error);
-        let parent = rustix::io::fcntl_dupfd_cloexec(place.parent(), 0).map_err(io)?;
-        let aside = Aside::make(parent).map_err(io)?;
-        Ok(Self { place, present, aside, durability: options.durability() })
+        let aside = rustix::io::fcntl_dupfd_cloexec(place.parent(), 0).and_then(Aside::make).map_err(io_of(&path))?;
+        Ok(Self { path, place: Some(place), present, aside, durability: options.durability() })
     }
 
     /// Where it will be.
     pub(super) fn place(&self) -> &Path {
-        self.place.path()
+        self.place.as_ref().map_or(&self.path, Place::path)
     }
 
     /// Whether something is there that must be kept. An empty file is as good as none.
@@ -67,18 +71,20 @@ impl ArchiveFile {
 
     /// A file beside it. What was there may be for its owner alone, and so is what will be there as long as it grows.
     pub(super) fn draft(&self) -> Result<NamedTempFile, StoreError> {
-        let mode = if self.present.is_some() { PRIVATE_MODE } else { FILE_MODE };
+        let is_private = self.present.is_some() || self.place.is_none();
+        let mode = if is_private { PRIVATE_MODE } else { FILE_MODE };
         draft_in(&self.aside, mode).map_err(|error| StoreError::io(self.place(), error))
     }
 
     /// Puts a finished archive there.
     pub(super) fn publish(&self, archive: Tarball) -> Result<(), StoreError> {
         let draft = archive.finish()?;
+        let Some(place) = &self.place else { return send(&draft).map_err(StoreError::Stdout) };
         let replace = self.present.is_some();
         if let Some(present) = &self.present {
             keep_access(present, draft.as_file()).map_err(|error| StoreError::io(self.place(), error))?;
         }
-        match self.aside.publish(draft, &self.place, replace, self.durability) {
+        match self.aside.publish(draft, place, replace, self.durability) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 let problem = "was made by somebody else meanwhile: run this again to add to it".to_owned();
                 Err(StoreError::Occupied { path: self.place().to_owned(), problem })
@@ -86,6 +92,19 @@ impl ArchiveFile {
             other => other.map_err(|error| StoreError::io(self.place(), error)),
         }
     }
+}
+
+fn io_of(path: &Path) -> impl FnOnce(Errno) -> StoreError {
+    let path = path.to_owned();
+    move |error| StoreError::io(&path, error)
+}
+
+/// Sends a finished archive to standard output.
+fn send(draft: &NamedTempFile) -> std::io::Result<()> {
+    let mut finished = draft.reopen()?;
+    let mut out = std::io::stdout().lock();
+    std::io::copy(&mut finished, &mut out)?;
+    out.flush()
 }
 
 /// What is at a place, locked.

@@ -21,6 +21,9 @@ pub enum StoreError {
         /// What the kernel says.
         error: std::io::Error,
     },
+    /// Whoever reads standard output has gone, or cannot take more.
+    #[error("cannot write the archive to standard output: {0}; what was sent of it is of no use")]
+    Stdout(std::io::Error),
     /// What was to be stored cannot be read.
     #[error("{0}")]
     Content(std::io::Error),
@@ -61,6 +64,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a registry did not understand what it was to store, so that it may take the same in other words.
+    pub(crate) fn refuses_format(&self) -> bool {
+        match self {
+            Self::Registry(RegistryError::Refused { status, .. }) => {
+                ["400", "405", "406", "415", "422"].iter().any(|code| status.starts_with(code))
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn io(path: &Path, error: impl Into<std::io::Error>) -> Self {
         Self::Io { path: shown(path), error: error.into() }
     }

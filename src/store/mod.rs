@@ -84,6 +84,8 @@ pub struct Finished {
     pub manifest: Option<Manifest>,
     /// Digest of the configuration, and the DiffIDs of its layers, bottom first, for stores that take saved images.
     pub saved: Option<(Digest, Vec<Digest>)>,
+    /// What it refers to, where it is there for that: then its names are tags, and it may have none.
+    pub subject: Option<Digest>,
 }
 
 /// A place that images are put into. It is used from several threads at once.
@@ -149,6 +151,15 @@ pub trait Store: Send + Sync {
             Found::Missing => self.put(&blob, &mut manifest.bytes.as_slice()).map(|_| ()),
             Found::There(_) | Found::Mounted(_) => Ok(()),
         }
+    }
+
+    /// Shows one image, all of whose blobs are stored, where each is shown by itself, as at a registry; other stores wait for
+    /// [`publish`](Store::publish), which is called after it in any case.
+    ///
+    /// # Errors
+    /// It is not shown then.
+    fn show(&self, _: &Finished) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Shows images, all of whose blobs are stored. Nothing of what was stored was to be seen before.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Finished, StoreError};
 use crate::image::MediaType;
+use crate::registry::referrer;
 
 pub(super) const INDEX: &str = "index.json";
 pub(super) const MARKER: &str = "oci-layout";
@@ -36,9 +37,13 @@ impl OciIndex {
     pub(super) fn add(&mut self, image: &Finished) {
         let Some(manifest) = &image.manifest else { return };
         let Some(list) = self.0.get_mut("manifests").and_then(Value::as_array_mut) else { return };
-        let descriptor = json!({
-            "mediaType": manifest.media_type, "digest": manifest.digest, "size": manifest.bytes.len(),
-        });
+        let descriptor = match image.subject {
+            // A layout lists what refers to an image beside it; what it is, is told by its type.
+            Some(_) if image.names.is_empty() => referrer(&manifest.bytes, &manifest.media_type, &manifest.digest),
+            _ => json!({
+                "mediaType": manifest.media_type, "digest": manifest.digest, "size": manifest.bytes.len(),
+            }),
+        };
         if image.names.is_empty() {
             let is_it = |entry: &Value| entry["digest"] == descriptor["digest"];
             if !list.iter().any(is_it) {

@@ -180,7 +180,6 @@ fn what_is_there_and_no_image_is_left_alone() {
         ("docker-archive:oa.tar:a:1", "it is an OCI archive, write oci-archive:FILE"),
         ("oci-archive:d.tar:a", "is no OCI archive"),
         ("docker-archive:src:a:1", "is not a regular file"),
-        ("docker-archive:-:a:1", "is standard output"),
         ("docker-archive:pipe:a:1", "is not a regular file"),
         ("oci-archive:pipe:a", "is not a regular file"),
         ("oci:no/such/place:x", "No such file or directory"),

@@ -33,7 +33,7 @@ fn passwords() {
     let image = registry.image("four:1");
     let host = registry.address;
     let given = |password: &str| {
-        let arguments = ["inspect", "--no-cache", "--username", "me", "--password-stdin", &image];
+        let arguments = ["inspect", "--counts", "--no-cache", "--username", "me", "--password-stdin", &image];
         place.layflat(&arguments).write_stdin(password.to_owned()).output().unwrap()
     };
     succeeded(&given("secret\n"));
@@ -41,7 +41,7 @@ fn passwords() {
     assert_eq!(failed(&given("wrong")), format!("{denied} the credentials that were given are not good for this"));
     assert_eq!(failed(&given("")), "--password-stdin: there is no password on standard input");
     assert_eq!(
-        place.message(&["inspect", &image]),
+        place.message(&["inspect", "--counts", &image]),
         format!(
             "{denied} if it is there, log in (`podman login {host}` or `docker login {host}`), or give --username and \
              --password-stdin"
@@ -49,19 +49,19 @@ fn passwords() {
     );
 
     let inspect = |variable: &str, value: &str| -> Output {
-        place.layflat(&["inspect", "--no-cache", &image]).env(variable, value).output().unwrap()
+        place.layflat(&["inspect", "--counts", "--no-cache", &image]).env(variable, value).output().unwrap()
     };
     // As the tools themselves leave it.
     let file = place.path("auth.json").display().to_string();
     let login = ["login", "--tls-verify=false", "-u", "me", "-p", "secret", "--authfile", &file, &host.to_string()];
     tool("skopeo", &login);
     succeeded(&inspect("REGISTRY_AUTH_FILE", &file));
-    place.printed(&["inspect", "--authfile", &file, &image]);
+    place.printed(&["inspect", "--counts", "--authfile", &file, &image]);
     for directory in ["run/containers", "home/.config/containers"] {
         fs::create_dir_all(place.path(directory)).unwrap();
         let own = place.path(directory).join("auth.json");
         fs::copy(&file, &own).unwrap();
-        place.printed(&["inspect", "--no-cache", &image]);
+        place.printed(&["inspect", "--counts", "--no-cache", &image]);
         fs::remove_file(own).unwrap();
     }
     // As Docker does.
@@ -69,10 +69,10 @@ fn passwords() {
     let docker = place.path("home/.docker/config.json");
     let auths = serde_json::json!({"auths": {host.to_string(): {"auth": encoded()}}});
     fs::write(&docker, auths.to_string()).unwrap();
-    place.printed(&["inspect", "--no-cache", &image]);
+    place.printed(&["inspect", "--counts", "--no-cache", &image]);
     fs::write(&docker, "{").unwrap();
     let broken = format!("cannot open {image}: {docker:?}: is no file of credentials: ");
-    assert!(place.message(&["inspect", "--no-cache", &image]).starts_with(&broken));
+    assert!(place.message(&["inspect", "--counts", "--no-cache", &image]).starts_with(&broken));
 
     // A helper is asked with the host, and is named when it fails.
     let helpers = place.path("bin");
@@ -138,7 +138,7 @@ fn tokens() {
     for (uses, jobs, expected) in [(100, "4", 1), (2, "1", 3)] {
         let (front, tokens) = token_registry(&registry, uses, anyone);
         let image = front.image("four:1");
-        let mut command = place.layflat(&["inspect", "--no-cache", "--plain-http", "--jobs", jobs, &image]);
+        let mut command = place.layflat(&["inspect", "--counts", "--no-cache", "--plain-http", "--jobs", jobs, &image]);
         // Then credentials would be where an ordinary user may not even look.
         succeeded(&command.env_remove("XDG_RUNTIME_DIR").output().unwrap());
         assert_eq!(tokens.heads().len(), expected);
@@ -148,7 +148,8 @@ fn tokens() {
     let (front, tokens) =
         token_registry(&registry, 100, |head| head.header("authorization") == Some("Basic bWU6c2VjcmV0"));
     let image = front.image("four:1");
-    let arguments = ["inspect", "--no-cache", "--plain-http", "--username", "me", "--password-stdin", &image];
+    let arguments =
+        ["inspect", "--counts", "--no-cache", "--plain-http", "--username", "me", "--password-stdin", &image];
     succeeded(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
     assert!(front.heads().iter().all(|head| !head.header("authorization").unwrap_or_default().starts_with("Basic")));
     let message = failed(&place.layflat(&arguments).write_stdin("wrong").output().unwrap());
@@ -170,7 +171,7 @@ fn lost_token_server() {
     });
     let image = server.image("a:1");
     assert_eq!(
-        place.message(&["inspect", "--plain-http", "--retries", "1", &image]),
+        place.message(&["inspect", "--counts", "--plain-http", "--retries", "1", &image]),
         format!(
             "cannot open {image}: a:1: the connection to {} broke: http://127.0.0.1:1/token, which gives out its tokens: the connection \
              is refused: nobody listens there",
@@ -186,7 +187,7 @@ fn identity_token() {
     let (front, tokens) = token_registry(&registry, 100, |head| head.method == "POST");
     let auths = serde_json::json!({"auths": {front.address.to_string(): {"identitytoken": "long lived"}}});
     fs::write(place.path("auth.json"), auths.to_string()).unwrap();
-    place.printed(&["inspect", "--plain-http", "--authfile", "auth.json", &front.image("four:1")]);
+    place.printed(&["inspect", "--counts", "--plain-http", "--authfile", "auth.json", &front.image("four:1")]);
     let [asked] = &tokens.heads()[..] else { panic!() };
     assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/token"));
 }
@@ -209,7 +210,7 @@ fn redirects() {
         }
     });
     let image = front.image("four:1");
-    let arguments = ["inspect", "--no-cache", "--username", "me", "--password-stdin", &image];
+    let arguments = ["inspect", "--counts", "--no-cache", "--username", "me", "--password-stdin", &image];
     succeeded(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
     // The configuration and four layers.
     assert_eq!(store.heads().len(), 5);
@@ -221,7 +222,7 @@ fn redirects() {
     let problem =
         format!("answers what it should not: more than 10 redirects, from http://{host}/v2/four/manifests/1 on");
     assert_eq!(
-        place.message(&["inspect", "--plain-http", &image]),
+        place.message(&["inspect", "--counts", "--plain-http", &image]),
         format!("cannot open {image}: four:1: the registry {host} {problem}")
     );
 }
@@ -244,7 +245,7 @@ fn in_the_clear() {
     let challenge = r#"WWW-Authenticate: Bearer realm="http://tokens.example:1/token",service="x""#;
     let server = Proxy::start(None, |_, _| answer("401 Unauthorized", &[challenge], ""));
     let image = server.image("a:1");
-    let arguments = ["inspect", "--retries", "0", "--username", "me", "--password-stdin", &image];
+    let arguments = ["inspect", "--counts", "--retries", "0", "--username", "me", "--password-stdin", &image];
     let message = failed(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
     assert_eq!(
         message,
@@ -262,26 +263,26 @@ fn certificates() {
     registry.put(&fixture(), "four:1", &[]);
     let image = registry.image("four:1");
     let host = registry.address;
-    let message = place.message(&["inspect", &image]);
+    let message = place.message(&["inspect", "--counts", &image]);
     let begin = format!("cannot open {image}: the registry {host} shows a certificate that cannot be trusted (");
     let end = "): give its authority's with --ca-cert FILE; --tls-verify=false trusts anyone";
     assert!(message.starts_with(&begin) && message.ends_with(end), "{message}");
-    place.printed(&["inspect", "--no-cache", "--ca-cert", "ca.pem", &image]);
-    place.printed(&["inspect", "--no-cache", "--tls-verify=false", &image]);
+    place.printed(&["inspect", "--counts", "--no-cache", "--ca-cert", "ca.pem", &image]);
+    place.printed(&["inspect", "--counts", "--no-cache", "--tls-verify=false", &image]);
     // The system's authorities are those that OpenSSL's variables name, as everywhere.
-    let mut command = place.layflat(&["inspect", "--no-cache", &image]);
+    let mut command = place.layflat(&["inspect", "--counts", "--no-cache", &image]);
     succeeded(&command.env("SSL_CERT_FILE", place.path("ca.pem")).output().unwrap());
     // The name counts, too.
     let other = format!("docker://[::ffff:127.0.0.1]:{}/four:1", host.port());
-    assert!(!place.run(&["inspect", "--no-cache", "--ca-cert", "ca.pem", &other]).status.success());
+    assert!(!place.run(&["inspect", "--counts", "--no-cache", "--ca-cert", "ca.pem", &other]).status.success());
     for (file, problem) in [
         ("server.key", "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"),
         ("missing.pem", "No such file or directory (os error 2)"),
     ] {
-        let message = place.message(&["inspect", "--ca-cert", file, &image]);
+        let message = place.message(&["inspect", "--counts", "--ca-cert", file, &image]);
         assert_eq!(message, format!("cannot open {image}: {file:?}: {problem}"));
     }
-    let plain = place.message(&["inspect", "--plain-http", &image]);
+    let plain = place.message(&["inspect", "--counts", "--plain-http", &image]);
     let refused = "four:1: the registry";
     assert!(plain.contains(refused) && plain.contains("400 Bad Request"), "{plain}");
 }

@@ -8,12 +8,14 @@
 #[path = "../common/images.rs"]
 mod images;
 
+mod artifacts;
 mod cache;
 mod configuration;
 mod daemon;
 mod directories;
 mod faults;
 mod login;
+mod looks;
 mod place;
 mod policy;
 mod proxy;
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         directories::TESTS,
         configuration::TESTS,
         policy::TESTS,
+        artifacts::TESTS,
+        looks::TESTS,
     ];
     let trial = |&(name, needs_root, test): &Test| {
         let run = move || {

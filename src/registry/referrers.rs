@@ -1,0 +1,138 @@
+//! What refers to a manifest: signatures, attestations, SBOMs (distribution specification 1.1, "Listing Referrers"). A registry that does
+//! not list them has an index of them under a tag made of the digest, which whoever adds one keeps up to date.
+
+use serde_json::{Value, json};
+use ureq::http::Method;
+use ureq::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, LINK};
+
+use super::RegistryError;
+use super::address::resolve;
+use super::repository::Repository;
+use super::session::{Content, Request, header};
+use crate::blob::Digest;
+use crate::image::{Descriptor, MediaType};
+
+/// By this a registry says that it lists a referrer itself.
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+/// No manifest is referred to by so many.
+const MOST_PAGES: usize = 1000;
+
+/// The tag of the index of what refers to a digest, and what cosign's tags begin with.
+pub(crate) fn referrers_tag(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().name(), digest.hex())
+}
+
+impl Repository {
+    /// What refers to a manifest, from the registry's list or from the index under the tag.
+    ///
+    /// # Errors
+    /// The registry does not tell.
+    pub(crate) fn referrers(&self, digest: &Digest, limit: u64) -> Result<Vec<Descriptor>, RegistryError> {
+        let what = format!("what refers to {}", self.describe(&digest.to_string()));
+        let mut next = Some(format!("/v2/{}/referrers/{digest}", self.name));
+        let mut found = Vec::new();
+        for page in 0..MOST_PAGES {
+            let Some(address) = next else { return Ok(found) };
+            let answer = self.session.attempts().run(|| {
+                let mut request = Request::new(Method::GET, address.clone(), what.clone());
+                request.headers.push((ACCEPT, MediaType::OCI_INDEX.to_owned()));
+                let mut response = self.session.expect(&self.pull(), request, &[200])?;
+                let link = header(response.headers(), &LINK).map(str::to_owned);
+                let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
+                Ok((bytes.map_err(|error| self.session.failure(error, &what))?, link))
+            });
+            let (bytes, link) = match answer {
+                // It knows nothing of such lists: not all say so by 404.
+                Err(RegistryError::NotFound { .. } | RegistryError::Refused { passing: false, .. }) if page == 0 => {
+                    return self.referrers_by_tag(digest, limit);
+                }
+                answer => answer?,
+            };
+            match listed(&bytes) {
+                Some(listed) => found.extend(listed),
+                // A page for people, with status 200.
+                None if page == 0 => return self.referrers_by_tag(digest, limit),
+                None => return Err(self.session.nonsense(&what, "it is not an index")),
+            }
+            next = link.as_deref().and_then(|link| {
+                let target = link.trim_start().strip_prefix('<')?.split_once('>')?.0;
+                let path = resolve(&format!("http://registry{address}"), target)?;
+                path.splitn(4, '/').nth(3).map(|path| format!("/{path}"))
+            });
+        }
+        Err(self.session.nonsense(&what, "pages without end"))
+    }
+
+    fn referrers_by_tag(&self, digest: &Digest, limit: u64) -> Result<Vec<Descriptor>, RegistryError> {
+        match self.manifest(&referrers_tag(digest), limit) {
+            Ok(index) => Ok(listed(&index.bytes).unwrap_or_default()),
+            Err(RegistryError::NotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a manifest that refers to `subject`. Where the registry does not say that it lists it, it is added to the index under the tag.
+    ///
+    /// # Errors
+    /// The registry does not take it.
+    pub(crate) fn push_referrer(
+        &self,
+        bytes: &[u8],
+        media_type: &str,
+        subject: &Digest,
+        limit: u64,
+    ) -> Result<(), RegistryError> {
+        let digest = Digest::sha256_of(bytes);
+        let what = self.describe(&digest.to_string());
+        let is_listed = self.session.attempts().run(|| {
+            let address = format!("/v2/{}/manifests/{digest}", self.name);
+            let mut request = Request::new(Method::PUT, address, what.clone());
+            request.headers.push((CONTENT_TYPE, media_type.to_owned()));
+            request.body = Content::Bytes(bytes);
+            let response = self.session.expect(&self.push(), request, &[200, 201, 202])?;
+            Ok(response.headers().contains_key(SUBJECT))
+        })?;
+        if is_listed {
+            return Ok(());
+        }
+        let tag = referrers_tag(subject);
+        let there = match self.manifest(&tag, limit) {
+            Ok(there) => serde_json::from_slice(&there.bytes).ok(),
+            Err(RegistryError::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let empty = || json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []});
+        let mut index: Value = there.unwrap_or_else(empty);
+        let Some(list) = index["manifests"].as_array_mut() else {
+            let problem = format!("the tag {tag} is not an index of referrers");
+            return Err(self.session.nonsense(&what, problem));
+        };
+        if list.iter().any(|entry| entry["digest"] == json!(digest)) {
+            return Ok(());
+        }
+        list.push(referrer(bytes, media_type, &digest));
+        self.push_manifest(index.to_string().as_bytes(), MediaType::OCI_INDEX, Some(&tag))
+    }
+}
+
+/// The descriptor of a referrer, with what the specification wants from its manifest.
+pub(crate) fn referrer(bytes: &[u8], media_type: &str, digest: &Digest) -> Value {
+    let mut descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
+    let manifest: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let artifact_type = manifest.get("artifactType").and_then(Value::as_str).filter(|said| !said.is_empty());
+    if let Some(artifact_type) = artifact_type.or_else(|| manifest["config"]["mediaType"].as_str()) {
+        descriptor["artifactType"] = artifact_type.into();
+    }
+    if let Some(annotations) = manifest.get("annotations").filter(|annotations| annotations.is_object()) {
+        descriptor["annotations"] = annotations.clone();
+    }
+    descriptor
+}
+
+fn listed(bytes: &[u8]) -> Option<Vec<Descriptor>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        manifests: Vec<Descriptor>,
+    }
+    serde_json::from_slice::<Index>(bytes).ok().map(|index| index.manifests)
+}
