@@ -201,6 +201,7 @@ impl RemoteArgs {
             plain_http: self.plain_http,
             patience: Duration::from_secs(self.timeout.into()),
             retries: self.retries,
+            notes: output::notes(),
         })
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Credentials;
+use crate::notes::Notes;
 
 /// How registries are talked to. The default is what is safe: TLS, verified by the system's authorities, and credentials from where
 /// `docker login` and `podman login` leave them.
@@ -23,6 +24,8 @@ pub struct RegistryOptions {
     pub patience: Duration,
     /// How often a question is asked again, if that may help: after a broken connection, or when the registry is busy.
     pub retries: u32,
+    /// Where notes go: which files of credentials were passed over, and why.
+    pub notes: Notes,
 }
 
 impl Default for RegistryOptions {
@@ -35,6 +38,7 @@ impl Default for RegistryOptions {
             plain_http: false,
             patience: Duration::from_secs(30),
             retries: 5,
+            notes: Notes::default(),
         }
     }
 }
