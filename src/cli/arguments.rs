@@ -83,7 +83,7 @@ pub(crate) struct RemoteArgs {
     /// Give up on a connection that brings nothing for so long
     #[arg(help_heading = REMOTE, long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
-    /// Where Docker or Podman listens: a path, or as in DOCKER_HOST
+    /// Where Docker or Podman listens: a path, or as in DOCKER_HOST (unix, tcp, ssh); default: Docker's current context
     #[arg(help_heading = REMOTE, long, value_name = "ADDRESS")]
     socket: Option<String>,
     /// Where blobs, indexes of layers and overlay forms are kept; default: $XDG_CACHE_HOME/layflat
