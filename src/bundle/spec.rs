@@ -57,7 +57,8 @@ pub(super) fn convert(
     }
     spec.set_mounts(Some(mounts));
     if let Some(process) = spec.process_mut() {
-        set_process(process, &config, overrides, account)?;
+        set_process(process, &config, overrides, account, &mut left_out)?;
+        check_directory(process.cwd(), rootfs)?;
     }
     if let Some(root) = spec.root_mut() {
         root.set_readonly(Some(overrides.read_only));
@@ -106,10 +107,17 @@ fn set_process(
     config: &Config,
     overrides: &Overrides,
     account: Account,
+    left_out: &mut Vec<String>,
 ) -> Result<(), BundleError> {
     let args = arguments(config, overrides);
-    if args.is_empty() {
-        return Err(BundleError::NoCommand);
+    match args.first().map(String::as_str) {
+        None if overrides.entrypoint.is_some() => return Err(BundleError::EntrypointOnly),
+        None => return Err(BundleError::NoCommand),
+        Some("") => return Err(BundleError::EmptyProgram),
+        Some(_) => {}
+    }
+    if let Some(argument) = args.iter().find(|argument| argument.contains('\0')) {
+        return Err(BundleError::Nul { what: "the argument", text: argument.clone() });
     }
     let cwd = match (&overrides.cwd, config.working_dir()) {
         (Some(cwd), _) if !cwd.starts_with('/') => {
@@ -120,6 +128,9 @@ fn set_process(
         // Runtimes want an absolute one; engines take a relative one from the root.
         (None, cwd) => format!("/{}", cwd.as_deref().unwrap_or_default()),
     };
+    if cwd.contains('\0') {
+        return Err(BundleError::Nul { what: "the working directory", text: cwd });
+    }
     let mut user = User::default();
     user.set_uid(account.uid).set_gid(account.gid);
     if !account.groups.is_empty() {
@@ -127,18 +138,30 @@ fn set_process(
     }
     process
         .set_args(Some(args))
-        .set_env(Some(environment(config, overrides, &account)))
+        .set_env(Some(environment(config, overrides, &account, left_out)))
         .set_cwd(cwd.into())
         .set_user(user)
         .set_terminal(Some(overrides.terminal));
     Ok(())
 }
 
+/// A runtime makes a directory that is missing, but cannot do anything about a file in its place.
+fn check_directory(cwd: &Path, rootfs: &Rootfs) -> Result<(), BundleError> {
+    let path = cwd.to_string_lossy();
+    match rootfs.status(&path)? {
+        Some(status) if !status.is_directory => Err(BundleError::NotADirectory { path: path.into_owned() }),
+        _ => Ok(()),
+    }
+}
+
 fn arguments(config: &Config, overrides: &Overrides) -> Vec<String> {
+    // An empty one is none, as engines have it: it takes away the image's.
+    let given = |entrypoint: &Vec<String>| !matches!(&entrypoint[..], [only] if only.is_empty());
     let entrypoint = match &overrides.entrypoint {
-        Some(program) => vec![program.clone()],
-        None => config.entrypoint().clone().unwrap_or_default(),
+        Some(program) => Some(vec![program.clone()]),
+        None => config.entrypoint().clone(),
     };
+    let entrypoint = entrypoint.filter(given).unwrap_or_default();
     let rest = match (&overrides.arguments, &overrides.entrypoint) {
         (Some(arguments), _) => arguments.clone(),
         (None, Some(_)) => Vec::new(),
@@ -147,18 +170,28 @@ fn arguments(config: &Config, overrides: &Overrides) -> Vec<String> {
     [entrypoint, rest].concat()
 }
 
-/// The image's variables as they are, then those that it leaves to us.
-fn environment(config: &Config, overrides: &Overrides, account: &Account) -> Vec<String> {
-    let mut environment = config.env().clone().unwrap_or_default();
+/// The image's variables, then those that it leaves to us. Each is there once, with its last value: programs disagree on which of two
+/// counts. What is not a variable is left out: runtimes refuse it, or pass on what no program can read.
+fn environment(config: &Config, overrides: &Overrides, account: &Account, left_out: &mut Vec<String>) -> Vec<String> {
+    let mut environment: Vec<String> = Vec::new();
     let has = |environment: &[String], name: &str| {
         environment.iter().position(|line| line.split_once('=').is_some_and(|(known, _)| known == name))
     };
-    for (name, value) in &overrides.environment {
+    let mut set = |name: &str, value: &str| {
         let line = format!("{name}={value}");
         match has(&environment, name) {
             Some(index) => environment[index] = line,
             None => environment.push(line),
         }
+    };
+    for line in config.env().iter().flatten() {
+        match line.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !line.contains('\0') => set(name, value),
+            _ => left_out.push(format!("the entry {line:?} of Env, which is not NAME=VALUE")),
+        }
+    }
+    for (name, value) in &overrides.environment {
+        set(name, value);
     }
     let mut ours = vec![("PATH", defaults::PATH), ("HOME", &account.home)];
     if overrides.terminal {

@@ -96,7 +96,7 @@ pub(crate) struct RemoteArgs {
     /// Obey this policy.json; default: ~/.config/containers/policy.json, else /etc/containers/policy.json
     #[arg(help_heading = REMOTE, long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Where Docker or Podman listens: a path, or as in DOCKER_HOST
+    /// Where Docker or Podman listens: a path, or as in DOCKER_HOST (unix, tcp, ssh); default: Docker's current context
     #[arg(help_heading = REMOTE, long, value_name = "ADDRESS")]
     socket: Option<String>,
     /// Where blobs, indexes of layers and overlay forms are kept; default: $XDG_CACHE_HOME/layflat

@@ -51,7 +51,7 @@ struct ProcessArgs {
     /// An argument of the program, in the place of the image's Cmd; may be given several times
     #[arg(help_heading = HEADING, long = "arg", value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
-    /// The program; the image's Cmd goes with its own
+    /// The program, and without the image's Cmd, which goes with its own; "" takes both away
     #[arg(help_heading = HEADING, long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     /// Set a variable of the environment; without a value, to the one that it has here
@@ -146,6 +146,7 @@ impl Bundle {
 impl ProcessArgs {
     fn overrides(&self) -> anyhow::Result<Overrides> {
         let variable = |text: &String| match text.split_once('=') {
+            Some(("", _)) => bail!("--env {text:?}: expected NAME=VALUE, or a NAME that is set here"),
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
             None => std::env::var(text).map(|value| (text.clone(), value)).with_context(|| format!("--env {text}")),
         };

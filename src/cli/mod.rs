@@ -38,6 +38,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::Common;
+use signals::Signals;
 
 /// Success, or equality.
 const SUCCESS: u8 = 0;
@@ -111,13 +112,18 @@ fn raise_handle_limit() {
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(output::usage(&error)),
+    };
+    output::be_quiet(cli.common.quiet);
     // What `unshare` runs has limits of its own.
     if !matches!(cli.command, Command::Unshare(_)) {
         raise_handle_limit();
     }
     output::be_quiet(cli.common.quiet);
-    let cancel = signals::cancel_on_signal();
+    let signals = Signals::listen();
+    let cancel = signals.cancel.clone();
     let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;
     let result = match cli.command {
@@ -144,13 +150,19 @@ pub(crate) fn main() -> ExitCode {
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
+    let code = match result {
+        Ok(code) => code,
         // Whoever reads our output has seen enough.
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::from(SUCCESS),
+        Err(error) if output::is_broken_pipe(&error) => {
+            signals::die_of_broken_pipe();
+            SUCCESS
+        }
         Err(error) => {
             output::error(&error);
-            ExitCode::from(trouble)
+            trouble
         }
-    }
+    };
+    // All is cleaned up.
+    signals.die();
+    ExitCode::from(code)
 }

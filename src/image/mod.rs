@@ -5,6 +5,7 @@ mod media_type;
 mod name;
 mod platform;
 mod reference;
+mod userinfo;
 
 use oci_spec::image::ImageConfiguration;
 
@@ -16,6 +17,7 @@ pub(crate) use media_type::{MediaType, stated_compression};
 pub use name::{ImageName, ImageNameError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{DaemonImage, Reference, ReferenceError};
+pub use userinfo::mask_passwords;
 
 /// An image that was opened: its manifest is read and checked, its layers are not read yet.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::userinfo::{mask_passwords, without_password};
 use super::{ImageName, ImageNameError};
 use crate::blob::Digest;
 
@@ -128,8 +129,9 @@ impl Reference {
                 match text.strip_prefix("docker://") {
                     Some(name) => Ok(Self::Registry(name.parse()?)),
                     None => {
-                        let name = text.trim_start_matches("docker:").trim_start_matches('/').to_owned();
-                        Err(ReferenceError::NoSlashes(text.to_owned(), name))
+                        let name = text.trim_start_matches("docker:").trim_start_matches('/');
+                        let name = without_password(name).into_owned();
+                        Err(ReferenceError::NoSlashes(format!("docker:{name}"), name))
                     }
                 }
             }
@@ -146,7 +148,8 @@ impl Reference {
             }
             b"containers-storage" | b"ostree" => {
                 let name = String::from_utf8_lossy(transport).into_owned();
-                Err(ReferenceError::Unsupported(format!("{name}:"), String::from_utf8_lossy(bytes).into_owned()))
+                let image = String::from_utf8_lossy(bytes);
+                Err(ReferenceError::Unsupported(format!("{name}:"), mask_passwords(&image).into_owned()))
             }
             // A path may hold a colon.
             _ => Ok(Self::Path(text.into())),

@@ -120,15 +120,21 @@ pub enum RegistryError {
         /// The `registries.conf` that says so.
         file: PathBuf,
     },
-    /// A program that keeps credentials and did not hand them out.
-    #[error("docker-credential-{helper}, which {path:?} names, {problem}")]
-    Helper {
-        /// Its name, without what all begin with.
-        helper: String,
-        /// The file that names it.
-        path: PathBuf,
-        /// What happened.
+    /// The server that gives out a registry's tokens does not.
+    #[error("{what}: {server}, which gives out the tokens of the registry {registry}, {problem}{}", said("", *.retry_after))]
+    Token {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// Its address.
+        server: String,
+        /// What it does instead.
         problem: String,
+        /// Whether it may help to ask again.
+        passing: bool,
+        /// When it says to ask again.
+        retry_after: Option<Duration>,
     },
     /// A proxy that makes no sense.
     #[error("the proxy that {variable} names is no address: expected http://HOST:PORT")]
@@ -162,7 +168,9 @@ impl RegistryError {
     pub(super) fn is_passing(&self) -> Option<Option<Duration>> {
         match self {
             Self::Broken { .. } => Some(None),
-            Self::Refused { passing: true, retry_after, .. } => Some(*retry_after),
+            Self::Refused { passing: true, retry_after, .. } | Self::Token { passing: true, retry_after, .. } => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }

@@ -6,12 +6,14 @@
 //! repository  what can be asked for: manifests, tags, blobs          push      what can be put there
 //! download    a blob on its way, which survives a broken connection
 //! session     one question, with whatever it takes to get an answer: tokens, redirects
+//! challenge   what a registry wants to see    authorization  what it is shown    credentials  where that is from
 //! http        connections: TLS, proxies, time-outs
 //! ```
 //! Nothing here knows what an image is made of, and nothing is checked against its digest but by whoever reads it.
 
 mod address;
 mod authorization;
+mod challenge;
 mod credentials;
 mod download;
 mod endpoints;

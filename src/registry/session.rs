@@ -10,7 +10,8 @@ use ureq::http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode
 use ureq::{Body, SendBody};
 
 use super::address::{authority, is_loopback, resolve, same_server};
-use super::authorization::{Answering, Authorizer};
+use super::authorization::{Answering, Authorizer, Demand};
+use super::challenge::challenges;
 use super::http::{Failure, Http};
 use super::retry::{Attempts, retry_after};
 use super::{RegistryError, RegistryOptions};
@@ -48,6 +49,19 @@ impl Request<'_> {
     }
 }
 
+/// What a registry says to those who have not said who they are.
+#[derive(Debug)]
+struct Greeting {
+    headers: HeaderMap,
+    from: String,
+}
+
+impl Greeting {
+    fn demand(&self) -> Demand<'_> {
+        Demand { headers: &self.headers, from: &self.from }
+    }
+}
+
 /// A registry, as one repository's visitor sees it.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -59,6 +73,8 @@ pub(super) struct Session {
     authorizer: Authorizer,
     /// `https://HOST` or `http://HOST`, once that is known.
     base: OnceLock<String>,
+    /// How `/v2/` answered those who did not say who they are, if it asked.
+    greeting: OnceLock<Option<Greeting>>,
     /// Whether anyone ever answered: then it is there, and a refused connection is no reason to give up.
     answered: AtomicBool,
 }
@@ -73,6 +89,7 @@ impl Session {
             http: Http::new(options, cancel),
             authorizer: Authorizer::new(name.registry(), name.repository(), options),
             base: OnceLock::new(),
+            greeting: OnceLock::new(),
             answered: AtomicBool::new(false),
         }
     }
@@ -91,12 +108,25 @@ impl Session {
             request.address = format!("{}{}", self.base(&request.what)?, request.address);
         }
         let once = matches!(request.body, Content::Stream(..));
-        let shown = self.authorizer.known(scopes);
+        let shown = self.credentials(scopes, &request.what)?;
         let (response, from) = self.follow(&mut request, shown.as_deref())?;
-        if response.status() != StatusCode::UNAUTHORIZED || !same_server(&from, self.base(&request.what)?) {
+        let wants_credentials = match response.status().as_u16() {
+            401 => true,
+            // Some would not even say that they know something, to whoever has not said who it is.
+            403 | 404 => shown.is_none() && self.authorizer.is_logged_in()?,
+            _ => false,
+        };
+        if !wants_credentials || !same_server(&from, self.base(&request.what)?) {
             return Ok(response);
         }
-        let answer = self.authorizer.answer(response.headers(), &from, scopes, &self.http);
+        let demand = Demand { headers: response.headers(), from: &from };
+        // Where the answer to a question names no way to answer, the registry as a whole may.
+        let other = match challenges(demand.headers).is_empty() {
+            true => self.greeting(&request.what)?,
+            false => None,
+        };
+        let demand = other.map_or(demand, Greeting::demand);
+        let answer = self.authorizer.answer(demand, scopes, &self.http);
         let answer = answer.map_err(|problem| self.answering(problem, &request.what))?;
         match answer {
             // Asked again with the same, it would say the same.
@@ -109,6 +139,32 @@ impl Session {
             }
             _ => Ok(response),
         }
+    }
+
+    /// What to show for these scopes from the start: who is logged in is not taken for anyone, since many registries tell those only
+    /// that there is nothing. Nothing for others, who are asked if need be.
+    fn credentials(&self, scopes: &[String], what: &str) -> Result<Option<String>, RegistryError> {
+        let known = self.authorizer.known(scopes);
+        if known.is_some() || !self.authorizer.is_logged_in()? {
+            return Ok(known);
+        }
+        let Some(greeting) = self.greeting(what)? else { return Ok(None) };
+        let answer = self.authorizer.answer(greeting.demand(), scopes, &self.http);
+        answer.map_err(|problem| self.answering(problem, what))
+    }
+
+    /// What the registry as a whole wants to see, if it says so.
+    fn greeting(&self, what: &str) -> Result<Option<&Greeting>, RegistryError> {
+        if self.greeting.get().is_none() {
+            let address = format!("{}/v2/", self.base(what)?);
+            let mut request = Request::new(Method::GET, address, what.to_owned());
+            let (response, from) = self.follow(&mut request, None)?;
+            let asks = matches!(response.status().as_u16(), 401 | 403 | 404);
+            let asks = asks && same_server(&from, self.base(what)?);
+            let greeting = asks.then(|| Greeting { headers: response.headers().clone(), from });
+            self.greeting.get_or_init(|| greeting);
+        }
+        Ok(self.greeting.get().and_then(Option::as_ref))
     }
 
     /// Asks once, and gets an answer of one of these statuses.
@@ -252,11 +308,18 @@ impl Session {
             Answering::Failure(failure) => self.failed(failure, what),
             Answering::Credentials(error) => error,
             Answering::Nonsense(problem) => self.nonsense(what, problem),
-            Answering::Status(status, headers, body) => self.refusal(what.to_owned(), status, &headers, &body),
+            Answering::Token { server, problem, passing, retry_after } => RegistryError::Token {
+                what: what.to_owned(),
+                registry: self.registry.clone(),
+                server,
+                problem,
+                passing,
+                retry_after,
+            },
             Answering::Denied(problem) => RegistryError::Denied {
                 what: what.to_owned(),
                 registry: self.registry.clone(),
-                problem: format!("{problem}; {}", self.authorizer.advice()),
+                problem: format!("{problem}; {}", self.authorizer.advice(&HeaderMap::new())),
             },
         }
     }
@@ -267,14 +330,14 @@ impl Session {
         let registry = self.registry.clone();
         let and = |advice: &str| if message.is_empty() { advice.to_owned() } else { format!("{message}; {advice}") };
         match status.as_u16() {
-            401 | 403 => RegistryError::Denied { what, registry, problem: and(&self.authorizer.advice()) },
+            401 | 403 => RegistryError::Denied { what, registry, problem: and(&self.authorizer.advice(headers)) },
             404 => RegistryError::NotFound { what, registry, problem: and("check the name") },
             code => RegistryError::Refused {
                 what,
                 registry,
                 status: status.to_string(),
                 message,
-                passing: matches!(code, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+                passing: is_passing(code),
                 retry_after: header(headers, &RETRY_AFTER).and_then(retry_after),
             },
         }
@@ -299,13 +362,18 @@ impl From<Failure> for Sending {
     }
 }
 
+/// Whether it may help to ask again after such a status.
+pub(super) fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+}
+
 /// A header's value, if it is text.
 pub(super) fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// What a refusal says: the errors of the specification, or any short text.
-fn message(body: &[u8]) -> String {
+pub(super) fn message(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Errors {
         errors: Vec<Said>,

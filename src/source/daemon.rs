@@ -25,13 +25,13 @@ pub(super) fn names(of: Option<&DaemonImage>, options: &OpenOptions) -> Result<V
 
 pub(super) fn open(image: &DaemonImage, options: &OpenOptions) -> Result<Image, SourceError> {
     let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
-    let stream = daemon.save(image)?;
+    let saved = daemon.save(image)?;
     let label = format!("docker-daemon:{image}");
-    let files = Files::of_stream(Path::new(&label), stream, options)?;
+    let files = Files::of_stream(Path::new(&label), saved.archive, options)?;
     let opened = docker_archive::open(&files, None, options)?;
     let name = match image {
-        DaemonImage::Name(name) => Some(name.complete().to_string()),
-        DaemonImage::Id(_) => opened.name.clone(),
+        DaemonImage::Name(name) if saved.is_named => Some(name.complete().to_string()),
+        _ => opened.name.clone(),
     };
     Ok(Image { name, ..opened })
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -131,7 +132,7 @@ fn s2_a_signal_leaves_nothing() {
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()), "{said}");
         assert_eq!(said, "layflat: interrupted; nothing was left behind\n");
         assert!(content(&place) == before, "{to}: {:?}", place.names(""));
     }

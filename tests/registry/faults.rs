@@ -196,8 +196,12 @@ fn interrupted() {
     stalls.recv().unwrap();
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-    let message = failed(&child.wait_with_output().unwrap());
-    assert_eq!(message, "interrupted; nothing was left behind");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&output.status),
+        Some(rustix::process::Signal::TERM.as_raw())
+    );
+    assert_eq!(output.stderr, b"layflat: interrupted; nothing was left behind\n");
     assert!(!stand.place.path("dest").exists());
     // What came of the blob may wait for the next run.
     let partial = format!("new-{}", stand.blob);

@@ -20,6 +20,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("login::one_password_is_for_one_registry", false, one_registry),
     ("login::secrets_are_never_sent_in_the_clear_unasked", false, in_the_clear),
     ("login::certificates_are_checked", false, certificates),
+    ("login::who_is_logged_in_says_so_from_the_start", false, hidden_registries),
+    ("login::every_way_to_ask_is_understood", false, ways_to_ask),
+    ("login::a_token_server_that_fails_is_named", false, failing_token_servers),
+    ("login::credentials_that_cannot_be_had_do_not_hide_what_is_public", false, public_images),
 ];
 
 fn encoded() -> String {
@@ -38,7 +42,7 @@ fn passwords() {
     };
     succeeded(&given("secret\n"));
     let denied = format!("cannot open {image}: four:1: the registry {host} denies it: authentication required;");
-    assert_eq!(failed(&given("wrong")), format!("{denied} the credentials that were given are not good for this"));
+    assert_eq!(failed(&given("wrong")), format!("{denied} the credentials of me that were given were refused"));
     assert_eq!(failed(&given("")), "--password-stdin: there is no password on standard input");
     assert_eq!(
         place.message(&["inspect", "--counts", &image]),
@@ -71,8 +75,15 @@ fn passwords() {
     fs::write(&docker, auths.to_string()).unwrap();
     place.printed(&["inspect", "--counts", "--no-cache", &image]);
     fs::write(&docker, "{").unwrap();
-    let broken = format!("cannot open {image}: {docker:?}: is no file of credentials: ");
-    assert!(place.message(&["inspect", "--counts", "--no-cache", &image]).starts_with(&broken));
+    // What cannot be read where nobody named it is no reason to stop, but said.
+    let broken = format!("{docker:?}: is not a credentials file: it is not a JSON document, see line 1 column 1");
+    let said = place.run(&["inspect", "--counts", "--no-cache", &image]);
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(
+        said.starts_with(&format!("note: {broken}; passed over\nlayflat: {denied} if it is there, log in")),
+        "{said}"
+    );
+    assert!(said.ends_with(&format!("--password-stdin; {broken}\n")), "{said}");
 
     // A helper is asked with the host, and is named when it fails.
     let helpers = place.path("bin");
@@ -91,9 +102,10 @@ fn passwords() {
         script(&format!(r#"[ "$1 $host" = "get {host}" ] && echo '{{"Username":"me","Secret":"secret"}}'"#));
         succeeded(&inspect("PATH", &path));
         script("echo the vault is locked; exit 1");
-        let expected =
-            format!("cannot open {image}: docker-credential-test, which {docker:?} names, fails: the vault is locked");
-        assert_eq!(failed(&inspect("PATH", &path)), expected);
+        let expected = format!("docker-credential-test, which {docker:?} names, fails: the vault is locked");
+        let said = String::from_utf8(inspect("PATH", &path).stderr).unwrap();
+        assert!(said.starts_with(&format!("note: {expected}; passed over\nlayflat: {denied}")), "{said}");
+        assert!(said.ends_with(&format!("; {expected}\n")), "{said}");
     }
     script("echo credentials not found in native keychain; exit 1");
     assert!(failed(&inspect("PATH", &path)).starts_with(&denied));
@@ -157,7 +169,7 @@ fn tokens() {
         message,
         format!(
             "cannot open {image}: four:1: the registry {} denies it: http://{}/token gives no token (401 Unauthorized); the \
-             credentials that were given are not good for this",
+             credentials of me that were given were refused",
             front.address, tokens.address
         )
     );
@@ -285,4 +297,157 @@ fn certificates() {
     let plain = place.message(&["inspect", "--counts", "--plain-http", &image]);
     let refused = "four:1: the registry";
     assert!(plain.contains(refused) && plain.contains("400 Bad Request"), "{plain}");
+}
+
+/// A file that holds the password of a registry's user.
+fn authfile(place: &Place, host: std::net::SocketAddr, entry: &serde_json::Value) -> String {
+    let path = place.path("auth.json");
+    fs::write(&path, serde_json::json!({"auths": {host.to_string(): entry}}).to_string()).unwrap();
+    path.display().to_string()
+}
+
+/// A registry in front of an open one, for whoever shows the header's value; others get an answer of this status and these headers.
+fn guarded(registry: &Registry, value: &'static str, status: &'static str, headers: &'static [&'static str]) -> Proxy {
+    Proxy::start(Some(registry.address), move |head, _| match head.header("authorization") {
+        Some(shown) if shown == value => Act::Without("authorization"),
+        // The whole registry says what it wants, where its images do not.
+        _ if head.path == "/v2/" && !headers.is_empty() => answer("401 Unauthorized", headers, ""),
+        _ => answer(status, if status.starts_with("401") { headers } else { &[] }, ""),
+    })
+}
+
+const BASIC: &str = "Basic bWU6c2VjcmV0";
+
+fn hidden_registries() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&fixture(), "four:1", &[]);
+    let basic: &[&str] = &["WWW-Authenticate: Basic realm=/"];
+    for (status, headers) in [
+        ("403 Forbidden", basic),
+        ("404 Not Found", basic),
+        ("401 Unauthorized", &[]),
+        ("403 Forbidden", &[]),
+        ("404 Not Found", &[]),
+    ] {
+        let front = guarded(&registry, BASIC, status, headers);
+        let file = authfile(&place, front.address, &serde_json::json!({"auth": encoded()}));
+        place.printed(&["inspect", "--no-cache", "--plain-http", "--authfile", &file, &front.image("four:1")]);
+        // Nobody has a password for another registry.
+        let other = guarded(&registry, BASIC, status, headers);
+        let image = other.image("four:1");
+        place.message(&["inspect", "--no-cache", "--plain-http", "--authfile", &file, &image]);
+        assert!(other.heads().iter().all(|head| head.header("authorization").is_none()));
+    }
+    // A token that is to be shown as it is.
+    let front = guarded(&registry, "Bearer as it is", "401 Unauthorized", &["WWW-Authenticate: Bearer realm=\"/t\""]);
+    let file = authfile(&place, front.address, &serde_json::json!({"registrytoken": "as it is"}));
+    place.printed(&["inspect", "--no-cache", "--plain-http", "--authfile", &file, &front.image("four:1")]);
+}
+
+fn ways_to_ask() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&fixture(), "four:1", &[]);
+    for headers in [
+        &["WWW-Authenticate: Basic realm=Registry Realm"][..],
+        &["WWW-Authenticate: basic"],
+        &["WWW-Authenticate: Negotiate", "WWW-Authenticate: BASIC realm=\"x\""],
+        &["WWW-Authenticate: Bearer realm=\"\", Basic realm=x"],
+        &["WWW-Authenticate: Bearer realm=\"http://127.0.0.1:1/\"", "WWW-Authenticate: Basic realm=x"],
+    ] {
+        let front = guarded(&registry, BASIC, "401 Unauthorized", headers);
+        let file = authfile(&place, front.address, &serde_json::json!({"auth": encoded()}));
+        place.printed(&["inspect", "--no-cache", "--plain-http", "--authfile", &file, &front.image("four:1")]);
+    }
+    // Whoever is logged in is not told to log in.
+    for (challenge, advice) in [
+        (
+            "WWW-Authenticate: Digest realm=\"x\"",
+            "it asks for credentials in a way that is not supported (digest); Basic, and Bearer with a realm, are",
+        ),
+        ("WWW-Authenticate: Basic", "the credentials of me from auth.json were refused"),
+    ] {
+        let front = Proxy::start(None, move |_, _| answer("401 Unauthorized", &[challenge], ""));
+        authfile(&place, front.address, &serde_json::json!({"auth": encoded()}));
+        let image = front.image("four:1");
+        let message = place.message(&["inspect", "--plain-http", "--authfile", "auth.json", &image]);
+        let host = front.address;
+        assert_eq!(message, format!("cannot open {image}: four:1: the registry {host} denies it: {advice}"));
+    }
+}
+
+fn failing_token_servers() {
+    let place = Place::new();
+    for (status, headers, body, problem) in [
+        ("404 Not Found", &[][..], "", "answers 404 Not Found"),
+        (
+            "500 Internal Server Error",
+            &[],
+            "{\"errors\":[{\"message\":\"oops\"}]}",
+            "answers 500 Internal Server Error: oops",
+        ),
+        ("200 OK", &[], "<html>", "answers without a token: it is not a JSON document, see line 1 column 1"),
+        ("200 OK", &[], "{\"expires_in\": 60}", "answers without a token"),
+        (
+            "302 Found",
+            &["Location: http://127.0.0.1:1/token"],
+            "",
+            "redirects to http://127.0.0.1:1/token, another server, which is not told the token",
+        ),
+    ] {
+        let tokens = Proxy::start(None, move |_, _| answer(status, headers, body));
+        let realm = format!("http://{}/token", tokens.address);
+        let challenge = format!("WWW-Authenticate: Bearer realm={realm},service=x");
+        let front = Proxy::start(None, move |_, _| answer("401 Unauthorized", &[&challenge], ""));
+        authfile(&place, front.address, &serde_json::json!({"identitytoken": "long lived"}));
+        let image = front.image("a:1");
+        let message = place.message(&["inspect", "--plain-http", "--retries", "0", "--authfile", "auth.json", &image]);
+        let who = format!("{realm}, which gives out the tokens of the registry {},", front.address);
+        assert_eq!(message, format!("cannot open {image}: a:1: {who} {problem}"));
+    }
+    // A password does not follow a redirect to another server; the token that it gives is taken.
+    let other = Proxy::start(None, |_, _| answer("200 OK", &[], r#"{"access_token": "t"}"#));
+    let target = format!("Location: http://{}/other?scope=x", other.address);
+    let tokens = Proxy::start(None, move |_, _| answer("307 Temporary Redirect", &[&target], ""));
+    let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\"", tokens.address);
+    let registry = Registry::open(&place);
+    registry.put(&fixture(), "four:1", &[]);
+    let front = Proxy::start(Some(registry.address), move |head, _| match head.header("authorization") {
+        Some("Bearer t") => Act::Without("authorization"),
+        _ => answer("401 Unauthorized", &[&challenge], ""),
+    });
+    authfile(&place, front.address, &serde_json::json!({"auth": encoded()}));
+    let image = front.image("four:1");
+    place.printed(&["inspect", "--no-cache", "--plain-http", "--authfile", "auth.json", &image]);
+    assert_eq!(tokens.heads()[0].header("authorization"), Some(BASIC));
+    assert!(other.heads().iter().all(|head| head.header("authorization").is_none()));
+}
+
+fn public_images() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&fixture(), "four:1", &[]);
+    let image = registry.image("four:1");
+    let path = place.path("auth.json");
+    let inspect = |more: &[&str]| {
+        let arguments = [&["inspect", "--no-cache"][..], more, &[&image]].concat();
+        let output = place.layflat(&arguments).env("REGISTRY_AUTH_FILE", &path).output().unwrap();
+        succeeded(&output);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let missing = format!("note: {path:?}, the file of credentials, is not there; passed over\n");
+    assert_eq!(inspect(&[]), missing);
+    assert_eq!(inspect(&["--quiet"]), "");
+    for (text, note) in [
+        ("", format!("note: {path:?}, the file of credentials, is empty; passed over\n")),
+        (r#"{"auths": null, "credHelpers": null}"#, String::new()),
+        (
+            r#"{"credsStore": "desktop.exe"}"#,
+            format!("note: docker-credential-desktop.exe, which {path:?} names, is not installed; passed over\n"),
+        ),
+    ] {
+        fs::write(&path, text).unwrap();
+        assert_eq!(inspect(&[]), note, "{text}");
+    }
 }
