@@ -93,7 +93,18 @@ fn n4_a_symlinked_parent_is_followed_in_the_view() {
     assert_eq!(differences(&[base, "W lib/x"])[1], "/ usr/ usr/lib/ -usr/lib/x");
     assert_eq!(differences(&[base, "D lib, F lib/foo"])[1], "/ lib/ lib/foo");
     assert_eq!(refused(&["L a->b, L b->a, F a/x"]), Problem::TooManyLinks);
-    assert_eq!(refused(&["F a, F a/b"]), Problem::ParentIsFile);
+    assert_eq!(refused(&["F a, F a/b"]), Problem::ParentIsFile(path("a")));
+}
+
+#[test]
+fn n4_a_parent_that_a_symlink_makes_of_a_file_is_refused() {
+    let leads = |link, file| Problem::ParentLeadsToFile { link: path(link), file: path(file) };
+    assert_eq!(refused(&["F f, L l->f", "F l/x"]), leads("l", "f"));
+    assert_eq!(refused(&["F f, L l->m, L m->/f", "F l/x/y"]), leads("m", "f"));
+    assert_eq!(refused(&["D d, F d/f, L l->d", "F l/f/x"]), leads("l", "d/f"));
+    assert_eq!(differences(&["F f", "F f/x"])[1], "/ f/ f/x");
+    assert_eq!(differences(&["F f, L l->f", "D l, F l/x"])[1], "/ l/ l/x");
+    assert_eq!(differences(&["L l->no/where", "F l/x"])[1], "/ no/ no/where/ no/where/x");
 }
 
 #[test]
@@ -115,6 +126,25 @@ fn m1_marks_act_on_what_is_below_wherever_they_stand() {
     assert_eq!(differences(&["D a, D a/b, F a/b/bar", "F a/b/foo, O a"])[1], "/ a/! a/b/ a/b/foo");
     assert_eq!(differences(&["F a", "F a, W a"])[1], "/ a");
     assert_eq!(differences(&["D d, F d/old", "W d, W d/old"])[1], "/ -d");
+}
+
+#[test]
+fn m1_a_symlink_that_the_layer_replaces_is_not_followed_by_its_marks() {
+    let base = "D t, F t/k, D t/s, F t/s/k, L l->/t";
+    for (above, expected) in [
+        ("D l, O l, F l/new", "/ l/ l/new"),
+        ("O l, F l/new, D l", "/ l/ t/ t/new"),
+        ("D l, D l/s, W l/s/k", "/ l/ l/s/"),
+        ("W l, W l/k", "/ -l"),
+        ("L l->x, W l/k", "/ l"),
+        ("W l, O l, F l/new", "/ l/ l/new"),
+        ("H l=t/k, O l", "/ l t/ t/k"),
+        // Nothing is said of the link: it is followed.
+        ("W l/k", "/ t/ -t/k"),
+        ("O l, F l/new", "/ t/! t/new"),
+    ] {
+        assert_eq!(differences(&[base, above])[1], expected, "{above}");
+    }
 }
 
 /// What each layer does to each path: `+` new, `~` another one, `*` other attributes, `-` gone.
