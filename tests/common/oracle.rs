@@ -59,6 +59,7 @@ fn normal(name: &[u8]) -> Result<Path, Refused> {
             b".." => {
                 path.pop().ok_or(Refused("climbs"))?;
             }
+            _ if component.len() > 255 && !is_mark(component) => return Err(Refused("long")),
             _ => path.push(component.to_vec()),
         }
     }
@@ -181,7 +182,7 @@ impl State {
                     Some(slash) => (&name[..slash], &name[slash + 1..]),
                     None => (&b""[..], name),
                 };
-                if matches!(last, b"" | b"." | b"..") {
+                if matches!(last, b"" | b"." | b"..") || last.len() > 255 {
                     return Err(Refused("malformed mark"));
                 }
                 let parent = normal(parent)?;
