@@ -187,6 +187,29 @@ fn events_are_of_paths_behind_symlinked_parents() {
 }
 
 #[test]
+fn events_of_a_replaced_symlink_are_not_of_what_it_led_to() {
+    let base = "D t, F t/k, L l->/t";
+    assert_eq!(events(&[base, "D l, O l, F l/new"])[1], "~l +l/new");
+    assert_eq!(events(&[base, "W l, W l/k"])[1], "-l");
+    assert_eq!(events(&[base, "W l/k"])[1], "-t/k");
+}
+
+#[test]
+fn m1_a_mark_that_is_not_followed_is_idle_and_the_trial_leaves_nothing() {
+    let base = "D t, F t/k, F t/o, L l->/t, F a, F b";
+    // The trial links a and makes directories; the replay in earnest starts from the view as it was.
+    let layers = [base, "H c=a, D n/e/w, H n/e/h=b, D l, W l/k, W t/o, W b, H l/a=c"];
+    assert_eq!(refused(&layers), Problem::LinkTargetMissing(path("b")));
+    let layers = [base, "H c=a, D n/e/w, H n/e/h=b, D l, W l/k, W t/o, H l/a=c"];
+    assert_eq!(differences(&layers)[1], "/ a b c l/ l/a n/ n/e/ n/e/h n/e/w/ t/ -t/o");
+    let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
+    let mut idle = Vec::new();
+    let stack = Stack::replay_watched(&records, Reading::default(), &mut |step| idle.push(step.idle_marks().to_vec()));
+    assert_eq!(idle, [vec![], vec![4]]);
+    assert_eq!(stack.unwrap().inodes().count(), 5);
+}
+
+#[test]
 fn paths_are_resolved_as_under_chroot() {
     let records =
         [layer("D usr, D usr/lib, F usr/lib/x, L lib->usr/lib, L up->../../lib/x, L a->b, L b->a, L no->nowhere")];
