@@ -210,9 +210,20 @@ fn a_symlink_in_the_place_of_a_directory_leads_nowhere_else() {
 
 #[test]
 fn hard_links_stay_inside() {
-    for target in ["../victim/secret", "a/../../victim/secret"] {
-        refused(&[layer(&[to(b'1', "link", target)])], "link");
+    // A target that climbs is meant as under chroot (rule N1): what is there is linked, and nothing outside.
+    for target in ["../victim/secret", "a/../../victim/secret", "/../../victim/secret", "../../../victim/./secret"] {
+        refused(&[layer(&[to(b'1', "link", target)])], "hard link to victim/secret");
+        let own = file("victim/secret", "contained");
+        let look = |dest: &Path| {
+            assert_eq!(fs::read_to_string(dest.join("link")).unwrap(), "contained");
+            let inode = |name: &str| dest.join(name).symlink_metadata().unwrap().ino();
+            assert_eq!(inode("link"), inode("victim/secret"));
+        };
+        contained(&[layer(&[own.clone(), to(b'1', "link", target)])], look);
+        contained(&[layer(&[own]), layer(&[to(b'1', "link", target)])], look);
     }
+    refused(&[layer(&[to(b'1', "link", "../..")])], "hard link to /, which is a directory");
+    refused(&[layer(&[to(b'1', "link", "../.wh.secret")])], ".wh.secret");
     refused(&[layer(&[to(b'1', "link", "/etc/hostname")])], "etc/hostname");
     let through = [to(b'2', "door", "../victim"), to(b'1', "link", "door/secret")];
     refused(&[layer(&through)], "door/secret");

@@ -18,9 +18,6 @@ use crate::report::{LayerReport, Losses, Progress};
 use crate::stack::{Difference, Emission, InodeId, Stack, What};
 use crate::stage::Contents;
 
-/// The longest name that a whiteout can hide: with `.wh.` before it, it must still be a name.
-pub(crate) const LONGEST_HIDDEN: usize = 251;
-
 /// An image's layers, read: their records, and the contents of their files.
 #[derive(Debug)]
 pub(crate) struct Spooled {
@@ -76,16 +73,6 @@ pub enum EntryError {
         /// What the kernel says.
         error: io::Error,
     },
-    /// A name that is too long to be hidden.
-    #[error(
-        "{path:?} is gone, and its name of {length} bytes is too long for a whiteout: {LONGEST_HIDDEN} is the most"
-    )]
-    LongWhiteout {
-        /// What is gone.
-        path: LayerPath,
-        /// The bytes of its last component.
-        length: usize,
-    },
     /// [`Cancel`] was used.
     #[error("interrupted")]
     Cancelled,
@@ -124,12 +111,8 @@ pub(crate) fn write_entries<W: Write>(
             (What::Directory { .. }, _) => entries.directory(&path, emission, marks),
             (What::Leaf(inode), _) => entries.leaf(&path, inode),
             (What::Whiteout, Marks::Written) => {
-                let name = stack.name(emission);
-                if name.len() > LONGEST_HIDDEN {
-                    return Err(EntryError::LongWhiteout { length: name.len(), path });
-                }
                 let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_default();
-                entries.mark(&parent, name)
+                entries.mark(&parent, stack.name(emission))
             }
             (What::Whiteout, Marks::None) => Ok(()),
         };

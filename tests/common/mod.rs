@@ -21,6 +21,7 @@
 pub mod cases;
 pub mod inside;
 pub mod oracle;
+pub mod overlay;
 pub mod run;
 pub mod tar;
 pub mod text;
