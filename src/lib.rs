@@ -67,6 +67,7 @@ pub mod inside;
 mod intake;
 pub mod layer;
 pub mod namespace;
+mod notes;
 mod options;
 pub mod overlay;
 pub mod pack;
@@ -82,6 +83,7 @@ pub mod store;
 
 pub use error::{Error, WhichLayer};
 pub use form::{flatten, layers};
+pub use notes::Notes;
 pub use options::{Cancel, Limits, OVERRIDE_STAT, Options, Owners, XattrNamespace};
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
 pub use stage::DestinationError;

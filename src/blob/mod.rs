@@ -3,7 +3,7 @@
 
 mod blocks;
 mod compress;
-mod compression;
+pub(crate) mod compression;
 mod digest;
 mod hash;
 mod reader;

@@ -11,7 +11,7 @@ use clap::Args;
 use layflat::cache::Blobs;
 use layflat::image::{Image, Platform, Reference};
 use layflat::index::{Indexes, indexes};
-use layflat::registry::{Credentials, RegistryOptions};
+use layflat::registry::{ClientCertificate, Credentials, RegistryOptions};
 use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache, source};
 
 use super::owners::OwnerArgs;
@@ -54,6 +54,8 @@ pub(crate) struct OpenArgs {
     pub(crate) remote: RemoteArgs,
 }
 
+/// An answer may take as many times longer than a transfer may stand still.
+const ANSWER: Duration = Duration::from_secs(20);
 const REMOTE: &str = "Registries and engines";
 
 /// How registries and engines are talked to.
@@ -68,9 +70,15 @@ pub(crate) struct RemoteArgs {
     /// Look for credentials in this file only; default: where podman login and docker login leave them
     #[arg(help_heading = REMOTE, long, value_name = "FILE")]
     authfile: Option<PathBuf>,
-    /// Trust this authority's certificate (PEM), besides the system's
+    /// Trust this certificate (PEM), an authority's or a server's own, besides the system's and those of certs.d
     #[arg(help_heading = REMOTE, long, value_name = "FILE")]
     ca_cert: Vec<PathBuf>,
+    /// Show the registry this client certificate (PEM); default: the *.cert of its directory in certs.d
+    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert (PEM)
+    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// With =false: trust whoever answers
     #[arg(help_heading = REMOTE, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     tls_verify: bool,
@@ -80,7 +88,8 @@ pub(crate) struct RemoteArgs {
     /// Ask again so often after a failure that may pass
     #[arg(help_heading = REMOTE, long, value_name = "N", default_value_t = 5)]
     retries: u32,
-    /// Give up on a connection that brings nothing for so long
+    /// Give up on a transfer that stands still for so long. An answer may take 20 times as long, as the registry may be storing or
+    /// fetching a blob; a connection must be made within 15 seconds
     #[arg(help_heading = REMOTE, long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
     /// Where Docker or Podman listens: a path, or as in DOCKER_HOST
@@ -193,14 +202,20 @@ impl RemoteArgs {
             None => None,
             Some(username) => Some(Credentials::Password { username: username.clone(), password: password()? }),
         };
+        let client_certificate = self.cert.clone().zip(self.key.clone());
+        let client_certificate = client_certificate.map(|(certificate, key)| ClientCertificate { certificate, key });
         Ok(RegistryOptions {
             credentials,
             authfile: self.authfile.clone(),
             ca_certificates: self.ca_cert.clone(),
             skip_tls_verification: !self.tls_verify,
             plain_http: self.plain_http,
+            client_certificate,
             patience: Duration::from_secs(self.timeout.into()),
+            answer: ANSWER * self.timeout,
             retries: self.retries,
+            notes: output::notes(),
+            ..RegistryOptions::default()
         })
     }
 

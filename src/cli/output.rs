@@ -56,6 +56,13 @@ pub(crate) fn lines<T: std::fmt::Display>(lines: impl IntoIterator<Item = T>) ->
     Ok(out.flush()?)
 }
 
+/// Where the library's notes go.
+pub(crate) fn notes() -> layflat::Notes {
+    layflat::Notes::to(|note| {
+        let _ = writeln!(std::io::stderr().lock(), "note: {}", one_line(note));
+    })
+}
+
 /// Says something to the user, unless they asked for quiet.
 pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
     if !common.quiet {

@@ -5,6 +5,7 @@
 //! repository  what can be asked for: manifests, tags, blobs          push      what can be put there
 //! download    a blob on its way, which survives a broken connection
 //! session     one question, with whatever it takes to get an answer: tokens, redirects
+//! location    where an answer leads                              link      where the next page is
 //! http        connections: TLS, proxies, time-outs
 //! ```
 //! Nothing here knows what an image is made of, and nothing is checked against its digest but by whoever reads it.
@@ -13,8 +14,11 @@ mod address;
 mod authorization;
 mod credentials;
 mod download;
+mod encoding;
 mod error;
 mod http;
+mod link;
+mod location;
 mod options;
 mod push;
 mod repository;
@@ -24,5 +28,5 @@ mod session;
 pub use credentials::Credentials;
 pub use error::RegistryError;
 pub(crate) use http::{USER_AGENT, break_on_cancel};
-pub use options::RegistryOptions;
+pub use options::{ClientCertificate, RegistryOptions};
 pub use repository::{FetchedManifest, Repository};
