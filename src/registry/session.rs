@@ -138,7 +138,7 @@ impl Session {
 
     /// Says what is odd about an answer.
     pub(super) fn note(&self, what: &str, problem: &str) {
-        self.options.notes.add(&format!("{what}: the registry {} {problem}", self.registry));
+        self.options.notes.add(format!("{what}: the registry {} {problem}", self.registry));
     }
 
     pub(super) fn nonsense(&self, what: &str, problem: impl Into<String>) -> RegistryError {

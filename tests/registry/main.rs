@@ -18,6 +18,9 @@ mod proxy;
 mod pull;
 mod push;
 mod servers;
+mod tls;
+mod way;
+mod wild;
 
 use std::process::ExitCode;
 
@@ -29,8 +32,18 @@ type Test = (&'static str, bool, fn());
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let root = rustix::process::geteuid().is_root();
-    let groups =
-        [pull::TESTS, login::TESTS, faults::TESTS, push::TESTS, cache::TESTS, daemon::TESTS, directories::TESTS];
+    let groups = [
+        pull::TESTS,
+        login::TESTS,
+        faults::TESTS,
+        push::TESTS,
+        cache::TESTS,
+        daemon::TESTS,
+        directories::TESTS,
+        tls::TESTS,
+        way::TESTS,
+        wild::TESTS,
+    ];
     let trial = |&(name, needs_root, test): &Test| {
         let run = move || {
             test();

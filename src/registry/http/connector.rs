@@ -99,22 +99,24 @@ impl std::fmt::Debug for TlsTransport {
 }
 
 /// Tells a server that works from a transfer that stands still: only the latter is given up when nothing comes for a while. For the
-/// former there is another limit, the time for an answer.
+/// former there is another limit, the time for an answer. And it hears whoever answers before all was sent, and hangs up.
 #[derive(Debug)]
 struct PatientConnector;
 
 #[derive(Debug)]
 struct PatientTransport<T> {
     inner: T,
-    /// All was sent, and nothing has come back yet.
+    /// Something was sent, and nothing has come back yet.
     asked: bool,
+    /// The answer came while there was more to send, which nobody waits for.
+    over: bool,
 }
 
 impl<In: Transport> Connector<In> for PatientConnector {
     type Out = PatientTransport<In>;
 
     fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Ok(chained.map(|inner| PatientTransport { inner, asked: false }))
+        Ok(chained.map(|inner| PatientTransport { inner, asked: false, over: false }))
     }
 }
 
@@ -124,8 +126,16 @@ impl<T: Transport> Transport for PatientTransport<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.over {
+            return Ok(());
+        }
         self.asked = true;
-        self.inner.transmit_output(amount, timeout)
+        let result = self.inner.transmit_output(amount, timeout);
+        if result.as_ref().is_err_and(is_hung_up) && self.inner.await_input(timeout).is_ok_and(|more| more) {
+            (self.asked, self.over) = (false, true);
+            return Ok(());
+        }
+        result
     }
 
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, Error> {
@@ -138,10 +148,15 @@ impl<T: Transport> Transport for PatientTransport<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        self.inner.is_open()
+        !self.over && self.inner.is_open()
     }
 
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
     }
+}
+
+fn is_hung_up(error: &Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error, Error::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset))
 }
