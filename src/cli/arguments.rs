@@ -12,7 +12,7 @@ use layflat::cache::Blobs;
 use layflat::configuration::ConfigurationFile;
 use layflat::image::{Image, Platform, Reference};
 use layflat::index::{Indexes, indexes};
-use layflat::registry::{Credentials, RegistryOptions};
+use layflat::registry::{ClientCertificate, Credentials, RegistryOptions};
 use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache, source};
 
 use super::owners::OwnerArgs;
@@ -55,6 +55,8 @@ pub(crate) struct OpenArgs {
     pub(crate) remote: RemoteArgs,
 }
 
+/// An answer may take as many times longer than a transfer may stand still.
+const ANSWER: Duration = Duration::from_secs(20);
 const REMOTE: &str = "Registries and engines";
 
 /// How registries and engines are talked to.
@@ -75,9 +77,15 @@ pub(crate) struct RemoteArgs {
     /// Look for credentials in this file only; default: where podman login and docker login leave them
     #[arg(help_heading = REMOTE, long, value_name = "FILE")]
     authfile: Option<PathBuf>,
-    /// Trust this authority's certificate (PEM), besides the system's
+    /// Trust this certificate (PEM), an authority's or a server's own, besides the system's and those of certs.d
     #[arg(help_heading = REMOTE, long, value_name = "FILE")]
     ca_cert: Vec<PathBuf>,
+    /// Show the registry this client certificate (PEM); default: the *.cert of its directory in certs.d
+    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert (PEM)
+    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// With =false: trust whoever answers
     #[arg(help_heading = REMOTE, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     tls_verify: bool,
@@ -87,7 +95,8 @@ pub(crate) struct RemoteArgs {
     /// Ask again so often after a failure that may pass
     #[arg(help_heading = REMOTE, long, value_name = "N", default_value_t = 5)]
     retries: u32,
-    /// Give up on a connection that brings nothing for so long
+    /// Give up on a transfer that stands still for so long. An answer may take 20 times as long, as the registry may be storing or
+    /// fetching a blob; a connection must be made within 15 seconds
     #[arg(help_heading = REMOTE, long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
     /// Use any image, whatever policy.json says
@@ -218,6 +227,8 @@ impl RemoteArgs {
 
     /// The same, for somebody.
     pub(crate) fn registry_with(&self, credentials: Option<Credentials>) -> RegistryOptions {
+        let client_certificate = self.cert.clone().zip(self.key.clone());
+        let client_certificate = client_certificate.map(|(certificate, key)| ClientCertificate { certificate, key });
         RegistryOptions {
             credentials,
             authfile: self.authfile.clone(),
@@ -227,7 +238,9 @@ impl RemoteArgs {
             insecure: false,
             configuration: ConfigurationFile::Usual,
             notes: output::notes(),
+            client_certificate,
             patience: Duration::from_secs(self.timeout.into()),
+            answer: ANSWER * self.timeout,
             retries: self.retries,
             ..RegistryOptions::default()
         }

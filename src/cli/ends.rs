@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use layflat::Cancel;
 use layflat::image::{Platform, Reference};
-use layflat::registry::{Credentials, End, RegistryOptions};
+use layflat::registry::{ClientCertificate, Credentials, End, RegistryOptions};
 use layflat::source;
 
 use super::arguments::{OpenArgs, RemoteArgs, password_file, password_stdin};
@@ -20,6 +20,7 @@ struct Given<'a> {
     password_file: Option<&'a PathBuf>,
     authfile: Option<&'a PathBuf>,
     ca_cert: &'a [PathBuf],
+    client_certificate: Option<ClientCertificate>,
     tls_verify: Option<bool>,
     plain_http: Option<bool>,
 }
@@ -46,6 +47,12 @@ macro_rules! end {
             #[arg(help_heading = ENDS, id = concat!($prefix, "ca-cert"), long, value_name = "FILE",
                 help = "Trust this authority's certificate (PEM) there")]
             ca_cert: Vec<PathBuf>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "cert"), long, value_name = "FILE", requires = concat!($prefix, "key"),
+                help = "Show it this client certificate (PEM)")]
+            cert: Option<PathBuf>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "key"), long, value_name = "FILE", requires = concat!($prefix, "cert"),
+                help = concat!("The private key of --", $prefix, "cert (PEM)"))]
+            key: Option<PathBuf>,
             #[arg(help_heading = ENDS, id = concat!($prefix, "tls-verify"), long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
                 default_missing_value = "true", hide_possible_values = true, help = "With =false: trust whoever answers there")]
             tls_verify: Option<bool>,
@@ -63,6 +70,7 @@ macro_rules! end {
                     password_file: self.password_file.as_ref(),
                     authfile: self.authfile.as_ref(),
                     ca_cert: &self.ca_cert,
+                    client_certificate: self.cert.clone().zip(self.key.clone()).map(|(certificate, key)| ClientCertificate { certificate, key }),
                     tls_verify: self.tls_verify,
                     plain_http: self.plain_http,
                 }
@@ -155,6 +163,7 @@ fn settings(given: &Given<'_>, remote: &RemoteArgs, are_two: bool) -> anyhow::Re
     Ok(RegistryOptions {
         authfile: given.authfile.cloned().or(both.authfile),
         ca_certificates,
+        client_certificate: given.client_certificate.clone().or(both.client_certificate),
         skip_tls_verification: given.tls_verify.map_or(both.skip_tls_verification, |verify| !verify),
         plain_http: given.plain_http.unwrap_or(both.plain_http),
         end: if are_two { given.end } else { End::Only },

@@ -13,10 +13,11 @@ use ureq::SendBody;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
 
-use super::address::{parameters, resolve, same_server, stays_here, with_parameters};
+use super::address::{parameters, same_server, stays_here, with_parameters};
 use super::challenge::{Challenge, challenges};
 use super::credentials::{self, Credentials, Found, member};
 use super::http::{Failure, Http};
+use super::location::resolve;
 use super::retry::retry_after;
 use super::session::{header, is_passing, message};
 use super::{RegistryError, RegistryOptions};
@@ -166,7 +167,7 @@ impl Authorizer {
     /// they stay on this machine.
     fn realm(&self, realm: &str, from: &str) -> Result<String, Answering> {
         let wrong = |problem: &str| Answering::Nonsense(format!("it sends for a token to {realm}, which {problem}"));
-        let address = resolve(from, realm).ok_or_else(|| wrong("is not an address"))?;
+        let address = resolve(from, realm.as_bytes()).ok_or_else(|| wrong("is not an address"))?;
         if address.starts_with("https://") {
             return Ok(address);
         }
@@ -219,7 +220,8 @@ impl Authorizer {
                 }
                 400 | 401 | 403 => return Err(Answering::Denied(and(format!("{realm} gives no token ({status})")))),
                 301 | 302 | 303 | 307 | 308 => {
-                    let next = header(response.headers(), &LOCATION).and_then(|next| resolve(&address, next));
+                    let next =
+                        header(response.headers(), &LOCATION).and_then(|next| resolve(&address, next.as_bytes()));
                     let next = next.ok_or_else(|| failed("redirects to nowhere".to_owned()))?;
                     if address.starts_with("https://") && !next.starts_with("https://") {
                         return Err(failed(format!("redirects to {next}, which is not encrypted")));

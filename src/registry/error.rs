@@ -20,17 +20,26 @@ pub enum RegistryError {
     },
     /// The registry cannot show that it is the registry.
     #[error(
-        "the registry {registry} shows a certificate that cannot be trusted ({problem}): give its authority's with {} FILE; {}=false trusts anyone",
-        .end.option("ca-cert"),
+        "the registry {registry} shows a certificate that cannot be trusted: {problem}; {}=false trusts anyone",
         .end.option("tls-verify")
     )]
     Certificate {
         /// Its host.
         registry: String,
-        /// What is wrong with it.
+        /// What is wrong with it, and what to do.
         problem: String,
         /// Which end of a copy it is.
         end: End,
+    },
+    /// The registry wants to see a certificate of who asks.
+    #[error(
+        "the registry {registry} wants a client certificate that it knows ({problem}): give one with --cert FILE and --key FILE, or as *.cert and *.key in /etc/containers/certs.d/{registry}"
+    )]
+    ClientCertificate {
+        /// Its host.
+        registry: String,
+        /// What it says.
+        problem: String,
     },
     /// No TLS, and nobody allowed that.
     #[error(
@@ -52,6 +61,16 @@ pub enum RegistryError {
         registry: String,
         /// What is known of it.
         problem: String,
+    },
+    /// All was sent, and no answer came, as often as it was tried.
+    #[error("{what}: the registry {registry} did not answer within {} s; --timeout allows longer", .waited.as_secs_f64())]
+    NoAnswer {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// For how long.
+        waited: Duration,
     },
     /// Who asks may not have it.
     #[error("{what}: the registry {registry} denies it: {problem}")]
@@ -137,10 +156,12 @@ pub enum RegistryError {
         retry_after: Option<Duration>,
     },
     /// A proxy that makes no sense.
-    #[error("the proxy that {variable} names is no address: expected http://HOST:PORT")]
+    #[error("{variable} {problem}: expected http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT")]
     Proxy {
-        /// The environment variable.
+        /// The environment variable that names it.
         variable: &'static str,
+        /// What is wrong with it.
+        problem: String,
     },
     /// What was to be sent cannot be read.
     #[error("{what}: cannot read what is to be sent: {error}")]
@@ -167,7 +188,7 @@ impl RegistryError {
     /// Whether it may help to ask again, and, if the registry says so, when.
     pub(super) fn is_passing(&self) -> Option<Option<Duration>> {
         match self {
-            Self::Broken { .. } => Some(None),
+            Self::Broken { .. } | Self::NoAnswer { .. } => Some(None),
             Self::Refused { passing: true, retry_after, .. } | Self::Token { passing: true, retry_after, .. } => {
                 Some(*retry_after)
             }

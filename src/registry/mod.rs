@@ -7,6 +7,7 @@
 //! download    a blob on its way, which survives a broken connection
 //! session     one question, with whatever it takes to get an answer: tokens, redirects
 //! challenge   what a registry wants to see    authorization  what it is shown    credentials  where that is from
+//! location    where an answer leads                              link      where the next page is
 //! http        connections: TLS, proxies, time-outs
 //! ```
 //! Nothing here knows what an image is made of, and nothing is checked against its digest but by whoever reads it.
@@ -16,9 +17,12 @@ mod authorization;
 mod challenge;
 mod credentials;
 mod download;
+mod encoding;
 mod endpoints;
 mod error;
 mod http;
+mod link;
+mod location;
 mod options;
 mod push;
 mod referrers;
@@ -30,6 +34,6 @@ pub use credentials::Credentials;
 pub(crate) use endpoints::Endpoints;
 pub use error::RegistryError;
 pub(crate) use http::{USER_AGENT, break_on_cancel};
-pub use options::{End, RegistryOptions};
+pub use options::{ClientCertificate, End, RegistryOptions};
 pub(crate) use referrers::{referrer, referrers_tag};
 pub use repository::{FetchedManifest, Repository};

@@ -3,12 +3,11 @@
 
 use serde_json::{Value, json};
 use ureq::http::Method;
-use ureq::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, LINK};
+use ureq::http::header::{CONTENT_TYPE, HeaderName};
 
 use super::RegistryError;
-use super::address::resolve;
 use super::repository::Repository;
-use super::session::{Content, Request, header};
+use super::session::{Content, Request};
 use crate::blob::Digest;
 use crate::image::{Descriptor, MediaType};
 
@@ -33,15 +32,8 @@ impl Repository {
         let mut found = Vec::new();
         for page in 0..MOST_PAGES {
             let Some(address) = next else { return Ok(found) };
-            let answer = self.session.attempts().run(|| {
-                let mut request = Request::new(Method::GET, address.clone(), what.clone());
-                request.headers.push((ACCEPT, MediaType::OCI_INDEX.to_owned()));
-                let mut response = self.session.expect(&self.pull(), request, &[200])?;
-                let link = header(response.headers(), &LINK).map(str::to_owned);
-                let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
-                Ok((bytes.map_err(|error| self.session.failure(error, &what))?, link))
-            });
-            let (bytes, link) = match answer {
+            let answer = self.page(&address, Some(MediaType::OCI_INDEX), &what, limit);
+            let (bytes, following) = match answer {
                 // It knows nothing of such lists: not all say so by 404.
                 Err(RegistryError::NotFound { .. } | RegistryError::Refused { passing: false, .. }) if page == 0 => {
                     return self.referrers_by_tag(digest, limit);
@@ -54,11 +46,7 @@ impl Repository {
                 None if page == 0 => return self.referrers_by_tag(digest, limit),
                 None => return Err(self.session.nonsense(&what, "it is not an index")),
             }
-            next = link.as_deref().and_then(|link| {
-                let target = link.trim_start().strip_prefix('<')?.split_once('>')?.0;
-                let path = resolve(&format!("http://registry{address}"), target)?;
-                path.splitn(4, '/').nth(3).map(|path| format!("/{path}"))
-            });
+            next = following.filter(|following| *following != address);
         }
         Err(self.session.nonsense(&what, "pages without end"))
     }

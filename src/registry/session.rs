@@ -9,10 +9,11 @@ use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
 use ureq::{Body, SendBody};
 
-use super::address::{authority, is_loopback, resolve, same_server};
+use super::address::{authority, is_loopback, same_server};
 use super::authorization::{Answering, Authorizer, Demand};
 use super::challenge::challenges;
 use super::http::{Failure, Http};
+use super::location::resolve;
 use super::retry::{Attempts, retry_after};
 use super::{RegistryError, RegistryOptions};
 use crate::image::ImageName;
@@ -39,8 +40,13 @@ pub(super) struct Request<'a> {
 pub(super) enum Content<'a> {
     Nothing,
     Bytes(&'a [u8]),
-    /// Can be sent once.
-    Stream(&'a mut dyn Read, u64),
+    /// So many bytes.
+    Stream(&'a mut dyn Replay, u64),
+}
+
+/// What can be read again from its beginning: a redirect, or a token that is no longer good, is noticed once all was sent.
+pub(super) trait Replay: Read {
+    fn rewind(&mut self);
 }
 
 impl Request<'_> {
@@ -86,7 +92,7 @@ impl Session {
             authority: authority(name.registry()).to_owned(),
             options: options.clone(),
             cancel: cancel.clone(),
-            http: Http::new(options, cancel),
+            http: Http::new([name.registry(), authority(name.registry())], options, cancel),
             authorizer: Authorizer::new(name.registry(), name.repository(), options),
             base: OnceLock::new(),
             greeting: OnceLock::new(),
@@ -107,7 +113,6 @@ impl Session {
         if request.address.starts_with('/') {
             request.address = format!("{}{}", self.base(&request.what)?, request.address);
         }
-        let once = matches!(request.body, Content::Stream(..));
         let shown = self.credentials(scopes, &request.what)?;
         let (response, from) = self.follow(&mut request, shown.as_deref())?;
         let wants_credentials = match response.status().as_u16() {
@@ -130,13 +135,7 @@ impl Session {
         let answer = answer.map_err(|problem| self.answering(problem, &request.what))?;
         match answer {
             // Asked again with the same, it would say the same.
-            Some(value) if Some(&value) != shown.as_ref() => {
-                if once {
-                    // What was shown was good once. The body is gone, and must be sent anew.
-                    return Err(self.broken(&request.what, "the token was no longer good".to_owned()));
-                }
-                Ok(self.follow(&mut request, Some(&value))?.0)
-            }
+            Some(value) if Some(&value) != shown.as_ref() => Ok(self.follow(&mut request, Some(&value))?.0),
             _ => Ok(response),
         }
     }
@@ -193,6 +192,11 @@ impl Session {
         RegistryError::Broken { what: what.to_owned(), registry: self.registry.clone(), problem }
     }
 
+    /// Says what is odd about an answer.
+    pub(super) fn note(&self, what: &str, problem: &str) {
+        self.options.notes.tell(format!("{what}: the registry {} {problem}", self.registry));
+    }
+
     pub(super) fn nonsense(&self, what: &str, problem: impl Into<String>) -> RegistryError {
         RegistryError::Nonsense { what: what.to_owned(), registry: self.registry.clone(), problem: problem.into() }
     }
@@ -228,13 +232,21 @@ impl Session {
                 Sending::Failure(failure) => self.failed(failure, &request.what),
             })?;
             self.answered.store(true, Ordering::Relaxed);
-            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            if !is_redirect || !matches!(request.method, Method::GET | Method::HEAD) {
+            let leads_on = match response.status().as_u16() {
+                301 | 302 | 307 | 308 => true,
+                // To a page that says what came of it (RFC 9110, 15.4.4).
+                303 => matches!(request.method, Method::GET | Method::HEAD),
+                _ => false,
+            };
+            if !leads_on {
                 return Ok((response, address));
             }
-            let next = header(response.headers(), &LOCATION).and_then(|location| resolve(&address, location));
-            let Some(next) = next else {
+            let Some(location) = response.headers().get(LOCATION) else {
                 return Err(self.nonsense(&request.what, "a redirect without a Location"));
+            };
+            let Some(next) = resolve(&address, location.as_bytes()) else {
+                let location = String::from_utf8_lossy(location.as_bytes());
+                return Err(self.nonsense(&request.what, format!("a redirect to {location:?}, which is no address")));
             };
             from = std::mem::replace(&mut address, next);
         }
@@ -253,7 +265,10 @@ impl Session {
                 bytes = content;
                 (&mut bytes, content.len() as u64)
             }
-            Content::Stream(reader, length) => (reader, *length),
+            Content::Stream(reader, length) => {
+                reader.rewind();
+                (reader, *length)
+            }
         };
         Ok(self.http.run(request.header(CONTENT_LENGTH, length).body(SendBody::from_reader(reader))?)?)
     }
@@ -293,7 +308,13 @@ impl Session {
         match failure {
             Failure::Setup(error) => error,
             Failure::Cancelled => RegistryError::Cancelled,
-            Failure::Certificate(problem) => RegistryError::Certificate { registry, problem, end: self.options.end },
+            Failure::Certificate(problem) => {
+                let end = self.options.end;
+                let problem = problem.replace("--ca-cert", &end.option("ca-cert"));
+                RegistryError::Certificate { registry, problem, end }
+            }
+            Failure::ClientCertificate(problem) => RegistryError::ClientCertificate { registry, problem },
+            Failure::NoAnswer(waited) => RegistryError::NoAnswer { what: what.to_owned(), registry, waited },
             Failure::NotTls => RegistryError::NotTls { registry, end: self.options.end },
             Failure::Unreachable(problem) if !self.answered.load(Ordering::Relaxed) => {
                 let problem = format!("{problem}; check its name, the network, and HTTPS_PROXY if there is one");

@@ -118,7 +118,8 @@ fn wrong_byte() {
     let proxy = Proxy::start(Some(stand.registry.address), |head, _| {
         if head.path.contains("/manifests/") { Act::Flip(10) } else { Act::Pass }
     });
-    let message = stand.refused(&proxy, &[]);
+    let image = proxy.image(&format!("a@{}", stand.registry.digest("a:1")));
+    let message = stand.place.message(&["flatten", "--no-cache", &image, "dest"]);
     assert!(message.contains("a manifest of the digest sha256:") && message.contains("it was altered"), "{message}");
     // What was wrong once does no harm later.
     stand.flattens(&stand.proxy(|_, _| Act::Pass), &[]);

@@ -276,8 +276,10 @@ fn certificates() {
     let image = registry.image("four:1");
     let host = registry.address;
     let message = place.message(&["inspect", "--counts", &image]);
-    let begin = format!("cannot open {image}: the registry {host} shows a certificate that cannot be trusted (");
-    let end = "): give its authority's with --ca-cert FILE; --tls-verify=false trusts anyone";
+    let begin = format!(
+        "cannot open {image}: the registry {host} shows a certificate that cannot be trusted: it is signed by an unknown authority, "
+    );
+    let end = "with --ca-cert FILE; --tls-verify=false trusts anyone";
     assert!(message.starts_with(&begin) && message.ends_with(end), "{message}");
     place.printed(&["inspect", "--counts", "--no-cache", "--ca-cert", "ca.pem", &image]);
     place.printed(&["inspect", "--counts", "--no-cache", "--tls-verify=false", &image]);

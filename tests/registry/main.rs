@@ -22,8 +22,11 @@ mod proxy;
 mod pull;
 mod push;
 mod servers;
+mod tls;
 #[path = "../common/tools.rs"]
 mod tools;
+mod way;
+mod wild;
 
 use std::process::ExitCode;
 
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
         policy::TESTS,
         artifacts::TESTS,
         looks::TESTS,
+        tls::TESTS,
+        way::TESTS,
+        wild::TESTS,
     ];
     let trial = |&(name, needs_root, test): &Test| {
         let run = move || {

@@ -31,6 +31,14 @@ pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Makes a certificate that is its own authority, `NAME.pem`, and its key, `NAME.key`.
+pub(crate) fn certificate(place: &Place, name: &str, arguments: &[&str]) {
+    let path = |end: &str| place.path(&format!("{name}.{end}")).display().to_string();
+    let (key, certificate) = (path("key"), path("pem"));
+    let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &certificate];
+    tool("openssl", &[&make[..], arguments].concat());
+}
+
 impl Registry {
     /// Open to all, without TLS.
     pub(crate) fn open(place: &Place) -> Self {
@@ -65,6 +73,22 @@ impl Registry {
         let sign = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-out", &server];
         tool("openssl", &[&sign[..], &["-days", "2", "-extfile", &names]].concat());
         Self::start(place, "", &format!(", tls: {{certificate: {server:?}, key: {server_key:?}}}{more}"))
+    }
+
+    /// With TLS, by a certificate that nobody but itself has signed, `server.pem` in the place, made with these arguments of `openssl req`.
+    /// With `client`, for those only who have a certificate by the one of that name.
+    pub(crate) fn self_signed(place: &Place, arguments: &[&str], client: Option<&str>) -> Self {
+        certificate(place, "server", arguments);
+        Self::with_certificate(place, client)
+    }
+
+    /// The same, by a `server.pem` that is there.
+    pub(crate) fn with_certificate(place: &Place, client: Option<&str>) -> Self {
+        let path = |name: &str| place.path(name).display().to_string();
+        let clients =
+            client.map(|name| format!(", clientcas: [{:?}]", path(&format!("{name}.pem")))).unwrap_or_default();
+        let tls = format!(", tls: {{certificate: {:?}, key: {:?}{clients}}}", path("server.pem"), path("server.key"));
+        Self::start(place, "", &tls)
     }
 
     fn start(place: &Place, more: &str, http: &str) -> Self {
