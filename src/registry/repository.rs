@@ -145,10 +145,6 @@ impl Repository {
             let (length, before) = (page.len(), tags.len());
             tags.extend(page);
             let Some(next) = next else {
-                if tags.is_empty() {
-                    let registry = self.session.registry().to_owned();
-                    return Err(RegistryError::NotFound { what, registry, problem: "there is not one".to_owned() });
-                }
                 return Ok(tags.into_iter().collect());
             };
             // Another page with the same tags is the same page, too.

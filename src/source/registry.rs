@@ -85,7 +85,16 @@ impl Referring for Repositories<'_> {
 
 /// All tags of the repository.
 pub(super) fn tags(name: &ImageName, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
-    Ok(Endpoints::new(name, &options.registry, &options.cancel)?.tags()?)
+    some_tags(&Endpoints::new(name, &options.registry, &options.cancel)?, name)
+}
+
+/// A repository without tags is told apart from one whose tags all went well.
+fn some_tags(places: &Endpoints, name: &ImageName) -> Result<Vec<String>, SourceError> {
+    let tags = places.tags()?;
+    if tags.is_empty() {
+        return Err(SourceError::NoTags(format!("docker://{name}")));
+    }
+    Ok(tags)
 }
 
 /// All images of the repository, or the one that was asked for; of each, all platforms or the one that suits.
@@ -97,10 +106,7 @@ pub(super) fn open_set(
     // One for all: its clones share connections and tokens.
     let places = Endpoints::new(name, &options.registry, &options.cancel)?;
     let tags = if selection.all_tags {
-        let tags = places.tags()?;
-        if tags.is_empty() {
-            return Err(SourceError::NoTags(format!("docker://{name}")));
-        }
+        let tags = some_tags(&places, name)?;
         tags.iter().map(|tag| name.with_tag(tag)).collect::<Result<_, _>>().map_err(|error| {
             SourceError::Unsupported {
                 name: format!("docker://{name}"),

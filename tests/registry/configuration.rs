@@ -34,7 +34,7 @@ fn configure(place: &Place, registry: &Registry, text: &str) {
 fn pull(place: &Place, image: &str) -> Output {
     let _ = fs::remove_dir_all(place.path("by-skopeo"));
     let theirs = skopeo(place, &["--insecure-policy", "copy", "-q", image, "dir:by-skopeo"]);
-    let ours = place.run(&["inspect", "--no-cache", image]);
+    let ours = place.run(&["inspect", "--counts", "--no-cache", image]);
     assert_eq!(ours.status.success(), theirs.is_ok(), "{image}: {theirs:?} {}", String::from_utf8_lossy(&ours.stderr));
     ours
 }

@@ -433,7 +433,7 @@ fn public_images() {
     let image = registry.image("four:1");
     let path = place.path("auth.json");
     let inspect = |more: &[&str]| {
-        let arguments = [&["inspect", "--no-cache"][..], more, &[&image]].concat();
+        let arguments = [&["inspect", "--counts", "--no-cache"][..], more, &[&image]].concat();
         let output = place.layflat(&arguments).env("REGISTRY_AUTH_FILE", &path).output().unwrap();
         succeeded(&output);
         String::from_utf8(output.stderr).unwrap()
