@@ -1,19 +1,48 @@
 //! Destinations that cannot hold everything: what they cannot hold is reported, or refused with a message that says why and what to do;
 //! trouble with the destination never passes for something that it cannot hold (rules A4, L2, O1, O2).
 //!
-//! The file systems are mounted in a mount namespace of each test's own. That needs root, and the tests pass without a word where it is missing.
+//! The file systems are mounted in a mount namespace of each test's own, which needs root.
 
-#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 #[path = "common/images.rs"]
 mod images;
+#[path = "common/tools.rs"]
+mod tools;
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
 
 use images::Tar;
+use libtest_mimic::Arguments;
 use tar::EntryType;
 use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    let root = rustix::process::geteuid().is_root() && !layflat::overlay::in_user_namespace();
+    if !root {
+        eprintln!("tests/destinations.rs: all are ignored: they need root");
+    }
+    let trial = |&(name, test): &(&'static str, fn())| {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        tools::trial(name, run).with_ignored_flag(!root)
+    };
+    libtest_mimic::run(&Arguments::from_args(), TESTS.iter().map(trial).collect()).exit_code()
+}
+
+const TESTS: &[(&str, fn())] = &[
+    (
+        "o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out",
+        o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out,
+    ),
+    ("a4_more_links_than_the_file_system_takes_become_copies", a4_more_links_than_the_file_system_takes_become_copies),
+    ("l1_as_many_links_as_the_file_system_takes_are_links", l1_as_many_links_as_the_file_system_takes_are_links),
+    ("a4_only_what_cannot_be_held_is_a_loss", a4_only_what_cannot_be_held_is_a_loss),
+    ("a4_a_full_disk_is_no_loss", a4_a_full_disk_is_no_loss),
+];
 
 /// A directory with layers, and room for a mount.
 struct Place(TempDir);
@@ -29,18 +58,15 @@ impl Place {
         fs::write(self.0.path().join(name), layer).unwrap();
     }
 
-    /// Mounts something on `m` and runs a script, both by a shell; `layflat` is the program. Nothing where such mounts cannot be made.
-    fn run(&self, mount: &str, script: &str) -> Option<Output> {
+    /// Mounts something on `m` and runs a script, both by a shell; `layflat` is the program.
+    fn run(&self, mount: &str, script: &str) -> Output {
         let in_namespace = |script: &str| {
             let mut command = Command::new("unshare");
             let script = format!("alias layflat='{}'\n{script}", env!("CARGO_BIN_EXE_layflat"));
             command.args(["--mount", "sh", "-c", &script]).current_dir(&self.0).env("XDG_CACHE_HOME", self.0.path());
             command.output().unwrap()
         };
-        if !rustix::process::geteuid().is_root() || !in_namespace(mount).status.success() {
-            return None;
-        }
-        Some(in_namespace(&format!("{{ {mount}\n}} >&2 || exit 99\n{script}")))
+        in_namespace(&format!("{{ {mount}\n}} >&2 || exit 99\n{script}"))
     }
 }
 
@@ -74,7 +100,6 @@ fn ext4(options: &str) -> String {
     format!("truncate -s 64M disk && mkfs.ext4 -q -F {options} disk && mount -o loop disk m && rmdir m/lost+found")
 }
 
-#[test]
 fn o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out() {
     let place = Place::new();
     place.layer("a", &Tar::new().directory("d").file("d/a", "a").directory("e").file("e/x", "x").done());
@@ -95,7 +120,7 @@ fn o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out() {
                 "overlayfs does not hold whiteouts (character devices 0:0) (Operation not permitted (os error 1))",
             ),
         ] {
-            let Some(output) = place.run(mount, &command) else { return };
+            let output = place.run(mount, &command);
             let message = failed(&output);
             let what = if mount == RAMFS && command.contains("layers:a,whiteout m") {
                 what.to_owned()
@@ -107,18 +132,16 @@ fn o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out() {
         }
     }
     // On a ramfs it is the attributes that are missing.
-    let message = failed(&place.run(RAMFS, &leaves("layflat layers layers:a,opaque m/out")).unwrap());
+    let message = failed(&place.run(RAMFS, &leaves("layflat layers layers:a,opaque m/out")));
     assert!(
         message.contains("ramfs does not hold ") && message.contains(".overlay.* attributes (Operation not supported"),
         "{message}"
     );
     // What deletes nothing needs neither, and neither does a flat tree.
     for mount in [RAMFS, OVERLAY] {
-        done(&place.run(mount, "layflat layers layers:a m/out && test -f m/out/layers/0000-*/d/a").unwrap());
+        done(&place.run(mount, "layflat layers layers:a m/out && test -f m/out/layers/0000-*/d/a"));
         done(
-            &place
-                .run(mount, "layflat flatten layers:a,whiteout,opaque m/out && test -f m/out/e/y -a ! -e m/out/e/x")
-                .unwrap(),
+            &place.run(mount, "layflat flatten layers:a,whiteout,opaque m/out && test -f m/out/e/y -a ! -e m/out/e/x"),
         );
     }
 }
@@ -132,37 +155,35 @@ fn many_names(place: &Place, names: usize) {
     place.layer("many", &tar.done());
 }
 
-#[test]
 fn a4_more_links_than_the_file_system_takes_become_copies() {
     let place = Place::new();
     many_names(&place, 65_003);
     let mount = ext4("-N 5000");
     let show = "stat -c '%h %a %u:%g %s' m/out/f0; find m/out -type f -links -65000 | wc -l; find m/out -type f -links -65000 -printf '%n %m %U:%G %s\\n' | sort | uniq -c; cat $(find m/out -type f -links -65000 | head -1)";
-    let Some(output) = place.run(&mount, &format!("layflat flatten layers:many m/out && {show}")) else { return };
+    let output = place.run(&mount, &format!("layflat flatten layers:many m/out && {show}"));
     let said = done(&output);
     let expected = "65000 4711 7:8 7\n3\n      3 3 4711 7:8 7\ncontent";
     assert_eq!(text(&output.stdout), expected);
     let loss = "hard link not kept, the name has a copy of the file (the file system takes no more than 65000 names of one file): 3 files";
     assert!(said.contains(loss), "{said}");
 
-    let message = failed(&place.run(&mount, &leaves("layflat flatten --strict layers:many m/out")).unwrap());
+    let message = failed(&place.run(&mount, &leaves("layflat flatten --strict layers:many m/out")));
     assert!(message.contains("refused by --strict") && message.contains("65000 names of one file"), "{message}");
 
     // In both forms, and where an upper layer brings all names up again.
     place.layer("upper", &Tar::new().link(EntryType::Link, "again", "f0").done());
     let script = "layflat layers layers:many,upper m/out && for l in m/out/layers/0*; do find $l -type f -printf '%n\\n' | sort -n | uniq -c; done";
-    let output = place.run(&mount, script).unwrap();
+    let output = place.run(&mount, script);
     let said = done(&output);
     assert_eq!(text(&output.stdout), "      3 3\n  65000 65000\n      4 4\n  65000 65000\n", "{said}");
     assert!(said.contains("7 files"), "{said}");
 }
 
-#[test]
 fn l1_as_many_links_as_the_file_system_takes_are_links() {
     let place = Place::new();
     many_names(&place, 65_000);
     let script = "layflat flatten --strict layers:many m/out && stat -c %h m/out/f0 && find m/out -type f | wc -l";
-    let Some(output) = place.run(&ext4("-N 5000"), script) else { return };
+    let output = place.run(&ext4("-N 5000"), script);
     done(&output);
     assert_eq!(text(&output.stdout), "65000\n65000\n");
 }
@@ -180,21 +201,18 @@ fn with_xattr(name: &str, value: &[u8]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-#[test]
 fn a4_only_what_cannot_be_held_is_a_loss() {
+    tools::need(&["strace"]);
     let place = Place::new();
     place.layer("small", &with_xattr("user.x", b"value"));
     place.layer("large", &with_xattr("user.x", &[b'v'; 5000]));
     place.layer("huge", &with_xattr("user.x", &[b'v'; 70_000]));
     // A value for which ext4 has no room, on a disk with plenty; and one for which nothing has.
     for layer in ["large", "huge"] {
-        let Some(output) = place.run(&ext4(""), &format!("layflat flatten layers:{layer} m/out && ls m/out")) else {
-            return;
-        };
+        let output = place.run(&ext4(""), &format!("layflat flatten layers:{layer} m/out && ls m/out"));
         let said = done(&output);
         assert!(said.contains("extended attribute not kept (user.x: "), "{said}");
-        let message =
-            failed(&place.run(&ext4(""), &leaves(&format!("layflat flatten --strict layers:{layer} m/out"))).unwrap());
+        let message = failed(&place.run(&ext4(""), &leaves(&format!("layflat flatten --strict layers:{layer} m/out"))));
         assert!(message.contains("refused by --strict"), "{message}");
     }
     for (call, error, is_loss) in [
@@ -214,7 +232,7 @@ fn a4_only_what_cannot_be_held_is_a_loss() {
         let when = if call == "fchown" { ":when=2" } else { "" };
         let traced = format!("strace -f -qq -o /dev/null -e trace={call} -e inject={call}:error={error}{when}");
         let script = leaves(&format!("{traced} {} flatten layers:small m/out", env!("CARGO_BIN_EXE_layflat")));
-        let output = place.run("mount -t tmpfs tmpfs m", &script).unwrap();
+        let output = place.run("mount -t tmpfs tmpfs m", &script);
         if is_loss {
             assert!(done(&output).contains(" not kept"), "{call} {error}: {}", text(&output.stderr));
         } else {
@@ -224,7 +242,6 @@ fn a4_only_what_cannot_be_held_is_a_loss() {
     }
 }
 
-#[test]
 fn a4_a_full_disk_is_no_loss() {
     let place = Place::new();
     // Attributes that need a block each, and no other data.
@@ -243,7 +260,7 @@ fn a4_a_full_disk_is_no_loss() {
     place.layer("many", &layer);
     let full = format!("{} && head -c 62M /dev/zero > m/zeros; true", ext4("-O ^has_journal -N 1000 -m 0"));
     let script = "layflat flatten layers:many m/out; code=$?; ls -A m | grep -v zeros; exit $code";
-    let Some(output) = place.run(&full, script) else { return };
+    let output = place.run(&full, script);
     let message = failed(&output);
     assert!(message.contains("No space left on device"), "{message}");
 }

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         trial("squash_overlay", mounts && case.overlay.is_none(), squashed_anywhere_a_mount_shows_it);
     }
     trials.push(Trial::test("a3_labels_are_left_out_unless_asked_for", labels));
-    trials.push(Trial::test("a3_tools_extract_attributes_by_their_names", attribute_names).with_ignored_flag(!root));
+    trials.push(tools::trial("a3_tools_extract_attributes_by_their_names", attribute_names).with_ignored_flag(!root));
     trials.push(Trial::test("filters", filters));
     trials.push(Trial::test("excluded_names_leave_their_content", excluded_names_leave_their_content));
     trials.push(Trial::test("marks_go_only_by_force", marks_go_only_by_force));
@@ -118,7 +118,7 @@ fn attribute_names() -> Result<(), Failed> {
     for command in [&["tar", "--xattrs", "--xattrs-include=user.*", "-xf"][..], &["bsdtar", "-xpf"]] {
         let scratch = Scratch::new(&std::env::temp_dir());
         std::fs::write(scratch.0.join("archive.tar"), &bytes)?;
-        let mut extract = Command::new(command[0]);
+        let mut extract = tools::command(command[0]);
         let output = extract.args(&command[1..]).arg("archive.tar").current_dir(&scratch.0).output()?;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let found = Tree::of_directory(&scratch.0.join("tree"));
