@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use crate::blob::{BlobError, Digest};
+use crate::form::Unfit;
+use crate::fs::DestinationError;
 use crate::layer::LayerError;
 use crate::product::OutputError;
 use crate::stack::StackError;
-use crate::stage::DestinationError;
 
 /// A layer, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,9 @@ pub enum Error {
         /// What the kernel says.
         error: std::io::Error,
     },
+    /// The destination's file system cannot hold unpacked layers.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// A file of the image cannot be written.
     #[error("{0}")]
     Write(String),

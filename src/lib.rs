@@ -25,6 +25,9 @@
 //! back from a directory to a layer. Who only wants to know what is in an image needs neither stage nor form: [`index`] keeps what a layer
 //! holds besides contents, and [`inside`] answers from that and the stack.
 //!
+//! What this machine's administrator has decided, in files that podman and skopeo read too, is [`configuration`]: a source obeys it before it hands
+//! on an image. The library obeys what a caller names in its options; the program, what is there.
+//!
 //! Each module only knows those before it, and [`store`] knows nothing of [`copy`](mod@copy). [`archive`] (the tar format) and [`stack`]
 //! do no I/O at all.
 //!
@@ -55,11 +58,13 @@ pub mod blob;
 pub mod bundle;
 pub mod cache;
 pub mod compare;
+pub mod configuration;
 pub mod copy;
 pub mod daemon;
 mod error;
 pub mod filter;
 pub mod form;
+mod fs;
 pub mod ids;
 pub mod image;
 pub mod index;
@@ -67,6 +72,7 @@ pub mod inside;
 mod intake;
 pub mod layer;
 pub mod namespace;
+mod notes;
 mod options;
 pub mod overlay;
 pub mod pack;
@@ -75,6 +81,7 @@ pub mod product;
 pub mod registry;
 mod report;
 pub mod rewrite;
+mod sigstore;
 pub mod source;
 pub mod stack;
 mod stage;
@@ -82,18 +89,19 @@ pub mod store;
 
 pub use error::{Error, WhichLayer};
 pub use form::{flatten, layers};
+pub use fs::DestinationError;
+pub use notes::Notes;
 pub use options::{Cancel, Limits, OVERRIDE_STAT, Options, Owners, XattrNamespace};
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
-pub use stage::DestinationError;
 
 /// Removes a directory tree, however deep it is; that it is not there is fine.
 ///
 /// For temporary trees that hold what an image made: `std::fs::remove_dir_all` gives up on deep ones.
 pub fn remove_tree(path: &std::path::Path) {
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
-        && let Ok(parent) = stage::open_path(parent)
+        && let Ok(parent) = fs::open_path(parent)
     {
         // What cannot be removed is for the user to see, who can remove it.
-        let _ = stage::remove_tree(parent, std::os::unix::ffi::OsStrExt::as_bytes(name));
+        let _ = fs::remove_tree(parent, std::os::unix::ffi::OsStrExt::as_bytes(name));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::filter::Filter;
+use crate::fs::Durability;
 
 /// How an image is laid down. The default is what the specification says, with every check on.
 #[derive(Debug, Clone, Default)]
@@ -29,8 +30,16 @@ pub struct Options {
     pub filter: Filter,
     /// The most that an image may ask for (rule S4).
     pub limits: Limits,
+    /// Do not wait until the result is on disk (rule S6). A power loss soon after may leave empty files: for trees that can be made again.
+    pub no_sync: bool,
     /// Set from another thread or a signal handler to stop early; nothing is left behind.
     pub cancel: Cancel,
+}
+
+impl Options {
+    pub(crate) fn durability(&self) -> Durability {
+        if self.no_sync { Durability::Unsynced } else { Durability::Synced }
+    }
 }
 
 /// Whose the files of an image become.

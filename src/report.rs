@@ -134,6 +134,8 @@ pub enum LossKind {
     Time,
     /// A socket, which is left out.
     Socket,
+    /// A hard link: more names than the file system can give a file. The name has a copy.
+    HardLink,
     /// A genuine character device 0:0, which overlayfs takes for a whiteout (rule A6).
     WhiteoutDevice,
 }
@@ -149,6 +151,7 @@ impl LossKind {
             Self::Device => "device left out",
             Self::Time => "time outside of the file system's range, the nearest stands instead",
             Self::Socket => "socket left out, since archives hold none",
+            Self::HardLink => "hard link not kept, the name has a copy of the file",
             Self::WhiteoutDevice => "character device 0:0, which an overlay mount cannot show, is a nested whiteout",
         }
     }

@@ -15,7 +15,7 @@ use images::{Layout, Tar, tagged};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 22] = [
     "flatten",
     "layers",
     "mount",
@@ -24,6 +24,8 @@ const COMMANDS: [&str; 20] = [
     "unshare",
     "diff",
     "inspect",
+    "tags",
+    "digest",
     "ls",
     "find",
     "log",
@@ -314,9 +316,113 @@ fn nobody_reads_to_the_end() {
     let program = assert_cmd::cargo::cargo_bin!("layflat");
     let many = (0..20_000).fold(Tar::new(), |tar, number| tar.file(&format!("{number}"), ""));
     fs::write(place.path().join("many.tar"), many.done()).unwrap();
-    let script = format!("{{ {} inspect --paths layers:many.tar; echo $? >&2; }} | head -n 1", program.display());
-    let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
-    assert_eq!(text(&output.stderr), "0\n");
+    // As other programs do it, of SIGPIPE and without a word: 128 and 13.
+    for command in ["inspect --paths", "inspect --json --paths", "ls --json -R"] {
+        let script = format!("{{ {} {command} layers:many.tar; echo $? >&2; }} | head -n 1", program.display());
+        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        assert_eq!(text(&output.stderr), "141\n", "{command}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let place = place();
+    let program = assert_cmd::cargo::cargo_bin!("layflat");
+    for command in [
+        "--help",
+        "ls --help",
+        "--version",
+        "completions bash",
+        "inspect image.tar",
+        "inspect --json image.tar",
+        "ls image.tar",
+        "ls --json image.tar",
+        "find image.tar '*'",
+        "find --json image.tar '*'",
+        "log image.tar b",
+        "cat image.tar b",
+        "waste image.tar",
+        "diff --json image.tar image.tar",
+        "flatten --json image.tar flat",
+        "copy image.tar oci:layout:1",
+        "copy --json image.tar oci:layout:2",
+        "flatten --to tar -o - image.tar",
+    ] {
+        let script = format!("exec {} {command} > /dev/full", program.display());
+        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        let message = text(&output.stderr);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{command}: {:?}: {message}", output.status);
+        let said = message.contains("No space left on device") && message.starts_with("layflat: ");
+        assert!(said, "{command}: {message}");
+    }
+}
+
+#[test]
+fn it_dies_of_the_signal_that_stopped_it() {
+    use std::os::unix::process::ExitStatusExt;
+    let place = place();
+    let program = assert_cmd::cargo::cargo_bin!("layflat");
+    let start = |script: &str| {
+        // A pipe that nothing comes from, nor ends.
+        let script = script.replace("layflat", program.to_str().unwrap());
+        std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(place.path())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let waits = |id: u32| {
+        // Until it listens to SIGTERM: the shell before it does not.
+        let listens = |status: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+            u64::from_str_radix(mask, 16).unwrap() >> (15 - 1) & 1 == 1
+        };
+        while !listens(&fs::read_to_string(format!("/proc/{id}/status")).unwrap()) {
+            std::thread::yield_now();
+        }
+    };
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+        let child = start("exec layflat flatten - out");
+        waits(child.id());
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(signal.as_raw()), "{}", text(&output.stderr));
+        assert!(!place.path().join("out").exists());
+    }
+    // Under nohup a hang-up is nothing.
+    let mut child = start("trap '' HUP; exec layflat flatten - out");
+    waits(child.id());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::HUP).unwrap();
+    let image = fs::read(fixture()).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &image).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn a_password_in_a_reference_is_refused_and_never_shown() {
+    let place = place();
+    for arguments in [
+        &["ls", "docker://me:se/cr@et@a.example/b:1"][..],
+        &["ls", "--json", "docker://me:secr@et@a.example:5000/b:1"],
+        &["copy", "image.tar", "docker://me:secret@a.example/b:1"],
+        &["copy", "docker://me:secret@a.example/b", "oci:x"],
+        &["ls", "docker:me:secret@a.example/b"],
+        &["ls", "docker-daemon:me:secret@a.example/b"],
+        &["ls", "https://me:secret@a.example/b"],
+        &["ls", "containers-storage:docker://me:secret@a.example/b"],
+        &["ls", "docker://secret@a.example/b"],
+        &["ls", "image.tar", "docker://me:secret@a.example/b", "docker://me:secret@a.example/c"],
+        &["docker://me:secret@a.example/b"],
+    ] {
+        let output = run(&place, arguments);
+        assert!(!output.status.success() && output.stdout.is_empty());
+        let said = text(&output.stderr);
+        assert!(!["secret", "se/cr", "secr@et"].iter().any(|secret| said.contains(secret)), "{arguments:?}: {said}");
+    }
+    let refused = message(&place, &["ls", "docker://me:secret@a.example/b:1"], 1);
+    assert!(refused.contains("\"me:***@a.example/b:1\"") && refused.contains("--password-stdin"), "{refused}");
 }
 
 #[test]
@@ -375,6 +481,37 @@ fn few_file_handles_are_enough_for_many_layers() {
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     assert_eq!(fs::read_dir(place.path().join("flatten/79")).unwrap().count(), LAYERS);
+}
+
+/// The image would be gone, and with it all that its directory holds besides.
+#[test]
+fn what_is_read_is_not_replaced() {
+    let place = place();
+    fs::create_dir(place.path().join("dir")).unwrap();
+    fs::copy(fixture(), place.path().join("dir/image.tar")).unwrap();
+    printed(&place, &["copy", "--quiet", "image.tar", "oci:layout:a"]);
+    for (image, destination) in [
+        ("dir/image.tar", "dir"),
+        ("dir/image.tar", "."),
+        ("docker-archive:dir/image.tar", "dir/../dir"),
+        ("oci:layout:a", "layout"),
+        ("oci:layout:a", "layout/blobs"),
+    ] {
+        for command in ["flatten", "layers", "bundle"] {
+            let message = message(&place, &[command, "--replace", image, destination], 1);
+            assert!(message.contains("would remove the image that is read"), "{message}");
+        }
+    }
+    let message = message(&place, &["flatten", "--replace", "--to", "tar", "-o", "image.tar", "image.tar"], 1);
+    assert!(message.contains("would remove the image that is read"), "{message}");
+    fs::create_dir_all(place.path().join("out/cache")).unwrap();
+    for command in ["flatten", "bundle"] {
+        let arguments = [command, "--replace", "--cache-dir", "out/cache", "image.tar", "out"];
+        let output = run(&place, &arguments);
+        assert!(text(&output.stderr).contains("would remove the cache"), "{}", text(&output.stderr));
+    }
+    assert!(place.path().join("dir/image.tar").exists() && place.path().join("layout/index.json").exists());
+    printed(&place, &["flatten", "oci:layout:a", "fine"]);
 }
 
 #[test]

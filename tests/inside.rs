@@ -538,8 +538,82 @@ fn check_finds_entries_that_do_not_fit_on_the_layers_below() {
         Tar::new().link(tar::EntryType::Link, "b", "missing").done(),
         Tar::new().file(".wh.a", "").done(),
     ];
-    let expected = ["image note not-checked", "1 error bad-entry b"];
+    let expected = ["1 error bad-entry b"];
     assert_eq!(findings(|_| {}, image(&layers), false), (expected.map(str::to_owned).to_vec(), 1));
+}
+
+#[test]
+fn check_names_every_entry_that_cannot_be_in_every_layer() {
+    let link = tar::EntryType::Link;
+    // The sums of both names are equal, so that the header stays right.
+    let climbing =
+        text_replaced(&Tar::new().file("+1/climb", "").link(link, "c", "gone").done(), b"+1/climb", b"../climb");
+    let layers = [
+        shell().file("f", "f").done(),
+        Tar::new()
+            .link(link, "a", "missing")
+            .file("f2", "f")
+            .file("f2/x", "under a file")
+            .link(link, "b", "bin")
+            .done(),
+        climbing,
+        Tar::new().file(".wh..", "").link(link, "a", "f").link(link, "d", "d2").file("d2", "later").done(),
+        Tar::new().link(link, "e", "a").link(link, "e", "b").file("f/.wh..wh..opq", "").done(),
+        Tar::new().symlink("l", "nowhere").file("x", "1").file("x", "2").done(),
+    ];
+    let expected = [
+        "1 error bad-entry a",
+        "1 error bad-entry b",
+        "1 error bad-entry f2/x",
+        "2 error name-climbs",
+        "2 error bad-entry c",
+        "3 error bad-entry",
+        "3 error bad-entry d",
+        "4 error bad-entry e",
+        "4 warning duplicate-entry e",
+        "4 note idle-mark f",
+        "5 warning duplicate-entry x",
+        "5 note dangling-link l",
+    ];
+    let (mut found, code) = findings(|_| {}, image(&layers), false);
+    let mut expected = expected.map(str::to_owned).to_vec();
+    found.sort();
+    expected.sort();
+    assert_eq!((found, code), (expected, 1));
+}
+
+#[test]
+fn check_goes_on_above_a_layer_that_cannot_be_read() {
+    let link = tar::EntryType::Link;
+    let mut damaged = Tar::new().file("in-it", "x").file("after", "y").done();
+    damaged[1024 + 148] ^= 1;
+    let layers = [
+        shell().file("etc/id_rsa", "secret").done(),
+        damaged,
+        // Its target may be in the layer that cannot be read; a file of the layer itself is a file.
+        Tar::new().link(link, "a", "after").file("f", "f").file("f/x", "x").file(".wh.after", "").done(),
+        Tar::new().file("etc/.wh.id_rsa", "").file("etc/.wh..", "").file("twice", "1").file("twice", "2").done(),
+    ];
+    let expected = [
+        "image note not-checked",
+        "0 warning hidden-secret etc/id_rsa",
+        "1 error archive-damaged",
+        "2 error bad-entry f/x",
+        "3 error bad-entry",
+        "3 warning duplicate-entry twice",
+    ];
+    let (found, code) = findings(|_| {}, image(&layers), false);
+    assert_eq!((found, code), (expected.map(str::to_owned).to_vec(), 1));
+}
+
+/// Each takes another replay.
+#[test]
+fn check_names_so_many_and_no_more() {
+    let links =
+        (0..300).fold(Tar::new(), |tar, index| tar.link(tar::EntryType::Link, &format!("l{index:03}"), "missing"));
+    let (found, code) = findings(|_| {}, image(&[shell().done(), links.done()]), false);
+    assert_eq!((found.len(), code), (101, 1));
+    assert_eq!(found.last().unwrap(), "1 note not-checked");
 }
 
 #[test]

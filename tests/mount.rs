@@ -16,7 +16,7 @@ use layflat::overlay::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -82,6 +82,7 @@ const TESTS: &[Test] = &[
     ("a_layer_that_was_changed_is_refused", &[Trusted, User], changed_layer),
     ("only_overlay_mounts_are_unmounted", &[Trusted, User], unmounting),
     ("the_program_mounts_an_image_through_its_cache", &[Trusted, User], program),
+    ("s7_what_is_mounted_in_a_tree_keeps_it_from_being_replaced", &[Trusted, User], replaced_with_mount),
     ("nodev_and_nosuid_only_when_asked", &[Trusted, User], mount_flags),
     ("hard_links_stay_together", &[Trusted, User], hard_links),
     ("trusted_marks_in_a_user_namespace_are_refused", &[User], trusted_in_user_namespace),
@@ -570,6 +571,43 @@ fn program(namespace: XattrNamespace) {
     fs::write(target.join("new"), "").unwrap();
     layflat(unmount);
     assert_eq!(names(&upper), ["/", "new"]);
+}
+
+/// Removing the old tree would remove what is mounted in it, which may be anybody's.
+fn replaced_with_mount(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let image = stack.path("image.tar");
+    fs::write(&image, include_bytes!("../fixtures/four-layers.tar")).unwrap();
+    stack.file("precious/sub/file", "content");
+    stack.file("single", "content");
+    let tree = stack.path("tree");
+    for point in ["inside", "deep/down/inside"] {
+        for command in ["flatten", "layers", "bundle"] {
+            fs::create_dir_all(tree.join(point)).unwrap();
+            fs::write(tree.join("other"), "").unwrap();
+            mount_bind(stack.path("precious"), tree.join(point)).unwrap();
+            let mut layflat = Command::new(program_path());
+            layflat.args([command, "--replace"]).arg(&image).arg(&tree).env("XDG_CACHE_HOME", stack.path("cache"));
+            let output = layflat.output().unwrap();
+            let message = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{command}");
+            assert!(message.contains(point) && message.contains("mounted in it"), "{command}: {message}");
+            assert_eq!(fs::read_to_string(stack.path("precious/sub/file")).unwrap(), "content");
+            assert!(tree.join("other").exists(), "nothing was done");
+            unmount(tree.join(point), UnmountFlags::DETACH).unwrap();
+        }
+    }
+    // A single file can be a mount point, too.
+    fs::write(tree.join("file"), "").unwrap();
+    mount_bind(stack.path("single"), tree.join("file")).unwrap();
+    let output = Command::new(program_path()).args(["flatten", "--replace"]).arg(&image).arg(&tree).output().unwrap();
+    assert!(!output.status.success());
+    unmount(tree.join("file"), UnmountFlags::DETACH).unwrap();
+    // Not what removes trees in any other way, either.
+    mount_bind(stack.path("precious"), tree.join("inside")).unwrap();
+    layflat::remove_tree(&tree);
+    assert_eq!(fs::read_to_string(stack.path("precious/sub/file")).unwrap(), "content");
+    unmount(tree.join("inside"), UnmountFlags::DETACH).unwrap();
 }
 
 /// The program under test; beside this one if that was copied to where an ordinary user can go.

@@ -9,13 +9,13 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use common::cases::{self, Case, Expected, compare};
+use common::overlay::{Mount, change};
 use common::run::{self, Form, Power, Scratch};
 use common::text::Stack;
 use common::tree::Tree;
@@ -24,7 +24,6 @@ use layflat::image::Image;
 use layflat::pack::{Meaning, PackError, PackOptions, pack};
 use layflat::{Cancel, NoProgress, Options, XattrNamespace};
 use libtest_mimic::{Arguments, Failed, Trial};
-use rustix::mount::{MountFlags, UnmountFlags};
 
 fn main() -> ExitCode {
     let power = run::begin();
@@ -65,6 +64,11 @@ fn main() -> ExitCode {
         trials.push(Trial::test(format!("mount_{name}"), check).with_ignored_flag(!root));
     }
     trials.push(Trial::test("what_is_below_must_be_named", what_is_below_must_be_named).with_ignored_flag(!root));
+    trials.push(
+        Trial::test("m1_no_opaque_marker_where_no_directory_is_below", no_opaque_marker_where_no_directory_is_below)
+            .with_ignored_flag(!root),
+    );
+    trials.push(Trial::test("m3_the_longest_names_can_be_hidden", the_longest_names_can_be_hidden));
     trials.push(Trial::test("what_no_layer_can_hold", what_no_layer_can_hold));
     trials.push(Trial::test("whiteouts_by_attribute", whiteouts_by_attribute));
     trials.push(Trial::test("packing_ends_in_the_middle_of_a_file", packing_ends_in_the_middle_of_a_file));
@@ -121,26 +125,6 @@ fn differences_of_trees_show_it(stack: &Stack, expected: &Tree) -> Result<(), Fa
     compare(expected, &flat(&run::image(layers)))
 }
 
-struct Mount(PathBuf);
-
-impl Mount {
-    fn overlay(at: PathBuf, lower: &[PathBuf], upper: &Path, work: &Path, options: &str) -> Self {
-        let lower: Vec<&str> = lower.iter().map(|path| path.to_str().unwrap()).collect();
-        let (upper, work) = (upper.display(), work.display());
-        let options = format!("lowerdir={},upperdir={upper},workdir={work},{options}", lower.join(":"));
-        let options = CString::new(options).unwrap();
-        rustix::mount::mount("overlay", &at, "overlay", MountFlags::empty(), options.as_c_str())
-            .unwrap_or_else(|error| panic!("mount: {error}: {options:?}"));
-        Self(at)
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).unwrap();
-    }
-}
-
 fn mounts_changed_at_random(options: &str) -> Result<(), Failed> {
     let namespace = if options == "userxattr" { XattrNamespace::User } else { XattrNamespace::Trusted };
     let stack = Stack::parse(
@@ -189,49 +173,6 @@ fn mounts_changed_at_random(options: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// One change of a mounted tree. What cannot be done, such as to rename a directory into itself, is not done.
-fn change(root: &Path, random: &mut fastrand::Rng, number: u32) {
-    let all: Vec<walkdir::DirEntry> =
-        walkdir::WalkDir::new(root).sort_by_file_name().into_iter().map(Result::unwrap).collect();
-    let of = |wanted: fn(&fs::FileType) -> bool| -> Vec<&Path> {
-        all.iter().filter(|entry| wanted(&entry.file_type())).map(walkdir::DirEntry::path).collect()
-    };
-    let any: Vec<&Path> = all[1..].iter().map(walkdir::DirEntry::path).collect();
-    let (directories, files) = (of(fs::FileType::is_dir), of(fs::FileType::is_file));
-    let mut pick = |list: &[&Path]| random.choice(list).map(|path| path.to_path_buf());
-    let (Some(directory), Some(other)) = (pick(&directories), pick(&directories)) else {
-        return;
-    };
-    let (file, path, target) = (pick(&files), pick(&any), pick(&any));
-    // Few names, so that what is gone comes back as something else.
-    let name = ["f", "b", "c", "new", "e", "x"][random.usize(..6)];
-    let is_special = |path: &Path| path.metadata().is_ok_and(|metadata| !metadata.is_file());
-    let _ = match (random.u8(..14), file, path, target) {
-        // To write to a FIFO is to wait for a reader.
-        (0 | 1, ..) if is_special(&directory.join(name)) => Ok(()),
-        (0 | 1, ..) => fs::write(directory.join(name), format!("content {number}")),
-        (2, ..) => fs::create_dir(directory.join(name)),
-        (3, Some(file), ..) => fs::OpenOptions::new()
-            .append(true)
-            .open(file)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, b" and more")),
-        (4 | 5, _, Some(path), _) => fs::rename(path, directory.join(name)),
-        (6, ..) if directory != root => fs::rename(&directory, other.join(name)),
-        (7, _, Some(path), _) => fs::remove_file(path),
-        (8, ..) if directory != root => fs::remove_dir_all(&directory),
-        (9, Some(file), ..) => fs::hard_link(file, directory.join(name)),
-        (10, _, Some(path), _) if !path.is_symlink() => {
-            fs::set_permissions(path, fs::Permissions::from_mode(random.u32(..0o10000) | 0o400))
-        }
-        (11, _, Some(path), _) if !path.is_symlink() => {
-            xattr::set(path, "trusted.changed", number.to_string().as_bytes())
-        }
-        (12, Some(file), ..) => std::os::unix::fs::lchown(file, Some(random.u32(..70000)), Some(7)),
-        (13, _, Some(path), Some(target)) => fs::rename(path, target),
-        _ => symlink("../b", directory.join(name)),
-    };
-}
-
 fn what_is_below_must_be_named() -> Result<(), Failed> {
     let scratch = Scratch::new(run::tmpfs());
     let [lower, upper, work, mountpoint] = ["lower", "upper", "work", "mount"].map(|name| scratch.0.join(name));
@@ -257,6 +198,76 @@ fn what_is_below_must_be_named() -> Result<(), Failed> {
     fs::create_dir(&empty).unwrap();
     let base = PackOptions { lower: vec![empty], ..PackOptions::default() };
     compare(&expected, &flat(&run::image([packed(&lower, &base).unwrap(), layer])))
+}
+
+/// The names of a layer's entries, as GNU tar lists them.
+fn listed(layer: &[u8]) -> Vec<String> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let archive = scratch.0.join("layer.tar");
+    fs::write(&archive, layer).unwrap();
+    let output = std::process::Command::new("tar").arg("-tf").arg(&archive).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// `rm link; mkdir link` leaves an opaque directory, which hides nothing.
+fn no_opaque_marker_where_no_directory_is_below() -> Result<(), Failed> {
+    let scratch = Scratch::new(run::tmpfs());
+    let [lower, upper, work, mountpoint] = ["lower", "upper", "work", "mount"].map(|name| scratch.0.join(name));
+    for directory in [&lower, &upper, &work, &mountpoint, &lower.join("target"), &lower.join("old")] {
+        fs::create_dir(directory).unwrap();
+    }
+    for name in ["target/keep", "old/gone", "file"] {
+        fs::write(lower.join(name), name).unwrap();
+    }
+    std::os::unix::fs::symlink("/target", lower.join("link")).unwrap();
+    std::os::unix::fs::symlink("target", lower.join("other")).unwrap();
+    let mount = Mount::overlay(mountpoint.clone(), std::slice::from_ref(&lower), &upper, &work, "redirect_dir=off");
+    for name in ["link", "file", "other"] {
+        fs::remove_file(mountpoint.join(name)).unwrap();
+    }
+    fs::remove_dir_all(mountpoint.join("old")).unwrap();
+    for name in ["link", "file", "old", "new"] {
+        fs::create_dir(mountpoint.join(name)).unwrap();
+        fs::write(mountpoint.join(name).join("new"), "new").unwrap();
+    }
+    let expected = Tree::of_directory(&mountpoint);
+    drop(mount);
+    let layer = packed(&upper, &PackOptions { lower: vec![lower.clone()], ..PackOptions::default() }).unwrap();
+    let marks: Vec<String> = listed(&layer).into_iter().filter(|name| name.contains(".wh.")).collect();
+    assert_eq!(marks, ["old/.wh..wh..opq", ".wh.other"]);
+    let empty = scratch.0.join("empty");
+    fs::create_dir(&empty).unwrap();
+    let base = packed(&lower, &PackOptions { lower: vec![empty], ..PackOptions::default() }).unwrap();
+    compare(&expected, &flat(&run::image([base.clone(), layer])))?;
+    // Without the lower directory there may be one below; what is written then hides nothing else, either.
+    let layer = packed(&upper, &PackOptions::default()).unwrap();
+    assert!(listed(&layer).contains(&"link/.wh..wh..opq".to_owned()));
+    compare(&expected, &flat(&run::image([base, layer])))
+}
+
+/// A whiteout is no file, and so may have a longer name than one.
+fn the_longest_names_can_be_hidden() -> Result<(), Failed> {
+    let scratch = Scratch::new(&std::env::temp_dir());
+    let [lower, whole] = ["lower", "whole"].map(|name| scratch.0.join(name));
+    let names: Vec<String> = (251..=255).map(|length| "n".repeat(length)).collect();
+    for directory in [&lower, &whole] {
+        fs::create_dir_all(directory.join("d")).unwrap();
+        fs::write(directory.join("d/kept"), "").unwrap();
+    }
+    for name in &names {
+        fs::write(lower.join("d").join(name), "").unwrap();
+    }
+    let layer = packed(&whole, &PackOptions { lower: vec![lower], ..PackOptions::default() }).unwrap();
+    let listed = listed(&layer);
+    let entries: Vec<String> = names.iter().map(|name| format!("F d/{name}")).collect();
+    for name in &names {
+        assert!(listed.contains(&format!("d/.wh.{name}")), "{listed:?}");
+    }
+    let base = common::tar::archive(&Stack::parse(&format!("D d, F d/kept, {}", entries.join(", "))).0[0]);
+    let found: Vec<Vec<u8>> = flat(&run::image([base, layer])).0.into_keys().collect();
+    assert_eq!(found, [&b""[..], b"d", b"d/kept"]);
+    Ok(())
 }
 
 fn what_no_layer_can_hold() -> Result<(), Failed> {

@@ -2,6 +2,9 @@
 //!
 //! 300 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test property` tries that many new ones. A failure is
 //! shrunk and printed in the notation of `tests/common/mod.rs`, ready to become a line in fixtures/stacks.
+//!
+//! Then stacks whose layers come from real overlay mounts, written as three kinds of writers do; what the last mount showed is what must
+//! come out, so that the kernel is the judge. 60 of each, or `LAYFLAT_CASES=300 cargo test --test property real_mounts`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -11,8 +14,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use common::cases::compare;
 use common::inside;
 use common::oracle;
+use common::overlay::{Manner, changed_mounts};
 use common::run::{self, Form, Power};
 use common::text::{Attributes, Entry, Kind, Stack};
 use common::tree::Tree;
@@ -30,7 +35,7 @@ fn main() -> ExitCode {
         eprintln!("overlay mounts are not tested and count as ignored: {why}");
     }
     let mounts = !matches!(power, Power::Nothing(_));
-    let trials = vec![
+    let mut trials = vec![
         Trial::test("what_is_told_of_a_stack_and_oracle_agree", || {
             run_with(&|stack, _| compared(stack, inside::tree(stack), |tree| tree))
         }),
@@ -43,7 +48,35 @@ fn main() -> ExitCode {
             .with_ignored_flag(!mounts),
         Trial::test("flat_archive_squashed_image_and_oracle_agree", || run_with(&rewritten_agrees)),
     ];
+    for (name, manner) in [
+        ("real_mounts_with_opaque_markers_everywhere", Manner::OpaqueEverywhere),
+        ("real_mounts_with_opaque_markers_over_directories", Manner::OpaqueOverDirectories),
+        ("real_mounts_with_whiteouts_one_by_one", Manner::Whiteouts),
+    ] {
+        trials.push(Trial::test(name, move || real_mounts_agree(manner)).with_ignored_flag(power != Power::Root));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The number of stacks that was asked for.
+fn asked() -> Option<u32> {
+    std::env::var("LAYFLAT_CASES").ok().and_then(|cases| cases.parse().ok())
+}
+
+fn real_mounts_agree(manner: Manner) -> Result<(), Failed> {
+    for seed in 0..asked().unwrap_or(60).into() {
+        let (stack, shown) = changed_mounts(seed, manner);
+        let failed = |what: &str, why: String| format!("{what} of seed {seed}: {why}\n{stack}");
+        let oracle = oracle::show(&stack).map_err(|refused| failed("the oracle", format!("{refused:?}")))?;
+        compare(&shown, &oracle).map_err(|why| failed("the oracle", why.message().unwrap_or_default().to_owned()))?;
+        for form in [Form::Flat, Form::Overlay(XattrNamespace::Trusted)] {
+            let laid = run::lay(&stack, form, run::tmpfs(), &Options::default())
+                .map_err(|error| failed(&format!("{form:?}"), error))?;
+            compare(&shown, &laid.tree)
+                .map_err(|why| failed(&format!("{form:?}"), why.message().unwrap_or_default().to_owned()))?;
+        }
+    }
+    Ok(())
 }
 
 fn check(forms: &[Form]) -> Result<(), Failed> {
@@ -51,7 +84,7 @@ fn check(forms: &[Form]) -> Result<(), Failed> {
 }
 
 fn run_with(test: &dyn Fn(&Stack, &Path) -> Result<(), String>) -> Result<(), Failed> {
-    let asked = std::env::var("LAYFLAT_CASES").ok().and_then(|cases| cases.parse().ok());
+    let asked = asked();
     let config = Config {
         cases: asked.unwrap_or(300),
         failure_persistence: None,

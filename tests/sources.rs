@@ -229,6 +229,12 @@ fn a_whole_file_may_be_compressed() {
         place.write(name, &compress(&oci));
         expect(&place.reference("", name, ""), &[&a]);
         expect(&place.reference("oci-archive:", name, ""), &[&a]);
+        // bsdtar pads what it writes to a pipe (rule D3).
+        place.write(name, &[compress(&docker), vec![0; 10_240]].concat());
+        expect(&place.reference("", name, ""), &[&a]);
+        place.write(name, &[&compress(&docker)[..], &[0; 10], b"garbage"].concat());
+        let error = refused(&place, &place.reference("", name, ""));
+        assert!(error.contains("trailing data at byte"), "{error}");
         // What is cut off is noticed.
         let whole = compress(&oci);
         place.write(name, &whole[..whole.len() - 5]);
@@ -302,8 +308,10 @@ fn damaged_compression_is_noticed() {
                 .to_string();
             let expected = format!("blob without a stated digest: damaged {name} data: ");
             assert!(error.starts_with(&expected), "{name} {what}: {error}");
-            if what == "cut" {
-                assert!(error.ends_with("it ends too early"), "{error}");
+            match what {
+                "cut" => assert!(error.ends_with("it ends too early"), "{error}"),
+                "followed" => assert!(error.contains("trailing data at byte"), "{error}"),
+                _ => {}
             }
         }
     }
@@ -570,21 +578,21 @@ fn manifests_of_something_else_are_named() {
         let manifest = json!({"schemaVersion": 2, "artifactType": kind, "config": config, "layers": []});
         layout.document(MANIFEST, &manifest)
     });
-    assert_eq!(error, format!("{digest}: is a manifest of \"application/vnd.example.sbom\", which is no image"));
+    assert_eq!(error, format!("{digest} is an artifact (application/vnd.example.sbom), not an image"));
 
     let helm = "application/vnd.cncf.helm.config.v1+json";
     let (digest, error) = refused_manifest(&place, |layout| {
         let config = layout.blob(helm, b"{}");
         layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": []}))
     });
-    assert_eq!(error, format!("{digest}: is a manifest of {helm:?}, which is no image"));
+    assert_eq!(error, format!("{digest} is a Helm chart ({helm}), not an image"));
 
     let artifact = "application/vnd.oci.artifact.manifest.v1+json";
     let (digest, error) = refused_manifest(&place, |layout| layout.document(artifact, &json!({"blobs": []})));
-    assert_eq!(error, format!("{digest}: is of type {artifact:?}, which is no image"));
+    assert_eq!(error, format!("{digest} is an artifact, not an image"));
 
     let (digest, error) = refused_manifest(&place, |layout| layout.document(MANIFEST, &json!({"schemaVersion": 2})));
-    assert_eq!(error, format!("{digest}: is a manifest without a configuration, which is no image"));
+    assert_eq!(error, format!("{digest}: is a manifest without a configuration, which is not an image"));
 
     let schema_1 =
         "is a Docker manifest of schema 1, which was given up in 2017: pull the image with an engine and save it again";
@@ -639,10 +647,6 @@ fn layers_that_cannot_be_read_are_named() {
         (
             "application/vnd.oci.image.layer.v1.tar+lz4",
             "is a layer of the unknown media type \"application/vnd.oci.image.layer.v1.tar+lz4\"",
-        ),
-        (
-            "application/vnd.dev.cosign.simplesigning.v1+json",
-            "is a layer of the unknown media type \"application/vnd.dev.cosign.simplesigning.v1+json\"",
         ),
     ] {
         // Its blob need not be there: what it is says more.

@@ -4,6 +4,7 @@
 mod blocks;
 mod compress;
 mod compression;
+mod decompress;
 mod digest;
 mod hash;
 mod reader;
@@ -20,7 +21,7 @@ use crate::options::Limits;
 
 pub use compress::{Compress, CompressError, Compressor};
 pub use compression::Compression;
-pub(crate) use compression::{Decompressor, plainly};
+pub(crate) use decompress::{Decompressor, plainly};
 pub use digest::{Algorithm, Digest, DigestError};
 use hash::Hasher;
 pub use reader::{Arriving, BlobReader, Remote};

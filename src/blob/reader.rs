@@ -33,6 +33,16 @@ pub trait Remote: fmt::Debug + Send + Sync {
     /// # Errors
     /// They cannot be had; the message says from where, why, and what to do.
     fn open(&self) -> Result<Box<dyn Arriving>>;
+
+    /// Asks for them from `offset` on. Where that cannot be asked for, those before it come, too, and are passed over.
+    ///
+    /// # Errors
+    /// As for [`open`](Remote::open).
+    fn open_from(&self, offset: u64) -> Result<Box<dyn Arriving>> {
+        let mut stream = self.open()?;
+        std::io::copy(&mut (&mut stream).take(offset), &mut std::io::sink())?;
+        Ok(stream)
+    }
 }
 
 /// Bytes on their way from elsewhere.

@@ -4,7 +4,7 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::compression::{Decompressor, plainly};
+use super::decompress::{Decompressor, plainly};
 use super::hash::Hashed;
 use super::reader::NotArrived;
 use super::stream::BUFFER;
@@ -39,7 +39,7 @@ impl Source {
             Bytes::Plain(reader)
         } else {
             let buffered = BufReader::with_capacity(CHUNK, Hashed::new(reader, algorithm));
-            Bytes::Hashed(Box::new(Decompressor::new(buffered).map_err(read)?.0))
+            Bytes::Hashed(Box::new(Decompressor::new(buffered).map_err(read)?))
         };
         Ok(Self { blob: blob.clone(), compression, limits: *limits, bytes, expanded: 0, stored })
     }
@@ -64,7 +64,7 @@ impl Source {
         self.expanded += filled as u64;
         let stored = match &self.bytes {
             Bytes::Plain(_) => self.expanded,
-            Bytes::Hashed(reader) => reader.get_ref().get_ref().count(),
+            Bytes::Hashed(reader) => reader.stored(),
         };
         self.stored.store(stored, Ordering::Relaxed);
         self.check_limits(stored)
@@ -75,13 +75,7 @@ impl Source {
         let (digest, size, reader) = match self.bytes {
             Bytes::Plain(reader) => (diff_id.clone(), expanded, reader),
             Bytes::Hashed(reader) => {
-                let mut stored = reader.into_inner();
-                // A decoder that stops before its input does leaves bytes that would go unchecked.
-                let left = stored.read(&mut [0]).map_err(|error| BlobError::Read { blob: self.blob.name(), error })?;
-                if left > 0 {
-                    let error = std::io::Error::new(ErrorKind::InvalidData, "bytes follow its end");
-                    return Err(BlobError::Damaged { blob: self.blob.name(), compression: self.compression, error });
-                }
+                let stored = reader.into_inner().ok_or_else(BlobError::stopped)?;
                 let (reader, digest, size) = stored.into_inner().finish();
                 (digest, size, reader)
             }

@@ -207,7 +207,7 @@ impl fmt::Debug for LayerStream {
 }
 
 impl BlobError {
-    fn stopped() -> Self {
+    pub(super) fn stopped() -> Self {
         Self::Read { blob: String::new(), error: ErrorKind::BrokenPipe.into() }
     }
 }

@@ -23,6 +23,28 @@ pub enum BundleError {
     /// A container runs a program.
     #[error("the image says nothing of what to run (neither Entrypoint nor Cmd): name it (--arg /bin/sh)")]
     NoCommand,
+    /// The image's Cmd goes with its Entrypoint.
+    #[error(
+        "--entrypoint \"\" leaves nothing to run, since the image's Cmd goes with its Entrypoint: name the program (--arg /bin/sh)"
+    )]
+    EntrypointOnly,
+    /// A program without a name.
+    #[error("the program to run has an empty name: choose another (--entrypoint /bin/sh)")]
+    EmptyProgram,
+    /// What the kernel cannot be told.
+    #[error("{what} {text:?} has a NUL in it, which no program can be given")]
+    Nul {
+        /// What it is for.
+        what: &'static str,
+        /// As the image or the caller states it.
+        text: String,
+    },
+    /// A file where the process is to run.
+    #[error("the working directory {path:?} is not a directory in the image; choose another (--cwd)")]
+    NotADirectory {
+        /// The path in the container.
+        path: String,
+    },
     /// The image has no such user.
     #[error("the image is for user {wanted:?}, but its /etc/passwd has no user {name:?}; choose another (--user)")]
     NoSuchUser {

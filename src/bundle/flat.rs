@@ -7,11 +7,11 @@ use super::write::write_config;
 use super::{ROOTFS, Report};
 use crate::error::Error;
 use crate::form::flatten;
+use crate::fs::{Work, open_path};
 use crate::image::Image;
 use crate::options::Options;
 use crate::overlay::is_mount_point;
 use crate::report::Progress;
-use crate::stage::{Work, open_path};
 use rustix::fs::{AtFlags, Mode};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,8 @@ pub fn flat(
     progress: &dyn Progress,
 ) -> Result<Report, BundleError> {
     let (work, result) = begin(directory, lay, &bundle.confinement)?;
-    let lay = Options { replace: false, ..lay.clone() };
+    // The bundle is synced as a whole.
+    let lay = Options { replace: false, no_sync: true, ..lay.clone() };
     let rootfs = result.join(ROOTFS);
     let laid_down = flatten(image, &rootfs, &lay, progress)?;
     let opened = open_path(&rootfs).map_err(|errno| BundleError::File {
@@ -60,7 +61,7 @@ pub(super) fn begin(
         return Err(BundleError::Mounted(directory.to_owned()));
     }
     let mode = if matches!(confinement, Confinement::Mapped(_)) { 0o711 } else { 0o700 };
-    let work = Work::beside(directory, lay.replace).map_err(Error::from)?;
+    let work = Work::beside(directory, lay.replace, lay.durability()).map_err(Error::from)?;
     let result = work.path().join(RESULT);
     rustix::fs::mkdirat(work.directory(), RESULT, Mode::RWXU)
         .and_then(|()| rustix::fs::chmodat(work.directory(), RESULT, Mode::from_raw_mode(mode), AtFlags::empty()))

@@ -26,6 +26,7 @@ pub(super) struct Status {
     /// As the container sees them.
     pub(super) uid: u32,
     pub(super) gid: u32,
+    pub(super) is_directory: bool,
 }
 
 impl Rootfs {
@@ -55,7 +56,8 @@ impl Rootfs {
             ),
         };
         let mode = stat.st_mode & 0o7777;
-        Ok(Some(Status { mode, uid: uid.unwrap_or(0), gid: gid.unwrap_or(0) }))
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        Ok(Some(Status { mode, uid: uid.unwrap_or(0), gid: gid.unwrap_or(0), is_directory }))
     }
 
     /// Opens nothing but the name: a device or a FIFO would do something.
@@ -98,7 +100,7 @@ mod tests {
         std::fs::create_dir_all(root.join("data")).unwrap();
         std::fs::write(place.path().join("secret"), "outside").unwrap();
         std::fs::write(root.join("secret"), "inside").unwrap();
-        let rootfs = Rootfs::new(crate::stage::open_path(&root).unwrap(), Owners::AsTheyAre);
+        let rootfs = Rootfs::new(crate::fs::open_path(&root).unwrap(), Owners::AsTheyAre);
 
         assert_eq!(rootfs.accounts().unwrap().passwd, b"");
         for target in ["../../secret", "/secret", "../../../../../secret"] {

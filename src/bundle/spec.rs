@@ -53,7 +53,8 @@ pub(super) fn convert(
     for bind in &overrides.binds {
         spec.mounts.push(bind_mount(bind)?);
     }
-    set_process(&mut spec.process, config, overrides, account)?;
+    set_process(&mut spec.process, config, overrides, account, &mut left_out)?;
+    check_directory(&spec.process.cwd, rootfs)?;
     spec.root.readonly = overrides.read_only;
     if let Some(hostname) = &overrides.hostname {
         spec.hostname.clone_from(hostname);
@@ -87,10 +88,17 @@ fn set_process(
     config: &RunConfig,
     overrides: &Overrides,
     account: Account,
+    left_out: &mut Vec<String>,
 ) -> Result<(), BundleError> {
     let args = arguments(config, overrides);
-    if args.is_empty() {
-        return Err(BundleError::NoCommand);
+    match args.first().map(String::as_str) {
+        None if overrides.entrypoint.is_some() => return Err(BundleError::EntrypointOnly),
+        None => return Err(BundleError::NoCommand),
+        Some("") => return Err(BundleError::EmptyProgram),
+        Some(_) => {}
+    }
+    if let Some(argument) = args.iter().find(|argument| argument.contains('\0')) {
+        return Err(BundleError::Nul { what: "the argument", text: argument.clone() });
     }
     let cwd = match (&overrides.cwd, &config.working_dir) {
         (Some(cwd), _) if !cwd.starts_with('/') => {
@@ -101,17 +109,31 @@ fn set_process(
         // Runtimes want an absolute one; engines take a relative one from the root.
         (None, cwd) => format!("/{cwd}"),
     };
+    if cwd.contains('\0') {
+        return Err(BundleError::Nul { what: "the working directory", text: cwd });
+    }
     process.args = args;
-    process.env = environment(config, overrides, &account);
+    process.env = environment(config, overrides, &account, left_out);
     process.cwd = cwd;
     process.user = User { uid: account.uid, gid: account.gid, additional_gids: account.groups };
     process.terminal = overrides.terminal;
     Ok(())
 }
 
+/// A runtime makes a directory that is missing, but cannot do anything about a file in its place.
+fn check_directory(cwd: &str, rootfs: &Rootfs) -> Result<(), BundleError> {
+    match rootfs.status(cwd)? {
+        Some(status) if !status.is_directory => Err(BundleError::NotADirectory { path: cwd.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 fn arguments(config: &RunConfig, overrides: &Overrides) -> Vec<String> {
     let entrypoint = match &overrides.entrypoint {
+        // An empty one is none, as engines have it: it takes away the image's.
+        Some(program) if program.is_empty() => Vec::new(),
         Some(program) => vec![program.clone()],
+        None if matches!(&config.entrypoint[..], [only] if only.is_empty()) => Vec::new(),
         None => config.entrypoint.clone(),
     };
     let rest = match (&overrides.arguments, &overrides.entrypoint) {
@@ -122,18 +144,33 @@ fn arguments(config: &RunConfig, overrides: &Overrides) -> Vec<String> {
     [entrypoint, rest].concat()
 }
 
-/// The image's variables as they are, then those that it leaves to us.
-fn environment(config: &RunConfig, overrides: &Overrides, account: &Account) -> Vec<String> {
-    let mut environment = config.env.clone();
+/// The image's variables, then those that it leaves to us. Each is there once, with its last value: programs disagree on which of two
+/// counts. What is not a variable is left out: runtimes refuse it, or pass on what no program can read.
+fn environment(
+    config: &RunConfig,
+    overrides: &Overrides,
+    account: &Account,
+    left_out: &mut Vec<String>,
+) -> Vec<String> {
+    let mut environment: Vec<String> = Vec::new();
     let has = |environment: &[String], name: &str| {
         environment.iter().position(|line| line.split_once('=').is_some_and(|(known, _)| known == name))
     };
-    for (name, value) in &overrides.environment {
+    let mut set = |name: &str, value: &str| {
         let line = format!("{name}={value}");
         match has(&environment, name) {
             Some(index) => environment[index] = line,
             None => environment.push(line),
         }
+    };
+    for line in &config.env {
+        match line.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !line.contains('\0') => set(name, value),
+            _ => left_out.push(format!("the entry {line:?} of Env, which is not NAME=VALUE")),
+        }
+    }
+    for (name, value) in &overrides.environment {
+        set(name, value);
     }
     let mut ours = vec![("PATH", defaults::PATH), ("HOME", &account.home)];
     if overrides.terminal {

@@ -1,7 +1,7 @@
 //! Blobs by their digests, as an OCI layout has them: `blobs/sha256/<hex>`.
 //!
 //! A blob is written while it streams by, to whoever wants it, under a temporary name, and gets its own once it is known to be what its
-//! digest says. What is read from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is
+//! digest says. What came of one that did not become whole waits for the next run. What is read from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is
 //! used again.
 
 use std::fs::{DirBuilder, File};
@@ -16,6 +16,7 @@ use tempfile::TempPath;
 
 use super::UNFINISHED;
 use super::lock::Lock;
+use super::partial::Partial;
 use crate::blob::{Arriving, Blob, Digest, Remote};
 
 /// The blobs of a cache.
@@ -93,7 +94,7 @@ impl Blobs {
     }
 
     /// What went wrong, and what to do.
-    fn error(&self, error: &Error) -> Error {
+    pub(super) fn error(&self, error: &Error) -> Error {
         let advice = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room with `layflat cache prune`, or give",
             _ => "give",
@@ -188,6 +189,10 @@ impl<R: Remote> Remote for Fetched<R> {
         // Another layer or another process may have fetched it since.
         if let Some(kept) = self.blobs.kept(&self.digest).filter(|kept| kept.length == self.remote.len()) {
             return Ok(Box::new(kept.reader()));
+        }
+        // Somebody else may be at what there is of it.
+        if let Some(partial) = Partial::open(&self.blobs.path(&self.digest), &self.digest, self.remote.len()) {
+            return partial.fetch(&self.remote, &self.blobs);
         }
         let stream = self.remote.open()?;
         let growing = self.blobs.begin(&self.digest).map_err(|error| self.blobs.error(&error))?;

@@ -12,6 +12,7 @@ mod contents;
 mod lock;
 mod mounted;
 mod overlay;
+mod partial;
 
 use std::path::{Path, PathBuf};
 

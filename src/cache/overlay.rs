@@ -13,11 +13,11 @@ use crate::blob::Digest;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::form::{FILE_NAME, layers};
+use crate::fs::DestinationError;
 use crate::image::Image;
 use crate::options::{Options, Owners, XattrNamespace};
 use crate::overlay::in_user_namespace;
 use crate::report::Progress;
-use crate::stage::DestinationError;
 
 /// An overlay form in the cache, which is not removed from there as long as this is held, or as long as it is mounted.
 #[derive(Debug)]
@@ -77,7 +77,13 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
     // Locked before it can be found: nobody removes it before the caller has used it.
     let lock = Lock::shared(&made);
     match (std::fs::rename(&made, &place), lock) {
-        (Ok(()), Some(lock)) => Ok(KeptForm { path: place, _lock: lock }),
+        (Ok(()), Some(lock)) => {
+            // The tree is on disk already; its name is, too, from here on.
+            let synced = std::fs::File::open(&directory)
+                .and_then(|directory| options.durability().sync(&directory).map_err(Into::into));
+            synced.map_err(|error| DestinationError::Sync { path: place.clone(), error })?;
+            Ok(KeptForm { path: place, _lock: lock })
+        }
         // Another process was quicker.
         (Err(error), _) => {
             crate::remove_tree(&made);

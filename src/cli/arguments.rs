@@ -2,16 +2,17 @@
 
 use std::ffi::OsString;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use layflat::cache::Blobs;
+use layflat::configuration::ConfigurationFile;
 use layflat::image::{Image, Platform, Reference};
 use layflat::index::{Indexes, indexes};
-use layflat::registry::{Credentials, RegistryOptions};
+use layflat::registry::{ClientCertificate, Credentials, RegistryOptions};
 use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache, source};
 
 use super::owners::OwnerArgs;
@@ -54,23 +55,37 @@ pub(crate) struct OpenArgs {
     pub(crate) remote: RemoteArgs,
 }
 
+/// An answer may take as many times longer than a transfer may stand still.
+const ANSWER: Duration = Duration::from_secs(20);
 const REMOTE: &str = "Registries and engines";
 
 /// How registries and engines are talked to.
 #[derive(Debug, Args)]
 pub(crate) struct RemoteArgs {
-    /// Ask the registry under this name; the password comes by --password-stdin
-    #[arg(help_heading = REMOTE, long, value_name = "NAME", requires = "password_stdin")]
+    /// Ask the registry under this name; the password comes by --password-stdin or --password-file
+    #[arg(help_heading = REMOTE, long, value_name = "NAME", requires = "password")]
     username: Option<String>,
     /// Read the password from standard input
-    #[arg(help_heading = REMOTE, long, requires = "username")]
+    #[arg(help_heading = REMOTE, long, requires = "username", group = "password")]
     password_stdin: bool,
+    /// Read the password from this file
+    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "username", group = "password")]
+    password_file: Option<PathBuf>,
+    /// What was read.
+    #[arg(skip)]
+    password: OnceLock<String>,
     /// Look for credentials in this file only; default: where podman login and docker login leave them
     #[arg(help_heading = REMOTE, long, value_name = "FILE")]
     authfile: Option<PathBuf>,
-    /// Trust this authority's certificate (PEM), besides the system's
+    /// Trust this certificate (PEM), an authority's or a server's own, besides the system's and those of certs.d
     #[arg(help_heading = REMOTE, long, value_name = "FILE")]
     ca_cert: Vec<PathBuf>,
+    /// Show the registry this client certificate (PEM); default: the *.cert of its directory in certs.d
+    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert (PEM)
+    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// With =false: trust whoever answers
     #[arg(help_heading = REMOTE, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     tls_verify: bool,
@@ -80,10 +95,17 @@ pub(crate) struct RemoteArgs {
     /// Ask again so often after a failure that may pass
     #[arg(help_heading = REMOTE, long, value_name = "N", default_value_t = 5)]
     retries: u32,
-    /// Give up on a connection that brings nothing for so long
+    /// Give up on a transfer that stands still for so long. An answer may take 20 times as long, as the registry may be storing or
+    /// fetching a blob; a connection must be made within 15 seconds
     #[arg(help_heading = REMOTE, long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
-    /// Where Docker or Podman listens: a path, or as in DOCKER_HOST
+    /// Use any image, whatever policy.json says
+    #[arg(help_heading = REMOTE, long, conflicts_with = "policy")]
+    no_policy: bool,
+    /// Obey this policy.json; default: ~/.config/containers/policy.json, else /etc/containers/policy.json
+    #[arg(help_heading = REMOTE, long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Where Docker or Podman listens: a path, or as in DOCKER_HOST (unix, tcp, ssh); default: Docker's current context
     #[arg(help_heading = REMOTE, long, value_name = "ADDRESS")]
     socket: Option<String>,
     /// Where blobs, indexes of layers and overlay forms are kept; default: $XDG_CACHE_HOME/layflat
@@ -117,6 +139,10 @@ pub(crate) struct LayArgs {
     /// Fail where the destination cannot hold everything, instead of reporting it
     #[arg(long)]
     strict: bool,
+    /// Do not wait until the result is on disk. Faster on a real disk; after a power loss or a crash of the system
+    /// within the next seconds, files may be empty. For trees that can be made again
+    #[arg(long)]
+    no_sync: bool,
     /// Ignore the image's entries for the root directory, as Docker does: mode 0755, owner 0:0
     #[arg(long)]
     ignore_root_entry: bool,
@@ -174,40 +200,65 @@ pub(crate) fn open(image: &OsString, arguments: &OpenArgs, cancel: &Cancel) -> a
 }
 
 impl RemoteArgs {
-    /// Refuses one password for two registries: each would hear the other's.
-    pub(crate) fn check_password(&self, source: &Reference, destination: &Reference) -> anyhow::Result<()> {
-        let (Reference::Registry(from), Reference::Registry(to)) = (source, destination) else { return Ok(()) };
-        anyhow::ensure!(
-            self.username.is_none() || from.registry() == to.registry(),
-            "--username: {from} and {to} are at two registries, and one password is for one: log in to them instead \
-             (`podman login {}`, `podman login {}`)",
-            from.registry(),
-            to.registry()
-        );
-        Ok(())
+    /// Whether a name was given, and with it a password.
+    pub(crate) fn has_username(&self) -> bool {
+        self.username.is_some()
+    }
+
+    /// Who asks, if that was said. The password is read once, for as many images as there are.
+    pub(crate) fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
+        let Some(username) = &self.username else { return Ok(None) };
+        let password = match (self.password.get(), &self.password_file) {
+            (Some(password), _) => password.clone(),
+            (None, Some(path)) => password_file(path)?,
+            (None, None) => {
+                anyhow::ensure!(self.password_stdin, "--username: give --password-stdin or --password-file FILE");
+                password_stdin("--password-stdin")?
+            }
+        };
+        let password = self.password.get_or_init(|| password).clone();
+        Ok(Some(Credentials::Password { username: username.clone(), password }))
     }
 
     /// The library's options for registries.
     pub(crate) fn registry(&self) -> anyhow::Result<RegistryOptions> {
-        let credentials = match &self.username {
-            None => None,
-            Some(username) => Some(Credentials::Password { username: username.clone(), password: password()? }),
-        };
-        Ok(RegistryOptions {
+        Ok(self.registry_with(self.credentials()?))
+    }
+
+    /// The same, for somebody.
+    pub(crate) fn registry_with(&self, credentials: Option<Credentials>) -> RegistryOptions {
+        let client_certificate = self.cert.clone().zip(self.key.clone());
+        let client_certificate = client_certificate.map(|(certificate, key)| ClientCertificate { certificate, key });
+        RegistryOptions {
             credentials,
             authfile: self.authfile.clone(),
             ca_certificates: self.ca_cert.clone(),
             skip_tls_verification: !self.tls_verify,
             plain_http: self.plain_http,
+            insecure: false,
+            configuration: ConfigurationFile::Usual,
+            notes: output::notes(),
+            client_certificate,
             patience: Duration::from_secs(self.timeout.into()),
+            answer: ANSWER * self.timeout,
             retries: self.retries,
-        })
+            ..RegistryOptions::default()
+        }
     }
 
     /// The cache's directory.
     pub(crate) fn cache_directory(&self) -> anyhow::Result<PathBuf> {
         let directory = self.cache_dir.clone().or_else(cache::directory);
         directory.context("cannot tell where the cache is; give --cache-dir")
+    }
+
+    /// The policy that counts.
+    fn policy(&self) -> ConfigurationFile {
+        match &self.policy {
+            _ if self.no_policy => ConfigurationFile::Nothing,
+            Some(path) => ConfigurationFile::At(path.clone()),
+            None => ConfigurationFile::Usual,
+        }
     }
 
     /// Where an engine listens, if that was said.
@@ -231,29 +282,43 @@ impl RemoteArgs {
     }
 }
 
-/// Reads the password once, for as many images as there are.
-fn password() -> anyhow::Result<String> {
-    static PASSWORD: OnceLock<String> = OnceLock::new();
-    if let Some(password) = PASSWORD.get() {
-        return Ok(password.clone());
-    }
+/// The password on standard input, which `option` said is there.
+pub(crate) fn password_stdin(option: &str) -> anyhow::Result<String> {
     let text = std::io::read_to_string(std::io::stdin()).context("cannot read the password from standard input")?;
     let password = text.trim_end_matches(['\n', '\r']).to_owned();
-    anyhow::ensure!(!password.is_empty(), "--password-stdin: there is no password on standard input");
-    Ok(PASSWORD.get_or_init(|| password).clone())
+    anyhow::ensure!(!password.is_empty(), "{option}: there is no password on standard input");
+    Ok(password)
+}
+
+/// The password in a file.
+pub(crate) fn password_file(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the password from {path:?}"))?;
+    let password = text.trim_end_matches(['\n', '\r']).to_owned();
+    anyhow::ensure!(!password.is_empty(), "{path:?}: there is no password in it");
+    Ok(password)
 }
 
 impl OpenArgs {
     /// The library's options for opening an image.
     pub(crate) fn open_options(&self, cancel: &Cancel) -> anyhow::Result<source::OpenOptions> {
+        self.open_options_with(self.remote.registry()?, cancel)
+    }
+
+    /// The same, with registries talked to so.
+    pub(crate) fn open_options_with(
+        &self,
+        registry: RegistryOptions,
+        cancel: &Cancel,
+    ) -> anyhow::Result<source::OpenOptions> {
         Ok(source::OpenOptions {
             platform: self.platform.clone(),
             limits: self.limits()?,
             incomplete: false,
             cancel: cancel.clone(),
-            registry: self.remote.registry()?,
+            registry,
             cache: self.remote.blobs(),
             daemon: self.remote.socket().map(str::to_owned),
+            policy: self.remote.policy(),
         })
     }
 
@@ -290,6 +355,7 @@ impl LayArgs {
             replace: self.replace,
             strict: self.strict,
             ignore_root_entry: self.ignore_root_entry,
+            no_sync: self.no_sync,
             selinux: self.selinux,
             ..open.options(cancel)?
         })

@@ -15,6 +15,7 @@ use layflat::overlay::in_user_namespace;
 
 use super::arguments::Common;
 use super::mount::CachedArgs;
+use super::overlap::refuse_replacing_source;
 use super::owners::own;
 use super::{SUCCESS, output, progress};
 
@@ -50,7 +51,7 @@ struct ProcessArgs {
     /// An argument of the program, in the place of the image's Cmd; may be given several times
     #[arg(help_heading = HEADING, long = "arg", value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
-    /// The program; the image's Cmd goes with its own
+    /// The program, and without the image's Cmd, which goes with its own; "" takes both away
     #[arg(help_heading = HEADING, long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     /// Set a variable of the environment; without a value, to the one that it has here
@@ -86,6 +87,9 @@ impl Bundle {
         if self.overlay && !root && settled.maps.is_none() {
             // The layers are looked into through a mount.
             enter(&own())?;
+        }
+        if self.cached.lay.replace {
+            refuse_replacing_source(&self.image, self.cached.cache(), &self.directory)?;
         }
         let confinement = self.confinement(root, inside, settled.maps.clone())?;
         let image = self.cached.open(&self.image, cancel)?;
@@ -143,6 +147,7 @@ impl Bundle {
 impl ProcessArgs {
     fn overrides(&self) -> anyhow::Result<Overrides> {
         let variable = |text: &String| match text.split_once('=') {
+            Some(("", _)) => bail!("--env {text:?}: expected NAME=VALUE, or a NAME that is set here"),
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
             None => std::env::var(text).map(|value| (text.clone(), value)).with_context(|| format!("--env {text}")),
         };

@@ -3,7 +3,7 @@
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::SUCCESS;
+use super::{SUCCESS, output};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ impl Completions {
     pub(crate) fn run(&self, command: &mut Command) -> anyhow::Result<u8> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, command, "layflat", &mut script);
-        std::io::Write::write_all(&mut std::io::stdout().lock(), &script)?;
+        output::print(|out| out.write_all(&script))?;
         Ok(SUCCESS)
     }
 }

@@ -1,11 +1,12 @@
 //! `layflat copy`
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use anyhow::Context;
 use clap::Args;
 use layflat::blob::Compress;
-use layflat::copy::{CopyOptions, CopyReport};
+use layflat::copy::{CopyOptions, CopyReport, Format, copy_with_referrers};
 use layflat::image::Reference;
 use layflat::layer::Printable;
 use layflat::rewrite::filter_all;
@@ -14,6 +15,7 @@ use layflat::store::Store;
 use layflat::{Cancel, Options, store};
 
 use super::arguments::{Common, OpenArgs};
+use super::ends::EndsArgs;
 use super::filters::FilterArgs;
 use super::table::{align, bytes};
 use super::{SUCCESS, output, progress};
@@ -21,7 +23,7 @@ use super::{SUCCESS, output, progress};
 /// Copy an image to where it is needed
 ///
 /// DST is docker://HOST[:PORT]/NAME[:TAG], docker-daemon:NAME:TAG, docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-/// dir:DIR. What is there stays: an image is added, and shares what it can. Unchanged bytes keep their digests, and what DST has already is not
+/// dir:DIR. FILE may be `-`, standard output. What is there stays: an image is added, and shares what it can. Unchanged bytes keep their digests, and what DST has already is not
 /// asked for.
 #[derive(Debug, Args)]
 pub(crate) struct Copy {
@@ -33,15 +35,23 @@ pub(crate) struct Copy {
     destination: OsString,
     #[command(flatten)]
     open: OpenArgs,
+    #[command(flatten)]
+    ends: EndsArgs,
     /// Compress layers so: gzip[:LEVEL], zstd[:LEVEL] or none; default: as they are
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<Compress>,
+    /// In which words manifests are stored: auto, oci or docker; auto: as they are, and in Docker's where a registry takes no other
+    #[arg(long, value_name = "FORMAT", default_value = "auto", hide_default_value = true)]
+    format: Format,
     /// Copy an index whole: the images for all platforms, and what else it lists
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
     /// Copy all images of SRC, each under its own tag
     #[arg(long)]
     all_tags: bool,
+    /// Take along what refers to the images: signatures, attestations, SBOMs
+    #[arg(long)]
+    referrers: bool,
     /// Push layers marked as non-distributable too; default: leave out those whose descriptors have URLs, as Docker does
     #[arg(long)]
     allow_nondistributable: bool,
@@ -52,23 +62,33 @@ pub(crate) struct Copy {
 impl Copy {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
-        let filter = Options { filter: self.filters.filter()?, ..self.open.options(cancel)? };
+        // What is copied keeps its labels: a filter changes what it says it changes.
+        let filter = Options { filter: self.filters.filter()?, selinux: true, ..self.open.options(cancel)? };
         // What cannot be written to is better known before anything was read.
-        let store = open_store(&source, &destination, &self.open, cancel)?;
+        let both = (&source, &destination);
+        let store = open_store(both, &self.open, &self.ends, cancel)?;
         let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
-        let images = layflat::source::open_set(&source, selection, &self.open.open_options(cancel)?)
-            .with_context(|| format!("cannot open {source}"))?;
+        let opening = self.ends.open_options(both, &self.open, cancel)?;
+        let images =
+            layflat::source::open_set(&source, selection, &opening).with_context(|| format!("cannot open {source}"))?;
+        let referrers = if self.referrers {
+            let found = layflat::source::referrers(&source, &images, &opening);
+            found.with_context(|| format!("cannot tell what refers to {source}"))?
+        } else {
+            Vec::new()
+        };
         let progress = progress::progress(common);
         let images = filter_all(images, &std::env::temp_dir(), &filter, progress.as_ref())?;
         let options = CopyOptions {
             jobs: filter.jobs,
             compression: self.compression,
+            format: self.format,
             several: self.all_tags,
             allow_nondistributable: self.allow_nondistributable,
             limits: filter.limits,
             cancel: cancel.clone(),
         };
-        let report = layflat::copy::copy(&images, store, &options, progress.as_ref())?;
+        let report = copy_with_referrers(&images, &referrers, store, &options, progress.as_ref())?;
         report_copy(common, &destination, &report)?;
         Ok(SUCCESS)
     }
@@ -76,17 +96,22 @@ impl Copy {
 
 /// Opens the place that images are put into.
 pub(super) fn open_store(
-    source: &Reference,
-    destination: &Reference,
+    both: (&Reference, &Reference),
     open: &OpenArgs,
+    ends: &EndsArgs,
     cancel: &Cancel,
 ) -> anyhow::Result<Box<dyn Store>> {
-    open.remote.check_password(source, destination)?;
-    let source_options = open.open_options(cancel)?;
+    let (source, destination) = both;
+    if is_stdout(destination) {
+        output::refuse_terminal()?;
+    }
+    let registry = ends.registry(both, &open.remote)?;
+    let source_options = open.open_options_with(registry.clone(), cancel)?;
     let options = store::OpenOptions {
         limits: source_options.limits,
+        no_sync: false,
         cancel: cancel.clone(),
-        registry: source_options.registry.clone(),
+        registry,
         daemon: source_options.daemon.clone(),
         origin: match source {
             Reference::Registry(name) => Some(name.clone()),
@@ -96,14 +121,23 @@ pub(super) fn open_store(
     store::open(destination, &options).with_context(|| format!("cannot write to {destination}"))
 }
 
+/// Whether an archive goes to standard output, where nothing else is printed then.
+fn is_stdout(destination: &Reference) -> bool {
+    let (Reference::DockerArchive { file, .. } | Reference::OciArchive { file, .. }) = destination else {
+        return false;
+    };
+    file == Path::new("-")
+}
+
 /// Says what was copied.
 pub(super) fn report_copy(common: &Common, destination: &Reference, report: &CopyReport) -> anyhow::Result<()> {
     for note in &report.notes {
         output::say(common, format_args!("note: {}", output::one_line(note)));
     }
+    let place = Path::new(if is_stdout(destination) { "-" } else { "" });
     if common.json {
-        output::json(report)?;
-    } else if !common.quiet {
+        output::json_beside(place, report)?;
+    } else if !common.quiet && !is_stdout(destination) {
         output::lines(table(report))?;
     }
     output::say(common, summary(destination, report));
@@ -118,11 +152,12 @@ fn table(report: &CopyReport) -> Vec<String> {
         vec![blob.outcome.name().to_owned(), bytes(blob.size), what]
     };
     let mut lines = align(&report.blobs.iter().map(blob).collect::<Vec<_>>());
-    for image in &report.images {
+    let all = report.images.iter().map(|image| ("image", image));
+    for (what, image) in all.chain(report.referrers.iter().map(|referrer| ("referrer", referrer))) {
         let digest = image.manifest_digest.as_ref().or(image.config_digest.as_ref());
         let digest = digest.map(ToString::to_string).unwrap_or_default();
         let names: Vec<String> = image.names.iter().map(|name| Printable(name.as_bytes()).to_string()).collect();
-        lines.push(format!("image {digest} {}", names.join(" ")).trim_end().to_owned());
+        lines.push(format!("{what} {digest} {}", names.join(" ")).trim_end().to_owned());
     }
     lines
 }

@@ -8,6 +8,7 @@ use layflat::{Cancel, Options, Owners, Report};
 
 use super::arguments::{Common, ImageArgs, LayArgs};
 use super::filters::FilterArgs;
+use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress};
 
 /// Lay an image down as one root file system
@@ -62,6 +63,9 @@ impl Flatten {
 
     fn directory(&self, dest: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let settled = self.lay.owners.settle()?;
+        if self.lay.replace {
+            refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), dest)?;
+        }
         let image = self.image.open(cancel)?;
         let options = self.options(settled.owners.clone(), cancel)?;
         let report = layflat::flatten(&image, dest, &options, progress::progress(common).as_ref())?;
@@ -79,10 +83,13 @@ impl Flatten {
         cancel: &Cancel,
     ) -> anyhow::Result<u8> {
         let options = &self.options(owners, cancel)?;
+        if self.lay.replace {
+            refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), file)?;
+        }
         let destination = output::destination(file)?;
         let output = match format {
-            Format::Tar => Output::create(destination, options.replace)?,
-            Format::Erofs | Format::Squashfs => Output::create_seekable(destination, options.replace)?,
+            Format::Tar => Output::create(destination, options.replace, options.no_sync)?,
+            Format::Erofs | Format::Squashfs => Output::create_seekable(destination, options.replace, options.no_sync)?,
         };
         let image = self.image.open(cancel)?;
         let progress = progress::progress(common);

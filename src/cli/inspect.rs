@@ -1,13 +1,16 @@
 //! `layflat inspect`
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
-use layflat::form::{LayerSurvey, survey};
-use layflat::image::{Config, Image, chain_ids};
+use layflat::blob::Digest;
+use layflat::form::{LayerChanges, survey, survey_known};
+use layflat::image::{Config, Image, Reference, chain_ids};
 use layflat::layer::LayerPath;
+use layflat::source::{self, Selection, Tree};
 use serde_json::{Value, json};
 
 use super::arguments::{Common, ImageArgs};
@@ -16,57 +19,149 @@ use super::{SUCCESS, output, progress};
 
 /// Show what an image is made of, and what each layer adds, replaces and hides
 ///
-/// Reads and checks all layers; writes nothing.
+/// Writes nothing. Layers that are here are read and checked. From a registry no layer is fetched: their sizes are those that the manifest
+/// states, and what they add, replace and hide is told where the cache has their indexes, or with --counts.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     #[command(flatten)]
     image: ImageArgs,
-    /// List the paths that each layer adds (+), replaces (~) and hides (-)
+    /// Fetch and check layers that are elsewhere, to count what each adds, replaces and hides
+    #[arg(long)]
+    counts: bool,
+    /// List the paths that each layer adds (+), replaces (~) and hides (-); fetches layers as --counts does
     #[arg(long)]
     paths: bool,
+    /// Print the manifest as it is stored, to the byte, and nothing else; of an index the index, unless --platform is given
+    #[arg(long, conflicts_with_all = ["counts", "paths", "config"])]
+    raw: bool,
+    /// Print the configuration as it is stored, to the byte, and nothing else
+    #[arg(long, conflicts_with_all = ["counts", "paths"])]
+    config: bool,
+}
+
+/// What is known of a layer.
+struct Row {
+    digest: Option<Digest>,
+    diff_id: Option<Digest>,
+    compression: Option<&'static str>,
+    size: u64,
+    expanded: Option<u64>,
+    changes: Option<LayerChanges>,
 }
 
 impl Inspect {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        if self.raw || self.config {
+            let bytes = if self.raw { self.manifest(cancel)? } else { self.configuration(cancel)? };
+            let mut out = std::io::stdout().lock();
+            out.write_all(&bytes)?;
+            out.flush()?;
+            return Ok(SUCCESS);
+        }
         let image = self.image.open(cancel)?;
-        let layers = survey(&image, &self.image.open.options(cancel)?, progress::progress(common).as_ref())?;
+        let rows = self.rows(&image, common, cancel)?;
+        let is_counted = rows.iter().all(|row| row.changes.is_some());
         if common.json {
-            output::json(&self.document(&image, &layers)?)?;
+            output::json(&self.document(&image, &rows)?)?;
         } else {
-            output::lines(self.text(&image, &layers))?;
+            output::lines(self.text(&image, &rows))?;
+            if !is_counted {
+                output::say(
+                    common,
+                    "note: no layer was fetched; --counts fetches them, and shows what each adds, replaces and hides",
+                );
+            }
         }
         Ok(SUCCESS)
     }
 
-    fn document(&self, image: &Image, layers: &[LayerSurvey]) -> anyhow::Result<Value> {
+    fn manifest(&self, cancel: &Cancel) -> anyhow::Result<Vec<u8>> {
+        let reference = Reference::parse(&self.image.image)?;
+        let found = source::manifest(&reference, &self.image.open.open_options(cancel)?);
+        let manifest = found.with_context(|| format!("cannot open {reference}"))?;
+        Ok(manifest.with_context(|| format!("{reference} has no manifest; --config prints its configuration"))?.bytes)
+    }
+
+    /// The configuration of an image, or of whatever else has one.
+    fn configuration(&self, cancel: &Cancel) -> anyhow::Result<Vec<u8>> {
+        let reference = Reference::parse(&self.image.image)?;
+        let options = self.image.open.open_options(cancel)?;
+        let none = || format!("{reference} has no configuration");
+        let opened = source::open_set(&reference, Selection::default(), &options);
+        let opened = opened.with_context(|| format!("cannot open {reference}"))?;
+        match opened.into_iter().next().map(|named| named.content) {
+            Some(Tree::Image(image)) => Ok(image.config.with_context(none)?.bytes),
+            Some(Tree::Attachment(other)) => {
+                Ok(other.config().with_context(none)?.read_all(options.limits.metadata_size)?)
+            }
+            _ => anyhow::bail!(none()),
+        }
+    }
+
+    /// What is known of each layer, without fetching more than was asked for.
+    fn rows(&self, image: &Image, common: &Common, cancel: &Cancel) -> anyhow::Result<Vec<Row>> {
+        let options = self.image.open.options(cancel)?;
+        let is_elsewhere = image.layers.iter().any(|layer| layer.blob.is_remote());
+        if !is_elsewhere || self.counts || self.paths {
+            let survey = survey(image, &options, progress::progress(common).as_ref())?;
+            let row = |layer: layflat::form::LayerSurvey| Row {
+                digest: Some(layer.facts.digest),
+                diff_id: Some(layer.facts.diff_id),
+                compression: Some(layer.facts.compression.name()),
+                size: layer.facts.size,
+                expanded: Some(layer.facts.expanded),
+                changes: Some(layer.changes),
+            };
+            return Ok(survey.into_iter().map(row).collect());
+        }
+        let known = match self.image.open.remote.cache() {
+            Some(cache) => survey_known(image, &cache, &options)?,
+            None => None,
+        };
+        let mut known = known.into_iter().flatten();
+        let row = |layer: &layflat::image::Layer| Row {
+            digest: layer.blob.digest().cloned(),
+            diff_id: layer.diff_id.clone(),
+            compression: layer.stated_compression().map(layflat::blob::Compression::name),
+            size: layer.blob.len(),
+            expanded: None,
+            changes: known.next(),
+        };
+        Ok(image.layers.iter().map(row).collect())
+    }
+
+    fn document(&self, image: &Image, rows: &[Row]) -> anyhow::Result<Value> {
         let config = match &image.config {
-            Some(config) => serde_json::from_str(&config.text()).context("the configuration is no JSON document")?,
+            Some(config) => serde_json::from_str(&config.text()).context("the configuration is not a JSON document")?,
             None => Value::Null,
         };
-        let chain_ids = chain_ids(&diff_ids(layers));
+        let diff_ids: Vec<Digest> = rows.iter().filter_map(|row| row.diff_id.clone()).collect();
+        let mut chain_ids = chain_ids(&diff_ids).into_iter().map(Some).collect::<Vec<_>>();
+        chain_ids.resize(rows.len(), None);
         let history = image.created_by();
-        let layers: Vec<Value> = layers
+        let layers: Vec<Value> = rows
             .iter()
             .zip(chain_ids)
             .zip(history)
-            .map(|((layer, chain_id), history)| {
+            .map(|((row, chain_id), history)| {
+                let changes = row.changes.as_ref();
                 let mut value = json!({
-                    "digest": layer.facts.digest,
-                    "diff_id": layer.facts.diff_id,
+                    "digest": row.digest,
+                    "diff_id": row.diff_id,
                     "chain_id": chain_id,
-                    "compression": layer.facts.compression.name(),
-                    "size": layer.facts.size,
-                    "expanded": layer.facts.expanded,
-                    "entries": layer.entries,
-                    "adds": layer.adds.len(),
-                    "replaces": layer.replaces.len(),
-                    "hides": layer.hides.len(),
+                    "compression": row.compression,
+                    "size": row.size,
+                    "expanded": row.expanded,
+                    "entries": changes.map(|changes| changes.entries),
+                    "adds": changes.map(|changes| changes.adds.len()),
+                    "replaces": changes.map(|changes| changes.replaces.len()),
+                    "hides": changes.map(|changes| changes.hides.len()),
                     "created_by": history,
                 });
-                if self.paths {
+                if let Some(changes) = changes.filter(|_| self.paths) {
                     let list = |paths: &[LayerPath]| paths.iter().map(LayerPath::to_string).collect::<Vec<_>>();
                     value["paths"] = json!({
-                        "adds": list(&layer.adds), "replaces": list(&layer.replaces), "hides": list(&layer.hides),
+                        "adds": list(&changes.adds), "replaces": list(&changes.replaces), "hides": list(&changes.hides),
                     });
                 }
                 value
@@ -81,43 +176,10 @@ impl Inspect {
         }))
     }
 
-    fn text(&self, image: &Image, layers: &[LayerSurvey]) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut fact = |name: &str, value: String| lines.push(format!("{name:<14}{value}"));
-        if let Some(name) = &image.name {
-            fact("image", name.clone());
-        }
-        if let Some(digest) = image.manifest_digest() {
-            fact("image digest", digest.to_string());
-        }
-        if let Some(config) = &image.config {
-            fact("config digest", config.digest.to_string());
-            for (name, value) in config_facts(config) {
-                fact(name, value);
-            }
-        }
-        let total = |number: fn(&LayerSurvey) -> u64| layers.iter().map(number).sum::<u64>();
-        let stored = bytes(total(|layer| layer.facts.size));
-        let expanded = bytes(total(|layer| layer.facts.expanded));
-        fact("layers", format!("{}, {stored} stored, {expanded} uncompressed", layers.len()));
+    fn text(&self, image: &Image, rows: &[Row]) -> Vec<String> {
+        let mut lines = facts(image, rows);
         lines.push(String::new());
-
-        let head = ["", "stored", "", "expanded", "entries", "adds", "replaces", "hides", "diff_id"];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        for (index, layer) in layers.iter().enumerate() {
-            rows.push(vec![
-                index.to_string(),
-                bytes(layer.facts.size),
-                layer.facts.compression.name().to_owned(),
-                bytes(layer.facts.expanded),
-                count(layer.entries),
-                count(layer.adds.len() as u64),
-                count(layer.replaces.len() as u64),
-                count(layer.hides.len() as u64),
-                layer.facts.diff_id.hex()[..12].to_owned(),
-            ]);
-        }
-        lines.extend(align(&rows));
+        lines.extend(table(rows));
         let histories = image.created_by();
         if histories.iter().any(Option::is_some) {
             lines.push(String::new());
@@ -126,25 +188,68 @@ impl Inspect {
                 lines.push(format!("{index:>3}  {}", layflat::layer::Printable(text.as_bytes())));
             }
         }
-        if self.paths {
-            for (index, layer) in layers.iter().enumerate() {
-                lines.push(String::new());
-                lines.push(format!("layer {index}"));
-                let marked =
-                    |mark: char, paths: &[LayerPath]| paths.iter().map(|path| (path.clone(), mark)).collect::<Vec<_>>();
-                let mut all = marked('+', &layer.adds);
-                all.extend(marked('~', &layer.replaces));
-                all.extend(marked('-', &layer.hides));
-                all.sort();
-                lines.extend(all.into_iter().map(|(path, mark)| format!("{mark} {path}")));
-            }
+        let paths = rows.iter().filter_map(|row| row.changes.as_ref()).filter(|_| self.paths);
+        for (index, changes) in paths.enumerate() {
+            lines.push(String::new());
+            lines.push(format!("layer {index}"));
+            let marked =
+                |mark: char, paths: &[LayerPath]| paths.iter().map(|path| (path.clone(), mark)).collect::<Vec<_>>();
+            let mut all = marked('+', &changes.adds);
+            all.extend(marked('~', &changes.replaces));
+            all.extend(marked('-', &changes.hides));
+            all.sort();
+            lines.extend(all.into_iter().map(|(path, mark)| format!("{mark} {path}")));
         }
         lines
     }
 }
 
-fn diff_ids(layers: &[LayerSurvey]) -> Vec<layflat::blob::Digest> {
-    layers.iter().map(|layer| layer.facts.diff_id.clone()).collect()
+/// What concerns all of the image.
+fn facts(image: &Image, rows: &[Row]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut fact = |name: &str, value: String| lines.push(format!("{name:<14}{value}"));
+    if let Some(name) = &image.name {
+        fact("image", name.clone());
+    }
+    if let Some(digest) = image.manifest_digest() {
+        fact("image digest", digest.to_string());
+    }
+    if let Some(config) = &image.config {
+        fact("config digest", config.digest.to_string());
+        for (name, value) in config_facts(config) {
+            fact(name, value);
+        }
+    }
+    let stored = bytes(rows.iter().map(|row| row.size).sum());
+    let expanded: Option<u64> = rows.iter().map(|row| row.expanded).sum();
+    let expanded = expanded.map(|expanded| format!(", {} uncompressed", bytes(expanded))).unwrap_or_default();
+    fact("layers", format!("{}, {stored} stored{expanded}", rows.len()));
+    lines
+}
+
+/// A line a layer; columns of which nothing is known are left out.
+fn table(rows: &[Row]) -> Vec<String> {
+    let is_read = rows.iter().all(|row| row.expanded.is_some());
+    let is_counted = rows.iter().all(|row| row.changes.is_some());
+    let mut head = vec!["", "stored", ""];
+    head.extend(is_read.then_some("expanded"));
+    if is_counted {
+        head.extend(["entries", "adds", "replaces", "hides"]);
+    }
+    head.push("diff_id");
+    let mut table = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    for (index, row) in rows.iter().enumerate() {
+        let mut cells = vec![index.to_string(), bytes(row.size), row.compression.unwrap_or("?").to_owned()];
+        cells.extend(row.expanded.filter(|_| is_read).map(bytes));
+        if let Some(changes) = row.changes.as_ref().filter(|_| is_counted) {
+            let numbers = [changes.adds.len(), changes.replaces.len(), changes.hides.len()];
+            cells.push(count(changes.entries));
+            cells.extend(numbers.map(|number| count(number as u64)));
+        }
+        cells.push(row.diff_id.as_ref().map(|diff_id| diff_id.hex()[..12].to_owned()).unwrap_or_default());
+        table.push(cells);
+    }
+    align(&table)
 }
 
 /// What of the configuration people ask for first.

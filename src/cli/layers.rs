@@ -6,6 +6,7 @@ use clap::Args;
 use layflat::{Cancel, Options};
 
 use super::arguments::{Common, ImageArgs, LayArgs, NamespaceArg};
+use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress};
 
 /// Lay an image down as directories for an overlay mount
@@ -28,6 +29,9 @@ pub(crate) struct Layers {
 impl Layers {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let settled = self.lay.owners.settle()?;
+        if self.lay.replace {
+            refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), &self.dest)?;
+        }
         let image = self.image.open(cancel)?;
         let options = Options {
             xattr_namespace: self.xattr_namespace.map(Into::into),

@@ -8,6 +8,8 @@ mod check;
 mod completions;
 mod copy;
 mod diff;
+mod digest;
+mod ends;
 mod filters;
 mod find;
 mod flatten;
@@ -18,12 +20,14 @@ mod ls;
 mod man;
 mod mount;
 mod output;
+mod overlap;
 mod owners;
 mod pack;
 mod progress;
 mod signals;
 mod squash;
 mod table;
+mod tags;
 mod umount;
 mod unshare;
 mod waste;
@@ -34,6 +38,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::Common;
+use signals::Signals;
 
 /// Success, or equality.
 const SUCCESS: u8 = 0;
@@ -63,7 +68,13 @@ IMAGE is one of
   dir:DIR                         an unpacked docker archive, or a directory that skopeo wrote
   layers:A.tar,B.tar.gz           bare layers, bottom first
   PATH                            an archive, a layout or a directory, recognised by its content
-FILE may be compressed, and `-` is standard input.";
+FILE may be compressed, and `-` is standard input, or standard output where `copy` writes.
+
+Of containers' configuration these files are read, each from ~/.config/containers or /etc/containers:
+  registries.conf, registries.conf.d   mirrors, locations, insecure and blocked registries of docker://;
+                                       or the file that CONTAINERS_REGISTRIES_CONF names
+  policy.json                          which images may be used (--policy, --no-policy)
+Short names (aliases, unqualified-search-registries) are suggested, but never pulled unasked.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -75,6 +86,8 @@ enum Command {
     Unshare(Box<unshare::Unshare>),
     Diff(diff::Diff),
     Inspect(inspect::Inspect),
+    Tags(tags::Tags),
+    Digest(digest::Digest),
     Ls(ls::Ls),
     Find(find::Find),
     Log(log::Log),
@@ -99,12 +112,18 @@ fn raise_handle_limit() {
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(output::usage(&error)),
+    };
+    output::be_quiet(cli.common.quiet);
     // What `unshare` runs has limits of its own.
     if !matches!(cli.command, Command::Unshare(_)) {
         raise_handle_limit();
     }
-    let cancel = signals::cancel_on_signal();
+    output::be_quiet(cli.common.quiet);
+    let signals = Signals::listen();
+    let cancel = signals.cancel.clone();
     let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;
     let result = match cli.command {
@@ -116,6 +135,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Unshare(command) => command.run(common, &cancel),
         Command::Diff(command) => command.run(common, &cancel),
         Command::Inspect(command) => command.run(common, &cancel),
+        Command::Tags(command) => command.run(common, &cancel),
+        Command::Digest(command) => command.run(common, &cancel),
         Command::Ls(command) => command.run(common, &cancel),
         Command::Find(command) => command.run(common, &cancel),
         Command::Log(command) => command.run(common, &cancel),
@@ -129,13 +150,19 @@ pub(crate) fn main() -> ExitCode {
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
+    let code = match result {
+        Ok(code) => code,
         // Whoever reads our output has seen enough.
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::from(SUCCESS),
+        Err(error) if output::is_broken_pipe(&error) => {
+            signals::die_of_broken_pipe();
+            SUCCESS
+        }
         Err(error) => {
             output::error(&error);
-            ExitCode::from(trouble)
+            trouble
         }
-    }
+    };
+    // All is cleaned up.
+    signals.die();
+    ExitCode::from(code)
 }

@@ -56,6 +56,13 @@ pub(crate) struct CachedArgs {
     xattr_namespace: Option<NamespaceArg>,
 }
 
+impl CachedArgs {
+    /// The cache's directory, if anything is kept.
+    pub(crate) fn cache(&self) -> Option<PathBuf> {
+        self.open.remote.cache()
+    }
+}
+
 impl Mount {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let upper = self.upper.clone().zip(self.work.clone()).map(|(upper, work)| UpperDirectories { upper, work });

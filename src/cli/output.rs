@@ -1,32 +1,43 @@
 //! All that is printed: data on standard output, talk on standard error.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use layflat::image::Notice;
+use anyhow::Context as _;
+use layflat::image::{Notice, mask_passwords};
 use layflat::layer::Printable;
 use layflat::product::Destination;
-use layflat::{Loss, Report};
+use layflat::{Loss, Notes, Report};
 
 use super::arguments::Common;
 use super::table::{bytes, count};
 
 /// Prints one JSON document.
 pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(out.flush()?)
+    print(|out| {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+        writeln!(out)
+    })
+}
+
+/// Prints what a function writes. That it is written is only known once it is flushed: at the program's end nobody would notice.
+pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    write(&mut out).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 /// Prints JSON documents, each on a line of its own.
 pub(crate) fn json_lines<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> anyhow::Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for value in values {
-        serde_json::to_writer(&mut out, &value)?;
-        writeln!(out)?;
-    }
-    Ok(out.flush()?)
+    print(|out| {
+        for value in values {
+            serde_json::to_writer(&mut *out, &value)?;
+            writeln!(out)?;
+        }
+        Ok(())
+    })
 }
 
 /// Colours for standard output: what a layer adds, changes and hides. They mean nothing that the text does not say.
@@ -50,18 +61,60 @@ pub(crate) fn painted(text: impl std::fmt::Display, colour: Colour) -> String {
 
 /// Prints lines of data.
 pub(crate) fn lines<T: std::fmt::Display>(lines: impl IntoIterator<Item = T>) -> anyhow::Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for line in lines {
-        writeln!(out, "{line}")?;
-    }
-    Ok(out.flush()?)
+    print(|out| {
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    })
 }
 
 /// Says something to the user, unless they asked for quiet.
 pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
     if !common.quiet {
         // There is nobody to tell if this fails.
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let _ = writeln!(std::io::stderr().lock(), "{}", mask_passwords(&line.to_string()));
+    }
+}
+
+/// Whether nothing but errors is printed, for what is said where no arguments are at hand.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Decides whether nothing but errors is printed.
+pub(crate) fn be_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Where the library's notes go: they are printed as they come, each once.
+pub(crate) fn notes() -> Notes {
+    static NOTES: LazyLock<Notes> = LazyLock::new(|| {
+        Notes::to(|note| {
+            if !QUIET.load(Ordering::Relaxed) {
+                let _ = writeln!(std::io::stderr().lock(), "note: {}", one_line(note));
+            }
+        })
+    });
+    NOTES.clone()
+}
+
+/// Prints what clap has to say, the help or what is wrong with the arguments, and gives the exit status.
+pub(crate) fn usage(problem: &clap::Error) -> u8 {
+    let said = problem.render().to_string();
+    let written = match mask_passwords(&said) {
+        Cow::Owned(masked) if problem.use_stderr() => write!(std::io::stderr().lock(), "{masked}"),
+        // In colours, where they are wanted.
+        _ => problem.print().and_then(|()| std::io::stdout().flush()),
+    };
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            super::signals::die_of_broken_pipe();
+            super::FAILURE
+        }
+        Err(error) if !problem.use_stderr() => {
+            self::error(&anyhow::Error::new(error).context("cannot write to standard output"));
+            super::FAILURE
+        }
+        _ => u8::try_from(problem.exit_code()).unwrap_or(super::TROUBLE),
     }
 }
 
@@ -73,7 +126,7 @@ pub(crate) fn error(error: &anyhow::Error) {
 
 /// A message on one line, with nothing in it that a terminal would obey. Names in it are escaped already.
 pub(crate) fn one_line(message: &str) -> String {
-    Printable(message.as_bytes()).to_string().replace("\\\\", "\\")
+    Printable(mask_passwords(message).as_bytes()).to_string().replace("\\\\", "\\")
 }
 
 /// Whether an output shows colours (see no-color.org).
@@ -140,8 +193,14 @@ pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
     if file != Path::new("-") {
         return Ok(Destination::File(file.to_owned()));
     }
-    anyhow::ensure!(!std::io::stdout().is_terminal(), "standard output is a terminal; send it to a file or a program");
+    refuse_terminal()?;
     Ok(Destination::Stdout)
+}
+
+/// Refuses to send bytes to a terminal.
+pub(crate) fn refuse_terminal() -> anyhow::Result<()> {
+    anyhow::ensure!(!std::io::stdout().is_terminal(), "standard output is a terminal; send it to a file or a program");
+    Ok(())
 }
 
 /// Reports one file that was made.

@@ -42,6 +42,9 @@ pub(crate) struct Pack {
     /// Replace a file that is there
     #[arg(long)]
     replace: bool,
+    /// Do not wait until the layer is on disk: after a power loss soon after, it may be empty
+    #[arg(long)]
+    no_sync: bool,
     /// Fail where an archive cannot hold everything, instead of reporting it
     #[arg(long)]
     strict: bool,
@@ -77,7 +80,7 @@ impl Pack {
         for tree in std::iter::once(&self.tree).chain(&self.lower) {
             refuse_inside(&self.output, tree)?;
         }
-        let output = Output::create(output::destination(&self.output)?, self.replace)?;
+        let output = Output::create(output::destination(&self.output)?, self.replace, self.no_sync)?;
         let compress = self.compression.unwrap_or_else(|| compression_of(&self.output));
         let jobs = std::thread::available_parallelism().unwrap_or(std::num::NonZero::<usize>::MIN);
         let file = std::io::BufWriter::with_capacity(256 << 10, output.file());

@@ -1,17 +1,62 @@
-//! Signals: the first one stops the work, which then takes away what it made.
+//! Signals: the first one stops the work, which then takes away what it made; after that the program dies of it, so that whoever
+//! started it sees why it ended: a shell ends its loop after Ctrl-C.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layflat::Cancel;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook::low_level::emulate_default_handler;
 
-/// A switch that SIGINT, SIGTERM and SIGHUP turn. A second signal ends the program at once.
-pub(crate) fn cancel_on_signal() -> Cancel {
-    let cancel = Cancel::default();
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // In this order: the conditional shutdown only sees signals after the first.
-        let registered = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, cancel.flag())
-            .and_then(|_| signal_hook::flag::register(signal, cancel.flag()));
-        // Without it a signal ends the program as if nothing had been arranged; no reason not to work.
-        drop(registered);
+/// The signals that stop the work.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    /// The switch that they turn.
+    pub(crate) cancel: Cancel,
+    /// The last one that came; 0 while there was none.
+    came: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Listens to SIGINT, SIGTERM and SIGHUP. A second signal ends the program at once.
+    pub(crate) fn listen() -> Self {
+        let signals = Self { cancel: Cancel::default(), came: Arc::default() };
+        let ignored = ignored();
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // What nohup, or a shell for its background jobs, ignores stays ignored.
+            if ignored >> (signal - 1) & 1 == 1 {
+                continue;
+            }
+            // In this order: the conditional default only sees signals after the first.
+            let flag = signals.cancel.flag();
+            let registered = signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
+                .and_then(|_| signal_hook::flag::register_usize(signal, Arc::clone(&signals.came), signal as usize))
+                .and_then(|_| signal_hook::flag::register(signal, flag));
+            // Without it a signal ends the program as if nothing had been arranged; no reason not to work.
+            drop(registered);
+        }
+        signals
     }
-    cancel
+
+    /// Dies of the signal that came, if one did.
+    pub(crate) fn die(&self) {
+        let signal = i32::try_from(self.came.load(Ordering::SeqCst)).unwrap_or_default();
+        if signal != 0 {
+            // It only returns for signals that do not end a program.
+            let _ = emulate_default_handler(signal);
+        }
+    }
+}
+
+/// Dies of SIGPIPE, as other programs do when nobody reads their output any more. It is ignored while we work, since a connection that
+/// breaks is an error like others.
+pub(crate) fn die_of_broken_pipe() {
+    let _ = emulate_default_handler(SIGPIPE);
+}
+
+/// The signals that were ignored when the program began: bit 0 is signal 1 (proc(5), SigIgn).
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

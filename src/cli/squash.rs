@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::Context;
 use clap::Args;
 use layflat::blob::Compress;
-use layflat::copy::{CopyOptions, copy};
+use layflat::copy::{CopyOptions, Format, copy};
 use layflat::image::Reference;
 use layflat::rewrite::squash;
 use layflat::source::{Selection, Tree, open_set};
@@ -13,6 +13,7 @@ use layflat::{Cancel, Options};
 
 use super::arguments::{Common, OpenArgs};
 use super::copy::{open_store, report_copy};
+use super::ends::EndsArgs;
 use super::filters::FilterArgs;
 use super::{SUCCESS, progress};
 
@@ -34,9 +35,17 @@ pub(crate) struct Squash {
     from: usize,
     #[command(flatten)]
     open: OpenArgs,
+    #[command(flatten)]
+    ends: EndsArgs,
     /// Compress layers so: gzip[:LEVEL], zstd[:LEVEL] or none; default: those that stay as they are, the new one with gzip
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<Compress>,
+    /// Keep security.selinux in the layers that are written anew
+    #[arg(long)]
+    selinux: bool,
+    /// In which words the manifest is stored: auto, oci or docker; auto: OCI's, and Docker's where a registry takes no other
+    #[arg(long, value_name = "FORMAT", default_value = "auto", hide_default_value = true)]
+    format: Format,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -44,20 +53,26 @@ pub(crate) struct Squash {
 impl Squash {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
-        let options = Options { filter: self.filters.filter()?, ..self.open.options(cancel)? };
-        let store = open_store(&source, &destination, &self.open, cancel)?;
-        let mut images = open_set(&source, Selection::default(), &self.open.open_options(cancel)?)
+        let options = Options { filter: self.filters.filter()?, selinux: self.selinux, ..self.open.options(cancel)? };
+        let both = (&source, &destination);
+        let store = open_store(both, &self.open, &self.ends, cancel)?;
+        let mut images = open_set(&source, Selection::default(), &self.ends.open_options(both, &self.open, cancel)?)
             .with_context(|| format!("cannot open {source}"))?;
         let progress = progress::progress(common);
         for image in &mut images {
-            if let Tree::Image(image) = &mut image.content {
-                **image = squash(image, self.from, &std::env::temp_dir(), &options, progress.as_ref())?;
+            match &mut image.content {
+                Tree::Image(image) => {
+                    **image = squash(image, self.from, &std::env::temp_dir(), &options, progress.as_ref())?;
+                }
+                Tree::Attachment(other) => anyhow::bail!("{source} is {}, not an image", other.kind),
+                Tree::Index(_) => {}
             }
         }
         let copying = CopyOptions {
             allow_nondistributable: false,
             jobs: options.jobs,
             compression: self.compression,
+            format: self.format,
             several: false,
             limits: options.limits,
             cancel: cancel.clone(),

@@ -43,6 +43,29 @@ pub enum CopyError {
         "docker archives, engines and `dir:` hold layers uncompressed: leave out --compression {0}, or copy to oci:DIR or oci-archive:FILE"
     )]
     Uncompressed(Compress),
+    /// Something that is no image, for a place that holds nothing else.
+    #[error(
+        "{name} is {what}, not an image, and docker archives, engines and `dir:` hold images only: copy it to a registry, oci:DIR or oci-archive:FILE"
+    )]
+    Artifact {
+        /// What the source calls it.
+        name: String,
+        /// What it is.
+        what: String,
+    },
+    /// A format that the place does not have.
+    #[error("{0}")]
+    Format(&'static str),
+    /// A registry refuses a manifest in OCI's words, and it cannot be had in Docker's.
+    #[error("{refusal}; it cannot be stored in Docker's words instead: {name} {problem}")]
+    Refused {
+        /// What the registry says.
+        refusal: String,
+        /// What cannot be converted.
+        name: String,
+        /// Why not, and what to do.
+        problem: String,
+    },
     /// A document of the image that cannot be made anew.
     #[error("{name}: {problem}")]
     Document {

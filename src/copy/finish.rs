@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::format::Format;
 use super::layers::{Key, Task, key};
 use super::report::{BlobReport, Outcome};
 use super::transfer::Placed;
@@ -12,9 +13,11 @@ use crate::source::{Index, Tree};
 use crate::store::{Form, Found, Kind, Store, Stored};
 
 /// What stands for an image, or an index, in the store.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Done {
     pub(super) manifest: Option<Manifest>,
+    /// The manifests that an index lists, those of nested indexes before these. They have to be stored before it.
+    pub(super) listed: Vec<Manifest>,
     /// The configuration and the DiffIDs of a single image.
     pub(super) saved: Option<(Digest, Vec<Digest>)>,
 }
@@ -22,6 +25,8 @@ pub(super) struct Done {
 /// Stores the documents of images whose blobs are stored.
 pub(super) struct Finisher<'a> {
     store: &'a dyn Store,
+    /// Whether manifests in Docker's words may stay.
+    docker: bool,
     placed: HashMap<Key, &'a Placed>,
     /// Bare layers, of which nothing is stated, in their order.
     bare: VecDeque<&'a Placed>,
@@ -30,9 +35,15 @@ pub(super) struct Finisher<'a> {
 }
 
 impl<'a> Finisher<'a> {
-    pub(super) fn new(store: &'a dyn Store, tasks: &'a [Task], placed: &'a [Placed]) -> Self {
-        let mut finisher =
-            Self { store, placed: HashMap::new(), bare: VecDeque::new(), configs: Vec::new(), notes: Vec::new() };
+    pub(super) fn new(store: &'a dyn Store, format: Format, tasks: &'a [Task], placed: &'a [Placed]) -> Self {
+        let mut finisher = Self {
+            store,
+            docker: store.form() == Form::Manifests { docker: true } && format != Format::Oci,
+            placed: HashMap::new(),
+            bare: VecDeque::new(),
+            configs: Vec::new(),
+            notes: Vec::new(),
+        };
         for (task, placed) in tasks.iter().zip(placed) {
             match key(&task.blob, task.diff_id.as_ref(), task.is_layer) {
                 Some(key) => drop(finisher.placed.insert(key, placed)),
@@ -51,8 +62,10 @@ impl<'a> Finisher<'a> {
     pub(super) fn finish(&mut self, tree: &Tree) -> Result<Done, CopyError> {
         match tree {
             Tree::Image(image) => self.image(image),
-            Tree::Index(index) => Ok(Done { manifest: Some(self.index(index)?), saved: None }),
-            Tree::Attachment(attachment) => Ok(Done { manifest: Some(attachment.manifest.clone()), saved: None }),
+            Tree::Index(index) => self.index(index),
+            Tree::Attachment(attachment) => {
+                Ok(Done { manifest: Some(attachment.manifest.clone()), listed: Vec::new(), saved: None })
+            }
         }
     }
 
@@ -68,34 +81,41 @@ impl<'a> Finisher<'a> {
         if image.config.as_ref().is_some_and(|own| own.digest != config.digest) {
             self.note(format!("the configuration is changed, since its layers are: it is now {}", config.digest));
         }
-        let Form::Manifests { docker } = self.store.form() else {
+        if self.store.form() == Form::Saved {
             self.config(config.digest.clone(), &config)?;
-            return Ok(Done { manifest: None, saved: Some((config.digest, diff_ids)) });
-        };
+            return Ok(Done { manifest: None, listed: Vec::new(), saved: Some((config.digest, diff_ids)) });
+        }
         let still_true = match &image.manifest {
             Some(own) => manifest::names(own, &config, &layers)?,
             None => false,
         };
         self.config(config.digest.clone(), &config)?;
-        let kept = image.manifest.as_ref().filter(|own| still_true && (docker || !manifest::is_in_docker_words(own)));
+        let kept =
+            image.manifest.as_ref().filter(|own| still_true && (self.docker || !manifest::is_in_docker_words(own)));
         let manifest = match kept {
             Some(own) => own.clone(),
             None => {
                 let made = manifest::manifest(image, &config, &layers)?;
                 if let Some(own) = image.manifest.as_ref().filter(|_| still_true) {
                     self.note(format!(
-                        "manifest {} is Docker's, which no reader of OCI layouts knows: it is now OCI's, {}",
-                        own.digest, made.digest
+                        "manifest {} is Docker's{}: it is now OCI's, {}",
+                        own.digest,
+                        if self.store.form() == (Form::Manifests { docker: false }) {
+                            ", which no reader of OCI layouts knows"
+                        } else {
+                            ""
+                        },
+                        made.digest
                     ));
                 }
                 made
             }
         };
-        Ok(Done { manifest: Some(manifest), saved: Some((config.digest, diff_ids)) })
+        Ok(Done { manifest: Some(manifest), listed: Vec::new(), saved: Some((config.digest, diff_ids)) })
     }
 
-    fn index(&mut self, index: &Index) -> Result<Manifest, CopyError> {
-        let mut entries = Vec::new();
+    fn index(&mut self, index: &Index) -> Result<Done, CopyError> {
+        let (mut entries, mut listed) = (Vec::new(), Vec::new());
         for entry in &index.entries {
             let was = match entry {
                 Tree::Image(image) => image.manifest.as_ref().map(|manifest| manifest.digest.clone()),
@@ -104,14 +124,14 @@ impl<'a> Finisher<'a> {
             };
             let done = self.finish(entry)?;
             if let (Some(was), Some(now)) = (was, done.manifest) {
-                self.store.put_manifest(&now)?;
+                listed.extend(done.listed);
+                listed.push(now.clone());
                 entries.push((was, now));
             }
         }
-        let Form::Manifests { docker } = self.store.form() else { return Err(CopyError::Index) };
         let is_as_it_was = entries.iter().all(|(was, now)| *was == now.digest);
-        if is_as_it_was && (docker || !manifest::is_in_docker_words(&index.document)) {
-            return Ok(index.document.clone());
+        if is_as_it_was && (self.docker || !manifest::is_in_docker_words(&index.document)) {
+            return Ok(Done { manifest: Some(index.document.clone()), listed, saved: None });
         }
         let made = manifest::index(&index.document, &entries)?;
         self.note(format!(
@@ -121,7 +141,7 @@ impl<'a> Finisher<'a> {
         if !is_as_it_was && index.entries.iter().any(|entry| matches!(entry, Tree::Attachment(_))) {
             self.note("what is attached to the images, like attestations, is kept, but speaks of them under their old digests");
         }
-        Ok(made)
+        Ok(Done { manifest: Some(made), listed, saved: None })
     }
 
     fn note(&mut self, note: impl Into<String>) {

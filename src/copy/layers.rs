@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::format::{self, Format};
 use super::{CopyError, CopyOptions};
 use crate::blob::{Blob, Compress, Compression, Digest};
 use crate::image::{Image, Layer};
@@ -33,7 +34,7 @@ pub(super) enum Way {
 }
 
 /// The tasks of some images, each once: images share blobs.
-pub(super) fn plan(images: &[Named], store: &dyn Store, options: &CopyOptions) -> Result<Vec<Task>, CopyError> {
+pub(super) fn plan(images: &[&Named], store: &dyn Store, options: &CopyOptions) -> Result<Vec<Task>, CopyError> {
     let (form, is_public) = (store.form(), store.is_public());
     let mut plan = Plan { tasks: Vec::new(), known: HashMap::new(), form, is_public, options };
     for image in images {
@@ -102,7 +103,12 @@ impl Plan<'_> {
             // Under another digest it would not be what its vendor hands out.
             (Form::Manifests { .. }, _) if is_stated && layer.is_nondistributable() => return Ok(Way::AsStored),
             (Form::Manifests { .. }, Some(wanted)) => wanted,
-            (Form::Manifests { .. }, None) if is_stated => return Ok(Way::AsStored),
+            (Form::Manifests { .. }, None)
+                if is_stated
+                    && (self.options.format != Format::Docker || format::has_layers_of(compression(layer)?)) =>
+            {
+                return Ok(Way::AsStored);
+            }
             (Form::Manifests { .. }, None) => Compress::GZIP,
         };
         // Who names a level wants that level; else what is compressed so stays as it is.

@@ -82,12 +82,12 @@ pub(super) fn is_in_docker_words(manifest: &Manifest) -> bool {
     manifest.media_type != MediaType::in_oci_words(&manifest.media_type)
 }
 
-fn made(media_type: &str, document: &Object) -> Manifest {
+pub(super) fn made(media_type: &str, document: &Object) -> Manifest {
     let bytes = document.to_bytes();
     Manifest { digest: Digest::sha256_of(&bytes), media_type: media_type.to_owned(), bytes }
 }
 
-fn parse(manifest: &Manifest) -> Result<Object, CopyError> {
+pub(super) fn parse(manifest: &Manifest) -> Result<Object, CopyError> {
     Object::parse(&manifest.bytes).map_err(|error| wrong(&manifest.digest, error))
 }
 

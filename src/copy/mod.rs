@@ -6,22 +6,27 @@
 
 mod error;
 mod finish;
+mod format;
 mod layers;
 mod manifest;
+mod publish;
+mod referrers;
 mod report;
 mod transfer;
 
+use std::collections::HashSet;
 use std::num::NonZero;
 use std::time::Instant;
 
-use crate::blob::Compress;
+use crate::blob::{Compress, Digest};
 use crate::image::Notice;
 use crate::options::{Cancel, Limits};
 use crate::report::Progress;
-use crate::source::{Named, Tree};
+use crate::source::{Named, Referrer, Tree};
 use crate::store::{Finished, Form, Store};
 
 pub use error::CopyError;
+pub use format::{Format, FormatError};
 pub use report::{BlobReport, CopyReport, ImageReport, Outcome};
 
 /// How images are copied.
@@ -32,6 +37,8 @@ pub struct CopyOptions {
     /// How layers are to be compressed. As they are when `None`; those without a media type, which nobody has stored for good yet, with gzip:
     /// a docker archive's, bare ones, and those that were only just made.
     pub compression: Option<Compress>,
+    /// In which words manifests are stored.
+    pub format: Format,
     /// Send layers to a registry too that are marked as non-distributable, and that their descriptors say to be had elsewhere.
     pub allow_nondistributable: bool,
     /// Whether several images come from one source, each to keep its own tag.
@@ -52,36 +59,79 @@ pub fn copy(
     options: &CopyOptions,
     progress: &dyn Progress,
 ) -> Result<CopyReport, CopyError> {
+    copy_with_referrers(images, &[], store, options, progress)
+}
+
+/// The same, with what refers to the images.
+///
+/// # Errors
+/// As for [`copy`]; a store that holds images only.
+pub fn copy_with_referrers(
+    images: &[Named],
+    referrers: &[Referrer],
+    store: Box<dyn Store>,
+    options: &CopyOptions,
+    progress: &dyn Progress,
+) -> Result<CopyReport, CopyError> {
     let started = Instant::now();
-    check(images, store.as_ref(), options)?;
+    check(store.form(), options)?;
+    referrers::check(referrers, store.form())?;
+    let (images, left_out) = takable(images, store.form(), options)?;
     // A name that cannot be is better known before the blobs have come.
     let names = images.iter().map(|image| store.names(&image.names, options.several)).collect::<Result<Vec<_>, _>>()?;
-    let tasks = layers::plan(images, store.as_ref(), options)?;
+    let referring = referrers::as_named(referrers);
+    let all: Vec<&Named> = images.iter().copied().chain(&referring).collect();
+    let tasks = layers::plan(&all, store.as_ref(), options)?;
     let placed = transfer::run(&tasks, store.as_ref(), options, progress)?;
     progress.settling();
 
-    let mut finisher = finish::Finisher::new(store.as_ref(), &tasks, &placed);
-    let mut finished = Vec::new();
-    let mut reports = Vec::new();
-    for (image, names) in images.iter().zip(names) {
+    let mut finisher = finish::Finisher::new(store.as_ref(), options.format, &tasks, &placed);
+    let mut done = Vec::new();
+    for image in &all {
         if options.cancel.is_cancelled() {
             return Err(CopyError::Cancelled);
         }
-        let done = finisher.finish(&image.content)?;
-        reports.push(ImageReport {
-            names: names.clone(),
-            manifest_digest: done.manifest.as_ref().map(|manifest| manifest.digest.clone()),
-            config_digest: done.saved.as_ref().map(|(config, _)| config.clone()),
-        });
-        let saved = done.saved.filter(|_| store.form() == Form::Saved);
-        finished.push(Finished { names, manifest: done.manifest, saved });
+        done.push(finisher.finish(&image.content)?);
     }
+    let of_referrers = done.split_off(images.len());
+    let mut publisher = publish::Publisher::new(store.as_ref(), options.format);
+    let mut finished = Vec::new();
+    let mut reports = Vec::new();
+    let mut kept = HashSet::new();
+    for (done, names) in done.into_iter().zip(names) {
+        let config_digest = done.saved.as_ref().map(|(config, _)| config.clone());
+        let own = done.manifest.as_ref().map(|manifest| manifest.digest.clone());
+        let listed: Vec<Digest> = done.listed.iter().map(|manifest| manifest.digest.clone()).collect();
+        let shown = publisher.show(names, done)?;
+        let now = shown.manifest.as_ref().map(|manifest| manifest.digest.clone());
+        // Converted, what it lists has other digests, too.
+        kept.extend(listed.into_iter().filter(|_| now == own));
+        kept.extend(now);
+        let manifest_digest = shown.manifest.as_ref().map(|manifest| manifest.digest.clone());
+        reports.push(ImageReport { names: shown.names.clone(), manifest_digest, config_digest });
+        finished.push(shown);
+    }
+    let of_publishing = publisher.notes();
+    let (referring, lost) = referrers::show(store.as_ref(), referrers, of_referrers, &kept)?;
+    let report = |shown: &Finished| ImageReport {
+        names: shown.names.clone(),
+        manifest_digest: shown.manifest.as_ref().map(|manifest| manifest.digest.clone()),
+        config_digest: None,
+    };
+    let referring_reports = referring.iter().map(report).collect();
+    finished.extend(referring);
     let mut blobs = report::of_tasks(&tasks, &placed);
-    let mut notes: Vec<String> = images.iter().flat_map(|image| notices(&image.content)).collect();
-    notes.extend(left_out(&tasks));
-    notes.extend(finisher.notes(&mut blobs));
+    let of_images: Vec<String> = images.iter().flat_map(|image| notices(&image.content)).collect();
+    let of_layers: Vec<String> = not_sent(&tasks).collect();
+    let notes = [left_out, of_images, of_layers, finisher.notes(&mut blobs), of_publishing, lost].concat();
     store.publish(&finished)?;
-    Ok(CopyReport { images: reports, blobs, notes, seconds: started.elapsed().as_secs_f64() })
+    Ok(CopyReport {
+        images: reports,
+        referrers: referring_reports,
+        blobs,
+        notes,
+        seconds: started.elapsed().as_secs_f64(),
+    })
 }
 
 /// What is not as it should be about images.
@@ -98,7 +148,7 @@ fn notices(tree: &Tree) -> Vec<String> {
 }
 
 /// Which layers were not sent.
-fn left_out(tasks: &[layers::Task]) -> impl Iterator<Item = String> {
+fn not_sent(tasks: &[layers::Task]) -> impl Iterator<Item = String> {
     tasks.iter().filter(|task| task.way == layers::Way::LeftOut).map(|task| {
         let digest = task.blob.digest().map(ToString::to_string).unwrap_or_default();
         format!(
@@ -109,15 +159,54 @@ fn left_out(tasks: &[layers::Task]) -> impl Iterator<Item = String> {
 }
 
 /// Refuses what the store cannot hold.
-fn check(images: &[Named], store: &dyn Store, options: &CopyOptions) -> Result<(), CopyError> {
-    if store.form() != Form::Saved {
-        return Ok(());
+fn check(form: Form, options: &CopyOptions) -> Result<(), CopyError> {
+    match (form, options.format, options.compression) {
+        (Form::Saved, Format::Oci, _) => Err(CopyError::Format(
+            "docker archives, engines and `dir:` hold no OCI manifests: leave out --format oci, or copy to oci:DIR or oci-archive:FILE",
+        )),
+        (Form::Manifests { docker: false }, Format::Docker, _) => Err(CopyError::Format(
+            "OCI layouts hold OCI manifests, and nothing else: leave out --format docker, or copy to a registry or docker-archive:FILE",
+        )),
+        (Form::Manifests { .. }, Format::Docker, Some(compression))
+            if !format::has_layers_of(compression.compression()) =>
+        {
+            Err(CopyError::Format(
+                "Docker's manifests know no zstd: leave out --format docker, or give --compression gzip",
+            ))
+        }
+        (Form::Saved, _, Some(compression)) if compression != Compress::None => {
+            Err(CopyError::Uncompressed(compression))
+        }
+        _ => Ok(()),
     }
-    if images.iter().any(|image| !matches!(image.content, Tree::Image(_))) {
-        return Err(CopyError::Index);
+}
+
+/// The images that the store can hold, and what is to be said of the others. Where all were asked for, what is no image is left out.
+fn takable<'a>(
+    images: &'a [Named],
+    form: Form,
+    options: &CopyOptions,
+) -> Result<(Vec<&'a Named>, Vec<String>), CopyError> {
+    if form != Form::Saved {
+        return Ok((images.iter().collect(), Vec::new()));
     }
-    match options.compression {
-        None | Some(Compress::None) => Ok(()),
-        Some(compression) => Err(CopyError::Uncompressed(compression)),
+    let (mut takable, mut left_out) = (Vec::new(), Vec::new());
+    for image in images {
+        let name = image.names.join(" ");
+        match &image.content {
+            Tree::Image(_) => takable.push(image),
+            // What lists nothing but artifacts is one.
+            Tree::Index(index)
+                if options.several && index.entries.iter().all(|entry| matches!(entry, Tree::Attachment(_))) =>
+            {
+                left_out.push(format!("left out {name}: it lists no image"));
+            }
+            Tree::Index(_) => return Err(CopyError::Index),
+            Tree::Attachment(other) if options.several && images.len() > 1 => {
+                left_out.push(format!("left out {name}: it is {}, not an image", other.kind));
+            }
+            Tree::Attachment(other) => return Err(CopyError::Artifact { name, what: other.kind.clone() }),
+        }
     }
+    Ok((takable, left_out))
 }

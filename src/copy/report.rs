@@ -9,6 +9,9 @@ use crate::blob::Digest;
 pub struct CopyReport {
     /// The images, as they are to be found now.
     pub images: Vec<ImageReport>,
+    /// What refers to them, as it is to be found now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub referrers: Vec<ImageReport>,
     /// Their blobs, each once: layers and what belongs to attachments, then configurations.
     pub blobs: Vec<BlobReport>,
     /// What is different from the source in a way that one may not expect.

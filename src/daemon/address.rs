@@ -4,22 +4,49 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::DaemonError;
+use super::context;
+use super::ssh::Ssh;
+use super::tls::Certificates;
 
-/// A socket in the file system, or a port of a host.
+/// A socket in the file system, a port of a host, or what ssh leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
     Socket(PathBuf),
-    Host(String),
+    Host { authority: String, tls: Option<Certificates> },
+    Ssh(Ssh),
 }
 
 impl Address {
+    /// The one that was given, else, in the order of Docker's own command line, that of DOCKER_HOST, of DOCKER_CONTEXT, and of the context
+    /// that was chosen with `docker context use`; Podman's CONTAINER_HOST comes before the last, as the environment does before files.
     pub(super) fn find(given: Option<&str>) -> Result<Self, DaemonError> {
         let named = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
-        if let Some(address) =
-            given.map(str::to_owned).or_else(|| named("DOCKER_HOST")).or_else(|| named("CONTAINER_HOST"))
-        {
-            return Self::parse(&address);
+        if let Some(address) = given.map(str::to_owned).or_else(|| named("DOCKER_HOST")) {
+            return Self::parse(&address, environments_certificates());
         }
+        let docker = context::directory();
+        if let Some((docker, name)) = docker.as_deref().zip(named("DOCKER_CONTEXT")) {
+            return Self::of_context(context::find(docker, &name)?);
+        }
+        if let Some(address) = named("CONTAINER_HOST") {
+            return Self::parse(&address, None);
+        }
+        let current = docker.as_deref().and_then(|docker| Some((docker, context::current(docker)?)));
+        match current {
+            Some((docker, name)) => Self::of_context(context::find(docker, &name)?),
+            None => Self::usual(),
+        }
+    }
+
+    fn of_context(endpoint: Option<context::Endpoint>) -> Result<Self, DaemonError> {
+        let Some(endpoint) = endpoint else { return Self::usual() };
+        let certificates = Some(endpoint.certificates).filter(Certificates::is_some);
+        Self::parse(&endpoint.host, certificates)
+    }
+
+    /// The first socket that is where it usually is.
+    fn usual() -> Result<Self, DaemonError> {
+        let named = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let runtime = named("XDG_RUNTIME_DIR").map(PathBuf::from);
         let own = |name: &str| runtime.as_ref().map(|runtime| runtime.join(name));
         let places: Vec<PathBuf> = [
@@ -37,32 +64,29 @@ impl Address {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, DaemonError> {
+    /// Reads an address as it stands in DOCKER_HOST. With certificates, what is said to a host is encrypted.
+    fn parse(text: &str, certificates: Option<Certificates>) -> Result<Self, DaemonError> {
         let wrong = |problem| DaemonError::Address { address: text.to_owned(), problem };
         let (scheme, rest) = text.split_once("://").unwrap_or(("unix", text));
         if rest.is_empty() {
             return Err(wrong("nothing stands behind the scheme"));
         }
+        let authority = rest.trim_end_matches('/').to_owned();
         match scheme {
             "unix" => Ok(Self::Socket(rest.into())),
-            "tcp" | "http" if std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()) => {
-                Err(wrong(
-                    "DOCKER_TLS_VERIFY asks for certificates, which are not supported here: forward its socket, for instance with ssh",
-                ))
-            }
-            "tcp" | "http" => Ok(Self::Host(rest.trim_end_matches('/').to_owned())),
-            "ssh" | "https" => {
-                Err(wrong("ssh and https are not supported: forward its socket, for instance with ssh -L"))
-            }
-            _ => Err(wrong("expected a socket's path, unix://PATH or tcp://HOST:PORT")),
+            "tcp" | "http" => Ok(Self::Host { authority, tls: certificates }),
+            "https" => Ok(Self::Host { authority, tls: Some(certificates.unwrap_or_default()) }),
+            "ssh" => Ssh::parse(rest).map(Self::Ssh).map_err(wrong),
+            _ => Err(wrong("expected a socket's path, unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT]")),
         }
     }
 
     /// What an address at it begins with. The host of a socket is of no interest to anyone.
     pub(super) fn base(&self) -> String {
         match self {
-            Self::Socket(_) => "http://127.0.0.1".to_owned(),
-            Self::Host(host) => format!("http://{host}"),
+            Self::Socket(_) | Self::Ssh(_) => "http://127.0.0.1".to_owned(),
+            Self::Host { authority, tls: None } => format!("http://{authority}"),
+            Self::Host { authority, tls: Some(_) } => format!("https://{authority}"),
         }
     }
 }
@@ -71,9 +95,18 @@ impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => write!(formatter, "{}", path.display()),
-            Self::Host(host) => write!(formatter, "tcp://{host}"),
+            Self::Host { authority, .. } => write!(formatter, "tcp://{authority}"),
+            Self::Ssh(ssh) => ssh.fmt(formatter),
         }
     }
+}
+
+/// The certificates that DOCKER_TLS_VERIFY asks for: those in DOCKER_CERT_PATH, or in Docker's own directory.
+fn environments_certificates() -> Option<Certificates> {
+    let named = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    named("DOCKER_TLS_VERIFY")?;
+    let directory = named("DOCKER_CERT_PATH").map(PathBuf::from).or_else(context::directory);
+    Some(directory.map(|directory| Certificates::in_directory(&directory)).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -82,12 +115,21 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_docker_host() {
+        let parse = |text: &str| Address::parse(text, None);
         let socket = |path: &str| Address::Socket(path.into());
-        assert_eq!(Address::parse("/run/x.sock").unwrap(), socket("/run/x.sock"));
-        assert_eq!(Address::parse("unix:///run/x.sock").unwrap(), socket("/run/x.sock"));
-        assert_eq!(Address::parse("tcp://127.0.0.1:2375").unwrap(), Address::Host("127.0.0.1:2375".into()));
-        for (bad, reason) in [("unix://", "nothing stands"), ("ssh://a", "forward"), ("x://y", "unix://PATH")] {
-            assert!(Address::parse(bad).unwrap_err().to_string().contains(reason), "{bad}");
+        assert_eq!(parse("/run/x.sock").unwrap(), socket("/run/x.sock"));
+        assert_eq!(parse("unix:///run/x.sock").unwrap(), socket("/run/x.sock"));
+        let host = |tls| Address::Host { authority: "127.0.0.1:2375".into(), tls };
+        assert_eq!(parse("tcp://127.0.0.1:2375").unwrap(), host(None));
+        assert_eq!(parse("https://127.0.0.1:2375/").unwrap(), host(Some(Certificates::default())));
+        assert_eq!(parse("ssh://me@a:22").unwrap().to_string(), "ssh://me@a:22");
+        for (bad, reason) in [
+            ("unix://", "nothing stands"),
+            ("ssh://me:pw@a", "no password"),
+            ("npipe:////./pipe/x", "unix://PATH"),
+            ("fd://", "nothing stands"),
+        ] {
+            assert!(parse(bad).unwrap_err().to_string().contains(reason), "{bad}");
         }
     }
 }

@@ -2,7 +2,10 @@
 //! API, "ImageGet" and "ImageLoad", which Podman's service answers, too).
 
 mod address;
+mod context;
 mod socket;
+mod ssh;
+mod tls;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -10,9 +13,11 @@ use std::path::PathBuf;
 use crossbeam_channel::Sender;
 use serde::Deserialize;
 use ureq::http::{Request, Response};
+use ureq::tls::TlsConfig;
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, BodyReader, SendBody};
 
-use crate::image::DaemonImage;
+use crate::image::{DaemonImage, ImageName};
 use crate::options::Cancel;
 use crate::registry::{USER_AGENT, break_on_cancel};
 use address::Address;
@@ -20,6 +25,8 @@ use socket::SocketConnector;
 
 /// As much of an answer as is read, where it is not an image.
 const MOST_ANSWER: u64 = 1 << 20;
+/// As much of a list of images as is read.
+const MOST_LIST: u64 = 256 << 20;
 const TAR: &str = "application/x-tar";
 
 /// An engine that listens.
@@ -48,6 +55,22 @@ pub enum DaemonError {
         address: String,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// A context of Docker's that cannot be used.
+    #[error("Docker's context {name:?} cannot be used: {problem}; `docker context ls` shows those that can")]
+    Context {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file of certificates that cannot be used.
+    #[error("{path:?} {problem}")]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// Nobody listens.
     #[error("cannot reach the engine at {address}: {problem}")]
@@ -98,27 +121,35 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 impl Daemon {
-    /// The engine at `address`: a socket's path, or as in DOCKER_HOST. When it is `None`, the one that DOCKER_HOST or CONTAINER_HOST
-    /// names, else the first whose socket is where it usually is. Nothing is asked yet.
+    /// The engine at `address`: a socket's path, or as in DOCKER_HOST. When it is `None`, the one that DOCKER_HOST, DOCKER_CONTEXT or
+    /// CONTAINER_HOST names, else the one of Docker's current context, else the first whose socket is where it usually is. Nothing is
+    /// asked yet.
     ///
     /// # Errors
     /// No engine, or an address that cannot be used.
     pub fn find(address: Option<&str>, cancel: &Cancel) -> Result<Self, DaemonError> {
         let address = Address::find(address)?;
+        let tls = match &address {
+            Address::Host { tls: Some(certificates), .. } => certificates.config()?,
+            _ => TlsConfig::default(),
+        };
         // No time-outs: an engine may think for a while before it hands out a large image.
         let config = Agent::config_builder()
             .proxy(None)
+            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(USER_AGENT)
             .build();
-        let agent = match &address {
-            Address::Socket(path) => {
-                let resolver = ureq::unversioned::resolver::DefaultResolver::default();
-                Agent::with_parts(config, SocketConnector(path.clone()), resolver)
-            }
-            Address::Host(_) => Agent::new_with_config(config),
+        let connector = match &address {
+            Address::Socket(path) => Some(SocketConnector::Path(path.clone())),
+            Address::Ssh(ssh) => Some(SocketConnector::Ssh(ssh.clone())),
+            Address::Host { .. } => None,
+        };
+        let agent = match connector {
+            Some(connector) => Agent::with_parts(config, connector, DefaultResolver::default()),
+            None => Agent::new_with_config(config),
         };
         let watch = break_on_cancel(&agent, cancel);
         Ok(Self { address, agent, cancel: cancel.clone(), _watch: watch })
@@ -128,11 +159,24 @@ impl Daemon {
     ///
     /// # Errors
     /// It has no such image, or cannot be asked.
-    pub fn save(&self, image: &DaemonImage) -> Result<BodyReader<'static>, DaemonError> {
-        let name = match image {
-            DaemonImage::Name(name) => name.complete().familiar(),
-            DaemonImage::Id(id) => id.to_string(),
+    pub fn save(&self, image: &DaemonImage) -> Result<Saved, DaemonError> {
+        let (name, id) = match image {
+            DaemonImage::Name(name) => (name.complete().familiar(), short_id(name)),
+            DaemonImage::Id(id) => (id.to_string(), None),
         };
+        let by_name = |archive| Saved { archive, is_named: matches!(image, DaemonImage::Name(_)) };
+        match (self.save_as(&name, image).map(by_name), id) {
+            // What is no name may be the beginning of an ID, as Docker has it.
+            (Err(not_found @ DaemonError::NotFound { .. }), Some(id)) => match self.save_as(&id, image) {
+                Ok(archive) => Ok(Saved { archive, is_named: false }),
+                Err(DaemonError::NotFound { .. }) => Err(not_found),
+                Err(error) => Err(error),
+            },
+            (saved, _) => saved,
+        }
+    }
+
+    fn save_as(&self, name: &str, image: &DaemonImage) -> Result<BodyReader<'static>, DaemonError> {
         let address = format!("{}/images/{name}/get", self.address.base());
         let request = Request::builder().uri(address).body(SendBody::none());
         let (response, message) = self.ask(request)?;
@@ -141,6 +185,37 @@ impl Daemon {
             404 => Err(DaemonError::NotFound { address: self.address.to_string(), image: image.to_string(), message }),
             _ => Err(self.refused(message)),
         }
+    }
+
+    /// What its images are called, in the order of their bytes; an image without a name is `@` and its ID.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn names(&self) -> Result<Vec<String>, DaemonError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Listed {
+            id: String,
+            repo_tags: Option<Vec<String>>,
+        }
+        let address = format!("{}/images/json", self.address.base());
+        let (mut response, message) = self.ask(Request::builder().uri(address).body(SendBody::none()))?;
+        if response.status() != 200 {
+            return Err(self.refused(message));
+        }
+        let said = response.body_mut().with_config().limit(MOST_LIST).read_to_vec();
+        let said = said.map_err(|error| self.failed(error))?;
+        let listed: Vec<Listed> = serde_json::from_slice(&said)
+            .map_err(|error| self.refused(format!("its list of images cannot be read: {error}")))?;
+        // Docker has a name of its own for what has none.
+        let has_name = |name: &String| !name.contains("<none>");
+        let mut names = Vec::new();
+        for image in listed {
+            let own: Vec<String> = image.repo_tags.unwrap_or_default().into_iter().filter(has_name).collect();
+            names.extend(if own.is_empty() { vec![format!("@{}", image.id)] } else { own });
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Has it take in the images of a docker archive.
@@ -224,6 +299,29 @@ impl Daemon {
             error => DaemonError::Broken { address, problem: error.to_string() },
         }
     }
+}
+
+/// An image on its way from an engine.
+pub struct Saved {
+    /// The docker archive.
+    pub archive: BodyReader<'static>,
+    /// Whether it was found by the name that it was asked for by, and not by its ID.
+    pub is_named: bool,
+}
+
+impl std::fmt::Debug for Saved {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Saved").field("is_named", &self.is_named).finish_non_exhaustive()
+    }
+}
+
+/// The ID that a name may be the beginning of: hex digits alone, perhaps behind the algorithm.
+fn short_id(name: &ImageName) -> Option<String> {
+    let whole = name.familiar();
+    let digits = whole.strip_prefix("sha256:").unwrap_or(&whole);
+    let is_id =
+        (2..=64).contains(&digits.len()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id.then_some(whole)
 }
 
 /// A line of an answer.

@@ -7,10 +7,10 @@ use hashbrown::HashMap;
 use super::settle::{Finish, Settler, fullest};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::error::Error;
+use crate::fs::Work;
 use crate::image::Image;
 use crate::options::Options;
 use crate::report::{Losses, Progress, Report};
-use crate::stage::Work;
 
 /// Lays an image down as one root file system in the directory `destination`.
 ///
@@ -20,7 +20,7 @@ use crate::stage::Work;
 /// # Errors
 /// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or written.
 pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
-    let work = Work::beside(destination, options.replace)?;
+    let work = Work::beside(destination, options.replace, options.durability())?;
     let mut ground = Ground::prepare(image, work, None, options, progress)?;
     let records = std::mem::take(&mut ground.records);
     let stack = replay(&records, options)?;

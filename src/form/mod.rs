@@ -1,30 +1,34 @@
 //! The forms in which a stack is laid down: overlay and flat. One extraction, two finishes.
 
 pub(crate) mod extract;
+mod fitness;
 mod flat;
 mod layout;
 mod modified;
 mod overlay;
 mod settle;
+mod share;
 mod survey;
 
 use std::time::Instant;
 
 use crate::blob::Digest;
 use crate::error::Error;
+use crate::fs::Work;
 use crate::image::{Image, Notice, chain_ids};
 use crate::layer::Record;
 use crate::options::{Options, XattrNamespace};
 use crate::report::{LayerReport, Losses, Progress, Report, Seconds};
 use crate::stack::{Reading, Stack};
-use crate::stage::{Holder, Spill, Staged, Work};
+use crate::stage::{Holder, Spill, Staged};
 
+pub use fitness::Unfit;
 pub use flat::flatten;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;
 pub(crate) use modified::changed;
 pub use overlay::layers;
-pub use survey::{LayerSurvey, survey};
+pub use survey::{LayerChanges, LayerSurvey, survey, survey_known};
 
 /// The directory of the work directory that becomes the result.
 const RESULT: &str = "result";

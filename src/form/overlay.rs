@@ -8,17 +8,18 @@ use hashbrown::HashMap;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::fitness::Fitness;
 use super::modified::{Modified, modified};
 use super::settle::{Finish, Settler};
 use super::{FILE_NAME, Ground, LayerDirectory, Layout, RESULT, io, replay, settle_error, stage_name};
 use crate::blob::Digest;
 use crate::error::Error;
+use crate::fs::{Work, make_directory, open_directory};
 use crate::image::Image;
 use crate::layer::Attributes;
 use crate::options::{Options, XattrNamespace};
 use crate::report::{Losses, Progress, Report};
 use crate::stack::Stack;
-use crate::stage::{Work, make_directory, open_directory};
 
 /// The directory of an overlay form that holds the layers' directories.
 const LAYERS: &str = "layers";
@@ -34,7 +35,7 @@ const CONFIG: &str = "image-config.json";
 /// # Errors
 /// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or written.
 pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
-    let work = Work::beside(destination, options.replace)?;
+    let work = Work::beside(destination, options.replace, options.durability())?;
     let result =
         make_directory(work.directory(), RESULT, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
     let directory =
@@ -43,9 +44,11 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         Some(namespace) => namespace,
         None => allowed_namespace(work.directory()),
     };
+    let fitness = Fitness::probe(&work, namespace)?;
     let mut ground = Ground::prepare(image, work, Some(namespace), options, progress)?;
     let records = std::mem::take(&mut ground.records);
     let stack = replay(&records, options)?;
+    fitness.check(&stack)?;
 
     let mut settler = Settler {
         stack: &stack,

@@ -11,16 +11,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use hashbrown::HashMap;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, makedev};
+use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 
-use crate::layer::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Names, Record};
+use super::share::Shared;
+use crate::fs::{Descent, open_directory};
+use crate::layer::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Record};
 use crate::options::{Cancel, XattrNamespace};
 use crate::report::{LossKind, Losses};
 use crate::stack::{Difference, Emission, InodeId, Over, Stack, What};
-use crate::stage::{
-    Descent, Holder, Made, Spill, StageError, Staged, Subject, Whereabouts, copy_content, open_directory, trying,
-};
+use crate::stage::{Holder, Made, Spill, StageError, Staged, Subject, trying};
 
 /// What the finish is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +43,6 @@ pub(crate) struct Settler<'a, 'r> {
     pub(crate) losses: Losses,
     /// Files with several names, which lie among the spilled ones to be linked from there.
     pub(crate) shared: HashMap<InodeId, Shared>,
-}
-
-/// A file that was made to be linked.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shared {
-    /// The layer whose directory it is for.
-    for_layer: usize,
-    /// What became of it, if it could not be made as it should be.
-    lost: Option<Lost>,
 }
 
 /// Why a tree could not be settled.
@@ -108,7 +99,7 @@ impl Settler<'_, '_> {
                 self.leave(&mut walk, &mut levels, difference)?;
             }
             let entered = self
-                .place(host, index, emission, &found, walk.here(), levels.last_mut())
+                .place(host, difference, index, &found, walk.here(), levels.last_mut())
                 .map_err(of(|| stack.path(difference, index)))?;
             if let Some(directory) = entered {
                 walk.enter(directory);
@@ -159,7 +150,7 @@ impl Settler<'_, '_> {
         found
     }
 
-    fn content(&self, inode: InodeId) -> (usize, Option<ContentId>) {
+    pub(super) fn content(&self, inode: InodeId) -> (usize, Option<ContentId>) {
         let (layer, change) = self.stack.origin(inode);
         match change.kind {
             ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. } => (layer, Some(content)),
@@ -187,13 +178,16 @@ impl Settler<'_, '_> {
     fn place(
         &mut self,
         host: usize,
+        difference: &Difference,
         index: usize,
-        emission: &Emission,
         found: &Match,
         here: BorrowedFd<'_>,
         level: Option<&mut Level>,
     ) -> Result<Option<OwnedFd>, StageError> {
-        let name = OsStr::from_bytes(self.stack.name(emission));
+        let stack = self.stack;
+        let emission = &difference.emissions()[index];
+        let path = || stack.path(difference, index);
+        let name = OsStr::from_bytes(stack.name(emission));
         match emission.what {
             What::Directory { .. } => {
                 if found.directories[index].is_none() {
@@ -207,7 +201,7 @@ impl Settler<'_, '_> {
             }
             What::Leaf(inode) => {
                 let parent = found.directories[emission.parent()];
-                let lost = self.leaf(host, inode, parent, here, name)?;
+                let lost = self.leaf(host, inode, parent, here, name, &path)?;
                 if let (Some(lost), Some(level)) = (lost, level) {
                     level.nested_whiteouts |= lost == Lost::WhiteoutDevice;
                     if lost == Lost::Device && emission.over == Over::Other && self.finish != Finish::Flat {
@@ -227,6 +221,7 @@ impl Settler<'_, '_> {
         parent: Option<NameId>,
         here: BorrowedFd<'_>,
         name: &OsStr,
+        path: &dyn Fn() -> LayerPath,
     ) -> Result<Option<Lost>, StageError> {
         let (layer, content) = self.content(inode);
         let is_shared = self.stack.is_linked(inode);
@@ -244,9 +239,7 @@ impl Settler<'_, '_> {
             }
         }
         if is_shared {
-            let from = shared_name(inode, self.stages[host].layer());
-            let linked = rustix::fs::linkat(self.spill.directory(), from, here, name, AtFlags::empty());
-            return linked.map(|()| lost).map_err(trying("link it"));
+            return self.link(inode, here, name, path).map(|()| lost);
         }
         match content {
             Some(content) => {
@@ -259,74 +252,8 @@ impl Settler<'_, '_> {
         }
     }
 
-    /// Makes sure that a file with several names lies among the spilled ones, for this host to link.
-    fn share(&mut self, host: usize, inode: InodeId) -> Result<Option<Lost>, StageError> {
-        let for_layer = self.stages[host].layer();
-        let last = self.shared.get(&inode).copied();
-        if let Some(shared) = last.filter(|shared| shared.for_layer == for_layer) {
-            return Ok(shared.lost);
-        }
-        let (layer, content) = self.content(inode);
-        let to = shared_name(inode, for_layer);
-        let spill = self.spill.clone();
-        let mut lost = None;
-        match (content, last) {
-            (None, _) => {
-                lost = self.make(inode, spill.directory(), OsStr::new(&to)).map_err(trying("create it"))?;
-            }
-            // It lies in a lower layer's directory, which has its copy for the next one above (rule L2).
-            (Some(_), Some(below)) => {
-                self.copy_up(inode, &shared_name(inode, below.for_layer), &to).map_err(trying("copy it up"))?;
-            }
-            (Some(content), None) => {
-                let names = &self.records[layer].names;
-                let stage = &mut self.stages[layer];
-                let from = stage.whereabouts(content);
-                let result = match from {
-                    Whereabouts::Named(name) if layer == for_layer => stage
-                        .directory(names, names.parent(name))
-                        .and_then(|parent| link_to(parent, names, name, spill.directory(), &to)),
-                    _ => stage.move_content(names, content, spill.directory(), OsStr::new(&to)),
-                };
-                result.map_err(trying("link it"))?;
-            }
-        }
-        self.shared.insert(inode, Shared { for_layer, lost });
-        Ok(lost)
-    }
-
-    fn copy_up(&mut self, inode: InodeId, from: &str, to: &str) -> Result<(), Errno> {
-        let (_, change) = self.stack.origin(inode);
-        let (ChangeKind::File { attributes, size, .. } | ChangeKind::LinkSource { attributes, size, .. }) =
-            &change.kind
-        else {
-            return Err(Errno::INVAL);
-        };
-        let spill = self.spill.directory();
-        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // The mode of the lower copy may forbid its owner to read it.
-        let source = match rustix::fs::openat(spill, from, OFlags::RDONLY | flags, Mode::empty()) {
-            Err(Errno::ACCESS) => {
-                rustix::fs::chmodat(spill, from, Mode::RUSR, AtFlags::empty())?;
-                let source = rustix::fs::openat(spill, from, OFlags::RDONLY | flags, Mode::empty())?;
-                rustix::fs::chmodat(spill, from, Mode::from_raw_mode(attributes.mode & 0o777), AtFlags::empty())?;
-                source
-            }
-            other => other?,
-        };
-        let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags;
-        let target = rustix::fs::openat(spill, to, create, Mode::RUSR | Mode::WUSR)?;
-        copy_content(&source, &target, *size)?;
-        self.holder.set(Subject::Open(target.as_fd()), attributes, &|| self.any_path(inode), &mut Losses::default())
-    }
-
-    fn any_path(&self, inode: InodeId) -> LayerPath {
-        let (layer, change) = self.stack.origin(inode);
-        self.records[layer].names.path(change.name)
-    }
-
     /// Makes a file that has no content: symlink, device, FIFO.
-    fn make(&mut self, inode: InodeId, here: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Lost>, Errno> {
+    pub(super) fn make(&mut self, inode: InodeId, here: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Lost>, Errno> {
         let (layer, change) = self.stack.origin(inode);
         let Some(attributes) = change.kind.attributes() else {
             return Err(Errno::INVAL);
@@ -464,25 +391,11 @@ impl Settler<'_, '_> {
 
 /// What a file became that could not be made as it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lost {
+pub(crate) enum Lost {
     /// Nothing.
     Device,
     /// A whiteout for an overlay on top of the overlay.
     WhiteoutDevice,
-}
-
-fn shared_name(inode: InodeId, layer: usize) -> String {
-    format!("inode-{}-{layer}", inode.number())
-}
-
-fn link_to(
-    parent: BorrowedFd<'_>,
-    names: &Names,
-    name: NameId,
-    to: BorrowedFd<'_>,
-    to_name: &str,
-) -> Result<(), Errno> {
-    rustix::fs::linkat(parent, OsStr::from_bytes(names.name(name)), to, to_name, AtFlags::empty())
 }
 
 fn whiteout(here: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {

@@ -9,6 +9,8 @@ pub(crate) enum MediaType {
     Manifest,
     /// A list of manifests.
     Index,
+    /// A manifest that artifacts had before image manifests could be of anything.
+    Artifact,
     /// Docker's manifests of before 2016.
     Schema1,
     /// A layer, compressed or not; which, its content tells.
@@ -33,6 +35,18 @@ impl MediaType {
     /// What an OCI configuration is called.
     pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
+    /// What Docker's manifest (schema 2) is called.
+    pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// What Docker's list of manifests is called.
+    pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// What Docker's configuration is called.
+    pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    /// What Docker's uncompressed layer is called.
+    pub(crate) const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+    /// What Docker's layer compressed with gzip is called.
+    pub(crate) const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// What Docker's foreign layer is called.
+    pub(crate) const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     /// What an OCI layer is called.
     pub(crate) fn oci_layer(compression: Compression) -> &'static str {
         match compression {
@@ -72,6 +86,9 @@ impl MediaType {
         match plain {
             Self::OCI_MANIFEST | "application/vnd.docker.distribution.manifest.v2+json" => Self::Manifest,
             Self::OCI_INDEX | "application/vnd.docker.distribution.manifest.list.v2+json" => Self::Index,
+            "application/vnd.oci.artifact.manifest.v1+json" | "application/vnd.cncf.oras.artifact.manifest.v1+json" => {
+                Self::Artifact
+            }
             "application/vnd.docker.distribution.manifest.v1+json"
             | "application/vnd.docker.distribution.manifest.v1+prettyjws" => Self::Schema1,
             Self::OCI_CONFIG | "application/vnd.docker.container.image.v1+json" => Self::Config,

@@ -6,8 +6,9 @@ mod name;
 mod notice;
 mod platform;
 mod reference;
+mod userinfo;
 
-use crate::blob::{Blob, Digest};
+use crate::blob::{Blob, Compression, Digest};
 use document::Object;
 
 pub use document::{Configuration, DocumentError, History, RootFs, RunConfig};
@@ -17,6 +18,7 @@ pub use name::{ImageName, ImageNameError};
 pub use notice::Notice;
 pub use platform::{Platform, PlatformError};
 pub use reference::{DaemonImage, Reference, ReferenceError};
+pub use userinfo::mask_passwords;
 
 /// An image that was opened: its manifest is read and checked, its layers are not read yet.
 #[derive(Debug, Clone)]
@@ -76,6 +78,11 @@ impl Layer {
         Self { blob, media_type: None, diff_id: None, file_digest: None, urls: Vec::new() }
     }
 
+    /// How its media type says that it is compressed.
+    pub fn stated_compression(&self) -> Option<Compression> {
+        self.media_type.as_deref().and_then(stated_compression)
+    }
+
     /// Whether its media type says that only its vendor may hand it out.
     pub fn is_nondistributable(&self) -> bool {
         self.media_type.as_deref().is_some_and(|text| MediaType::of(text) == MediaType::ForeignLayer)
@@ -119,6 +126,29 @@ pub enum ConfigError {
         /// In the manifest.
         layers: usize,
     },
+}
+
+impl Manifest {
+    /// A descriptor of it.
+    pub(crate) fn described(&self) -> Object {
+        Descriptor::of(self.media_type.clone(), &self.digest, self.bytes.len() as u64).written().clone()
+    }
+
+    /// A descriptor of it among others that refer to the same image, with what the distribution specification wants from it ("Listing
+    /// Referrers").
+    pub(crate) fn described_as_referrer(&self) -> Object {
+        let mut described = self.described();
+        let document = Object::parse(&self.bytes).unwrap_or_default();
+        let own = document.string("artifactType").filter(|said| !said.is_empty());
+        if let Some(artifact_type) = own.or_else(|| document.object("config").string("mediaType")) {
+            described.set("artifactType", &artifact_type);
+        }
+        let annotations = document.object("annotations");
+        if !annotations.is_empty() {
+            described.set("annotations", &annotations);
+        }
+        described
+    }
 }
 
 impl Image {

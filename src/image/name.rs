@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::userinfo::{end_of_userinfo, without_password};
 use crate::blob::Digest;
 
 /// The registry of names that state none.
@@ -103,7 +104,13 @@ impl FromStr for ImageName {
     type Err = ImageNameError;
 
     fn from_str(text: &str) -> Result<Self, ImageNameError> {
-        let wrong = |problem: String| ImageNameError { name: text.to_owned(), problem };
+        let wrong = |problem: String| ImageNameError { name: without_password(text).into_owned(), problem };
+        if end_of_userinfo(text).is_some() {
+            return Err(wrong(
+                "a name or password does not belong in it, where others can see it; give --username and --password-stdin"
+                    .to_owned(),
+            ));
+        }
         let (rest, digest) = match text.split_once('@') {
             None => (text, None),
             Some((rest, digest)) => {

@@ -3,9 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::userinfo::{mask_passwords, without_password};
 use super::{ImageName, ImageNameError};
 use crate::blob::Digest;
 
@@ -128,8 +129,9 @@ impl Reference {
                 match text.strip_prefix("docker://") {
                     Some(name) => Ok(Self::Registry(name.parse()?)),
                     None => {
-                        let name = text.trim_start_matches("docker:").trim_start_matches('/').to_owned();
-                        Err(ReferenceError::NoSlashes(text.to_owned(), name))
+                        let name = text.trim_start_matches("docker:").trim_start_matches('/');
+                        let name = without_password(name).into_owned();
+                        Err(ReferenceError::NoSlashes(format!("docker:{name}"), name))
                     }
                 }
             }
@@ -146,11 +148,26 @@ impl Reference {
             }
             b"containers-storage" | b"ostree" => {
                 let name = String::from_utf8_lossy(transport).into_owned();
-                Err(ReferenceError::Unsupported(format!("{name}:"), String::from_utf8_lossy(bytes).into_owned()))
+                let image = String::from_utf8_lossy(bytes);
+                Err(ReferenceError::Unsupported(format!("{name}:"), mask_passwords(&image).into_owned()))
             }
             // A path may hold a colon.
             _ => Ok(Self::Path(text.into())),
         }
+    }
+}
+
+impl Reference {
+    /// The files and directories that it names on this machine; standard input is none.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let paths: &[PathBuf] = match self {
+            Self::Registry(_) | Self::DockerDaemon(_) => &[],
+            Self::DockerArchive { file, .. } | Self::OciArchive { file, .. } => std::slice::from_ref(file),
+            Self::OciLayout { directory, .. } => std::slice::from_ref(directory),
+            Self::Directory(path) | Self::Path(path) => std::slice::from_ref(path),
+            Self::Layers(paths) => paths,
+        };
+        paths.iter().map(PathBuf::as_path).filter(|&path| path != Path::new("-"))
     }
 }
 

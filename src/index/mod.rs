@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::blob::Digest;
 use crate::error::Error;
 use crate::filter::Filter;
-use crate::image::Image;
+use crate::image::{Image, Layer};
 use crate::intake::read_layers;
 use crate::layer::{Record, read_layer};
 use crate::options::Options;
@@ -64,6 +64,12 @@ pub struct Indexes {
     pub contents: Vec<Vec<Content>>,
     /// Why an index could not be kept, where that was tried: the next question takes as long as this one.
     pub not_kept: Option<std::io::Error>,
+}
+
+/// What each layer asks for, if `cache` has the indexes of all of them.
+pub(crate) fn known_records(image: &Image, cache: &Path) -> Option<Vec<Record>> {
+    let known = |layer: &Layer| file::read(cache, layer.diff_id.as_ref()?).map(|(record, _)| record);
+    image.layers.iter().map(known).collect()
 }
 
 /// The indexes of an image's layers. Those that `cache` has under the DiffIDs which the image states are taken from there, without

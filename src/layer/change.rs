@@ -1,8 +1,8 @@
 //! What an entry's name means: an entry, or one of the marks that hide what lies below (rules M2 and M3).
 
 use super::LayerPath;
+use super::path::WHITEOUT as MARK;
 
-const MARK: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const BOOKKEEPING: &[u8] = b".wh..wh.";
 const LINK_SOURCES: &[u8] = b".wh..wh.plnk";
@@ -41,7 +41,8 @@ pub(crate) fn meaning(path: &LayerPath) -> Result<Meaning, MarkError> {
     };
     if let Some(mark) = parent.components().find(|component| component.starts_with(MARK)) {
         return match mark {
-            LINK_SOURCES => Ok(Meaning::LinkSource),
+            LINK_SOURCES if !name.starts_with(MARK) => Ok(Meaning::LinkSource),
+            LINK_SOURCES => Ok(Meaning::Bookkeeping),
             OPAQUE => Err(MarkError::InPath),
             _ if mark.starts_with(BOOKKEEPING) => Ok(Meaning::Bookkeeping),
             _ => Err(MarkError::InPath),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::{Attributes, Printable, acl};
+use super::{Attributes, Printable, acl, xattr_name};
 use crate::archive::Entry;
 
 /// What an archive states and nobody can carry out.
@@ -69,6 +69,10 @@ fn mode(entry: &Entry, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> u32 {
 
 /// Extended attributes and ACLs. What says the same thing twice is overridden by the more exact one: star's raw
 /// values win over libarchive's encoded ones, and those over the text of an ACL.
+///
+/// Names are read as their writers mean them. bsdtar writes each attribute twice, both times with a URL-encoded name, and takes the star
+/// one for the name itself when it reads: that makes two attributes of one. Whoever writes a `SCHILY` name alone means it as
+/// [`xattr_name`] has it.
 fn xattrs(entry: &Entry) -> (BTreeMap<Vec<u8>, Vec<u8>>, Vec<Unkept>) {
     let mut found = BTreeMap::new();
     let mut unkept = Vec::new();
@@ -97,8 +101,10 @@ fn xattrs(entry: &Entry) -> (BTreeMap<Vec<u8>, Vec<u8>>, Vec<Unkept>) {
         }
     }
     for (record, value) in &entry.records {
-        if let Some(name) = record.strip_prefix(SCHILY_XATTR) {
-            found.insert(name.to_vec(), value.clone());
+        if let Some(written) = record.strip_prefix(SCHILY_XATTR) {
+            let is_twin = entry.record(&[LIBARCHIVE_XATTR, written].concat()).is_some();
+            let name = if is_twin { url_decoded(written) } else { None };
+            found.insert(name.unwrap_or_else(|| xattr_name::read(written)), value.clone());
         }
     }
     found.retain(|name, _| {
@@ -113,6 +119,14 @@ fn xattrs(entry: &Entry) -> (BTreeMap<Vec<u8>, Vec<u8>>, Vec<Unkept>) {
 
 /// libarchive: the name is URL-encoded, the value base64 without padding.
 fn decoded(name: &[u8], value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let config = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    let value = GeneralPurpose::new(&base64::alphabet::STANDARD, config).decode(value).ok()?;
+    Some((url_decoded(name)?, value))
+}
+
+fn url_decoded(name: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     let mut rest = name;
     while let [first, after @ ..] = rest {
@@ -125,11 +139,7 @@ fn decoded(name: &[u8], value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
             rest = after;
         }
     }
-    let config = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let value = GeneralPurpose::new(&base64::alphabet::STANDARD, config).decode(value).ok()?;
-    Some((plain, value))
+    Some(plain)
 }
 
 #[cfg(test)]
@@ -184,6 +194,41 @@ mod tests {
         let xattrs: Vec<_> = attributes.xattrs.iter().collect();
         let expected: [(&[u8], &[u8]); 3] = [(b"user.a", b"1\n2\0\xff"), (b"user.b=%", b"new\n"), (b"user.empty", b"")];
         assert_eq!(xattrs, expected);
+    }
+
+    #[test]
+    fn a3_names_of_attributes_are_what_their_writers_mean() {
+        let names = |records: &[(&[u8], &[u8])]| -> Vec<(String, Vec<u8>)> {
+            let (attributes, unkept) = Attributes::of_entry(&entry(records)).unwrap();
+            assert_eq!(unkept, []);
+            attributes.xattrs.iter().map(|(name, value)| (Printable(name).to_string(), value.to_vec())).collect()
+        };
+        let one = |name: &str| vec![(name.to_owned(), b"1".to_vec())];
+        // GNU tar encodes these two, and nothing else.
+        for (written, name) in [
+            ("a%3Db", "a=b"),
+            ("p%25q", "p%q"),
+            ("p%2525q", "p%25q"),
+            ("%253D", "%3D"),
+            ("a%20b", "a%20b"),
+            ("p%q", "p%q"),
+        ] {
+            let record = format!("SCHILY.xattr.user.{written}");
+            assert_eq!(names(&[(record.as_bytes(), b"1")]), one(&format!("user.{name}")));
+        }
+        // bsdtar writes each attribute twice.
+        for (written, name) in
+            [("a%3Db", "a=b"), ("p%2525q", "p%25q"), ("a%20b", "a b"), ("%C3%BC", "\u{fc}"), ("plain", "plain")]
+        {
+            let records = [format!("LIBARCHIVE.xattr.user.{written}"), format!("SCHILY.xattr.user.{written}")];
+            assert_eq!(
+                names(&[(records[0].as_bytes(), b"MQ"), (records[1].as_bytes(), b"1")]),
+                one(&format!("user.{name}"))
+            );
+        }
+        // Where only the one or the other is there, it counts for itself.
+        let both: [(&[u8], &[u8]); 2] = [(b"LIBARCHIVE.xattr.user.a%20b", b"MQ"), (b"SCHILY.xattr.user.c%20d", b"1")];
+        assert_eq!(names(&both), [one("user.a b"), one("user.c%20d")].concat());
     }
 
     #[test]

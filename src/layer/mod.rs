@@ -12,6 +12,7 @@ mod path;
 mod read;
 mod record;
 mod to_entry;
+mod xattr_name;
 
 pub(crate) use acl::shift_ids as shift_acl;
 pub use attributes::{Attributes, Timestamp, Xattrs};

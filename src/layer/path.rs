@@ -5,6 +5,12 @@
 
 use std::fmt;
 
+/// The longest name that a file system of Linux holds.
+const LONGEST: usize = 255;
+
+/// What the name of a whiteout begins with.
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+
 /// A path inside a layer: relative to its root, components separated by single `/`, no `.` and no `..`.
 ///
 /// The root itself is the empty path. Bytes are kept as they are; no encoding is assumed.
@@ -21,6 +27,9 @@ pub enum PathError {
     /// A component of more than 255 bytes, which no Linux file system holds.
     #[error("a component of the name has {0} bytes, 255 is the most that a file system holds")]
     LongComponent(usize),
+    /// A whiteout of such a name.
+    #[error("a whiteout hides a name of {0} bytes, 255 is the most that a file system holds")]
+    LongWhiteout(usize),
     /// A NUL byte, which ends a string for the kernel.
     #[error("the name holds a NUL byte")]
     Nul,
@@ -38,6 +47,38 @@ impl LayerPath {
     /// # Errors
     /// A name that climbs above the root, a component longer than 255 bytes, a NUL byte.
     pub fn normalise(name: &[u8]) -> Result<Self, PathError> {
+        Self::read(name, |component| match component.len() {
+            0..=LONGEST => Ok(()),
+            length => Err(PathError::LongComponent(length)),
+        })
+    }
+
+    /// The same for the name of an entry, which may be a whiteout: no file has its name, so that it may be longer by its `.wh.`
+    /// (rule M3).
+    pub(crate) fn of_entry(name: &[u8]) -> Result<Self, PathError> {
+        Self::read(name, |component| match component.strip_prefix(WHITEOUT) {
+            Some(hidden) if hidden.len() > LONGEST => Err(PathError::LongWhiteout(hidden.len())),
+            None if component.len() > LONGEST => Err(PathError::LongComponent(component.len())),
+            _ => Ok(()),
+        })
+    }
+
+    /// The same for the target of a hard link, which is followed as under chroot: above the root is the root (rule N1).
+    pub(crate) fn of_link_target(target: &[u8]) -> Result<Self, PathError> {
+        let mut depth = 0usize;
+        let inside = target.split(|&byte| byte == b'/').filter(|component| {
+            match *component {
+                b"" | b"." => return false,
+                b".." if depth == 0 => return false,
+                b".." => depth -= 1,
+                _ => depth += 1,
+            }
+            true
+        });
+        Self::normalise(&inside.collect::<Vec<_>>().join(&b'/'))
+    }
+
+    fn read(name: &[u8], check: impl Fn(&[u8]) -> Result<(), PathError>) -> Result<Self, PathError> {
         if name.contains(&0) {
             return Err(PathError::Nul);
         }
@@ -52,8 +93,8 @@ impl LayerPath {
                     let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
                     path.truncate(parent);
                 }
-                _ if component.len() > 255 => return Err(PathError::LongComponent(component.len())),
                 _ => {
+                    check(component)?;
                     if !path.is_empty() {
                         path.push(b'/');
                     }
@@ -183,6 +224,24 @@ mod tests {
         assert_eq!(normal(&[b'x'; 255]).len(), 255);
         assert_eq!(LayerPath::normalise(&[b'x'; 256]), Err(PathError::LongComponent(256)));
         assert_eq!(normal(&b"d/".repeat(5000)).len(), 9999);
+    }
+
+    #[test]
+    fn m3_a_whiteout_may_hide_the_longest_name() {
+        let whiteout = |length| [b"d/.wh.", &vec![b'x'; length][..]].concat();
+        assert_eq!(LayerPath::of_entry(&whiteout(255)).unwrap().as_bytes(), whiteout(255));
+        assert_eq!(LayerPath::of_entry(&whiteout(256)), Err(PathError::LongWhiteout(256)));
+        assert_eq!(LayerPath::of_entry(&[b'x'; 256]), Err(PathError::LongComponent(256)));
+        assert_eq!(LayerPath::normalise(&whiteout(255)), Err(PathError::LongComponent(259)));
+    }
+
+    #[test]
+    fn n1_link_targets_climb_no_higher_than_the_root() {
+        let target = |name: &[u8]| LayerPath::of_link_target(name).unwrap().as_bytes().to_vec();
+        assert_eq!(target(b"../../etc/passwd"), b"etc/passwd");
+        assert_eq!(target(b"/../a/../../b/./c"), b"b/c");
+        assert_eq!(target(b"a/../.."), b"");
+        assert_eq!(LayerPath::of_link_target(b"../a\0"), Err(PathError::Nul));
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl<S: Sink> LayerReader<'_, S> {
     fn entry(&mut self, entry: &Entry) -> Result<(), LayerError> {
         let wrong = |problem| LayerError::Entry { name: entry.name.clone(), problem };
         self.check_limits(entry)?;
-        let path = LayerPath::normalise(&entry.name).map_err(|error| wrong(error.into()))?;
+        let path = LayerPath::of_entry(&entry.name).map_err(|error| wrong(error.into()))?;
         self.check_depth(&path)?;
         let meaning = meaning(&path).map_err(|error| wrong(error.into()))?;
         self.record.is_filtered |= self.filter.excludes(&path);
@@ -381,7 +381,7 @@ impl<S: Sink> LayerReader<'_, S> {
         if entry.link_name.is_empty() {
             return Err(EntryProblem::EmptyTarget);
         }
-        let target = LayerPath::normalise(&entry.link_name)
+        let target = LayerPath::of_link_target(&entry.link_name)
             .map_err(|problem| EntryProblem::Target { target: entry.link_name.clone(), problem })?;
         match meaning(&target) {
             Ok(Meaning::Entry | Meaning::LinkSource) => Ok(target),

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use super::{Attributes, ChangeKind, DeviceKind, acl};
+use super::{Attributes, ChangeKind, DeviceKind, acl, xattr_name};
 use crate::archive::{Entry, EntryKind};
 
 impl Attributes {
@@ -27,12 +27,13 @@ impl Attributes {
             if let (Some(record), Some(text)) = (record, acl::to_text(&value)) {
                 records.push((record.to_vec(), text));
             }
-            records.push(if name.contains(&b'=') {
-                // In a record the key ends at the first one.
-                ([b"LIBARCHIVE.xattr.", &url_encoded(name)[..]].concat(), STANDARD_NO_PAD.encode(value).into_bytes())
-            } else {
-                ([b"SCHILY.xattr.", name].concat(), value)
-            });
+            let written = xattr_name::written(name);
+            if written != name {
+                // bsdtar takes a star name as it is, and this one for what it means.
+                let encoded = [b"LIBARCHIVE.xattr.", &url_encoded(name)[..]].concat();
+                records.push((encoded, STANDARD_NO_PAD.encode(&value).into_bytes()));
+            }
+            records.push(([b"SCHILY.xattr.", &written[..]].concat(), value));
         }
         records.sort();
         Entry {
@@ -88,8 +89,10 @@ mod tests {
     #[test]
     fn a3_what_goes_out_comes_in_again() {
         let acl = acl::to_xattr(b"user::rw-,user:1000:rwx,group::r--,mask::rwx,other::---").unwrap();
-        let xattrs: [(&[u8], &[u8]); 4] = [
+        let xattrs: [(&[u8], &[u8]); 6] = [
             (b"user.a=b%c", b"\0\xff\n"),
+            (b"user.p%25q r", b"1"),
+            (b"user.p%q", b"2"),
             (b"user.empty", b""),
             (b"security.capability", b"\x01\0\0\x02"),
             (b"system.posix_acl_access", &acl),

@@ -38,14 +38,6 @@ pub enum PackError {
     /// A file that holds attributes only, and no data below.
     #[error("{0:?} holds attributes only (metacopy), but the lower directories that were named have no data for it")]
     MetacopyMissing(LayerPath),
-    /// A whiteout whose name is too long for a mark.
-    #[error("{path:?} is gone, and its name of {length} bytes is too long for a whiteout: 251 is the most")]
-    LongWhiteout {
-        /// What is gone.
-        path: LayerPath,
-        /// The bytes of its last component.
-        length: usize,
-    },
     /// A name that a layer would take for a mark.
     #[error("{0:?}: names that begin with .wh. are marks in a layer; no layer can hold a file of that name")]
     NameOfMark(LayerPath),

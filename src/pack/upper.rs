@@ -80,13 +80,23 @@ impl<'a, W: Write> Packer<'a, '_, W> {
             return self.over(node, path, None, parent);
         }
         self.writer.directory(path, source)?;
-        if self.marks.is_opaque(entry) && node != ROOT {
+        if self.marks.is_opaque(entry) && node != ROOT && self.may_hide(path)? {
             self.writer.opaque(path)?;
         }
         for &child in upper.children(node).iter().rev() {
             self.waiting.push(Waiting::Changes { node: child, path: join(path, upper.name(child)) });
         }
         Ok(())
+    }
+
+    /// Whether a directory is below at a path, with no symlink on the way; in doubt there is one. Nowhere else is an opaque marker
+    /// written (rule M1): other programs would follow a symlink that is below, and empty what it leads to.
+    fn may_hide(&mut self, path: &[u8]) -> Result<bool, PackError> {
+        if self.trees.len() < 2 {
+            return Ok(true);
+        }
+        let below = self.below(|| PackError::MetacopyMissing(layer_path(path)))?;
+        Ok(below.find(path).is_some_and(|shown| below.get(shown).children.is_some()))
     }
 
     fn data(&mut self, source: Source, path: &[u8]) -> Result<Source, PackError> {
@@ -140,7 +150,9 @@ impl<'a, W: Write> Packer<'a, '_, W> {
         waiting.extend(others);
         self.writer.directory(path, source)?;
         // Whatever was here is not what is shown here now.
-        self.writer.opaque(path)?;
+        if self.may_hide(path)? {
+            self.writer.opaque(path)?;
+        }
         self.push_sorted(waiting);
         Ok(())
     }

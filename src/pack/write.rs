@@ -15,7 +15,7 @@ use super::{Meaning, PackOptions, PackReport};
 use crate::archive::{Entry, EntryKind, Fragment, Writer};
 use crate::compare::{self, Kind, Snapshot};
 use crate::layer::{Attributes, LayerPath, Xattrs};
-use crate::product::{LONGEST_HIDDEN, mark};
+use crate::product::mark;
 use crate::report::{LossKind, Losses};
 
 const CHUNK: usize = 256 << 10;
@@ -60,9 +60,6 @@ impl<'a, W: Write> LayerWriter<'a, W> {
         let Some((directory, name)) = path.split_last() else {
             return Ok(());
         };
-        if name.len() > LONGEST_HIDDEN {
-            return Err(PackError::LongWhiteout { length: name.len(), path: path.clone() });
-        }
         if self.options.filter.excludes(&path) {
             return Ok(());
         }

@@ -32,7 +32,7 @@ pub fn flat_archive(
     let read = started.elapsed().as_secs_f64();
     let stack = Stack::replay(&spooled.records, reading(options))?;
     let mut writer = Writer::new(output);
-    write_entries(&mut writer, &stack, &stack.whole(), &spooled.contents, Marks::None, &options.cancel)?;
+    write_entries(&mut writer, &stack, &stack.whole(), &spooled.contents, Marks::None, options)?;
     writer.finish().map_err(io("cannot write the end of the archive"))?;
     let total = started.elapsed().as_secs_f64();
     let seconds = Seconds { read, settle: total - read, total };

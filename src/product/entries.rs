@@ -13,13 +13,10 @@ use crate::form::diff_ids;
 use crate::form::extract::read_contents;
 use crate::image::{Image, chain_ids};
 use crate::layer::{Attributes, ChangeKind, LayerPath, Record, Timestamp};
-use crate::options::{Cancel, Options};
+use crate::options::Options;
 use crate::report::{LayerReport, Losses, Progress};
 use crate::stack::{Difference, Emission, InodeId, Stack, What};
 use crate::stage::Contents;
-
-/// The longest name that a whiteout can hide: with `.wh.` before it, it must still be a name.
-pub(crate) const LONGEST_HIDDEN: usize = 251;
 
 /// An image's layers, read: their records, and the contents of their files.
 #[derive(Debug)]
@@ -76,16 +73,6 @@ pub enum EntryError {
         /// What the kernel says.
         error: io::Error,
     },
-    /// A name that is too long to be hidden.
-    #[error(
-        "{path:?} is gone, and its name of {length} bytes is too long for a whiteout: {LONGEST_HIDDEN} is the most"
-    )]
-    LongWhiteout {
-        /// What is gone.
-        path: LayerPath,
-        /// The bytes of its last component.
-        length: usize,
-    },
     /// [`Cancel`] was used.
     #[error("interrupted")]
     Cancelled,
@@ -109,11 +96,12 @@ pub(crate) fn write_entries<W: Write>(
     difference: &Difference,
     contents: &[Option<Contents>],
     marks: Marks,
-    cancel: &Cancel,
+    options: &Options,
 ) -> Result<(), EntryError> {
-    let mut entries = Entries { writer, stack, contents, first_names: HashMap::new(), buffer: Vec::new() };
+    let mut entries =
+        Entries { writer, stack, contents, selinux: options.selinux, first_names: HashMap::new(), buffer: Vec::new() };
     for (index, emission) in difference.emissions().iter().enumerate() {
-        if cancel.is_cancelled() {
+        if options.cancel.is_cancelled() {
             return Err(EntryError::Cancelled);
         }
         let path = stack.path(difference, index);
@@ -123,12 +111,8 @@ pub(crate) fn write_entries<W: Write>(
             (What::Directory { .. }, _) => entries.directory(&path, emission, marks),
             (What::Leaf(inode), _) => entries.leaf(&path, inode),
             (What::Whiteout, Marks::Written) => {
-                let name = stack.name(emission);
-                if name.len() > LONGEST_HIDDEN {
-                    return Err(EntryError::LongWhiteout { length: name.len(), path });
-                }
                 let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_default();
-                entries.mark(&parent, name)
+                entries.mark(&parent, stack.name(emission))
             }
             (What::Whiteout, Marks::None) => Ok(()),
         };
@@ -160,6 +144,8 @@ struct Entries<'a, 'r, W> {
     writer: &'a mut Writer<W>,
     stack: &'a Stack<'r>,
     contents: &'a [Option<Contents>],
+    /// Whether `security.selinux` is written (rule A3).
+    selinux: bool,
     /// Of files with several names: the one that has the content.
     first_names: HashMap<InodeId, Vec<u8>>,
     buffer: Vec<u8>,
@@ -171,7 +157,8 @@ impl<W: Write> Entries<'_, '_, W> {
             return Ok(());
         };
         let name = if path.is_root() { b"./".to_vec() } else { [path.as_bytes(), b"/"].concat() };
-        let entry = self.stack.directory_attributes(attributes).to_entry(EntryKind::Directory, name);
+        let mut entry = self.stack.directory_attributes(attributes).to_entry(EntryKind::Directory, name);
+        self.drop_label(&mut entry);
         self.writer.entry(&entry, &[])?;
         self.writer.end_of_entry()?;
         if opaque && marks == Marks::Written {
@@ -186,6 +173,7 @@ impl<W: Write> Entries<'_, '_, W> {
         let Some(mut entry) = change.kind.to_entry(name.clone()) else {
             return Ok(());
         };
+        self.drop_label(&mut entry);
         if let Some(first) = self.first_names.get(&inode) {
             // The attributes stand there once more, for readers that set them with every name. There is nothing to add to them.
             entry = Entry {
@@ -212,6 +200,13 @@ impl<W: Write> Entries<'_, '_, W> {
         let writer = &mut *self.writer;
         contents.read(content, &mut self.buffer, |offset, bytes| writer.data(offset, bytes))?;
         self.writer.end_of_entry()
+    }
+
+    /// A label is for the system that the image was made on, unless it is asked for (rule A3).
+    fn drop_label(&self, entry: &mut Entry) {
+        if !self.selinux {
+            entry.records.retain(|(record, _)| record != b"SCHILY.xattr.security.selinux");
+        }
     }
 
     /// `.wh.` and the rest of a mark's name, in a directory.

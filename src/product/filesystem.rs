@@ -12,6 +12,7 @@ use super::output::Output;
 use crate::compare::{Snapshot, SnapshotOptions};
 use crate::error::Error;
 use crate::form::{flatten, io};
+use crate::fs::Aside;
 use crate::image::Image;
 use crate::layer::{LayerPath, Printable, Timestamp};
 use crate::options::Options;
@@ -105,15 +106,21 @@ pub fn flat_filesystem(
         .status()
         .map_err(missing)?;
     let path = output.path().ok_or_else(|| Error::Write("the image can only be made in a file".to_owned()))?;
-    let place = Temporary::new(&output.scratch())?;
-    let tree = place.0.join("tree");
-    let mut report = flatten(image, &tree, &Options { strict: false, ..options.clone() }, progress)?;
+    let place = crate::fs::open_path(&output.scratch()).and_then(Aside::make);
+    let place = place.map_err(io("cannot make a temporary directory"))?;
+    let tree = crate::fs::shown(&place.path()).join("tree");
+    let lay = Options { strict: false, no_sync: true, ..options.clone() };
+    let mut report = flatten(image, &tree, &lay, progress)?;
     let newest = fit(&tree, filesystem, options, &mut report)?;
     if options.strict {
         report.refuse_losses()?;
     }
-    let made =
-        filesystem.command(&tree, path, newest).stdin(Stdio::null()).stdout(Stdio::null()).output().map_err(missing)?;
+    let made = filesystem
+        .command(&tree, &path, newest)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .output()
+        .map_err(missing)?;
     if !made.status.success() {
         let talk = String::from_utf8_lossy(&made.stderr);
         return Err(Error::Write(format!("{program} failed: {}", talk.trim())));
@@ -150,20 +157,4 @@ fn fit(tree: &Path, filesystem: Filesystem, options: &Options, report: &mut Repo
     }
     report.not_kept.extend(losses.into_list());
     Ok(newest)
-}
-
-/// A directory that goes with all that is in it, whatever its modes.
-struct Temporary(std::path::PathBuf);
-
-impl Temporary {
-    fn new(parent: &Path) -> Result<Self, Error> {
-        let directory = tempfile::Builder::new().prefix(".layflat-").tempdir_in(parent);
-        Ok(Self(directory.map_err(io("cannot make a temporary directory"))?.keep()))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        crate::remove_tree(&self.0);
-    }
 }

@@ -11,6 +11,6 @@ mod output;
 
 pub use archive::flat_archive;
 pub use entries::EntryError;
-pub(crate) use entries::{LONGEST_HIDDEN, Marks, Spooled, mark, needed_contents, write_entries};
+pub(crate) use entries::{Marks, Spooled, mark, needed_contents, write_entries};
 pub use filesystem::{Filesystem, flat_filesystem};
 pub use output::{Destination, Output, OutputError};

@@ -5,7 +5,10 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, statat};
 use tempfile::NamedTempFile;
+
+use crate::fs::{Aside, Durability, Place as Named, PlaceError};
 
 /// Where the user wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,14 @@ pub enum OutputError {
     /// A directory is there.
     #[error("{0:?} is a directory, and the result is a file")]
     IsDirectory(PathBuf),
+    /// A place that cannot be used as it is named.
+    #[error("{path:?} {problem}")]
+    Unusable {
+        /// What was named.
+        path: PathBuf,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// It cannot be written.
     #[error("cannot write {path:?}: {error}")]
     Io {
@@ -42,71 +53,62 @@ pub struct Output {
     destination: Destination,
     replace: bool,
     place: Place,
+    durability: Durability,
 }
 
 #[derive(Debug)]
 enum Place {
-    /// Beside its destination, or in a directory for temporary files.
-    Beside(NamedTempFile),
+    /// Beside its destination.
+    Beside { draft: NamedTempFile, aside: Aside, named: Named },
+    /// In a directory for temporary files.
+    Temporary(NamedTempFile),
     /// What can only be written as it comes: a pipe, a device.
     Direct(File),
 }
 
 impl Output {
-    /// Checks that the destination can be used, and makes a file for its bytes, which are written in order.
+    /// Checks that the destination can be used, and makes a file for its bytes, which are written in order. With `no_sync` nobody
+    /// waits until it is on disk (rule S6).
     ///
     /// # Errors
     /// A destination that is there, unless `replace` is set, or whose directory cannot be written.
-    pub fn create(destination: Destination, replace: bool) -> Result<Self, OutputError> {
+    pub fn create(destination: Destination, replace: bool, no_sync: bool) -> Result<Self, OutputError> {
         let place = match &destination {
             Destination::Stdout => Place::Direct(duplicate_of_stdout().map_err(|error| failed(&destination, error))?),
             Destination::File(path) => match open_special(path)? {
                 Some(file) => Place::Direct(file),
-                None => Self::beside(&destination, replace)?,
+                None => beside(path, replace)?,
             },
         };
-        Ok(Self { destination, replace, place })
+        Ok(Self { destination, replace, place, durability: durability(no_sync) })
     }
 
     /// The same, for bytes that are not written in order.
     ///
     /// # Errors
     /// As [`Output::create`].
-    pub fn create_seekable(destination: Destination, replace: bool) -> Result<Self, OutputError> {
+    pub fn create_seekable(destination: Destination, replace: bool, no_sync: bool) -> Result<Self, OutputError> {
         let place = match &destination {
-            Destination::File(path) if open_special(path)?.is_none() => Self::beside(&destination, replace)?,
-            _ => Place::Beside(tempfile::NamedTempFile::new().map_err(|error| failed(&destination, error))?),
+            Destination::File(path) if open_special(path)?.is_none() => beside(path, replace)?,
+            _ => Place::Temporary(tempfile::NamedTempFile::new().map_err(|error| failed(&destination, error))?),
         };
-        Ok(Self { destination, replace, place })
-    }
-
-    fn beside(destination: &Destination, replace: bool) -> Result<Place, OutputError> {
-        let Destination::File(path) = destination else {
-            return Err(failed(destination, io::ErrorKind::InvalidInput.into()));
-        };
-        if !replace && path.symlink_metadata().is_ok() {
-            return Err(OutputError::Exists(path.clone()));
-        }
-        let file = tempfile::Builder::new()
-            .prefix(".layflat-")
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(parent(path))
-            .map_err(|error| failed(destination, error))?;
-        Ok(Place::Beside(file))
+        Ok(Self { destination, replace, place, durability: durability(no_sync) })
     }
 
     /// What to write to.
     pub fn file(&self) -> &File {
         match &self.place {
-            Place::Beside(file) => file.as_file(),
+            Place::Beside { draft: file, .. } | Place::Temporary(file) => file.as_file(),
             Place::Direct(file) => file,
         }
     }
 
     /// The path of the file in the making, for another program to write.
-    pub fn path(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<PathBuf> {
         match &self.place {
-            Place::Beside(file) => Some(file.path()),
+            // Handles of this process are not the other's.
+            Place::Beside { draft, .. } => Some(crate::fs::shown(draft.path())),
+            Place::Temporary(file) => Some(file.path().to_owned()),
             Place::Direct(_) => None,
         }
     }
@@ -114,7 +116,7 @@ impl Output {
     /// A directory where as much as the output may be kept meanwhile.
     pub fn scratch(&self) -> PathBuf {
         match (&self.place, &self.destination) {
-            (Place::Beside(_), Destination::File(path)) => parent(path).to_owned(),
+            (Place::Beside { .. }, Destination::File(path)) => parent(path).to_owned(),
             _ => std::env::temp_dir(),
         }
     }
@@ -124,24 +126,47 @@ impl Output {
     /// # Errors
     /// It cannot be renamed, or copied to where only a stream can go.
     pub fn publish(self) -> Result<(), OutputError> {
-        let Self { destination, replace, place } = self;
-        let Place::Beside(file) = place else {
-            return Ok(());
-        };
-        let Destination::File(path) = &destination else {
-            let mut stdout = duplicate_of_stdout().map_err(|error| failed(&destination, error))?;
-            return send(file.reopen(), &mut stdout).map_err(|error| failed(&destination, error));
-        };
-        if let Some(mut special) = open_special(path)? {
-            return send(file.reopen(), &mut special).map_err(|error| failed(&destination, error));
-        }
-        let persisted = if replace { file.persist(path) } else { file.persist_noclobber(path) };
-        match persisted {
-            Ok(_) => Ok(()),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(OutputError::Exists(path.clone())),
-            Err(error) => Err(failed(&destination, error.error)),
+        let Self { destination, replace, place, durability } = self;
+        match (place, &destination) {
+            (Place::Direct(_), _) => Ok(()),
+            (Place::Beside { draft, aside, named }, Destination::File(path)) => {
+                match aside.publish(draft, &named, replace, durability) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        Err(OutputError::Exists(path.clone()))
+                    }
+                    other => other.map_err(|error| failed(&destination, error)),
+                }
+            }
+            (Place::Temporary(file) | Place::Beside { draft: file, .. }, Destination::Stdout) => {
+                let mut stdout = duplicate_of_stdout().map_err(|error| failed(&destination, error))?;
+                send(file.reopen(), &mut stdout).map_err(|error| failed(&destination, error))
+            }
+            (Place::Temporary(file), Destination::File(path)) => match open_special(path)? {
+                Some(mut special) => send(file.reopen(), &mut special).map_err(|error| failed(&destination, error)),
+                None => Err(failed(&destination, io::ErrorKind::NotFound.into())),
+            },
         }
     }
+}
+
+fn durability(no_sync: bool) -> Durability {
+    if no_sync { Durability::Unsynced } else { Durability::Synced }
+}
+
+/// A file beside a place, where it grows out of sight.
+fn beside(path: &Path, replace: bool) -> Result<Place, OutputError> {
+    let io = |error: io::Error| OutputError::Io { path: path.to_owned(), error };
+    let named = Named::find(path).map_err(|error| match error {
+        PlaceError::Io(error) => io(error),
+        problem => OutputError::Unusable { path: path.to_owned(), problem: problem.to_string() },
+    })?;
+    if !replace && statat(named.parent(), named.name(), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        return Err(OutputError::Exists(path.to_owned()));
+    }
+    let parent = rustix::io::fcntl_dupfd_cloexec(named.parent(), 0).map_err(|error| io(error.into()))?;
+    let aside = Aside::make(parent).map_err(|error| io(error.into()))?;
+    let draft = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(aside.path());
+    Ok(Place::Beside { draft: draft.map_err(io)?, aside, named })
 }
 
 fn send(from: io::Result<File>, to: &mut File) -> io::Result<()> {

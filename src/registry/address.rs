@@ -42,26 +42,6 @@ pub(super) fn same_server(one: &str, other: &str) -> bool {
     key(one).is_some_and(|one| Some(one) == key(other))
 }
 
-/// What a `Location` means that came from `base` (RFC 9110, 10.2.2): it may be relative.
-pub(super) fn resolve(base: &str, location: &str) -> Option<String> {
-    if location.starts_with("http://") || location.starts_with("https://") {
-        return Some(location.to_owned());
-    }
-    let uri: Uri = base.parse().ok()?;
-    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
-    if let Some(rest) = location.strip_prefix("//") {
-        return Some(format!("{scheme}://{rest}"));
-    }
-    if location.starts_with('/') {
-        return Some(format!("{scheme}://{authority}{location}"));
-    }
-    if location.starts_with('?') {
-        return Some(format!("{scheme}://{authority}{}{location}", uri.path()));
-    }
-    let directory = uri.path().rsplit_once('/').map_or("", |(directory, _)| directory);
-    Some(format!("{scheme}://{authority}{directory}/{location}"))
-}
-
 /// `name=value&name=value`, with all that must be escaped in a query or a form.
 pub(super) fn parameters<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
@@ -85,7 +65,11 @@ pub(super) fn parameters<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>
 
 /// An address with more parameters.
 pub(super) fn with_parameters(address: &str, parameters: &str) -> String {
-    let separator = if address.contains('?') { '&' } else { '?' };
+    let separator = match address {
+        _ if address.ends_with(['?', '&']) => "",
+        _ if address.contains('?') => "&",
+        _ => "?",
+    };
     format!("{address}{separator}{parameters}")
 }
 
@@ -122,20 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn locations_may_be_relative() {
-        let base = "https://a.io/v2/x/blobs/uploads/";
-        for (location, expected) in [
-            ("https://b.io/1", "https://b.io/1"),
-            ("/v2/1?s=2", "https://a.io/v2/1?s=2"),
-            ("//b.io/1", "https://b.io/1"),
-            ("1", "https://a.io/v2/x/blobs/uploads/1"),
-        ] {
-            assert_eq!(resolve(base, location).as_deref(), Some(expected));
-        }
+    fn parameters_are_escaped_and_added() {
         let more = parameters([("service", "a b&c"), ("scope", "repository:a/b:pull,push")]);
-        assert_eq!(
-            with_parameters("https://a/?x", &more),
-            "https://a/?x&service=a%20b%26c&scope=repository:a/b:pull,push"
-        );
+        let escaped = "service=a%20b%26c&scope=repository:a/b:pull,push";
+        for (address, separator) in
+            [("https://a/", "?"), ("https://a/?", ""), ("https://a/?x", "&"), ("https://a/?x&", "")]
+        {
+            assert_eq!(with_parameters(address, &more), format!("{address}{separator}{escaped}"));
+        }
     }
 }

@@ -4,16 +4,15 @@
 //! Read here and not by the crate docker_credential, which takes a registry's whole host alone for a key, where containers' files may
 //! have one for a part of it, and which says neither which file nor what in it is wrong.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::RegistryError;
 
@@ -36,6 +35,8 @@ pub enum Credentials {
     },
     /// What a registry gave for a password once, to ask for tokens with.
     IdentityToken(String),
+    /// What a registry is shown as it is, as a bearer token.
+    RegistryToken(String),
 }
 
 /// Secrets are not for logs.
@@ -46,40 +47,34 @@ impl fmt::Debug for Credentials {
                 formatter.debug_struct("Password").field("username", username).finish_non_exhaustive()
             }
             Self::IdentityToken(_) => formatter.debug_struct("IdentityToken").finish_non_exhaustive(),
+            Self::RegistryToken(_) => formatter.debug_struct("RegistryToken").finish_non_exhaustive(),
         }
     }
 }
 
-/// A file of credentials.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AuthFile {
-    #[serde(default)]
-    auths: HashMap<String, Entry>,
-    #[serde(default)]
-    cred_helpers: HashMap<String, String>,
-    creds_store: Option<String>,
+/// What was found for a registry.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Who asks, and the file that this is from.
+    pub(super) credentials: Option<(Credentials, PathBuf)>,
+    /// What was passed over, and why: it may be what the user counts on.
+    pub(super) skipped: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-struct Entry {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
-}
-
-/// Finds the credentials for a repository, and the file that they are from. That there are none is no error: much is public.
-pub(super) fn find(
-    registry: &str,
-    repository: &str,
-    authfile: Option<&Path>,
-) -> Result<Option<(Credentials, PathBuf)>, RegistryError> {
+/// Finds the credentials for a repository. That there are none is no error: much is public, and for that a helper that fails, or a
+/// file that is not there yet, does no harm.
+///
+/// # Errors
+/// A file that was named and that is not one of credentials.
+pub(super) fn find(registry: &str, repository: &str, authfile: Option<&Path>) -> Result<Found, RegistryError> {
     let environment = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let named = authfile.map(Path::to_owned).or_else(|| environment("REGISTRY_AUTH_FILE"));
+    let mut found = Found::default();
     if let Some(path) = named {
-        let found = look_in(&path, registry, repository, true)?;
-        return Ok(found.map(|credentials| (credentials, path)));
+        if let Err(problem) = look_in(&path, registry, repository, &mut found) {
+            return Err(RegistryError::File { path, problem });
+        }
+        return Ok(found);
     }
     let home = environment("HOME");
     let runtime = environment("XDG_RUNTIME_DIR")
@@ -93,111 +88,151 @@ pub(super) fn find(
         docker.map(|docker| docker.join("config.json")),
     ];
     for path in places.into_iter().flatten() {
-        if let Some(credentials) = look_in(&path, registry, repository, false)? {
-            return Ok(Some((credentials, path)));
+        // Not there, or in a directory of somebody else's.
+        if path.metadata().is_err() {
+            continue;
+        }
+        if let Err(problem) = look_in(&path, registry, repository, &mut found) {
+            found.skipped.push(format!("{path:?}: {problem}"));
+        }
+        if found.credentials.is_some() {
+            break;
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
-fn look_in(
-    path: &Path,
-    registry: &str,
-    repository: &str,
-    must_be_there: bool,
-) -> Result<Option<Credentials>, RegistryError> {
-    let wrong = |problem: String| RegistryError::File { path: path.to_owned(), problem };
+/// Looks into one file; what makes it none of credentials is an error.
+fn look_in(path: &Path, registry: &str, repository: &str, found: &mut Found) -> Result<(), String> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        // Not there, or in a directory of somebody else's.
-        Err(_) if !must_be_there && path.metadata().is_err() => return Ok(None),
-        Err(error) => return Err(wrong(format!("cannot read the credentials: {error}"))),
-    };
-    let file: AuthFile = serde_json::from_slice(&bytes)
-        .map_err(|error| wrong(format!("is no file of credentials: {}", misfit(&error))))?;
-    let host = if registry == "docker.io" { DOCKER_HUB } else { registry };
-    // An entry may be there with nothing in it, to say that the store has it.
-    if let Some(helper) = helper_for(&file, registry)
-        && let Some(credentials) = ask(helper, host, path)?
-    {
-        return Ok(Some(credentials));
-    }
-    match entry_for(&file, registry, repository) {
-        Some(entry) => decode(entry).map_err(|problem| wrong(format!("its entry for {registry} {problem}"))),
-        None => Ok(None),
-    }
-}
-
-fn helper_for<'f>(file: &'f AuthFile, registry: &str) -> Option<&'f str> {
-    let own = file.cred_helpers.iter().find(|(key, _)| host_of(key) == registry).map(|(_, helper)| helper);
-    own.or(file.creds_store.as_ref()).map(String::as_str).filter(|helper| !helper.is_empty())
-}
-
-/// The entry for the longest beginning of `registry/repository`; Docker's keys are addresses, of which the host counts.
-fn entry_for<'f>(file: &'f AuthFile, registry: &str, repository: &str) -> Option<&'f Entry> {
-    let whole = format!("{registry}/{repository}");
-    let mut key = whole.as_str();
-    while let Some((shorter, _)) = key.rsplit_once('/') {
-        if let Some(entry) = file.auths.get(key) {
-            return Some(entry);
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            found.skipped.push(format!("{path:?}, the file of credentials, is not there"));
+            return Ok(());
         }
-        key = shorter;
+        Err(error) => return Err(format!("cannot read the credentials: {error}")),
+    };
+    if bytes.trim_ascii().is_empty() {
+        found.skipped.push(format!("{path:?}, the file of credentials, is empty"));
+        return Ok(());
     }
-    let exact = file.auths.get(registry);
-    exact.or_else(|| {
-        let is_it = |key: &str| (key.contains("://") || !key.contains('/')) && host_of(key) == registry;
-        file.auths.iter().find(|(key, _)| is_it(key)).map(|(_, entry)| entry)
-    })
+    let file: Value =
+        serde_json::from_slice(&bytes).map_err(|error| format!("is not a credentials file: {}", misfit(&error)))?;
+    let part = |name: &str| match member(&file, name) {
+        None => Ok(None),
+        Some(Value::Object(part)) => Ok(Some(part)),
+        Some(_) => Err(format!("is not a credentials file: its {name:?} is not an object")),
+    };
+    let (auths, helpers) = (part("auths")?, part("credHelpers")?);
+    if !file.is_object() {
+        return Err("is not a credentials file: it is not an object".to_owned());
+    }
+    // An entry may be there with nothing in it, to say that the store has it.
+    let own = helpers.and_then(|helpers| helpers.iter().find(|(key, _)| scope_of(key) == registry));
+    let helper = own.map(|(_, helper)| helper).or(member(&file, "credsStore"));
+    if let Some(helper) = helper.and_then(Value::as_str).filter(|helper| !helper.is_empty()) {
+        let host = if registry == "docker.io" { DOCKER_HUB } else { registry };
+        match ask(helper, host) {
+            Ok(None) => {}
+            Ok(Some(credentials)) => {
+                found.credentials = Some((credentials, path.to_owned()));
+                return Ok(());
+            }
+            Err(problem) => {
+                found.skipped.push(format!("docker-credential-{helper}, which {path:?} names, {problem}"));
+            }
+        }
+    }
+    for (_, entry) in entries_for(auths.into_iter().flatten(), registry, repository) {
+        let decoded = decode(entry).map_err(|problem| format!("its entry for {registry} {problem}"))?;
+        if let Some(credentials) = decoded {
+            found.credentials = Some((credentials, path.to_owned()));
+            break;
+        }
+    }
+    Ok(())
 }
 
-/// The registry that a key of Docker's means.
-fn host_of(key: &str) -> &str {
-    let bare = key.strip_prefix("https://").or(key.strip_prefix("http://")).unwrap_or(key);
-    match bare.split('/').next().unwrap_or(bare) {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
-    }
+/// A member of an object as Go's programs find it: without regard to case, and null is none.
+pub(super) fn member<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
+    let members = object.as_object()?;
+    let exact = members.get(name);
+    let found =
+        exact.or_else(|| members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value));
+    found.filter(|value| !value.is_null())
+}
+
+/// The entries that are for the repository, the one for the longest beginning of `registry/repository` first.
+fn entries_for<'f>(
+    auths: impl Iterator<Item = (&'f String, &'f Value)>,
+    registry: &str,
+    repository: &str,
+) -> Vec<(String, &'f Value)> {
+    let whole = format!("{registry}/{repository}");
+    let is_for = |scope: &str| whole.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let mut entries: Vec<(&String, String, &Value)> =
+        auths.map(|(key, entry)| (key, scope_of(key), entry)).filter(|(_, scope, _)| is_for(scope)).collect();
+    // Of two for the same, the one that is spelled so.
+    entries.sort_by_key(|(key, scope, _)| (std::cmp::Reverse(scope.len()), *key != scope));
+    entries.into_iter().map(|(_, scope, entry)| (scope, entry)).collect()
+}
+
+/// What a key stands for: a registry, or a part of one. Docker's keys are addresses, of which the host counts.
+fn scope_of(key: &str) -> String {
+    let is_address = |scheme: &str| key.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let scheme = ["https://", "http://"].into_iter().find(|scheme| is_address(scheme));
+    let bare = scheme.map_or(key, |scheme| &key[scheme.len()..]).trim_end_matches('/');
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let host = match host.to_ascii_lowercase().as_str() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        host => host.to_owned(),
+    };
+    if scheme.is_some() || matches!(path, "" | "v1" | "v2") { host } else { format!("{host}/{path}") }
 }
 
 /// Where a document is not what it should be. What stands there may be a secret, and is not told.
 pub(super) fn misfit(error: &serde_json::Error) -> String {
-    let problem = if error.is_data() { "it holds something else than it should" } else { "it is no JSON document" };
+    let problem = if error.is_data() { "it holds something else than it should" } else { "it is not a JSON document" };
     format!("{problem}, see line {} column {}", error.line(), error.column())
 }
 
-fn decode(entry: &Entry) -> Result<Option<Credentials>, String> {
-    if let Some(token) = entry.identitytoken.as_ref().filter(|token| !token.is_empty()) {
-        return Ok(Some(Credentials::IdentityToken(token.clone())));
+fn decode(entry: &Value) -> Result<Option<Credentials>, String> {
+    if !(entry.is_object() || entry.is_null()) {
+        return Err("is not an object".to_owned());
     }
-    if let Some(auth) = entry.auth.as_ref().filter(|auth| !auth.is_empty()) {
+    let text = |name: &str| match member(entry, name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+        Some(_) => Err(format!("has a {name:?} that is not text")),
+    };
+    if let Some(token) = text("registrytoken")? {
+        return Ok(Some(Credentials::RegistryToken(token.to_owned())));
+    }
+    if let Some(token) = text("identitytoken")? {
+        return Ok(Some(Credentials::IdentityToken(token.to_owned())));
+    }
+    if let Some(auth) = text("auth")? {
         let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
         let bytes =
-            GeneralPurpose::new(&STANDARD, config).decode(auth.trim()).map_err(|_| "is no base64".to_owned())?;
-        let text = String::from_utf8(bytes).map_err(|_| "is no text".to_owned())?;
+            GeneralPurpose::new(&STANDARD, config).decode(auth.trim()).map_err(|_| "is not base64".to_owned())?;
+        let text = String::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
         let (username, password) = text.split_once(':').ok_or("has no colon between name and password")?;
         // Some writers end it with NULs.
         let password = password.trim_end_matches('\0').to_owned();
         return Ok(Some(Credentials::Password { username: username.to_owned(), password }));
     }
-    match (&entry.username, &entry.password) {
+    match (text("username")?, text("password")?) {
         (Some(username), Some(password)) => {
-            Ok(Some(Credentials::Password { username: username.clone(), password: password.clone() }))
+            Ok(Some(Credentials::Password { username: username.to_owned(), password: password.to_owned() }))
         }
         _ => Ok(None),
     }
 }
 
 /// Asks a program for what it keeps (docker/docker-credential-helpers).
-fn ask(helper: &str, host: &str, path: &Path) -> Result<Option<Credentials>, RegistryError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Answer {
-        username: String,
-        secret: String,
-    }
-    let wrong = |problem: String| RegistryError::Helper { helper: helper.to_owned(), path: path.to_owned(), problem };
+fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, String> {
     if helper.contains('/') {
-        return Err(wrong("is no program's name".to_owned()));
+        return Err("is not a program's name".to_owned());
     }
     let mut child = Command::new(format!("docker-credential-{helper}"))
         .arg("get")
@@ -205,23 +240,32 @@ fn ask(helper: &str, host: &str, path: &Path) -> Result<Option<Credentials>, Reg
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| wrong(format!("cannot be started: {error}")))?;
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => "is not installed".to_owned(),
+            _ => format!("cannot be started: {error}"),
+        })?;
     if let Some(mut input) = child.stdin.take() {
         // Who does not read it will say so.
         let _ = input.write_all(host.as_bytes());
     }
-    let output = child.wait_with_output().map_err(|error| wrong(format!("cannot be waited for: {error}")))?;
+    let output = child.wait_with_output().map_err(|error| format!("cannot be waited for: {error}"))?;
     if !output.status.success() {
         let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
         let said = String::from_utf8_lossy(&said).trim().to_owned();
-        return if said.contains(NOT_FOUND) { Ok(None) } else { Err(wrong(format!("fails: {said}"))) };
+        return if said.contains(NOT_FOUND) { Ok(None) } else { Err(format!("fails: {said}")) };
     }
-    let answer: Answer = serde_json::from_slice(&output.stdout)
-        .map_err(|error| wrong(format!("answers what is no credentials: {}", misfit(&error))))?;
-    Ok(Some(match answer.username.as_str() {
-        TOKEN => Credentials::IdentityToken(answer.secret),
-        _ => Credentials::Password { username: answer.username, password: answer.secret },
-    }))
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("answers something other than credentials: {}", misfit(&error)))?;
+    let text = |name: &str| member(&answer, name).and_then(Value::as_str);
+    let (Some(username), Some(secret)) = (text("Username"), text("Secret")) else {
+        return Err("answers without a Username and a Secret".to_owned());
+    };
+    Ok(match username {
+        // Some have nothing, and say so with nothing.
+        "" if secret.is_empty() => None,
+        TOKEN => Some(Credentials::IdentityToken(secret.to_owned())),
+        _ => Some(Credentials::Password { username: username.to_owned(), password: secret.to_owned() }),
+    })
 }
 
 #[cfg(test)]
@@ -243,7 +287,8 @@ mod tests {
         let path = place.path().join("auth.json");
         let auths = serde_json::json!({"auths": {
             "quay.io": auth("all"), "quay.io/team": auth("team"), "quay.io/team/app": auth("app"),
-            "https://index.docker.io/v1/": auth("hub"), "localhost:5000": auth("local"),
+            "https://index.docker.io/v1/": auth("hub"), "localhost:5000": auth("local"), "gcr.io/v1/": auth("path"),
+            "HTTPS://GHCR.io/v2/": auth("upper"), "docker.io/own": auth("own"), "quay.io/tea": auth("other"),
         }});
         std::fs::write(&path, auths.to_string()).unwrap();
         for (registry, repository, expected) in [
@@ -253,9 +298,16 @@ mod tests {
             ("docker.io", "library/debian", Some("hub")),
             ("localhost:5000", "a", Some("local")),
             ("localhost", "a", None),
+            ("gcr.io", "a", Some("path")),
+            ("ghcr.io", "a", Some("upper")),
+            ("docker.io", "own/app", Some("own")),
         ] {
             let found = find(registry, repository, Some(&path)).unwrap();
-            assert_eq!(found.map(|(credentials, _)| credentials), expected.map(password), "{registry}/{repository}");
+            assert_eq!(
+                found.credentials.map(|(credentials, _)| credentials),
+                expected.map(password),
+                "{registry}/{repository}"
+            );
         }
     }
 
@@ -268,14 +320,55 @@ mod tests {
             find("quay.io", "a", Some(&path)).unwrap_err().to_string()
         };
         assert!(
-            error("[").contains("auth.json\": is no file of credentials: it is no JSON document, see line 1 column 1")
+            error("[")
+                .contains("auth.json\": is not a credentials file: it is not a JSON document, see line 1 column 1")
         );
-        let misplaced = error(r#"{"auths": {"quay.io": "c2VjcmV0"}}"#);
-        assert!(misplaced.ends_with("it holds something else than it should, see line 1 column 32"), "{misplaced}");
-        assert!(error(r#"{"auths": {"quay.io": {"auth": "?"}}}"#).contains("its entry for quay.io is no base64"));
-        assert!(error(r#"{"credsStore": "of-nobody"}"#).contains("docker-credential-of-nobody, which"));
-        let missing = place.path().join("missing.json");
-        assert!(find("quay.io", "a", Some(&missing)).unwrap_err().to_string().contains("cannot read the credentials"));
+        assert!(error(r#"{"auths": {"quay.io": "c2VjcmV0"}}"#).ends_with("its entry for quay.io is not an object"));
+        assert!(error(r#"{"auths": []}"#).ends_with("its \"auths\" is not an object"));
+        assert!(error(r#"{"auths": {"quay.io": {"auth": "?"}}}"#).ends_with("its entry for quay.io is not base64"));
+        assert!(find("quay.io", "a", Some(place.path())).unwrap_err().to_string().contains("cannot read"));
+    }
+
+    #[test]
+    fn what_holds_nothing_is_passed_over_and_named() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("auth.json");
+        let skipped = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let found = find("quay.io", "a", Some(&path)).unwrap();
+            assert!(found.credentials.is_none());
+            found.skipped
+        };
+        for nothing in [
+            "{}",
+            r#"{"auths": null, "credHelpers": null, "credsStore": null}"#,
+            r#"{"auths": {"quay.io": null, "quay.io/a": {}, "https://quay.io": {"auth": "", "identitytoken": null}}}"#,
+            r#"{"credsStore": "", "HttpHeaders": {"a": "b"}, "psFormat": 1}"#,
+        ] {
+            assert_eq!(skipped(nothing), [""; 0], "{nothing}");
+        }
+        assert!(skipped("\n")[0].ends_with("auth.json\", the file of credentials, is empty"));
+        let skipped = skipped(r#"{"auths": {}, "CREDSSTORE": "desktop.exe"}"#);
+        assert!(skipped[0].starts_with("docker-credential-desktop.exe, which \""), "{skipped:?}");
+        assert!(skipped[0].ends_with("auth.json\" names, is not installed"), "{skipped:?}");
+        let missing = find("quay.io", "a", Some(&place.path().join("missing.json"))).unwrap();
+        assert!(missing.skipped[0].ends_with("missing.json\", the file of credentials, is not there"));
+    }
+
+    #[test]
+    fn files_are_read_as_go_reads_them() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("auth.json");
+        for (entry, expected) in [
+            (r#"{"AUTH": "bWU6cDp3"}"#, password("me")),
+            (r#"{"auth": "", "username": "me", "Password": "p:w"}"#, password("me")),
+            (r#"{"auth": "bWU6cDp3", "identityToken": "t"}"#, Credentials::IdentityToken("t".to_owned())),
+            (r#"{"registrytoken": "t"}"#, Credentials::RegistryToken("t".to_owned())),
+        ] {
+            std::fs::write(&path, format!(r#"{{"Auths": {{"quay.io": {entry}}}}}"#)).unwrap();
+            let found = find("quay.io", "a", Some(&path)).unwrap();
+            assert_eq!(found.credentials.unwrap().0, expected, "{entry}");
+        }
     }
 
     #[test]

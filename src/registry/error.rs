@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::End;
+use crate::configuration::ConfigurationError;
+
 /// Why a registry did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,19 +20,37 @@ pub enum RegistryError {
     },
     /// The registry cannot show that it is the registry.
     #[error(
-        "the registry {registry} shows a certificate that cannot be trusted ({problem}): give its authority's with --ca-cert FILE; --tls-verify=false trusts anyone"
+        "the registry {registry} shows a certificate that cannot be trusted: {problem}; {}=false trusts anyone",
+        .end.option("tls-verify")
     )]
     Certificate {
         /// Its host.
         registry: String,
-        /// What is wrong with it.
+        /// What is wrong with it, and what to do.
+        problem: String,
+        /// Which end of a copy it is.
+        end: End,
+    },
+    /// The registry wants to see a certificate of who asks.
+    #[error(
+        "the registry {registry} wants a client certificate that it knows ({problem}): give one with --cert FILE and --key FILE, or as *.cert and *.key in /etc/containers/certs.d/{registry}"
+    )]
+    ClientCertificate {
+        /// Its host.
+        registry: String,
+        /// What it says.
         problem: String,
     },
     /// No TLS, and nobody allowed that.
-    #[error("the registry {registry} does not speak TLS; if it is to be trusted all the same, give --plain-http")]
+    #[error(
+        "the registry {registry} does not speak TLS; if it is to be trusted all the same, give {}",
+        .end.option("plain-http")
+    )]
     NotTls {
         /// Its host.
         registry: String,
+        /// Which end of a copy it is.
+        end: End,
     },
     /// A connection that broke, or brought nothing any more, as often as it was tried.
     #[error("{what}: the connection to {registry} broke: {problem}")]
@@ -40,6 +61,16 @@ pub enum RegistryError {
         registry: String,
         /// What is known of it.
         problem: String,
+    },
+    /// All was sent, and no answer came, as often as it was tried.
+    #[error("{what}: the registry {registry} did not answer within {} s; --timeout allows longer", .waited.as_secs_f64())]
+    NoAnswer {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// For how long.
+        waited: Duration,
     },
     /// Who asks may not have it.
     #[error("{what}: the registry {registry} denies it: {problem}")]
@@ -95,21 +126,42 @@ pub enum RegistryError {
         /// What is wrong.
         problem: String,
     },
-    /// A program that keeps credentials and did not hand them out.
-    #[error("docker-credential-{helper}, which {path:?} names, {problem}")]
-    Helper {
-        /// Its name, without what all begin with.
-        helper: String,
-        /// The file that names it.
-        path: PathBuf,
-        /// What happened.
+    /// What the administrator has decided cannot be read.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// The administrator does not allow it.
+    #[error("{name} is blocked: {file:?} has blocked = true for {prefix:?}")]
+    Blocked {
+        /// The repository.
+        name: String,
+        /// The prefix of its name that is blocked.
+        prefix: String,
+        /// The `registries.conf` that says so.
+        file: PathBuf,
+    },
+    /// The server that gives out a registry's tokens does not.
+    #[error("{what}: {server}, which gives out the tokens of the registry {registry}, {problem}{}", said("", *.retry_after))]
+    Token {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// Its address.
+        server: String,
+        /// What it does instead.
         problem: String,
+        /// Whether it may help to ask again.
+        passing: bool,
+        /// When it says to ask again.
+        retry_after: Option<Duration>,
     },
     /// A proxy that makes no sense.
-    #[error("the proxy that {variable} names is no address: expected http://HOST:PORT")]
+    #[error("{variable} {problem}: expected http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT")]
     Proxy {
-        /// The environment variable.
+        /// The environment variable that names it.
         variable: &'static str,
+        /// What is wrong with it.
+        problem: String,
     },
     /// What was to be sent cannot be read.
     #[error("{what}: cannot read what is to be sent: {error}")]
@@ -136,8 +188,10 @@ impl RegistryError {
     /// Whether it may help to ask again, and, if the registry says so, when.
     pub(super) fn is_passing(&self) -> Option<Option<Duration>> {
         match self {
-            Self::Broken { .. } => Some(None),
-            Self::Refused { passing: true, retry_after, .. } => Some(*retry_after),
+            Self::Broken { .. } | Self::NoAnswer { .. } => Some(None),
+            Self::Refused { passing: true, retry_after, .. } | Self::Token { passing: true, retry_after, .. } => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }

@@ -1,14 +1,16 @@
 //! A repository at a registry, and what can be had from it.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use ureq::ResponseExt;
 use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LINK};
 
-use super::address::resolve;
 use super::download::Download;
+use super::location::resolve;
 use super::session::{Request, Session, header};
-use super::{RegistryError, RegistryOptions};
+use super::{RegistryError, RegistryOptions, encoding, link};
 use crate::blob::{Arriving, Digest, Remote};
 use crate::image::ImageName;
 use crate::options::Cancel;
@@ -16,13 +18,13 @@ use crate::options::Cancel;
 /// What manifests and indexes are called that are understood, or at least known well enough to be refused by name.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.oci.artifact.manifest.v1+json;q=0.5, application/vnd.cncf.oras.artifact.manifest.v1+json;q=0.5, \
     application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1, application/vnd.docker.distribution.manifest.v1+json;q=0.1";
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// Tags that are asked for at once.
 const PAGE: usize = 1000;
 /// The most bytes of a page of tags.
 const MOST_PAGE: u64 = 16 << 20;
-const MOST_PAGES: usize = 10_000;
 /// The names of all are held in memory.
 const MOST_TAGS: usize = 1_000_000;
 
@@ -74,7 +76,7 @@ impl Repository {
             let (media_type, stated) = (text(&CONTENT_TYPE).unwrap_or_default(), text(&CONTENT_DIGEST));
             let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
             match bytes {
-                Ok(bytes) => Ok((bytes, media_type, stated)),
+                Ok(bytes) => Ok((encoding::document(bytes, limit), media_type, stated)),
                 Err(ureq::Error::BodyExceedsLimit(_)) => {
                     let problem =
                         format!("a manifest of more than {limit} bytes; --limit metadata-size=N allows larger ones");
@@ -84,56 +86,76 @@ impl Repository {
             }
         })?;
         let digest = Digest::sha256_of(&bytes);
-        // A digest by another algorithm is checked by whoever has the descriptor.
-        let expected: Option<Digest> = wanted.parse().ok().or_else(|| stated?.parse().ok());
-        match expected.filter(|expected| expected.algorithm() == digest.algorithm()) {
-            Some(expected) if expected != digest => Err(self.session.nonsense(
-                &what,
-                format!("a manifest of the digest {digest} where it should be {expected}: it was altered"),
-            )),
-            _ => Ok(FetchedManifest { digest, media_type, bytes }),
+        let differs = |expected: &Digest| *expected != Digest::of(expected.algorithm(), &bytes);
+        if let Ok(expected) = wanted.parse::<Digest>() {
+            if differs(&expected) {
+                let digest = Digest::of(expected.algorithm(), &bytes);
+                let problem =
+                    format!("a manifest of the digest {digest} where it should be {expected}: it was altered");
+                return Err(self.session.nonsense(&what, problem));
+            }
+        } else if let Some(stated) =
+            stated.filter(|stated| stated.parse().map_or(!stated.is_empty(), |stated| differs(&stated)))
+        {
+            let problem = format!("states the digest {stated} for what has {digest}; the content counts");
+            self.session.note(&what, &problem);
         }
+        Ok(FetchedManifest { digest, media_type, bytes })
     }
 
-    /// All tags, in the order of their bytes.
+    /// A page of a list, and the path of the next one.
+    pub(super) fn page(
+        &self,
+        address: &str,
+        accept: Option<&str>,
+        what: &str,
+        limit: u64,
+    ) -> Result<(Vec<u8>, Option<String>), RegistryError> {
+        self.session.attempts().run(|| {
+            let mut request = Request::new(Method::GET, address.to_owned(), what.to_owned());
+            request.headers.extend(accept.map(|accept| (ACCEPT, accept.to_owned())));
+            let mut response = self.session.expect(&self.pull(), request, &[200])?;
+            let links = response.headers().get_all(LINK).iter().map(|link| link.as_bytes());
+            let next = link::next(links).and_then(|target| resolve(&response.get_uri().to_string(), &target));
+            // A page is on the same server, whatever it calls itself.
+            let next = next.and_then(|next| next.splitn(4, '/').nth(3).map(|path| format!("/{path}")));
+            let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
+            let bytes = bytes.map_err(|error| self.session.failure(error, what))?;
+            Ok((encoding::document(bytes, limit), next))
+        })
+    }
+
+    /// All tags, in the order of their bytes: one at least.
     ///
     /// # Errors
-    /// The registry does not tell.
+    /// The registry does not tell, or there are none.
     pub fn tags(&self) -> Result<Vec<String>, RegistryError> {
         #[derive(serde::Deserialize)]
         struct Page {
             tags: Option<Vec<String>>,
         }
         let what = format!("the tags of {}", self.name);
-        let mut next = Some(format!("/v2/{}/tags/list?n={PAGE}", self.name));
-        let mut tags = Vec::new();
-        for _ in 0..MOST_PAGES {
-            let Some(address) = next else {
-                tags.sort_unstable();
-                return Ok(tags);
-            };
-            let (bytes, link) = self.session.attempts().run(|| {
-                let request = Request::new(Method::GET, address.clone(), what.clone());
-                let mut response = self.session.expect(&self.pull(), request, &[200])?;
-                let link = header(response.headers(), &LINK).map(str::to_owned);
-                let bytes = response.body_mut().with_config().limit(MOST_PAGE).read_to_vec();
-                Ok((bytes.map_err(|error| self.session.failure(error, &what))?, link))
-            })?;
+        let mut address = format!("/v2/{}/tags/list?n={PAGE}", self.name);
+        let (mut pages, mut tags) = (HashSet::new(), BTreeSet::new());
+        while tags.len() <= MOST_TAGS {
+            let (bytes, next) = self.page(&address, None, &what, MOST_PAGE)?;
             let page: Page = serde_json::from_slice(&bytes)
                 .map_err(|error| self.session.nonsense(&what, format!("no list of tags: {error}")))?;
-            tags.extend(page.tags.unwrap_or_default());
-            if tags.len() > MOST_TAGS {
-                break;
+            let page = page.tags.unwrap_or_default();
+            let (length, before) = (page.len(), tags.len());
+            tags.extend(page);
+            let Some(next) = next else {
+                return Ok(tags.into_iter().collect());
+            };
+            // Another page with the same tags is the same page, too.
+            if (length > 0 && tags.len() == before)
+                || !pages.insert(std::mem::replace(&mut address, next))
+                || pages.contains(&address)
+            {
+                return Err(self.session.nonsense(&what, format!("pages that lead round and round, by {address}")));
             }
-            // RFC 8288: `<address>; rel="next"`.
-            next = link.as_deref().and_then(|link| {
-                let target = link.trim_start().strip_prefix('<')?.split_once('>')?.0;
-                let path = resolve(&format!("http://registry{address}"), target)?;
-                // A page is on the same server, whatever it calls itself.
-                path.splitn(4, '/').nth(3).map(|path| format!("/{path}"))
-            });
         }
-        Err(self.session.nonsense(&what, "pages of tags without end"))
+        Err(self.session.nonsense(&what, format!("more than {MOST_TAGS} tags")))
     }
 
     /// A blob, of which nothing is asked yet but its size if that is not known. Nobody checks it on the way.
@@ -149,6 +171,16 @@ impl Repository {
             })?,
         };
         Ok(RemoteBlob { repository: self.clone(), digest: digest.clone(), size })
+    }
+
+    /// A blob's bytes, from its start.
+    pub(super) fn open_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        offset: u64,
+    ) -> Result<Box<dyn Arriving>, RegistryError> {
+        Ok(Box::new(Download::begin(self, digest, size, offset)?))
     }
 
     fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
@@ -185,6 +217,10 @@ impl Remote for RemoteBlob {
     }
 
     fn open(&self) -> std::io::Result<Box<dyn Arriving>> {
-        Ok(Box::new(Download::begin(&self.repository, &self.digest, self.size)?))
+        self.open_from(0)
+    }
+
+    fn open_from(&self, offset: u64) -> std::io::Result<Box<dyn Arriving>> {
+        Ok(self.repository.open_blob(&self.digest, self.size, offset)?)
     }
 }

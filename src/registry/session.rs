@@ -9,9 +9,11 @@ use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
 use ureq::{Body, SendBody};
 
-use super::address::{authority, is_loopback, resolve, same_server};
-use super::authorization::{Answering, Authorizer};
+use super::address::{authority, is_loopback, same_server};
+use super::authorization::{Answering, Authorizer, Demand};
+use super::challenge::challenges;
 use super::http::{Failure, Http};
+use super::location::resolve;
 use super::retry::{Attempts, retry_after};
 use super::{RegistryError, RegistryOptions};
 use crate::image::ImageName;
@@ -38,13 +40,31 @@ pub(super) struct Request<'a> {
 pub(super) enum Content<'a> {
     Nothing,
     Bytes(&'a [u8]),
-    /// Can be sent once.
-    Stream(&'a mut dyn Read, u64),
+    /// So many bytes.
+    Stream(&'a mut dyn Replay, u64),
+}
+
+/// What can be read again from its beginning: a redirect, or a token that is no longer good, is noticed once all was sent.
+pub(super) trait Replay: Read {
+    fn rewind(&mut self);
 }
 
 impl Request<'_> {
     pub(super) fn new(method: Method, address: String, what: String) -> Self {
         Self { method, address, headers: Vec::new(), body: Content::Nothing, what }
+    }
+}
+
+/// What a registry says to those who have not said who they are.
+#[derive(Debug)]
+struct Greeting {
+    headers: HeaderMap,
+    from: String,
+}
+
+impl Greeting {
+    fn demand(&self) -> Demand<'_> {
+        Demand { headers: &self.headers, from: &self.from }
     }
 }
 
@@ -59,6 +79,8 @@ pub(super) struct Session {
     authorizer: Authorizer,
     /// `https://HOST` or `http://HOST`, once that is known.
     base: OnceLock<String>,
+    /// How `/v2/` answered those who did not say who they are, if it asked.
+    greeting: OnceLock<Option<Greeting>>,
     /// Whether anyone ever answered: then it is there, and a refused connection is no reason to give up.
     answered: AtomicBool,
 }
@@ -70,9 +92,10 @@ impl Session {
             authority: authority(name.registry()).to_owned(),
             options: options.clone(),
             cancel: cancel.clone(),
-            http: Http::new(options, cancel),
+            http: Http::new([name.registry(), authority(name.registry())], options, cancel),
             authorizer: Authorizer::new(name.registry(), name.repository(), options),
             base: OnceLock::new(),
+            greeting: OnceLock::new(),
             answered: AtomicBool::new(false),
         }
     }
@@ -90,25 +113,57 @@ impl Session {
         if request.address.starts_with('/') {
             request.address = format!("{}{}", self.base(&request.what)?, request.address);
         }
-        let once = matches!(request.body, Content::Stream(..));
-        let shown = self.authorizer.known(scopes);
+        let shown = self.credentials(scopes, &request.what)?;
         let (response, from) = self.follow(&mut request, shown.as_deref())?;
-        if response.status() != StatusCode::UNAUTHORIZED || !same_server(&from, self.base(&request.what)?) {
+        let wants_credentials = match response.status().as_u16() {
+            401 => true,
+            // Some would not even say that they know something, to whoever has not said who it is.
+            403 | 404 => shown.is_none() && self.authorizer.is_logged_in()?,
+            _ => false,
+        };
+        if !wants_credentials || !same_server(&from, self.base(&request.what)?) {
             return Ok(response);
         }
-        let answer = self.authorizer.answer(response.headers(), &from, scopes, &self.http);
+        let demand = Demand { headers: response.headers(), from: &from };
+        // Where the answer to a question names no way to answer, the registry as a whole may.
+        let other = match challenges(demand.headers).is_empty() {
+            true => self.greeting(&request.what)?,
+            false => None,
+        };
+        let demand = other.map_or(demand, Greeting::demand);
+        let answer = self.authorizer.answer(demand, scopes, &self.http);
         let answer = answer.map_err(|problem| self.answering(problem, &request.what))?;
         match answer {
             // Asked again with the same, it would say the same.
-            Some(value) if Some(&value) != shown.as_ref() => {
-                if once {
-                    // What was shown was good once. The body is gone, and must be sent anew.
-                    return Err(self.broken(&request.what, "the token was no longer good".to_owned()));
-                }
-                Ok(self.follow(&mut request, Some(&value))?.0)
-            }
+            Some(value) if Some(&value) != shown.as_ref() => Ok(self.follow(&mut request, Some(&value))?.0),
             _ => Ok(response),
         }
+    }
+
+    /// What to show for these scopes from the start: who is logged in is not taken for anyone, since many registries tell those only
+    /// that there is nothing. Nothing for others, who are asked if need be.
+    fn credentials(&self, scopes: &[String], what: &str) -> Result<Option<String>, RegistryError> {
+        let known = self.authorizer.known(scopes);
+        if known.is_some() || !self.authorizer.is_logged_in()? {
+            return Ok(known);
+        }
+        let Some(greeting) = self.greeting(what)? else { return Ok(None) };
+        let answer = self.authorizer.answer(greeting.demand(), scopes, &self.http);
+        answer.map_err(|problem| self.answering(problem, what))
+    }
+
+    /// What the registry as a whole wants to see, if it says so.
+    fn greeting(&self, what: &str) -> Result<Option<&Greeting>, RegistryError> {
+        if self.greeting.get().is_none() {
+            let address = format!("{}/v2/", self.base(what)?);
+            let mut request = Request::new(Method::GET, address, what.to_owned());
+            let (response, from) = self.follow(&mut request, None)?;
+            let asks = matches!(response.status().as_u16(), 401 | 403 | 404);
+            let asks = asks && same_server(&from, self.base(what)?);
+            let greeting = asks.then(|| Greeting { headers: response.headers().clone(), from });
+            self.greeting.get_or_init(|| greeting);
+        }
+        Ok(self.greeting.get().and_then(Option::as_ref))
     }
 
     /// Asks once, and gets an answer of one of these statuses.
@@ -135,6 +190,11 @@ impl Session {
 
     pub(super) fn broken(&self, what: &str, problem: String) -> RegistryError {
         RegistryError::Broken { what: what.to_owned(), registry: self.registry.clone(), problem }
+    }
+
+    /// Says what is odd about an answer.
+    pub(super) fn note(&self, what: &str, problem: &str) {
+        self.options.notes.tell(format!("{what}: the registry {} {problem}", self.registry));
     }
 
     pub(super) fn nonsense(&self, what: &str, problem: impl Into<String>) -> RegistryError {
@@ -172,13 +232,21 @@ impl Session {
                 Sending::Failure(failure) => self.failed(failure, &request.what),
             })?;
             self.answered.store(true, Ordering::Relaxed);
-            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            if !is_redirect || !matches!(request.method, Method::GET | Method::HEAD) {
+            let leads_on = match response.status().as_u16() {
+                301 | 302 | 307 | 308 => true,
+                // To a page that says what came of it (RFC 9110, 15.4.4).
+                303 => matches!(request.method, Method::GET | Method::HEAD),
+                _ => false,
+            };
+            if !leads_on {
                 return Ok((response, address));
             }
-            let next = header(response.headers(), &LOCATION).and_then(|location| resolve(&address, location));
-            let Some(next) = next else {
+            let Some(location) = response.headers().get(LOCATION) else {
                 return Err(self.nonsense(&request.what, "a redirect without a Location"));
+            };
+            let Some(next) = resolve(&address, location.as_bytes()) else {
+                let location = String::from_utf8_lossy(location.as_bytes());
+                return Err(self.nonsense(&request.what, format!("a redirect to {location:?}, which is no address")));
             };
             from = std::mem::replace(&mut address, next);
         }
@@ -197,7 +265,10 @@ impl Session {
                 bytes = content;
                 (&mut bytes, content.len() as u64)
             }
-            Content::Stream(reader, length) => (reader, *length),
+            Content::Stream(reader, length) => {
+                reader.rewind();
+                (reader, *length)
+            }
         };
         Ok(self.http.run(request.header(CONTENT_LENGTH, length).body(SendBody::from_reader(reader))?)?)
     }
@@ -209,7 +280,7 @@ impl Session {
         }
         let secure = if self.options.plain_http {
             false
-        } else if is_loopback(&self.authority) {
+        } else if self.options.insecure || is_loopback(&self.authority) {
             self.speaks_tls(what)?
         } else {
             true
@@ -226,6 +297,8 @@ impl Session {
             Ok(_) => Ok(true),
             // Some say in plain words that they do not understand, some hang up.
             Err(Failure::NotTls | Failure::Broken(_)) => Ok(false),
+            // Where both are allowed, the other port may have it.
+            Err(Failure::Unreachable(_)) if self.options.insecure => Ok(false),
             Err(failure) => Err(self.failed(failure, what)),
         }
     }
@@ -235,8 +308,14 @@ impl Session {
         match failure {
             Failure::Setup(error) => error,
             Failure::Cancelled => RegistryError::Cancelled,
-            Failure::Certificate(problem) => RegistryError::Certificate { registry, problem },
-            Failure::NotTls => RegistryError::NotTls { registry },
+            Failure::Certificate(problem) => {
+                let end = self.options.end;
+                let problem = problem.replace("--ca-cert", &end.option("ca-cert"));
+                RegistryError::Certificate { registry, problem, end }
+            }
+            Failure::ClientCertificate(problem) => RegistryError::ClientCertificate { registry, problem },
+            Failure::NoAnswer(waited) => RegistryError::NoAnswer { what: what.to_owned(), registry, waited },
+            Failure::NotTls => RegistryError::NotTls { registry, end: self.options.end },
             Failure::Unreachable(problem) if !self.answered.load(Ordering::Relaxed) => {
                 let problem = format!("{problem}; check its name, the network, and HTTPS_PROXY if there is one");
                 RegistryError::Unreachable { registry, problem }
@@ -250,11 +329,18 @@ impl Session {
             Answering::Failure(failure) => self.failed(failure, what),
             Answering::Credentials(error) => error,
             Answering::Nonsense(problem) => self.nonsense(what, problem),
-            Answering::Status(status, headers, body) => self.refusal(what.to_owned(), status, &headers, &body),
+            Answering::Token { server, problem, passing, retry_after } => RegistryError::Token {
+                what: what.to_owned(),
+                registry: self.registry.clone(),
+                server,
+                problem,
+                passing,
+                retry_after,
+            },
             Answering::Denied(problem) => RegistryError::Denied {
                 what: what.to_owned(),
                 registry: self.registry.clone(),
-                problem: format!("{problem}; {}", self.authorizer.advice()),
+                problem: format!("{problem}; {}", self.authorizer.advice(&HeaderMap::new())),
             },
         }
     }
@@ -265,14 +351,14 @@ impl Session {
         let registry = self.registry.clone();
         let and = |advice: &str| if message.is_empty() { advice.to_owned() } else { format!("{message}; {advice}") };
         match status.as_u16() {
-            401 | 403 => RegistryError::Denied { what, registry, problem: and(&self.authorizer.advice()) },
+            401 | 403 => RegistryError::Denied { what, registry, problem: and(&self.authorizer.advice(headers)) },
             404 => RegistryError::NotFound { what, registry, problem: and("check the name") },
             code => RegistryError::Refused {
                 what,
                 registry,
                 status: status.to_string(),
                 message,
-                passing: matches!(code, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+                passing: is_passing(code),
                 retry_after: header(headers, &RETRY_AFTER).and_then(retry_after),
             },
         }
@@ -297,13 +383,18 @@ impl From<Failure> for Sending {
     }
 }
 
+/// Whether it may help to ask again after such a status.
+pub(super) fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+}
+
 /// A header's value, if it is text.
 pub(super) fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// What a refusal says: the errors of the specification, or any short text.
-fn message(body: &[u8]) -> String {
+pub(super) fn message(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Errors {
         errors: Vec<Said>,

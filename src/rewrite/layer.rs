@@ -28,7 +28,7 @@ pub(super) fn write(
     let buffered = BufWriter::with_capacity(256 << 10, file);
     let compressor = Compressor::new(buffered, Compress::None, NonZero::<usize>::MIN).map_err(failed())?;
     let mut writer = Writer::new(compressor);
-    write_entries(&mut writer, stack, difference, contents, Marks::Written, &options.cancel)?;
+    write_entries(&mut writer, stack, difference, contents, Marks::Written, options)?;
     let compressor = writer.finish().map_err(failed())?;
     let (buffered, facts) = compressor.finish().map_err(failed())?;
     let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;

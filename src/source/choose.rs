@@ -3,7 +3,8 @@
 //! A descriptor that states a platform is believed. Of one that states none its image's configuration tells (rule D2), which has to be read
 //! first; so these come second.
 
-use super::manifests::{Content, read, read_config};
+use super::artifact::{self, Kind};
+use super::manifests::{Content, read, read_config, without_attachments};
 use super::{OpenOptions, SourceError};
 use crate::image::{Config, Descriptor, Document, Manifest, Platform};
 
@@ -38,13 +39,15 @@ struct Choice<'a> {
 
 /// An image that suits, by how well it does.
 type Suitable = (u32, Chosen);
+/// How well something suits that is no image and so is for no platform: only where there is nothing else.
+const NO_IMAGE: u32 = u32::MAX;
 
 impl Choice<'_> {
-    fn among(&self, mut candidates: Vec<Descriptor>, depth: usize) -> Result<Chosen, SourceError> {
+    fn among(&self, candidates: Vec<Descriptor>, depth: usize) -> Result<Chosen, SourceError> {
         if depth > MOST_NESTED {
             return Err(SourceError::NestedTooDeep(MOST_NESTED));
         }
-        candidates.retain(|entry| !entry.is_attestation());
+        let candidates = without_attachments(candidates);
         if let [only] = candidates.as_slice()
             && self.options.platform.is_none()
         {
@@ -120,6 +123,9 @@ impl Choice<'_> {
         // The first of those that suit best.
         suitable.sort_by_key(|(rank, _)| *rank);
         let best = suitable.first().map_or(0, |(rank, _)| *rank);
+        if best == NO_IMAGE && !offered.is_empty() {
+            return Ok(None);
+        }
         let is_as_good = |rank: u32| rank == best || rank == Platform::UNSTATED;
         let mut equals =
             suitable.iter().filter(|(rank, _)| is_as_good(*rank)).map(|(_, chosen)| &chosen.manifest.digest);
@@ -151,6 +157,9 @@ impl Choice<'_> {
         };
         let platform = match &chosen.described {
             Some(described) => described.clone(),
+            None if artifact::kind(self.content, &chosen.document, self.options)? == Kind::Artifact => {
+                return Ok(Some((NO_IMAGE, chosen)));
+            }
             None => self.config(&mut chosen)?.platform(),
         };
         let rank = self.wanted.suits(&platform);

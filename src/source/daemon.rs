@@ -5,17 +5,33 @@ use std::path::Path;
 use super::files::Files;
 use super::{OpenOptions, SourceError, docker_archive};
 use crate::daemon::Daemon;
-use crate::image::{DaemonImage, Image};
+use crate::image::{DaemonImage, Image, ImageName};
+
+/// What the images are called, all or those of one name.
+pub(super) fn names(of: Option<&DaemonImage>, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    let whole = |name: &str| name.parse::<ImageName>().ok();
+    let wanted = match of {
+        Some(DaemonImage::Name(name)) => Some(name),
+        Some(DaemonImage::Id(_)) | None => None,
+    };
+    let is_wanted = |name: &String| match (wanted, whole(name)) {
+        (None, _) => true,
+        (Some(wanted), Some(name)) => wanted.registry() == name.registry() && wanted.repository() == name.repository(),
+        (Some(_), None) => false,
+    };
+    let names = Daemon::find(options.daemon.as_deref(), &options.cancel)?.names()?;
+    Ok(names.into_iter().filter(is_wanted).collect())
+}
 
 pub(super) fn open(image: &DaemonImage, options: &OpenOptions) -> Result<Image, SourceError> {
     let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
-    let stream = daemon.save(image)?;
+    let saved = daemon.save(image)?;
     let label = format!("docker-daemon:{image}");
-    let files = Files::of_stream(Path::new(&label), stream, options)?;
+    let files = Files::of_stream(Path::new(&label), saved.archive, options)?;
     let opened = docker_archive::open(&files, None, options)?;
     let name = match image {
-        DaemonImage::Name(name) => Some(name.complete().to_string()),
-        DaemonImage::Id(_) => opened.name.clone(),
+        DaemonImage::Name(name) if saved.is_named => Some(name.complete().to_string()),
+        _ => opened.name.clone(),
     };
     Ok(Image { name, ..opened })
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::files::Files;
 use super::manifests::{self, Content};
-use super::{Named, OpenOptions, Selection, SourceError, Tree, docker_archive, json};
+use super::{Named, OpenOptions, Selection, SourceError, docker_archive, json};
 use crate::blob::{Blob, Digest};
-use crate::image::{Descriptor, Document, Image, MediaType};
+use crate::image::{Descriptor, Document, Image, Manifest, MediaType};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -26,10 +26,18 @@ pub(super) fn open_set(path: &Path, selection: Selection, options: &OpenOptions)
             let content = if selection.all_platforms {
                 manifests::tree(&content, vec![*descriptor], None, options)?
             } else {
-                Tree::Image(manifests::open(&content, vec![*descriptor], None, options)?.into())
+                manifests::open_any(&content, vec![*descriptor], None, options)?
             };
             Ok(vec![Named { names: Vec::new(), content }])
         }
+    }
+}
+
+/// The manifest or index as it is stored, if there is one.
+pub(super) fn manifest(path: &Path, options: &OpenOptions) -> Result<Option<Manifest>, SourceError> {
+    match recognise(path, options)? {
+        Found::Saved(_) => Ok(None),
+        Found::Manifest(content, descriptor) => manifests::raw(&content, vec![*descriptor], options).map(Some),
     }
 }
 
@@ -84,7 +92,7 @@ impl Content for Beside {
         }
         match MediaType::of(&descriptor.media_type) {
             // Of an index's manifests the files have names of their own.
-            MediaType::Manifest | MediaType::Index => self.file(digest, &format!(".{MANIFEST}")),
+            MediaType::Manifest | MediaType::Index | MediaType::Artifact => self.file(digest, &format!(".{MANIFEST}")),
             _ => self.file(digest, ""),
         }
     }

@@ -46,6 +46,15 @@ pub(super) fn open_set(
     items(files, options)?.into_iter().map(named).collect()
 }
 
+/// What all images are called.
+pub(super) fn names(files: &Files, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    let names = |(index, item): (usize, SavedImage)| match item.repo_tags {
+        Some(tags) if !tags.is_empty() => tags,
+        _ => vec![format!("@{index}")],
+    };
+    Ok(items(files, options)?.into_iter().enumerate().flat_map(names).collect())
+}
+
 /// What the archive lists.
 fn items(files: &Files, options: &OpenOptions) -> Result<Vec<SavedImage>, SourceError> {
     if !files.has(MANIFEST) {

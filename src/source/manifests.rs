@@ -3,8 +3,9 @@
 
 use base64::Engine;
 
+use super::artifact::{self, Kind};
 use super::choose::{Chosen, MOST_NESTED, choose};
-use super::{Attachment, Index, OpenOptions, SourceError, Tree, incomplete, json};
+use super::{Index, OpenOptions, SourceError, Tree, incomplete, json};
 use crate::blob::{Blob, Digest};
 use crate::image::document::Object;
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Notice};
@@ -51,6 +52,40 @@ pub(super) fn open(
     Ok(Image { name, ..image(content, chosen, options)? })
 }
 
+/// As [`open`], but what is no image is opened, too, to be handed on as it is.
+pub(super) fn open_any(
+    content: &dyn Content,
+    candidates: Vec<Descriptor>,
+    name: Option<String>,
+    options: &OpenOptions,
+) -> Result<Tree, SourceError> {
+    let chosen = choose(content, candidates, options)?;
+    if artifact::kind(content, &chosen.document, options)? != Kind::Image {
+        return Ok(Tree::Attachment(artifact::attachment(content, chosen.manifest, &chosen.document)?));
+    }
+    Ok(Tree::Image(Image { name, ..image(content, chosen, options)? }.into()))
+}
+
+/// The manifest or index that descriptors lead to, as it is stored. Where a platform is asked for, or there are several, it is one image's.
+pub(super) fn raw(
+    content: &dyn Content,
+    candidates: Vec<Descriptor>,
+    options: &OpenOptions,
+) -> Result<Manifest, SourceError> {
+    match candidates.as_slice() {
+        [only] if options.platform.is_none() => Ok(read(content, only, options)?.0),
+        _ => Ok(choose(content, candidates, options)?.manifest),
+    }
+}
+
+/// Those that can be images. Where none can, that is what there is.
+pub(super) fn without_attachments(descriptors: Vec<Descriptor>) -> Vec<Descriptor> {
+    match descriptors.iter().any(|entry| !entry.is_attestation()) {
+        true => descriptors.into_iter().filter(|entry| !entry.is_attestation()).collect(),
+        false => descriptors,
+    }
+}
+
 /// Reads the manifest or index that a descriptor is of.
 pub(super) fn read(
     content: &dyn Content,
@@ -59,7 +94,7 @@ pub(super) fn read(
 ) -> Result<(Manifest, Document), SourceError> {
     let stated = MediaType::of(&descriptor.media_type);
     match stated {
-        MediaType::Manifest | MediaType::Index => {}
+        MediaType::Manifest | MediaType::Index | MediaType::Artifact => {}
         MediaType::Schema1 => return Err(schema_1(&descriptor.digest)),
         // Some writers leave it out, or say what is true of any file; the document tells.
         MediaType::Generic => {}
@@ -114,14 +149,42 @@ pub(super) fn tree(
         }
         return Ok(tree);
     }
-    let mut written = Object::default();
-    written.set("schemaVersion", &2);
-    written.set("mediaType", MediaType::OCI_INDEX);
+    let mut written = Object::index();
     written.set("manifests", &candidates.iter().map(Descriptor::written).collect::<Vec<_>>());
     let bytes = written.to_bytes();
     let document = Manifest { digest: Digest::sha256_of(&bytes), media_type: MediaType::OCI_INDEX.to_owned(), bytes };
     let entries = candidates.iter().map(|entry| branch(content, entry, options, 1)).collect::<Result<_, _>>()?;
     Ok(Tree::Index(Index { document, entries }))
+}
+
+/// What a descriptor leads to, to be handed on byte by byte: images are not looked into.
+pub(super) fn as_is(
+    content: &dyn Content,
+    descriptor: &Descriptor,
+    options: &OpenOptions,
+) -> Result<Tree, SourceError> {
+    let (manifest, document) = read(content, descriptor, options)?;
+    match &document.manifests {
+        Some(listed) => {
+            let entries = listed.iter().map(|entry| branch(content, entry, options, 1)).collect::<Result<_, _>>()?;
+            Ok(Tree::Index(Index { document: manifest, entries }))
+        }
+        None => Ok(Tree::Attachment(artifact::attachment(content, manifest, &document)?)),
+    }
+}
+
+/// What a manifest refers to, if it refers to anything.
+pub(super) fn subject(
+    content: &dyn Content,
+    descriptor: &Descriptor,
+    options: &OpenOptions,
+) -> Result<Option<String>, SourceError> {
+    Ok(read(content, descriptor, options)?.1.subject.map(|subject| subject.digest))
+}
+
+/// Whether a name is the tag of an index of what refers to a manifest.
+pub(super) fn is_of_referrers(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
 }
 
 fn branch(
@@ -139,16 +202,11 @@ fn branch(
             listed.iter().map(|entry| branch(content, entry, options, depth + 1)).collect::<Result<_, _>>()?;
         return Ok(Tree::Index(Index { document: manifest, entries }));
     }
-    let is_image =
-        document.config.as_ref().is_some_and(|config| MediaType::of(&config.media_type) == MediaType::Config);
-    // Alone, what is no image is refused, with the reason.
-    if depth == 0 || is_image && !descriptor.is_attestation() {
+    if !descriptor.is_attestation() && artifact::kind(content, &document, options)? == Kind::Image {
         let chosen = Chosen { manifest, document, described: descriptor.platform.clone(), config: None };
         return Ok(Tree::Image(image(content, chosen, options)?.into()));
     }
-    let named = document.config.iter().chain(document.layers.iter().flatten());
-    let blobs = named.map(|descriptor| content.blob(descriptor)).collect::<Result<_, _>>()?;
-    Ok(Tree::Attachment(Attachment { manifest, blobs }))
+    Ok(Tree::Attachment(artifact::attachment(content, manifest, &document)?))
 }
 
 fn schema_1(digest: &str) -> SourceError {
@@ -165,23 +223,18 @@ pub(super) fn read_config(
     options: &OpenOptions,
 ) -> Result<Config, SourceError> {
     let no_image = |problem: String| Err(SourceError::Unsupported { name: manifest.digest.to_string(), problem });
-    let Some(config) = &document.config else {
-        return no_image("is a manifest without a configuration, which is no image".to_owned());
-    };
-    let said = MediaType::of(&config.media_type);
-    if said != MediaType::Config && (said != MediaType::Generic || !document.artifact_type.is_empty()) {
-        let kind = if document.artifact_type.is_empty() { &config.media_type } else { &document.artifact_type };
-        return no_image(format!("is a manifest of {kind:?}, which is no image"));
+    if document.config.is_none() && document.artifact_type.is_empty() && document.blobs.is_none() {
+        return no_image("is a manifest without a configuration, which is not an image".to_owned());
     }
+    let is_artifact = artifact::kind(content, document, options)? == Kind::Artifact;
+    let Some(config) = document.config.as_ref().filter(|_| !is_artifact) else {
+        let (name, what) = (manifest.digest.to_string(), artifact::describe(document));
+        return Err(SourceError::Artifact { name, what });
+    };
     if !matches!(MediaType::of(&document.media_type), MediaType::Manifest | MediaType::Generic) {
         return no_image(format!("says that it is {:?}, which is no image manifest", document.media_type));
     }
-    let parsed = Config::parse(content.document(config, options)?);
-    // Where nothing says that it is a configuration, it must look like one.
-    if said == MediaType::Generic && !parsed.as_ref().is_ok_and(|config| !config.parsed.rootfs.diff_ids.is_empty()) {
-        return no_image(format!("is a manifest of {:?}, which is no image", config.media_type));
-    }
-    Ok(parsed?.known_as(digest(&config.digest)?))
+    Ok(Config::parse(content.document(config, options)?)?.known_as(digest(&config.digest)?))
 }
 
 fn image(content: &dyn Content, chosen: Chosen, options: &OpenOptions) -> Result<Image, SourceError> {
@@ -192,7 +245,7 @@ fn image(content: &dyn Content, chosen: Chosen, options: &OpenOptions) -> Result
     };
     let mut notices = Vec::new();
     let described_config = document.config.as_ref().map(|config| config.media_type.as_str()).unwrap_or_default();
-    if MediaType::of(described_config) == MediaType::Generic {
+    if MediaType::of(described_config) != MediaType::Config {
         notices.push(Notice::MediaType {
             what: format!("the configuration {}", config.digest),
             media_type: described_config.to_owned(),

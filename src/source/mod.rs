@@ -1,6 +1,7 @@
 //! Where images come from: each source finds the manifest and the configuration, checks them, and says where the
 //! layers' bytes are.
 
+mod artifact;
 mod choose;
 mod daemon;
 mod directory;
@@ -10,7 +11,10 @@ mod incomplete;
 mod manifests;
 mod names;
 mod oci_layout;
+mod raw;
+mod referrers;
 mod registry;
+mod required;
 mod set;
 mod spool;
 
@@ -23,12 +27,16 @@ use rustix::fs::OFlags;
 use crate::archive::ArchiveError;
 use crate::blob::{Blob, BlobError, Compression};
 use crate::cache::Blobs;
+use crate::configuration::{ConfigurationError, ConfigurationFile};
 use crate::daemon::DaemonError;
 use crate::image::{ConfigError, Image, Layer, Platform, Reference};
 use crate::options::{Cancel, Limits};
 use crate::registry::{RegistryError, RegistryOptions};
 
 pub(crate) use files::Files;
+pub use raw::{engine_names, manifest, names};
+pub use referrers::{Referrer, referrers};
+use required::admit_path;
 pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
 
 /// How an image is opened.
@@ -49,6 +57,8 @@ pub struct OpenOptions {
     pub cache: Option<Blobs>,
     /// Where an engine listens: a socket's path, or an address as in DOCKER_HOST; looked for when `None`.
     pub daemon: Option<String>,
+    /// The `policy.json` that counts: which images may be used at all.
+    pub policy: ConfigurationFile,
 }
 
 /// Why an image could not be opened.
@@ -156,9 +166,38 @@ pub enum SourceError {
         /// What it is.
         problem: String,
     },
+    /// Something that is no image, and has no file system.
+    #[error("{name} is {what}, not an image")]
+    Artifact {
+        /// What was asked for, or its digest.
+        name: String,
+        /// What it is.
+        what: String,
+    },
+    /// A tag that a registry lists and does not have.
+    #[error(
+        "the tag {0:?} is listed, but there is nothing behind it: it was deleted meanwhile, or the registry's list is out of date"
+    )]
+    Vanished(String),
+    /// A repository without tags.
+    #[error("{0} has no tags: there is nothing to be had")]
+    NoTags(String),
     /// Indexes within indexes.
     #[error("indexes are nested more than {0} deep")]
     NestedTooDeep(usize),
+    /// The administrator's policy does not allow it.
+    #[error("refused by {scope} in {policy:?}: {problem}; --no-policy is for those who decide otherwise")]
+    Policy {
+        /// The file.
+        policy: PathBuf,
+        /// Which part of it holds for the image.
+        scope: String,
+        /// What is required.
+        problem: String,
+    },
+    /// What the administrator has decided cannot be read.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
     /// A registry does not give it.
     #[error(transparent)]
     Registry(RegistryError),
@@ -200,6 +239,7 @@ fn list(names: &[String]) -> String {
 /// # Errors
 /// A source that cannot be read, that holds no image or several, or whose image is not what its digests say.
 pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, SourceError> {
+    admit(reference, options)?;
     match reference {
         Reference::DockerArchive { file, name } => {
             docker_archive::open(&Files::of_archive(file, options)?, name.as_deref(), options)
@@ -218,35 +258,60 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, Sourc
     }
 }
 
+/// Asks the administrator's policy, where what is named tells what it is.
+fn admit(reference: &Reference, options: &OpenOptions) -> Result<(), SourceError> {
+    match reference {
+        Reference::DockerArchive { file, .. } => admit_path("docker-archive", file, options),
+        Reference::OciArchive { file, .. } => admit_path("oci-archive", file, options),
+        Reference::OciLayout { directory, .. } => admit_path("oci", directory, options),
+        Reference::Directory(directory) => admit_path("dir", directory, options),
+        Reference::DockerDaemon(image) => required::admit_engine(image, options),
+        // As containers/image calls bare archives.
+        Reference::Layers(_) => admit_path("tarball", Path::new(""), options),
+        Reference::Registry(_) | Reference::Path(_) => Ok(()),
+    }
+}
+
 /// Recognises what a path leads to.
 fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
     let not_an_image = |problem: &str| SourceError::NotAnImage { path: path.to_owned(), problem: problem.to_owned() };
     if path.is_dir() {
         let files = Files::of_directory(path);
         if path.join("index.json").exists() {
+            admit_path("oci", path, options)?;
             return oci_layout::open(&files, None, options);
         }
         if path.join(crate::form::FILE_NAME).exists() {
             return Err(not_an_image("holds layers that were laid down already: mount it with `layflat mount`"));
         }
         if path.join("manifest.json").exists() {
+            admit_path("dir", path, options)?;
             return directory::open(path, options);
         }
         return Err(not_an_image(
             "is a directory without index.json or manifest.json: neither an OCI image layout nor an unpacked archive",
         ));
     }
+    if !path.exists()
+        && path != Path::new("-")
+        && let Some(meant) = path.to_str().and_then(|word| registry::short_name(word, &options.registry))
+    {
+        return Err(not_an_image(&format!("is not there; an image at a registry is {meant}")));
+    }
     let files = Files::of_archive(path, options)?;
     if files.has("manifest.json") {
+        admit_path("docker-archive", path, options)?;
         return match docker_archive::open(&files, None, options) {
             // From Docker 25 on the archive is a layout as well, and has other platforms' images there.
             Err(SourceError::NoSuchPlatform { .. }) if files.has("index.json") => {
+                admit_path("oci-archive", path, options)?;
                 oci_layout::open(&files, None, options)
             }
             opened => opened,
         };
     }
     if files.has("index.json") {
+        admit_path("oci-archive", path, options)?;
         return oci_layout::open(&files, None, options);
     }
     if files.has("repositories") {

@@ -5,10 +5,12 @@ use std::collections::HashSet;
 use super::files::Files;
 use super::manifests::{self, Content};
 use super::names::canonical;
+use super::referrers::Referring;
 use super::{Named, OpenOptions, Selection, SourceError, Tree, json};
 use crate::blob::{Blob, Digest};
 use crate::image::document::LayoutMarker;
-use crate::image::{Descriptor, Document, Image, MediaType, Notice};
+use crate::image::{Descriptor, Document, Image, Manifest, MediaType, Notice};
+use crate::registry::referrers_tag;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
@@ -17,7 +19,7 @@ pub(super) fn open(files: &Files, tag: Option<&str>, options: &OpenOptions) -> R
     let (entries, notices) = entries(files, options)?;
     let chosen = match tag {
         Some(tag) => by_tag(&entries, tag)?,
-        None => one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?,
+        None => one_image(manifests::without_attachments(entries))?,
     };
     let name = own_name(&chosen);
     let mut image = manifests::open(files, chosen, name, options)?;
@@ -38,17 +40,21 @@ pub(super) fn open_set(
         Some(tag) => vec![by_tag(&entries, tag)?],
         // What is listed beside the images goes with all platforms of them.
         None if selection.all_platforms => vec![one_image(entries)?],
-        None => vec![one_image(entries.iter().filter(|entry| !entry.is_attestation()).cloned().collect())?],
+        None => vec![one_image(manifests::without_attachments(entries))?],
     };
     let open = |group: Vec<Descriptor>| {
         let name = own_name(&group);
         let names = name.iter().cloned().collect();
-        let content = if selection.all_platforms {
+        let is_of_referrers = name.as_deref().is_some_and(manifests::is_of_referrers);
+        let content = if selection.all_platforms || is_of_referrers {
             manifests::tree(files, group, name, options)?
         } else {
-            let mut image = manifests::open(files, group.clone(), name, options)?;
-            image.notices.extend(selection.all_tags.then(|| not_chosen(&group, &image)).flatten());
-            Tree::Image(image.into())
+            let mut tree = manifests::open_any(files, group.clone(), name, options)?;
+            if let Tree::Image(image) = &mut tree {
+                let others = selection.all_tags.then(|| not_chosen(&group, image)).flatten();
+                image.notices.extend(others);
+            }
+            tree
         };
         Ok(Named { names, content })
     };
@@ -74,6 +80,67 @@ fn not_chosen(group: &[Descriptor], chosen: &Image) -> Option<Notice> {
     };
     let images: Vec<String> = group.iter().filter(is_other).map(describe).collect();
     (!images.is_empty()).then_some(Notice::NotChosen { images })
+}
+
+/// The manifest or index of an image as it is stored.
+pub(super) fn manifest(files: &Files, tag: Option<&str>, options: &OpenOptions) -> Result<Manifest, SourceError> {
+    let (entries, _) = entries(files, options)?;
+    let chosen = match tag {
+        Some(tag) => by_tag(&entries, tag)?,
+        None => one_image(manifests::without_attachments(entries))?,
+    };
+    manifests::raw(files, chosen, options)
+}
+
+/// A layout that is asked what refers to its images.
+pub(super) struct Listed<'a> {
+    files: &'a Files,
+    entries: Vec<Descriptor>,
+    /// What each refers to.
+    subjects: Vec<Option<String>>,
+    options: &'a OpenOptions,
+}
+
+impl<'a> Listed<'a> {
+    pub(super) fn open(files: &'a Files, options: &'a OpenOptions) -> Result<Self, SourceError> {
+        let (entries, _) = entries(files, options)?;
+        let subjects =
+            entries.iter().map(|entry| manifests::subject(files, entry, options)).collect::<Result<_, _>>()?;
+        Ok(Self { files, entries, subjects, options })
+    }
+}
+
+impl Referring for Listed<'_> {
+    fn by_subject(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
+        let text = subject.to_string();
+        let pairs = self.entries.iter().zip(&self.subjects);
+        let refers = |(entry, of): (&Descriptor, &Option<String>)| (of.as_ref() == Some(&text)).then(|| entry.clone());
+        let mut found: Vec<Descriptor> = pairs.filter_map(refers).collect();
+        // Copied with everything else, the index of a registry may be here, too.
+        if let Some(index) = self.by_tag(&referrers_tag(subject))? {
+            let bytes = self.files.document(&index, self.options)?;
+            let document: Document = json(&index.digest, &bytes)?;
+            found.extend(document.manifests.unwrap_or_default());
+        }
+        Ok(found)
+    }
+
+    fn by_tag(&self, tag: &str) -> Result<Option<Descriptor>, SourceError> {
+        Ok(self.entries.iter().find(|entry| names(entry).contains(&tag)).cloned())
+    }
+
+    fn content(&self) -> &dyn Content {
+        self.files
+    }
+}
+
+/// What all images are called.
+pub(super) fn all(files: &Files, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    let mut names = all_names(&entries(files, options)?.0);
+    // For several platforms an image may be listed several times.
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    Ok(names)
 }
 
 /// What index.json lists, and what is not as it should be about the layout.
@@ -181,7 +248,7 @@ fn all_names(entries: &[Descriptor]) -> Vec<String> {
         Some(name) if !is_shared(entry) => (*name).to_owned(),
         _ => format!("@{}", entry.digest),
     };
-    entries.iter().filter(|entry| !entry.is_attestation()).map(name).collect()
+    entries.iter().filter(|entry| !names(entry).is_empty() || !entry.is_attestation()).map(name).collect()
 }
 
 impl Content for Files {

@@ -1,29 +1,101 @@
 //! Images at registries. A tag is always asked for; what goes by its digest comes from the cache if it is there.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use super::manifests::{self, Content};
-use super::{Named, OpenOptions, Selection, SourceError, Tree};
+use super::referrers::Referring;
+use super::required::{Required, Signatures, Signed};
+use super::{Named, OpenOptions, Selection, SourceError};
 use crate::blob::{Blob, Digest};
+use crate::configuration::{Subject, load_registries};
 use crate::image::document::{self, Document};
-use crate::image::{Descriptor, Image, ImageName, MediaType};
-use crate::registry::{FetchedManifest, RegistryError, Repository};
+use crate::image::{Descriptor, Image, ImageName, Manifest, MediaType};
+use crate::registry::{Endpoints, FetchedManifest, RegistryError, RegistryOptions};
+use crate::sigstore;
+
+/// The most bytes of what a signature is of, and the most signatures of one image.
+const MOST_STATEMENT: u64 = 4 << 20;
+const MOST_STATEMENTS: usize = 100;
 
 /// What manifests and indexes are fetched as.
 struct AtRegistry<'a> {
-    repository: Repository,
+    places: Endpoints,
     options: &'a OpenOptions,
     /// What the image's name led to: it need not be asked for again by its digest.
     first: Mutex<Option<(Digest, Vec<u8>)>>,
+    /// Which of the places gave it: all that belongs to it is asked for there first.
+    from: OnceLock<usize>,
+}
+
+/// What a word could stand for that other tools take for an image's short name. It is suggested, and never pulled unasked: whoever takes a
+/// name at the next registry of a list decides what is run.
+pub(super) fn short_name(word: &str, options: &RegistryOptions) -> Option<String> {
+    word.parse::<ImageName>().ok()?;
+    load_registries(&options.configuration).ok()?.meant_by(word)
 }
 
 pub(super) fn open(name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
-    open_at(&Repository::new(name, &options.registry, &options.cancel), name, options)
+    let places = Endpoints::new(name, &options.registry, &options.cancel)?;
+    let required = Required::of(&Subject::Docker(name), options)?;
+    let (content, first) = AtRegistry::ask(&places, name, options)?;
+    let image = manifests::open(&content, vec![first], Some(name.complete().to_string()), options)?;
+    required.check_image(name, &image, &content)?;
+    Ok(image)
 }
 
-fn open_at(repository: &Repository, name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
-    let (content, first) = AtRegistry::ask(repository, name, options)?;
-    manifests::open(&content, vec![first], Some(name.complete().to_string()), options)
+/// The manifest or index as it is stored.
+pub(super) fn manifest(name: &ImageName, options: &OpenOptions) -> Result<Manifest, SourceError> {
+    let places = Endpoints::new(name, &options.registry, &options.cancel)?;
+    let (content, first) = AtRegistry::ask(&places, name, options)?;
+    manifests::raw(&content, vec![first], options)
+}
+
+/// A repository that is asked what refers to its images.
+pub(super) struct Repositories<'a>(AtRegistry<'a>);
+
+impl<'a> Repositories<'a> {
+    pub(super) fn open(name: &ImageName, options: &'a OpenOptions) -> Result<Self, SourceError> {
+        let places = Endpoints::new(name, &options.registry, &options.cancel)?;
+        Ok(Self(AtRegistry { places, options, first: Mutex::default(), from: OnceLock::new() }))
+    }
+}
+
+impl Referring for Repositories<'_> {
+    fn by_subject(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
+        Ok(self.0.places.referrers(subject, self.0.options.limits.metadata_size)?)
+    }
+
+    fn by_tag(&self, tag: &str) -> Result<Option<Descriptor>, SourceError> {
+        match self.0.places.manifest(tag, self.0.options.limits.metadata_size, None) {
+            Ok((_, FetchedManifest { digest, media_type, bytes })) => {
+                let descriptor = descriptor(digest.clone(), &media_type, &bytes);
+                if let Ok(mut first) = self.0.first.lock() {
+                    *first = Some((digest, bytes));
+                }
+                Ok(Some(descriptor))
+            }
+            Err(RegistryError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn content(&self) -> &dyn Content {
+        &self.0
+    }
+}
+
+/// All tags of the repository.
+pub(super) fn tags(name: &ImageName, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    some_tags(&Endpoints::new(name, &options.registry, &options.cancel)?, name)
+}
+
+/// A repository without tags is told apart from one whose tags all went well.
+fn some_tags(places: &Endpoints, name: &ImageName) -> Result<Vec<String>, SourceError> {
+    let tags = places.tags()?;
+    if tags.is_empty() {
+        return Err(SourceError::NoTags(format!("docker://{name}")));
+    }
+    Ok(tags)
 }
 
 /// All images of the repository, or the one that was asked for; of each, all platforms or the one that suits.
@@ -33,9 +105,9 @@ pub(super) fn open_set(
     options: &OpenOptions,
 ) -> Result<Vec<Named>, SourceError> {
     // One for all: its clones share connections and tokens.
-    let repository = Repository::new(name, &options.registry, &options.cancel);
+    let places = Endpoints::new(name, &options.registry, &options.cancel)?;
     let tags = if selection.all_tags {
-        let tags = repository.tags()?;
+        let tags = some_tags(&places, name)?;
         tags.iter().map(|tag| name.with_tag(tag)).collect::<Result<_, _>>().map_err(|error| {
             SourceError::Unsupported {
                 name: format!("docker://{name}"),
@@ -47,25 +119,21 @@ pub(super) fn open_set(
     };
     let open_one = |name: ImageName| {
         let whole = name.complete().to_string();
-        let content = if selection.all_platforms {
-            let (content, first) = AtRegistry::ask(&repository, &name, options)?;
-            manifests::tree(&content, vec![first], Some(whole.clone()), options)?
-        } else {
-            Tree::Image(open_at(&repository, &name, options)?.into())
-        };
-        Ok(Named { names: vec![whole], content })
+        let is_whole = selection.all_platforms || name.tag().is_some_and(manifests::is_of_referrers);
+        let required = Required::of(&Subject::Docker(&name), options)?;
+        let (content, first) = AtRegistry::ask(&places, &name, options)?;
+        let read = if is_whole { manifests::tree } else { manifests::open_any };
+        let tree = read(&content, vec![first], Some(whole.clone()), options)?;
+        required.check_tree(&name, &tree, &content)?;
+        Ok(Named { names: vec![whole], content: tree })
     };
     tags.into_iter().map(open_one).collect()
 }
 
 impl<'a> AtRegistry<'a> {
     /// Asks for an image, and gives the descriptor of what its name leads to.
-    fn ask(
-        repository: &Repository,
-        name: &ImageName,
-        options: &'a OpenOptions,
-    ) -> Result<(Self, Descriptor), SourceError> {
-        let content = Self { repository: repository.clone(), options, first: Mutex::default() };
+    fn ask(places: &Endpoints, name: &ImageName, options: &'a OpenOptions) -> Result<(Self, Descriptor), SourceError> {
+        let content = Self { places: places.clone(), options, first: Mutex::default(), from: OnceLock::new() };
         let first = content.first(name)?;
         Ok((content, first))
     }
@@ -77,7 +145,9 @@ impl<'a> AtRegistry<'a> {
         if let (Some(digest), Some(bytes)) = (name.digest(), kept()) {
             return Ok(descriptor(digest.clone(), "", &bytes));
         }
-        let fetched = self.repository.manifest(&name.wanted(), limit).map_err(|error| self.explain(name, error))?;
+        let asked = self.places.manifest(&name.wanted(), limit, None);
+        let (from, fetched) = asked.map_err(|error| self.explain(name, error))?;
+        self.from.get_or_init(|| from);
         // By whatever algorithm it was asked for: that is the one to check.
         let digest = name.digest().cloned().unwrap_or_else(|| fetched.digest.clone());
         let descriptor = descriptor(digest.clone(), &fetched.media_type, &fetched.bytes);
@@ -91,9 +161,12 @@ impl<'a> AtRegistry<'a> {
     fn explain(&self, name: &ImageName, error: RegistryError) -> SourceError {
         if matches!(error, RegistryError::NotFound { .. })
             && name.digest().is_none()
-            && let Ok(mut names) = self.repository.tags()
+            && let Ok(mut names) = self.places.tags()
             && !names.is_empty()
         {
+            if names.contains(&name.wanted()) {
+                return SourceError::Vanished(name.wanted());
+            }
             const MOST: usize = 20;
             let more = names.len().saturating_sub(MOST);
             names.truncate(MOST);
@@ -112,9 +185,14 @@ impl<'a> AtRegistry<'a> {
         {
             return Ok(bytes.clone());
         }
-        let FetchedManifest { bytes, .. } =
-            self.repository.manifest(&digest.to_string(), self.options.limits.metadata_size)?;
+        let limit = self.options.limits.metadata_size;
+        let (_, FetchedManifest { bytes, .. }) =
+            self.places.manifest(&digest.to_string(), limit, self.first_place())?;
         Ok(bytes)
+    }
+
+    fn first_place(&self) -> Option<usize> {
+        self.from.get().copied()
     }
 }
 
@@ -127,7 +205,7 @@ impl Content for AtRegistry<'_> {
         }
         let is_manifest = matches!(
             MediaType::of(&descriptor.media_type),
-            MediaType::Manifest | MediaType::Index | MediaType::Schema1
+            MediaType::Manifest | MediaType::Index | MediaType::Artifact | MediaType::Schema1
         );
         if is_manifest {
             let bytes = self.manifest(digest)?;
@@ -138,11 +216,38 @@ impl Content for AtRegistry<'_> {
         }
         // One that only its vendor may hand out is often not there: that is better known now.
         let is_sure = MediaType::of(&descriptor.media_type) != MediaType::ForeignLayer;
-        let remote = self.repository.blob(digest, descriptor.size.filter(|_| is_sure))?;
+        let remote = self.places.blob(digest, descriptor.size.filter(|_| is_sure), self.first_place())?;
         Ok(match cache {
             Some(cache) => cache.keeping(digest, remote),
             None => Blob::from_remote(std::sync::Arc::new(remote)),
         })
+    }
+}
+
+impl Signatures for AtRegistry<'_> {
+    fn of(&self, image: &Digest) -> Result<Vec<Signed>, SourceError> {
+        let limit = self.options.limits.metadata_size;
+        let bytes = match self.places.manifest(&sigstore::tag(image), limit, self.first_place()) {
+            Ok((_, fetched)) => fetched.bytes,
+            Err(RegistryError::NotFound { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let name = sigstore::tag(image);
+        let document: Document = super::json(&name, &bytes)?;
+        let statements = document.layers.into_iter().flatten().filter(|layer| layer.media_type == sigstore::STATEMENT);
+        let signed = |mut layer: Descriptor| {
+            let digest: Digest = layer.digest.parse().map_err(|error: crate::blob::DigestError| SourceError::Json {
+                name: name.clone(),
+                problem: error.to_string(),
+            })?;
+            let blob = self.places.blob(&digest, layer.size, self.first_place())?;
+            let blob = Blob::from_remote(std::sync::Arc::new(blob)).stated(Some(digest), layer.size);
+            let statement = blob.read_all(MOST_STATEMENT);
+            let statement = statement.map_err(|error| SourceError::Blob { name: layer.digest.clone(), error })?;
+            let signature = layer.annotations.remove(sigstore::SIGNATURE);
+            Ok(Signed { statement, signature })
+        };
+        statements.take(MOST_STATEMENTS).map(signed).collect()
     }
 }
 

@@ -4,8 +4,10 @@
 use std::path::Path;
 
 use super::files::Files;
+use super::required::admit_path;
 use super::{OpenOptions, SourceError, directory, docker_archive, oci_layout, open, registry};
-use crate::blob::Blob;
+use crate::blob::{Blob, Digest};
+use crate::image::document::{self, Document};
 use crate::image::{Image, Manifest, Reference};
 
 /// How much of a source is wanted.
@@ -33,7 +35,7 @@ pub enum Tree {
     Image(Box<Image>),
     /// An index.
     Index(Index),
-    /// A manifest of something else that an index lists: an attestation, a signature.
+    /// A manifest of something else: an attestation, a signature, a Helm chart.
     Attachment(Attachment),
 }
 
@@ -51,8 +53,19 @@ pub struct Index {
 pub struct Attachment {
     /// The manifest as it is stored.
     pub manifest: Manifest,
+    /// What it is, in words: `a Helm chart (application/vnd.cncf.helm.config.v1+json)`.
+    pub kind: String,
     /// All that it names.
     pub blobs: Vec<Blob>,
+}
+
+impl Attachment {
+    /// Its configuration, if it has one.
+    pub fn config(&self) -> Option<&Blob> {
+        let document: Document = document::read(&self.manifest.bytes).ok()?;
+        let stated: Digest = document.config?.digest.parse().ok()?;
+        self.blobs.iter().find(|blob| blob.digest() == Some(&stated))
+    }
 }
 
 /// Opens all that is wanted of a source. No layer is read yet.
@@ -60,6 +73,7 @@ pub struct Attachment {
 /// # Errors
 /// As for [`open`]; and a source that holds one image only, when all were asked for.
 pub fn open_set(reference: &Reference, selection: Selection, options: &OpenOptions) -> Result<Vec<Named>, SourceError> {
+    super::admit(reference, options)?;
     match reference {
         Reference::DockerArchive { file, name } => {
             docker_archive::open_set(&Files::of_archive(file, options)?, name.as_deref(), selection, options)
@@ -89,17 +103,24 @@ fn of_path(
     options: &OpenOptions,
 ) -> Result<Vec<Named>, SourceError> {
     if selection == Selection::default() {
-        return one(reference, options);
+        match one(reference, options) {
+            Err(SourceError::Artifact { .. } | SourceError::Unsupported { .. }) => {}
+            opened => return opened,
+        }
     }
     let files = if path.is_dir() { Files::of_directory(path) } else { Files::of_archive(path, options)? };
+    let is_directory = path.is_dir();
     // Of an archive that is both, the index says more.
     if files.has("index.json") {
+        admit_path(if is_directory { "oci" } else { "oci-archive" }, path, options)?;
         return oci_layout::open_set(&files, None, selection, options);
     }
-    if path.is_dir() {
+    if is_directory {
+        admit_path("dir", path, options)?;
         return directory::open_set(path, selection, options);
     }
     if files.has("manifest.json") {
+        admit_path("docker-archive", path, options)?;
         return docker_archive::open_set(&files, None, selection, options);
     }
     one(reference, options)

@@ -61,8 +61,9 @@ pub(super) fn spool(path: &Path, mut input: impl Read, options: &OpenOptions) ->
     };
     let of_spool = |error| SourceError::Io { path: std::env::temp_dir(), error };
     let start = start(&mut input).map_err(of_input)?;
-    let counted = Counted { inner: Cursor::new(start).chain(input), count: 0 };
-    let (mut stream, compression) = Decompressor::new(BufReader::with_capacity(CHUNK, counted)).map_err(of_input)?;
+    let input = Cursor::new(start).chain(input);
+    let mut stream = Decompressor::new(BufReader::with_capacity(CHUNK, input)).map_err(of_input)?;
+    let compression = stream.compression();
     let damaged = |error: Error| match compression {
         Compression::None => of_input(error),
         _ if cancel.is_cancelled() => SourceError::Cancelled,
@@ -83,29 +84,11 @@ pub(super) fn spool(path: &Path, mut input: impl Read, options: &OpenOptions) ->
         };
         spooled.write_all(&buffer[..count]).map_err(of_spool)?;
         length += count as u64;
-        if options.limits.is_bomb(length, stream.get_ref().get_ref().count) {
+        if options.limits.is_bomb(length, stream.stored()) {
             return Err(SourceError::Ratio { path: path.to_owned(), limit: options.limits.ratio });
         }
     }
-    // A decoder that stops before its input does leaves bytes that would go unchecked.
-    if stream.into_inner().read(&mut buffer).map_err(of_input)? > 0 {
-        return Err(damaged(Error::new(ErrorKind::InvalidData, "bytes follow its end")));
-    }
     Ok((spooled, length))
-}
-
-/// Counts what is read.
-struct Counted<R> {
-    inner: R,
-    count: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.count += count as u64;
-        Ok(count)
-    }
 }
 
 /// Reads what may never come, and looks up now and then whether it is still wanted.

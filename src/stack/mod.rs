@@ -44,8 +44,19 @@ pub struct StackError {
 #[non_exhaustive]
 pub enum Problem {
     /// A parent that the same layer made a file (rule N4).
-    #[error("its parent is no directory but a file of the same layer")]
-    ParentIsFile,
+    #[error("its parent {0:?} is not a directory but a file of the same layer")]
+    ParentIsFile(LayerPath),
+    /// A parent that a symlink makes of a file (rule N4).
+    #[error(
+        "the symbolic link {link:?} on the way to it leads to {file:?}, which is not a directory; \
+         a layer that is to replace the link must have an entry for a directory {link:?}"
+    )]
+    ParentLeadsToFile {
+        /// The symlink that was followed last.
+        link: LayerPath,
+        /// The file.
+        file: LayerPath,
+    },
     /// More than 40 symlinks on the way (rule N4).
     #[error("more than 40 symbolic links on the way to it")]
     TooManyLinks,

@@ -93,7 +93,18 @@ fn n4_a_symlinked_parent_is_followed_in_the_view() {
     assert_eq!(differences(&[base, "W lib/x"])[1], "/ usr/ usr/lib/ -usr/lib/x");
     assert_eq!(differences(&[base, "D lib, F lib/foo"])[1], "/ lib/ lib/foo");
     assert_eq!(refused(&["L a->b, L b->a, F a/x"]), Problem::TooManyLinks);
-    assert_eq!(refused(&["F a, F a/b"]), Problem::ParentIsFile);
+    assert_eq!(refused(&["F a, F a/b"]), Problem::ParentIsFile(path("a")));
+}
+
+#[test]
+fn n4_a_parent_that_a_symlink_makes_of_a_file_is_refused() {
+    let leads = |link, file| Problem::ParentLeadsToFile { link: path(link), file: path(file) };
+    assert_eq!(refused(&["F f, L l->f", "F l/x"]), leads("l", "f"));
+    assert_eq!(refused(&["F f, L l->m, L m->/f", "F l/x/y"]), leads("m", "f"));
+    assert_eq!(refused(&["D d, F d/f, L l->d", "F l/f/x"]), leads("l", "d/f"));
+    assert_eq!(differences(&["F f", "F f/x"])[1], "/ f/ f/x");
+    assert_eq!(differences(&["F f, L l->f", "D l, F l/x"])[1], "/ l/ l/x");
+    assert_eq!(differences(&["L l->no/where", "F l/x"])[1], "/ no/ no/where/ no/where/x");
 }
 
 #[test]
@@ -115,6 +126,25 @@ fn m1_marks_act_on_what_is_below_wherever_they_stand() {
     assert_eq!(differences(&["D a, D a/b, F a/b/bar", "F a/b/foo, O a"])[1], "/ a/! a/b/ a/b/foo");
     assert_eq!(differences(&["F a", "F a, W a"])[1], "/ a");
     assert_eq!(differences(&["D d, F d/old", "W d, W d/old"])[1], "/ -d");
+}
+
+#[test]
+fn m1_a_symlink_that_the_layer_replaces_is_not_followed_by_its_marks() {
+    let base = "D t, F t/k, D t/s, F t/s/k, L l->/t";
+    for (above, expected) in [
+        ("D l, O l, F l/new", "/ l/ l/new"),
+        ("O l, F l/new, D l", "/ l/ t/ t/new"),
+        ("D l, D l/s, W l/s/k", "/ l/ l/s/"),
+        ("W l, W l/k", "/ -l"),
+        ("L l->x, W l/k", "/ l"),
+        ("W l, O l, F l/new", "/ l/ l/new"),
+        ("H l=t/k, O l", "/ l t/ t/k"),
+        // Nothing is said of the link: it is followed.
+        ("W l/k", "/ t/ -t/k"),
+        ("O l, F l/new", "/ t/! t/new"),
+    ] {
+        assert_eq!(differences(&[base, above])[1], expected, "{above}");
+    }
 }
 
 /// What each layer does to each path: `+` new, `~` another one, `*` other attributes, `-` gone.
@@ -154,6 +184,29 @@ fn events_follow_every_path_into_directories_that_come_and_go() {
 fn events_are_of_paths_behind_symlinked_parents() {
     let base = "D usr, D usr/lib, F usr/lib/x, L lib->usr/lib";
     assert_eq!(events(&[base, "F lib/y", "W lib/x"])[1..], ["+usr/lib/y", "-usr/lib/x"]);
+}
+
+#[test]
+fn events_of_a_replaced_symlink_are_not_of_what_it_led_to() {
+    let base = "D t, F t/k, L l->/t";
+    assert_eq!(events(&[base, "D l, O l, F l/new"])[1], "~l +l/new");
+    assert_eq!(events(&[base, "W l, W l/k"])[1], "-l");
+    assert_eq!(events(&[base, "W l/k"])[1], "-t/k");
+}
+
+#[test]
+fn m1_a_mark_that_is_not_followed_is_idle_and_the_trial_leaves_nothing() {
+    let base = "D t, F t/k, F t/o, L l->/t, F a, F b";
+    // The trial links a and makes directories; the replay in earnest starts from the view as it was.
+    let layers = [base, "H c=a, D n/e/w, H n/e/h=b, D l, W l/k, W t/o, W b, H l/a=c"];
+    assert_eq!(refused(&layers), Problem::LinkTargetMissing(path("b")));
+    let layers = [base, "H c=a, D n/e/w, H n/e/h=b, D l, W l/k, W t/o, H l/a=c"];
+    assert_eq!(differences(&layers)[1], "/ a b c l/ l/a n/ n/e/ n/e/h n/e/w/ t/ -t/o");
+    let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
+    let mut idle = Vec::new();
+    let stack = Stack::replay_watched(&records, Reading::default(), &mut |step| idle.push(step.idle_marks().to_vec()));
+    assert_eq!(idle, [vec![], vec![4]]);
+    assert_eq!(stack.unwrap().inodes().count(), 5);
 }
 
 #[test]

@@ -6,16 +6,17 @@
 //! remembering, for each slot that the layer touched, what it held.
 
 mod lookup;
+mod marks;
+mod replay;
 
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
 pub use lookup::{Found, Last, LookupError, Node};
-use lookup::{MOST_LINKS, Step};
 
-use super::{Emission, Problem, Reading, StackError};
-use crate::layer::{Attributes, Change, ChangeKind, NameId, Names, Record};
+use super::{Emission, Problem};
+use crate::layer::{Attributes, Change, Record};
 
 /// A directory of one identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,153 +151,6 @@ impl<'r> View<'r> {
         }
     }
 
-    /// Carries out one layer: its marks, each resolved in the view as it is now, then its entries in order (rule M1).
-    ///
-    /// `changes` holds what the layers below did that count as one with it: nothing for a layer of its own.
-    pub(super) fn apply(
-        &mut self,
-        layer: usize,
-        reading: &Reading,
-        mut changes: Changes,
-    ) -> Result<Changes, StackError> {
-        let records = self.records;
-        let record = &records[layer];
-        changes.epoch = layer as u32 + 1;
-        self.carry_out_marks(record, &mut changes);
-
-        let mut link_sources: HashMap<NameId, InodeId> = HashMap::new();
-        let mut last_parent: Option<(NameId, u64, DirectoryId)> = None;
-        for (index, change) in record.changes.iter().enumerate() {
-            let source = Source { layer: layer as u32, change: index as u32 };
-            let error = |problem| StackError { layer, path: record.names.path(change.name), problem };
-            if matches!(change.kind, ChangeKind::Whiteout | ChangeKind::Opaque) {
-                continue;
-            }
-            if let ChangeKind::LinkSource { .. } = change.kind {
-                let inode = self.new_inode(source).map_err(error)?;
-                link_sources.insert(change.name, inode);
-                continue;
-            }
-            if change.name == NameId::ROOT {
-                match change.kind {
-                    ChangeKind::Directory(_) if reading.ignore_root_entry => {}
-                    ChangeKind::Directory(_) => self.set_attributes(DirectoryId::ROOT, source, &mut changes),
-                    _ => return Err(error(Problem::RootIsNoDirectory)),
-                }
-                continue;
-            }
-            let parent_name = record.names.parent(change.name);
-            let parent = match last_parent {
-                Some((name, removals, directory)) if name == parent_name && removals == self.removals => directory,
-                _ => self.make_path(&record.names, parent_name, &mut changes).map_err(error)?,
-            };
-            last_parent = Some((parent_name, self.removals, parent));
-            let slot = self.slot(parent, record.names.name(change.name)).map_err(error)?;
-            match &change.kind {
-                ChangeKind::Directory(_) => match self.child(slot) {
-                    Child::Directory(directory) => self.set_attributes(directory, source, &mut changes),
-                    _ => {
-                        self.new_directory(slot, source, &mut changes).map_err(error)?;
-                    }
-                },
-                ChangeKind::HardLink { target } => {
-                    self.link(record, slot, *target, &link_sources, &mut changes).map_err(error)?;
-                }
-                _ => {
-                    let inode = self.new_inode(source).map_err(error)?;
-                    self.put_leaf(slot, inode, &mut changes);
-                }
-            }
-        }
-        Ok(changes)
-    }
-
-    fn carry_out_marks(&mut self, record: &Record, changes: &mut Changes) {
-        let mut hidden = Vec::new();
-        let mut opaque = Vec::new();
-        for (index, change) in record.changes.iter().enumerate() {
-            let hides_something = match change.kind {
-                ChangeKind::Whiteout => {
-                    let parent = self.find_path(&record.names, record.names.parent(change.name));
-                    let slot = parent.and_then(|parent| self.find(parent, record.names.name(change.name)));
-                    hidden.extend(slot);
-                    slot.is_some_and(|slot| self.child(slot) != Child::Nothing)
-                }
-                ChangeKind::Opaque => {
-                    let directory = self.find_path(&record.names, change.name);
-                    opaque.extend(directory);
-                    directory.is_some_and(|directory| {
-                        self.slots_of(directory).any(|slot| self.child(slot) != Child::Nothing)
-                    })
-                }
-                _ => continue,
-            };
-            if !hides_something {
-                changes.idle_marks.push(index);
-            }
-        }
-        for slot in hidden {
-            self.remove(slot, changes);
-        }
-        for directory in opaque {
-            let slots: Vec<SlotId> = self.slots_of(directory).collect();
-            for slot in slots {
-                self.remove(slot, changes);
-            }
-            changes.opaque.insert(directory);
-        }
-    }
-
-    fn link(
-        &mut self,
-        record: &Record,
-        slot: SlotId,
-        target: NameId,
-        link_sources: &HashMap<NameId, InodeId>,
-        changes: &mut Changes,
-    ) -> Result<(), Problem> {
-        let named = |problem: fn(crate::layer::LayerPath) -> Problem| problem(record.names.path(target));
-        let (inode, target_slot) = if let Some(&inode) = link_sources.get(&target) {
-            (inode, None)
-        } else if target == NameId::ROOT {
-            return Err(named(Problem::LinkToDirectory));
-        } else {
-            let parent = self.find_path(&record.names, record.names.parent(target));
-            let found = parent.and_then(|parent| self.find(parent, record.names.name(target)));
-            match found.map(|found| (found, self.child(found))) {
-                Some((found, Child::Leaf(inode))) => (inode, Some(found)),
-                Some((_, Child::Directory(_))) => return Err(named(Problem::LinkToDirectory)),
-                Some((_, Child::Nothing)) | None => return Err(named(Problem::LinkTargetMissing)),
-            }
-        };
-        if self.child(slot) == Child::Leaf(inode) {
-            return Ok(());
-        }
-        if let (Child::Directory(replaced), Some(target_slot)) = (self.child(slot), target_slot)
-            && self.is_inside(self.slots[target_slot.index()].directory, replaced)
-        {
-            return Err(named(Problem::LinkReplacesTarget));
-        }
-        self.put_leaf(slot, inode, changes);
-        if self.inodes[inode.index()].source.layer + 1 < changes.since {
-            changes.relinked.push(inode);
-            self.copied_up.insert(inode);
-        }
-        Ok(())
-    }
-
-    fn is_inside(&self, mut directory: DirectoryId, ancestor: DirectoryId) -> bool {
-        loop {
-            if directory == ancestor {
-                return true;
-            }
-            match self.directories[directory.index()].slot {
-                SlotId::NONE => return false,
-                slot => directory = self.slots[slot.index()].directory,
-            }
-        }
-    }
-
     fn set_attributes(&mut self, directory: DirectoryId, source: Source, changes: &mut Changes) {
         let entry = &mut self.directories[directory.index()];
         if entry.born < changes.since {
@@ -360,34 +214,6 @@ impl<'r> View<'r> {
         if self.directories[entry.directory.index()].born < changes.since {
             changes.before.entry(slot).or_insert(entry.child);
         }
-    }
-
-    /// The directory at a path, with symlinks followed as under chroot and what is missing made (rules N4 and N5).
-    fn make_path(&mut self, names: &Names, path: NameId, changes: &mut Changes) -> Result<DirectoryId, Problem> {
-        let mut pending: Vec<&[u8]> = names.ascend(path).collect();
-        let mut at = DirectoryId::ROOT;
-        let mut links = 0;
-        while let Some(component) = pending.pop() {
-            match self.step(at, component) {
-                Step::To(directory) => at = directory,
-                Step::Follow { from, target } => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return Err(Problem::TooManyLinks);
-                    }
-                    at = from;
-                    pending.extend(target.split(|&byte| byte == b'/').rev());
-                }
-                Step::Blocked(inode) if self.inodes[inode.index()].source.layer + 1 == changes.epoch => {
-                    return Err(Problem::ParentIsFile);
-                }
-                Step::Missing | Step::Blocked(_) => {
-                    let slot = self.slot(at, component)?;
-                    at = self.new_directory(slot, Source::UNNAMED, changes)?;
-                }
-            }
-        }
-        Ok(at)
     }
 
     fn find(&self, directory: DirectoryId, name: &[u8]) -> Option<SlotId> {

@@ -13,6 +13,9 @@ use crate::layer::{Attributes, LayerPath, Timestamp};
 use crate::options::{OVERRIDE_STAT, Options, Owners, XattrNamespace};
 use crate::report::{LossKind, Losses};
 
+/// With so many bytes free a disk is not full for one attribute, whatever else it keeps of them.
+const ROOM_FOR_XATTR: u64 = 256 << 10;
+
 /// What is known of the destination before the first file is written.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
@@ -93,7 +96,7 @@ impl Holder {
         losses: &mut Losses<P>,
     ) -> Result<()> {
         let owned = self.set_owner(subject, attributes, path, losses)?;
-        self.set_xattrs(subject, attributes, path, losses);
+        self.set_xattrs(subject, attributes, path, losses)?;
         let mut mode = attributes.mode;
         if !owned && mode & 0o6000 != 0 {
             mode &= !0o6000;
@@ -122,8 +125,8 @@ impl Holder {
         // It may be a directory that was there before us. What cannot be kept was counted when the tree was settled.
         if let (Ok((uid, gid)), true) = (self.owners.owner(attributes), self.owners != Owners::Recorded) {
             match Subject::Open(directory).set_owner(uid, gid) {
-                Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
-                Err(error) => return Err(error),
+                Err(error) if !is_owner_refused(error) => return Err(error),
+                _ => {}
             }
         }
         self.set(Subject::Open(directory), attributes, &LayerPath::root, &mut Losses::default())
@@ -145,11 +148,14 @@ impl Holder {
             }
         };
         if self.owners == Owners::Recorded {
-            if let Err(error) = subject.record(attributes)
-                && self.owner != owner
-            {
-                let detail = format!("{OVERRIDE_STAT}: {}", std::io::Error::from(error));
-                losses.add(LossKind::Owner, detail, path);
+            if let Err(error) = subject.record(attributes) {
+                if !subject.refuses_xattr(error, OVERRIDE_STAT.len())? {
+                    return Err(error);
+                }
+                if self.owner != owner {
+                    let detail = format!("{OVERRIDE_STAT}: {}", std::io::Error::from(error));
+                    losses.add(LossKind::Owner, detail, path);
+                }
             }
             return Ok(self.owner == owner);
         }
@@ -158,8 +164,7 @@ impl Holder {
         }
         match subject.set_owner(owner.0, owner.1) {
             Ok(()) => Ok(true),
-            // EINVAL: the user namespace has no such id.
-            Err(Errno::PERM | Errno::INVAL) => {
+            Err(error) if is_owner_refused(error) => {
                 losses.add(LossKind::Owner, "not permitted", path);
                 Ok(false)
             }
@@ -173,7 +178,7 @@ impl Holder {
         attributes: &Attributes,
         path: &dyn Fn() -> P,
         losses: &mut Losses<P>,
-    ) {
+    ) -> Result<()> {
         for (name, value) in attributes.xattrs.iter() {
             if name == b"security.selinux" && !self.selinux {
                 continue;
@@ -185,7 +190,12 @@ impl Holder {
             }
             let name = self.escaped(name);
             let set = match self.owners.xattr(&name, value) {
-                Ok(value) => subject.set_xattr(&name, &value).map_err(|error| std::io::Error::from(error).to_string()),
+                Ok(value) => match subject.set_xattr(&name, &value) {
+                    Err(error) if subject.refuses_xattr(error, value.len())? => {
+                        Err(std::io::Error::from(error).to_string())
+                    }
+                    set => Ok(set?),
+                },
                 Err(NotMapped) => Err("the id map does not have its ids".to_owned()),
             };
             if let Err(error) = set {
@@ -194,6 +204,7 @@ impl Holder {
                 losses.add(kind, detail, path);
             }
         }
+        Ok(())
     }
 
     /// An attribute's name as it must be written so that the mount shows it under its own (rule A7).
@@ -213,6 +224,12 @@ impl Holder {
             seconds => Timespec { tv_sec: seconds, tv_nsec: 0 },
         }
     }
+}
+
+/// Whether a file cannot have an owner; everything else is trouble that must not pass for a loss (rule A4).
+fn is_owner_refused(error: Errno) -> bool {
+    // EINVAL: the user namespace has no such id.
+    matches!(error, Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL)
 }
 
 /// The process's umask, told by what it does to a file: there is no call that only reads it.
@@ -269,6 +286,25 @@ impl Subject<'_> {
             Self::Named { .. } => return Err(Errno::NOTSUP),
         };
         self.set_xattr(OVERRIDE_STAT.as_bytes(), record(attributes, file_type).as_bytes())
+    }
+
+    /// Whether an attribute could not be set since it cannot be held here: it is not permitted, not supported, not valid, or too large. A disk
+    /// that is full, a quota and an error of the device are something else.
+    fn refuses_xattr(self, error: Errno, size: usize) -> Result<bool> {
+        match error {
+            Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::RANGE => Ok(true),
+            // Ext4 and btrfs say it of a value for which a file has no room, too.
+            Errno::NOSPC => {
+                let status = match self {
+                    Self::Open(file) => rustix::fs::fstatfs(file)?,
+                    Self::Named { directory, .. } => rustix::fs::fstatfs(directory)?,
+                };
+                let free = status.f_bavail.saturating_mul(u64::try_from(status.f_bsize).unwrap_or_default());
+                let has_inodes = status.f_files == 0 || status.f_ffree > 0;
+                Ok(has_inodes && free >= ROOM_FOR_XATTR + size as u64)
+            }
+            _ => Ok(false),
+        }
     }
 
     pub(crate) fn set_xattr(self, name: &[u8], value: &[u8]) -> Result<()> {

@@ -7,19 +7,12 @@
 
 mod contents;
 mod copy;
-mod descent;
 mod finisher;
 mod holder;
 mod owners;
-mod remove;
-mod work;
 mod writer;
 
 pub(crate) use contents::{Contents, ContentsWriter};
 pub(crate) use copy::copy_content;
-pub(crate) use descent::{Descent, open_directory, open_path};
 pub(crate) use holder::{Holder, Subject};
-pub(crate) use remove::remove_tree;
-pub use work::DestinationError;
-pub(crate) use work::{Work, make_directory};
 pub(crate) use writer::{Made, Spill, Stage, StageError, Staged, Whereabouts, trying};

@@ -10,17 +10,27 @@ use hashbrown::HashMap;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::Holder;
 use super::finisher::{self, Finisher, Unfinished, write_at};
-use super::{Holder, open_directory};
+use crate::fs::open_directory;
 use crate::layer::{Attributes, ContentId, Failure, NameId, Names, Place, Sink, Unkept};
 use crate::report::{LossKind, Losses};
 
 /// What the kernel refused to do with a file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action}: {}", std::io::Error::from(*.error))]
+#[error("cannot {action}: {}{}", std::io::Error::from(*.error), remedy(*.error))]
 pub(crate) struct StageError {
     action: &'static str,
     error: Errno,
+}
+
+/// What to do, where the error does not say it.
+fn remedy(error: Errno) -> &'static str {
+    match error {
+        // Names of files are copied where there are too many; of directories there is no copy.
+        Errno::MLINK => ": the file system holds no more directories in one; use another one, or flatten --to tar",
+        _ => "",
+    }
 }
 
 /// For `map_err`: what was tried when the kernel refused.

@@ -5,16 +5,18 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, openat, statat};
+use rustix::io::Errno;
 use tar::{EntryType, Header};
 use tempfile::NamedTempFile;
 
 use super::staging::{FILE_MODE, draft_in};
-use super::{StoreError, parent, pour};
+use super::{OpenOptions, StoreError, pour};
+use crate::fs::{Aside, Durability, Place, open_path};
 use crate::options::Cancel;
 
 const BLOCK: u64 = 512;
@@ -22,83 +24,110 @@ const BLOCK: u64 = 512;
 const NAME: usize = 100;
 /// The mode of a file that nobody but its owner is to read yet.
 const PRIVATE_MODE: u32 = 0o600;
+/// What stands for standard output.
+const STDOUT: &str = "-";
 /// How often somebody who waits looks up.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// An archive that will have a place.
+/// An archive that will have a place, or go to standard output.
 #[derive(Debug)]
 pub(super) struct ArchiveFile {
-    place: PathBuf,
+    path: PathBuf,
+    /// None: standard output.
+    place: Option<Place>,
     /// What is there, locked, so that two processes that add to it come one after the other.
     present: Option<File>,
+    /// Where it grows.
+    aside: Aside,
+    durability: Durability,
 }
 
 impl ArchiveFile {
     /// Looks at the place, and waits for others who write there.
-    pub(super) fn open(path: &Path, cancel: &Cancel) -> Result<Self, StoreError> {
-        if path == Path::new("-") {
-            let problem = "is standard output, where no archive can be put whole or not at all: name a file".to_owned();
-            return Err(StoreError::Occupied { path: path.to_owned(), problem });
+    pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
+        let path = path.to_owned();
+        if path == Path::new(STDOUT) {
+            // Nothing is sent before all is there: what goes wrong on the way sends nothing.
+            let aside = open_path(&std::env::temp_dir()).and_then(Aside::make).map_err(io_of(&std::env::temp_dir()))?;
+            return Ok(Self { path, place: None, present: None, aside, durability: Durability::Unsynced });
         }
-        // A symlink stays, and what it leads to is replaced.
-        let place = if path.is_symlink() { std::fs::canonicalize(path) } else { Ok(path.to_owned()) };
-        let place = place.map_err(|error| StoreError::io(path, error))?;
-        loop {
-            // A named pipe would be waited for, until somebody writes to it.
-            let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
-            let file = match File::options().read(true).custom_flags(without_waiting).open(&place) {
-                Ok(file) => file,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Ok(Self { place, present: None });
-                }
-                Err(error) => return Err(StoreError::io(&place, error)),
-            };
-            let metadata = file.metadata().map_err(|error| StoreError::io(&place, error))?;
-            if !metadata.is_file() {
-                let problem = "is no regular file: an archive is written out of sight and then put in its place";
-                return Err(StoreError::Occupied { path: place, problem: problem.to_owned() });
-            }
-            lock(&file, &place, cancel)?;
-            // Whoever had the lock before has put another file there.
-            let now = std::fs::metadata(&place);
-            if now.is_ok_and(|now| (now.dev(), now.ino()) == (metadata.dev(), metadata.ino())) {
-                return Ok(Self { place, present: Some(file) });
-            }
-        }
+        let place = Place::find(&path).map_err(|error| StoreError::place(&path, error))?;
+        let present = present(&place, &options.cancel)?;
+        let aside = rustix::io::fcntl_dupfd_cloexec(place.parent(), 0).and_then(Aside::make).map_err(io_of(&path))?;
+        Ok(Self { path, place: Some(place), present, aside, durability: options.durability() })
     }
 
     /// Where it will be.
     pub(super) fn place(&self) -> &Path {
-        &self.place
+        self.place.as_ref().map_or(&self.path, Place::path)
     }
 
     /// Whether something is there that must be kept. An empty file is as good as none.
     pub(super) fn has_content(&self) -> Result<bool, StoreError> {
         let Some(present) = &self.present else { return Ok(false) };
-        let metadata = present.metadata().map_err(|error| StoreError::io(&self.place, error))?;
+        let metadata = present.metadata().map_err(|error| StoreError::io(self.place(), error))?;
         Ok(metadata.len() > 0)
     }
 
     /// A file beside it. What was there may be for its owner alone, and so is what will be there as long as it grows.
     pub(super) fn draft(&self) -> Result<NamedTempFile, StoreError> {
-        draft_in(&parent(&self.place), if self.present.is_some() { PRIVATE_MODE } else { FILE_MODE })
+        let is_private = self.present.is_some() || self.place.is_none();
+        let mode = if is_private { PRIVATE_MODE } else { FILE_MODE };
+        draft_in(&self.aside, mode).map_err(|error| StoreError::io(self.place(), error))
     }
 
     /// Puts a finished archive there.
     pub(super) fn publish(&self, archive: Tarball) -> Result<(), StoreError> {
         let draft = archive.finish()?;
-        let io = |error: tempfile::PersistError| StoreError::io(&self.place, error.error);
+        let Some(place) = &self.place else { return send(&draft).map_err(StoreError::Stdout) };
+        let replace = self.present.is_some();
         if let Some(present) = &self.present {
-            keep_access(present, draft.as_file()).map_err(|error| StoreError::io(&self.place, error))?;
-            return draft.persist(&self.place).map(drop).map_err(io);
+            keep_access(present, draft.as_file()).map_err(|error| StoreError::io(self.place(), error))?;
         }
-        match draft.persist_noclobber(&self.place) {
-            Ok(_) => Ok(()),
-            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+        match self.aside.publish(draft, place, replace, self.durability) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 let problem = "was made by somebody else meanwhile: run this again to add to it".to_owned();
-                Err(StoreError::Occupied { path: self.place.clone(), problem })
+                Err(StoreError::Occupied { path: self.place().to_owned(), problem })
             }
-            Err(error) => Err(io(error)),
+            other => other.map_err(|error| StoreError::io(self.place(), error)),
+        }
+    }
+}
+
+fn io_of(path: &Path) -> impl FnOnce(Errno) -> StoreError {
+    let path = path.to_owned();
+    move |error| StoreError::io(&path, error)
+}
+
+/// Sends a finished archive to standard output.
+fn send(draft: &NamedTempFile) -> std::io::Result<()> {
+    let mut finished = draft.reopen()?;
+    let mut out = std::io::stdout().lock();
+    std::io::copy(&mut finished, &mut out)?;
+    out.flush()
+}
+
+/// What is at a place, locked.
+fn present(place: &Place, cancel: &Cancel) -> Result<Option<File>, StoreError> {
+    let io = |error: std::io::Error| StoreError::io(place.path(), error);
+    loop {
+        // A named pipe would be waited for, until somebody writes to it.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match openat(place.parent(), place.name(), flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(io(error.into())),
+        };
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            let problem = "is not a regular file: an archive is written out of sight and then put in its place";
+            return Err(StoreError::Occupied { path: place.path().to_owned(), problem: problem.to_owned() });
+        }
+        lock(&file, place.path(), cancel)?;
+        // Whoever had the lock before has put another file there.
+        let now = statat(place.parent(), place.name(), AtFlags::SYMLINK_NOFOLLOW);
+        if now.is_ok_and(|now| (now.st_dev, now.st_ino) == (metadata.dev(), metadata.ino())) {
+            return Ok(Some(file));
         }
     }
 }

@@ -30,7 +30,9 @@ impl AtDaemon {
         };
         let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
         let directory = tempfile::tempdir().map_err(|error| StoreError::io(&std::env::temp_dir(), error))?;
-        let archive = DockerArchive::open(&directory.path().join(ARCHIVE), Some(&name.to_string()), options)?;
+        // It is gone once it is sent.
+        let options = OpenOptions { no_sync: true, ..options.clone() };
+        let archive = DockerArchive::open(&directory.path().join(ARCHIVE), Some(&name.to_string()), &options)?;
         Ok(Self { daemon, archive: Box::new(archive), directory })
     }
 }

@@ -18,31 +18,26 @@ pub(super) struct Dir {
 }
 
 impl Dir {
-    pub(super) fn open(directory: &Path, _: &OpenOptions) -> Result<Self, StoreError> {
+    pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
         let occupied = |problem: &str| {
             Err(StoreError::Occupied { path: directory.to_owned(), problem: format!("{problem}: name another place") })
         };
-        if directory.join("index.json").exists() {
+        let dir = Self { staging: Staging::new(directory, options.durability())? };
+        if dir.staging.has("index.json")? {
             return occupied("is an OCI image layout, which other programs keep in step with what is in it");
         }
-        let empty = || std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
-        if directory.is_dir() && !directory.join(MANIFEST).exists() && !empty() {
+        if !dir.staging.has(MANIFEST)? && dir.staging.is_filled()? {
             return occupied("is not empty and no unpacked docker archive (it has no manifest.json)");
         }
-        let dir = Self { staging: Staging::new(directory)? };
         dir.present()?;
         Ok(dir)
     }
 
     /// The images that are there.
     fn present(&self) -> Result<Vec<SavedImage>, StoreError> {
-        let path = self.staging.place().join(MANIFEST);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(StoreError::io(&path, error)),
-        };
+        let Some(bytes) = self.staging.read(MANIFEST)? else { return Ok(Vec::new()) };
         document::read(&bytes).map_err(|error| {
+            let path = self.staging.place().join(MANIFEST);
             let problem = format!("is no list of images as `docker save` writes it: {error}; name another place");
             StoreError::Occupied { path, problem }
         })
@@ -58,12 +53,9 @@ impl Dir {
     fn merge(&self, images: &[Finished]) -> Result<(), StoreError> {
         let _locked = self.staging.lock_place()?;
         self.write_lists(self.present()?, images)?;
-        for file in self.staging.files()? {
-            if file != MANIFEST {
-                self.staging.move_in(&file)?;
-            }
-        }
-        self.staging.move_in(MANIFEST)
+        let files = self.staging.files()?;
+        let others = files.iter().map(String::as_str).filter(|&file| file != MANIFEST);
+        self.staging.move_in(&others.chain([MANIFEST]).collect::<Vec<_>>())
     }
 }
 
@@ -93,7 +85,7 @@ impl Store for Dir {
     }
 
     fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError> {
-        if !self.staging.place().exists() {
+        if !self.staging.is_present()? {
             self.write_lists(Vec::new(), images)?;
             if self.staging.become_place()? {
                 return Ok(());

@@ -38,7 +38,7 @@ struct Written {
 
 impl DockerArchive {
     pub(super) fn open(path: &Path, name: Option<&str>, options: &OpenOptions) -> Result<Self, StoreError> {
-        let file = ArchiveFile::open(path, &options.cancel)?;
+        let file = ArchiveFile::open(path, options)?;
         let (mut items, mut present) = (Vec::new(), HashMap::new());
         if file.has_content()? {
             refuse_compressed(&file)?;

@@ -122,7 +122,7 @@ mod tests {
 
     fn finished(names: &[&str], config: &[u8]) -> Finished {
         let saved = Some((Digest::sha256_of(config), vec![Digest::sha256_of(b"layer")]));
-        Finished { names: names.iter().map(|&name| name.to_owned()).collect(), manifest: None, saved }
+        Finished { names: names.iter().map(|&name| name.to_owned()).collect(), manifest: None, saved, subject: None }
     }
 
     #[test]

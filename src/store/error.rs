@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::blob::BlobError;
 use crate::daemon::DaemonError;
+use crate::fs::{PlaceError, shown};
 use crate::image::ImageNameError;
 use crate::registry::RegistryError;
 use crate::source::SourceError;
@@ -20,6 +21,9 @@ pub enum StoreError {
         /// What the kernel says.
         error: std::io::Error,
     },
+    /// Whoever reads standard output has gone, or cannot take more.
+    #[error("cannot write the archive to standard output: {0}; what was sent of it is of no use")]
+    Stdout(std::io::Error),
     /// What was to be stored cannot be read.
     #[error("{0}")]
     Content(std::io::Error),
@@ -60,8 +64,26 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a registry did not understand what it was to store, so that it may take the same in other words.
+    pub(crate) fn refuses_format(&self) -> bool {
+        match self {
+            Self::Registry(RegistryError::Refused { status, .. }) => {
+                ["400", "405", "406", "415", "422"].iter().any(|code| status.starts_with(code))
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn io(path: &Path, error: impl Into<std::io::Error>) -> Self {
-        Self::Io { path: path.to_owned(), error: error.into() }
+        Self::Io { path: shown(path), error: error.into() }
+    }
+
+    /// A place that cannot be used as it is named.
+    pub(super) fn place(path: &Path, error: PlaceError) -> Self {
+        match error {
+            PlaceError::Io(error) => Self::io(path, error),
+            problem => Self::Occupied { path: path.to_owned(), problem: problem.to_string() },
+        }
     }
 
     /// The same, of a file that was there already, of which the user has said nothing.

@@ -14,12 +14,13 @@ mod registry;
 mod staging;
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
 use crate::blob::{Blob, Digest, VerifiedReader};
+use crate::fs::Durability;
 use crate::image::{ImageName, Manifest, Reference};
 use crate::options::{Cancel, Limits};
 use crate::registry::RegistryOptions;
@@ -83,6 +84,8 @@ pub struct Finished {
     pub manifest: Option<Manifest>,
     /// Digest of the configuration, and the DiffIDs of its layers, bottom first, for stores that take saved images.
     pub saved: Option<(Digest, Vec<Digest>)>,
+    /// What it refers to, where it is there for that: then its names are tags, and it may have none.
+    pub subject: Option<Digest>,
 }
 
 /// A place that images are put into. It is used from several threads at once.
@@ -155,6 +158,15 @@ pub trait Store: Send + Sync {
         }
     }
 
+    /// Shows one image, all of whose blobs are stored, where each is shown by itself, as at a registry; other stores wait for
+    /// [`publish`](Store::publish), which is called after it in any case.
+    ///
+    /// # Errors
+    /// It is not shown then.
+    fn show(&self, _: &Finished) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Shows images, all of whose blobs are stored. Nothing of what was stored was to be seen before.
     ///
     /// # Errors
@@ -190,10 +202,18 @@ pub struct OpenOptions {
     pub cancel: Cancel,
     /// How registries are talked to.
     pub registry: RegistryOptions,
+    /// Do not wait until what is stored here is on disk (rule S6).
+    pub no_sync: bool,
     /// Where an engine listens, as for [`source::OpenOptions`](crate::source::OpenOptions).
     pub daemon: Option<String>,
     /// The repository that the images come from, if they come from one: its registry has their blobs already.
     pub origin: Option<ImageName>,
+}
+
+impl OpenOptions {
+    fn durability(&self) -> Durability {
+        if self.no_sync { Durability::Unsynced } else { Durability::Synced }
+    }
 }
 
 /// Opens the place that a reference names, to put images into it.
@@ -259,12 +279,4 @@ fn tag_of(name: &str) -> &str {
 /// What a mutex holds. A thread that panicked has ended the copy; there is nothing to protect any more.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The directory that something is in.
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }

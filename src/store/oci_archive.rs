@@ -40,7 +40,7 @@ struct Written {
 
 impl OciArchive {
     pub(super) fn open(path: &Path, tag: Option<&str>, options: &OpenOptions) -> Result<Self, StoreError> {
-        let file = ArchiveFile::open(path, &options.cancel)?;
+        let file = ArchiveFile::open(path, options)?;
         let (mut index, mut present) = (OciIndex::new(), None);
         if file.has_content()? {
             refuse_compressed(&file)?;
@@ -93,12 +93,13 @@ impl OciArchive {
 
     /// Takes over all blobs that are there and still lead somewhere.
     fn take_over_all(&self) -> Result<(), StoreError> {
-        let mut pending: Vec<Named> = self.index.descriptors().iter().filter_map(named).collect();
+        let mut pending: Vec<Named> = self.index.descriptors().iter().filter_map(listed).collect();
         while let Some((digest, is_document)) = pending.pop() {
             if let Some(bytes) = self.take_over(&digest, is_document)? {
                 let Document { manifests, layers, config, blobs, .. } = document::read(&bytes).unwrap_or_default();
-                let all = [manifests, layers, blobs, config.map(|config| vec![config])].into_iter().flatten().flatten();
-                pending.extend(all.filter_map(|descriptor| named(&descriptor)));
+                pending.extend(manifests.iter().flatten().filter_map(listed));
+                let all = layers.iter().chain(&blobs).flatten().chain(&config);
+                pending.extend(all.filter_map(|descriptor| Some((descriptor.digest.parse().ok()?, false))));
             }
         }
         Ok(())
@@ -108,8 +109,12 @@ impl OciArchive {
 /// A digest, and whether what it is of names others.
 type Named = (Digest, bool);
 
-fn named(descriptor: &Descriptor) -> Option<Named> {
-    let is_document = matches!(MediaType::of(&descriptor.media_type), MediaType::Manifest | MediaType::Index);
+/// What an index lists.
+fn listed(descriptor: &Descriptor) -> Option<Named> {
+    let is_document = matches!(
+        MediaType::of(&descriptor.media_type),
+        MediaType::Manifest | MediaType::Index | MediaType::Artifact | MediaType::Generic
+    );
     Some((descriptor.digest.parse().ok()?, is_document))
 }
 

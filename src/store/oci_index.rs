@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use super::{Finished, StoreError};
-use crate::image::MediaType;
 use crate::image::document::{self, Descriptor, Document, Object};
 
 pub(super) const INDEX: &str = "index.json";
@@ -18,11 +17,7 @@ pub(super) struct OciIndex(Object);
 
 impl OciIndex {
     pub(super) fn new() -> Self {
-        let mut index = Object::default();
-        index.set("schemaVersion", &2);
-        index.set("mediaType", MediaType::OCI_INDEX);
-        index.set("manifests", &[(); 0]);
-        Self(index)
+        Self(Object::index())
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
@@ -41,11 +36,16 @@ impl OciIndex {
     pub(super) fn add(&mut self, image: &Finished) {
         let Some(manifest) = &image.manifest else { return };
         let mut list = self.0.objects("manifests");
-        let descriptor = Descriptor::of(manifest.media_type.clone(), &manifest.digest, manifest.bytes.len() as u64);
-        let is_it = |entry: &Object| entry.string("digest").as_ref() == Some(&descriptor.digest);
+        let descriptor = match image.subject {
+            // A layout lists what refers to an image beside it; what it is, is told by its type.
+            Some(_) if image.names.is_empty() => manifest.described_as_referrer(),
+            _ => manifest.described(),
+        };
+        let digest = manifest.digest.to_string();
+        let is_it = |entry: &Object| entry.string("digest").as_ref() == Some(&digest);
         if image.names.is_empty() {
             if !list.iter().any(is_it) {
-                list.push(descriptor.written().clone());
+                list.push(descriptor.clone());
             }
         } else {
             // Now that it has a name, it need not be listed without one.
@@ -53,7 +53,7 @@ impl OciIndex {
         }
         for name in &image.names {
             list.retain(|entry| name_of(entry).as_ref() != Some(name));
-            let mut named = descriptor.written().clone();
+            let mut named = descriptor.clone();
             named.set("annotations", &BTreeMap::from([(REF_NAME, name)]));
             list.push(named);
         }

@@ -21,14 +21,13 @@ pub(super) struct OciLayout {
 }
 
 impl OciLayout {
-    pub(super) fn open(directory: &Path, tag: Option<&str>, _: &OpenOptions) -> Result<Self, StoreError> {
-        let empty = || std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
-        let is_layout = || [MARKER, INDEX].iter().any(|file| directory.join(file).exists());
-        if directory.is_dir() && !is_layout() && !empty() {
+    pub(super) fn open(directory: &Path, tag: Option<&str>, options: &OpenOptions) -> Result<Self, StoreError> {
+        let layout = Self { staging: Staging::new(directory, options.durability())?, tag: tag.map(str::to_owned) };
+        let is_layout = layout.staging.has(MARKER)? || layout.staging.has(INDEX)?;
+        if !is_layout && layout.staging.is_filled()? {
             let problem = format!("is not empty and no OCI image layout (it has no {INDEX}): name another place");
             return Err(StoreError::Occupied { path: directory.to_owned(), problem });
         }
-        let layout = Self { staging: Staging::new(directory)?, tag: tag.map(str::to_owned) };
         // What cannot be added to is better known before the blobs have come.
         layout.present()?;
         Ok(layout)
@@ -36,13 +35,13 @@ impl OciLayout {
 
     /// The index that is there.
     fn present(&self) -> Result<OciIndex, StoreError> {
-        let path = self.staging.place().join(INDEX);
-        let wrong =
-            |problem| StoreError::Occupied { path: path.clone(), problem: format!("cannot be read: {problem}") };
-        match std::fs::read(&path) {
-            Ok(bytes) => OciIndex::parse(&bytes).map_err(wrong),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(OciIndex::new()),
-            Err(error) => Err(StoreError::io(&path, error)),
+        let wrong = |problem| {
+            let path = self.staging.place().join(INDEX);
+            StoreError::Occupied { path, problem: format!("cannot be read: {problem}") }
+        };
+        match self.staging.read(INDEX)? {
+            Some(bytes) => OciIndex::parse(&bytes).map_err(wrong),
+            None => Ok(OciIndex::new()),
         }
     }
 
@@ -54,17 +53,14 @@ impl OciLayout {
         // What needs room on the disk comes first; after that there are only renames.
         self.staging.write(INDEX, &index.to_bytes())?;
         // A layout that is not marked as one, or by an empty file, is marked now.
-        let marker = std::fs::read(self.staging.place().join(MARKER)).unwrap_or_default();
+        let marker = self.staging.read(MARKER)?.unwrap_or_default();
         if marker.trim_ascii().is_empty() {
             self.staging.write(MARKER, MARKER_CONTENT)?;
-            self.staging.move_in(MARKER)?;
+            self.staging.move_in(&[MARKER])?;
         }
-        for blob in self.staging.files()? {
-            if blob != INDEX && blob != MARKER {
-                self.staging.move_in(&blob)?;
-            }
-        }
-        self.staging.move_in(INDEX)
+        let files = self.staging.files()?;
+        let blobs = files.iter().map(String::as_str).filter(|&file| file != INDEX && file != MARKER);
+        self.staging.move_in(&blobs.chain([INDEX]).collect::<Vec<_>>())
     }
 }
 
@@ -102,7 +98,7 @@ impl Store for OciLayout {
         for manifest in images.iter().filter_map(|image| image.manifest.as_ref()) {
             self.put_manifest(manifest)?;
         }
-        if !self.staging.place().exists() {
+        if !self.staging.is_present()? {
             let mut index = OciIndex::new();
             images.iter().for_each(|image| index.add(image));
             self.staging.write(INDEX, &index.to_bytes())?;

@@ -18,6 +18,7 @@ pub(super) struct AtRegistry {
     name: ImageName,
     /// Where the images come from: a registry need not be sent what it has in another repository.
     origin: Option<ImageName>,
+    metadata_size: u64,
 }
 
 impl AtRegistry {
@@ -25,8 +26,9 @@ impl AtRegistry {
         if let Some(digest) = name.digest() {
             return Err(StoreError::NameNeeded(format!("{name}: an image is given a tag: leave out @{digest}")));
         }
-        let repository = Repository::new(name, &options.registry, &options.cancel);
-        Ok(Self { repository, name: name.clone(), origin: options.origin.clone() })
+        let metadata_size = options.limits.metadata_size;
+        let repository = Repository::to_push(name, &options.registry, &options.cancel)?;
+        Ok(Self { repository, name: name.clone(), origin: options.origin.clone(), metadata_size })
     }
 
     fn push(&self, digest: &Digest, blob: &Blob, sent: &dyn Fn(u64)) -> Result<u64, StoreError> {
@@ -111,13 +113,18 @@ impl Store for AtRegistry {
         Ok(self.repository.push_manifest(&manifest.bytes, &manifest.media_type, &manifest.digest.to_string())?)
     }
 
-    fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError> {
-        for image in images {
-            let Some(manifest) = &image.manifest else { continue };
-            for name in &image.names {
-                self.repository.push_manifest(&manifest.bytes, &manifest.media_type, tag_of(name))?;
-            }
+    fn show(&self, image: &Finished) -> Result<(), StoreError> {
+        let Some(manifest) = &image.manifest else { return Ok(()) };
+        if let (Some(subject), []) = (&image.subject, image.names.as_slice()) {
+            return Ok(self.repository.push_referrer(manifest, subject, self.metadata_size)?);
         }
+        for name in &image.names {
+            self.repository.push_manifest(&manifest.bytes, &manifest.media_type, tag_of(name))?;
+        }
+        Ok(())
+    }
+
+    fn publish(self: Box<Self>, _: &[Finished]) -> Result<(), StoreError> {
         Ok(())
     }
 }

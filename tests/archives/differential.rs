@@ -13,6 +13,9 @@ use tar_core::parse::{ParseEvent, ParsedEntry, Parser};
 
 use crate::listing::{Listed, list};
 
+/// The tests, by name.
+pub(crate) const TESTS: &[(&str, fn())] = &[("t1_what_others_see_is_what_we_see", t1_what_others_see_is_what_we_see)];
+
 /// What all three readers can say about an entry.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
@@ -448,14 +451,12 @@ fn damaged(mut bytes: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
     bytes
 }
 
-#[test]
 fn t1_what_others_see_is_what_we_see() {
     let config = Config { cases: 8000, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let strategy = (prop::collection::vec(item(), 0..4), prop::collection::vec(damage(), 0..3));
     let mut both_accept = 0;
     let mut unexcused = 0;
-    let needed = std::cell::RefCell::new(BTreeSet::new());
     let counts = std::cell::RefCell::new((&mut both_accept, &mut unexcused));
     runner
         .run(&strategy, |(items, damages)| {
@@ -479,13 +480,11 @@ fn t1_what_others_see_is_what_we_see() {
                 *counts.1 += u32::from(excuses.is_empty());
                 if ours != theirs {
                     prop_assert!(!excuses.is_empty(), "{who:?} sees {theirs:?}\nwe see {ours:?}");
-                    if let [excuse] = excuses[..] {
-                        needed.borrow_mut().insert(excuse);
-                    }
                 }
             }
             Ok(())
         })
         .unwrap();
-    eprintln!("{both_accept} {unexcused} {:#?}", needed.borrow());
+    // Else it compares too little to say anything.
+    assert!(both_accept > 8000 && unexcused > 6000, "{both_accept} compared, {unexcused} of them without an excuse");
 }

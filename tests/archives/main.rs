@@ -1,9 +1,34 @@
 //! The archive reader against everybody else's: trees packed by the tools that people use, and random archives read
 //! by two other crates.
-#![allow(clippy::unwrap_used, reason = "clippy knows no test but the functions marked so")]
+
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 mod differential;
 mod fixtures;
 mod listing;
+mod packed;
+#[path = "../common/tools.rs"]
 mod tools;
 mod written;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let groups = [
+        ("differential", differential::TESTS),
+        ("fixtures", fixtures::TESTS),
+        ("packed", packed::TESTS),
+        ("written", written::TESTS),
+    ];
+    let trial = |group: &str, &(name, test): &(&str, fn())| {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        tools::trial(format!("{group}::{name}"), run)
+    };
+    let trials = groups.iter().flat_map(|(group, tests)| tests.iter().map(move |test| trial(group, test))).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

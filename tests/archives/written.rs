@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
 
 use layflat::archive::{Entry, EntryKind, Fragment, Writer};
 use layflat::layer::Timestamp;
@@ -12,6 +11,15 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::listing::list;
+use crate::tools;
+
+/// The tests, by name.
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("what_is_written_is_read", what_is_written_is_read),
+    ("what_was_not_announced_is_refused", what_was_not_announced_is_refused),
+    ("a5_gnu_tar_extracts_what_is_written", a5_gnu_tar_extracts_what_is_written),
+    ("a5_python_reads_what_is_written", a5_python_reads_what_is_written),
+];
 
 /// An entry with the parts of its content that are no holes.
 type Written = (Entry, Vec<(u64, Vec<u8>)>);
@@ -97,7 +105,6 @@ fn entry() -> impl Strategy<Value = Written> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    #[test]
     fn what_is_written_is_read(entries in vec(entry(), 0..5), piece in 1..3000_usize) {
         let bytes = write(&entries);
         prop_assert_eq!(&bytes, &write(&entries));
@@ -117,7 +124,6 @@ proptest! {
     }
 }
 
-#[test]
 fn what_was_not_announced_is_refused() {
     let mut writer = Writer::new(Vec::new());
     writer.entry(&file(b"f", 5), &[Fragment { offset: 0, length: 5 }]).unwrap();
@@ -142,13 +148,12 @@ fn sparse_archive() -> (Vec<u8>, Vec<Written>) {
     (write(&entries), entries)
 }
 
-#[test]
 fn a5_gnu_tar_extracts_what_is_written() {
     let place = tempfile::tempdir().unwrap();
     let (bytes, entries) = sparse_archive();
     assert!(bytes.len() < 100 << 10, "holes are written: {}", bytes.len());
     fs::write(place.path().join("archive.tar"), bytes).unwrap();
-    let output = Command::new("tar").args(["-xf", "archive.tar"]).current_dir(&place).output().unwrap();
+    let output = tools::command("tar").args(["-xf", "archive.tar"]).current_dir(&place).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     for (entry, parts) in entries {
         let path = place.path().join(std::ffi::OsStr::from_bytes(&entry.name));
@@ -164,7 +169,6 @@ fn a5_gnu_tar_extracts_what_is_written() {
     }
 }
 
-#[test]
 fn a5_python_reads_what_is_written() {
     let place = tempfile::tempdir().unwrap();
     let (bytes, entries) = sparse_archive();
@@ -174,7 +178,7 @@ fn a5_python_reads_what_is_written() {
         \x20   small = member.size <= 4 << 20\n\
         \x20   digest = hashlib.sha256(tarfile.open('archive.tar').extractfile(member.name).read()).hexdigest() if small else '-'\n\
         \x20   print(member.name, member.size, member.uid, member.gid, f'{member.mtime:.3f}', digest)";
-    let output = Command::new("python3").args(["-c", script]).current_dir(&place).output().unwrap();
+    let output = tools::command("python3").args(["-c", script]).current_dir(&place).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut expected = String::new();
     for (entry, parts) in entries {

@@ -1,7 +1,7 @@
 //! The runtime configuration, as a text.
 
 use super::place::{Place, busybox, succeeds};
-use layflat::bundle::{BundleOptions, flat};
+use layflat::bundle::{BundleError, BundleOptions, Overrides, Report, flat};
 use layflat::image::{Config, Image};
 use layflat::{NoProgress, Options};
 use serde_json::{Value, json};
@@ -16,6 +16,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("every_field_of_the_conversion_document", every_field),
     ("what_a_runtime_could_not_do_safely_is_left_out_and_said", unsafe_parts),
     ("a_bare_configuration", bare),
+    ("what_is_not_a_variable_is_left_out_and_the_last_of_two_counts", variables),
+    ("an_empty_entrypoint_takes_away_the_images", entrypoints),
+    ("a_process_that_could_not_start_is_refused", processes),
 ];
 
 /// Where umoci 0.4.7 says something else, and why.
@@ -70,6 +73,11 @@ fn parts(config: &Value) -> BTreeMap<String, Value> {
 
 /// The configuration of a bundle whose image has this one, and what was left out of it.
 fn converted(place: &Place, config: Value) -> (Value, Vec<String>) {
+    let report = bundled(place, config, Overrides::default()).unwrap();
+    (place.config("b"), report.left_out)
+}
+
+fn bundled(place: &Place, config: Value, overrides: Overrides) -> Result<Report, BundleError> {
     let image = Image {
         name: None,
         manifest: None,
@@ -78,8 +86,8 @@ fn converted(place: &Place, config: Value) -> (Value, Vec<String>) {
         notices: Vec::new(),
     };
     let lay = Options { replace: true, ..Options::default() };
-    let report = flat(&image, &place.path("b"), &lay, &BundleOptions::default(), &NoProgress).unwrap();
-    (place.config("b"), report.left_out)
+    let options = BundleOptions { overrides, ..BundleOptions::default() };
+    flat(&image, &place.path("b"), &lay, &options, &NoProgress)
 }
 
 fn image(config: Value) -> Value {
@@ -112,7 +120,7 @@ fn every_field(place: &Place) {
     let process = &config["process"];
     assert_eq!(process["args"], json!(["/entry", "-x", "cmd", ""]));
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    assert_eq!(process["env"], json!(["A=1", "HOME=/elsewhere", "odd", "B=", path]));
+    assert_eq!(process["env"], json!(["A=1", "HOME=/elsewhere", "B=", path]));
     assert_eq!(process["cwd"], "/work/../dir");
     assert_eq!(process["user"], json!({ "uid": 5, "gid": 6 }));
     let image = |name: &str| format!("org.opencontainers.image.{name}");
@@ -134,7 +142,8 @@ fn every_field(place: &Place) {
     let last: Vec<&Value> = mounts[mounts.len() - 2..].iter().map(|mount| &mount["destination"]).collect();
     assert_eq!(last, ["/u/v", "/v"]);
     assert_eq!(mounts[mounts.len() - 1]["options"], json!(["rw", "nosuid", "nodev", "tmpcopyup", "mode=755"]));
-    assert_eq!(left_out.len(), 1);
+    assert_eq!(left_out[0], "the entry \"odd\" of Env, which is not NAME=VALUE");
+    assert_eq!(left_out.len(), 2);
 }
 
 fn unsafe_parts(place: &Place) {
@@ -173,4 +182,45 @@ fn bare(place: &Place) {
     let first = text();
     converted(place, image(json!({ "Cmd": ["/x"], "WorkingDir": "work", "User": "" })));
     assert_eq!(first, text());
+}
+
+fn variables(place: &Place) {
+    let env = json!(["A=1", "NOEQUALS", "", "=x", "NUL=\0", "B=2", "A=3=4", "PATH="]);
+    let (config, left_out) = converted(place, image(json!({ "Cmd": ["/x"], "Env": env })));
+    assert_eq!(config["process"]["env"], json!(["A=3=4", "B=2", "PATH=", "HOME=/"]));
+    let entry = |text: &str| format!("the entry {text} of Env, which is not NAME=VALUE");
+    assert_eq!(left_out, ["\"NOEQUALS\"", "\"\"", "\"=x\"", "\"NUL=\\0\""].map(entry));
+}
+
+fn entrypoints(place: &Place) {
+    let config = || image(json!({ "Entrypoint": ["/entry", "-x"], "Cmd": ["cmd"] }));
+    let none = || Overrides { entrypoint: Some(String::new()), ..Overrides::default() };
+    let message = bundled(place, config(), none()).unwrap_err().to_string();
+    assert!(message.starts_with("--entrypoint \"\" leaves nothing to run"), "{message}");
+    let arguments = Some(vec!["/bin/sh".to_owned(), "-c".to_owned()]);
+    bundled(place, config(), Overrides { arguments, ..none() }).unwrap();
+    assert_eq!(place.config("b")["process"]["args"], json!(["/bin/sh", "-c"]));
+    // An image's own, too.
+    let (config, _) = converted(place, image(json!({ "Entrypoint": [""], "Cmd": ["/x", ""] })));
+    assert_eq!(config["process"]["args"], json!(["/x", ""]));
+}
+
+fn processes(place: &Place) {
+    for (config, problem) in [
+        (json!({}), "the image says nothing of what to run"),
+        (json!({ "Cmd": [], "Entrypoint": [] }), "the image says nothing of what to run"),
+        (json!({ "Cmd": ["", "x"] }), "the program to run has an empty name"),
+        (json!({ "Cmd": ["/x", "a\0b"] }), "the argument \"a\\0b\" has a NUL in it"),
+        (json!({ "Cmd": ["/x"], "WorkingDir": "/a\0b" }), "the working directory \"/a\\0b\" has a NUL in it"),
+        (json!({ "Cmd": ["/x"], "User": "nobody:" }), "the image is for user \"nobody:\", but"),
+        (json!({ "Cmd": ["/x"], "User": "4294967295" }), "the image is for user \"4294967295\", but"),
+    ] {
+        let message = bundled(place, image(config), Overrides::default()).unwrap_err().to_string();
+        assert!(message.starts_with(problem), "{message}");
+        assert!(!place.path("b").exists());
+    }
+    for user in [":", "0:", ":0", "0"] {
+        let (config, _) = converted(place, image(json!({ "Cmd": ["/x"], "User": user })));
+        assert_eq!(config["process"]["user"], json!({ "uid": 0, "gid": 0 }), "{user:?}");
+    }
 }

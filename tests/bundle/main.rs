@@ -11,6 +11,8 @@ mod owners;
 mod place;
 mod root;
 mod rootless;
+#[path = "../common/tools.rs"]
+mod tools;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use place::{Place, USER};
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
 
 /// Prepares this process, while it has one thread.
 fn can_run(root: bool) -> Result<(), String> {
-    for program in [
+    let programs = [
         "runc",
         "crun",
         "umoci",
@@ -74,11 +76,9 @@ fn can_run(root: bool) -> Result<(), String> {
         "/bin/busybox",
         "python3",
         "tar",
-    ] {
-        let there = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output();
-        if !there.is_ok_and(|output| output.status.success()) {
-            return Err(format!("there is no {program}"));
-        }
+    ];
+    if let Some(missing) = tools::missing(&programs) {
+        return Err(missing);
     }
     if !root {
         let output = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).output();

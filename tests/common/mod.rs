@@ -21,7 +21,9 @@
 pub mod cases;
 pub mod inside;
 pub mod oracle;
+pub mod overlay;
 pub mod run;
 pub mod tar;
 pub mod text;
+pub mod tools;
 pub mod tree;

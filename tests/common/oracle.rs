@@ -1,7 +1,7 @@
 //! What a stack shows, by the specification and design.md's rules, worked out in the plainest way: paths in a map, every
 //! step on whole paths. It shares no code and no idea with layflat's replay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::{Attributes, Entry, Kind, Stack};
 use super::tree::{Node, Shape, Tree};
@@ -59,10 +59,24 @@ fn normal(name: &[u8]) -> Result<Path, Refused> {
             b".." => {
                 path.pop().ok_or(Refused("climbs"))?;
             }
+            _ if component.len() > 255 && !is_mark(component) => return Err(Refused("long")),
             _ => path.push(component.to_vec()),
         }
     }
     Ok(path)
+}
+
+/// The same for the target of a hard link: as under chroot, `..` at the root is the root.
+fn under_root(name: &[u8]) -> Path {
+    let mut path = Path::new();
+    for component in name.split(|&byte| byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => drop(path.pop()),
+            _ => path.push(component.to_vec()),
+        }
+    }
+    path
 }
 
 fn is_mark(component: &[u8]) -> bool {
@@ -92,58 +106,94 @@ impl State {
     }
 
     fn layer(&mut self, index: usize, layer: &[Entry]) -> Result<(), Refused> {
-        // Marks first, each in the tree below as it was (M1).
-        let below = self.clone();
+        let mut marks = Vec::new();
         let mut entries = Vec::new();
-        let mut plink: BTreeMap<Path, usize> = BTreeMap::new();
         for entry in layer {
-            let path = match (&entry.kind, entry.name.as_slice()) {
-                (Kind::Whiteout, name) => {
-                    let (parent, last) = match name.iter().rposition(|&byte| byte == b'/') {
-                        Some(slash) => (&name[..slash], &name[slash + 1..]),
-                        None => (&b""[..], name),
-                    };
-                    if matches!(last, b"" | b"." | b"..") {
-                        return Err(Refused("malformed mark"));
-                    }
-                    let parent = normal(parent)?;
-                    if parent.iter().any(|component| is_mark(component)) {
-                        return Err(Refused("mark in path"));
-                    }
-                    if let Some(parent) = below.find(&parent) {
-                        let path = [parent, vec![last.to_vec()]].concat();
-                        self.remove(&path);
-                    }
-                    continue;
-                }
-                (Kind::Opaque, name) => {
-                    if let Some(path) = below.find(&normal(name)?) {
-                        self.empty(&path);
-                    }
-                    continue;
-                }
-                (_, name) => normal(name)?,
-            };
-            match Self::mark_of(&path)? {
-                Mark::None => entries.push((path, entry)),
-                Mark::Whiteout(hidden) => {
-                    if let Some(parent) = below.find(&hidden[..hidden.len() - 1].to_vec()) {
-                        self.remove(&[parent, vec![hidden[hidden.len() - 1].clone()]].concat());
-                    }
-                }
-                Mark::Opaque(directory) => {
-                    if let Some(path) = below.find(&directory) {
-                        self.empty(&path);
-                    }
-                }
+            match Self::meaning(entry)? {
+                Mark::None | Mark::LinkSource => entries.push((normal(&entry.name)?, entry)),
                 Mark::Bookkeeping => {}
-                Mark::LinkSource => entries.push((path, entry)),
+                mark => marks.extend(self.hidden(&mark)),
             }
         }
+        // Marks first, each in the tree below as it was (M1).
+        for mark in self.effective(index, &marks, &entries) {
+            mark.carry_out(self);
+        }
+        let mut plink: BTreeMap<Path, usize> = BTreeMap::new();
         for (path, entry) in entries {
             self.entry(index, path, entry, &mut plink)?;
         }
         Ok(())
+    }
+
+    /// What a mark hides if it is followed; nothing, if nothing is there.
+    fn hidden(&self, mark: &Mark) -> Option<Hidden> {
+        let mut links = Vec::new();
+        let mut find = |path: &[Vec<u8>]| self.clone().walk(path, None, &mut links).ok().flatten();
+        Some(match mark {
+            Mark::Opaque(directory) => Hidden { place: find(directory)?, itself: false, links },
+            Mark::Whiteout(path) => {
+                let (last, parent) = path.split_last()?;
+                Hidden { place: [find(parent)?, vec![last.clone()]].concat(), itself: true, links }
+            }
+            _ => return None,
+        })
+    }
+
+    /// The marks that hide something. A symlink of the tree below that the layer replaces or whites out is not followed (M1). Which
+    /// ones those are is told from the marks that go through no symlink and from the entries, carried out as a trial; and a
+    /// symlink that the other marks would hide is not followed either.
+    fn effective<'m>(&self, index: usize, marks: &'m [Hidden], entries: &[(Path, &Entry)]) -> Vec<&'m Hidden> {
+        if marks.iter().all(|mark| mark.links.is_empty()) {
+            return marks.iter().collect();
+        }
+        let mut trial = self.clone();
+        let mut replaced: BTreeSet<Path> = BTreeSet::new();
+        let mut note = |trial: &Self| {
+            for link in marks.iter().flat_map(|mark| &mark.links) {
+                let other = |length: &usize| trial.paths.get(&link[..*length]) != self.paths.get(&link[..*length]);
+                if (1..=link.len()).any(|length| other(&length)) {
+                    replaced.insert(link.clone());
+                }
+            }
+        };
+        for mark in marks.iter().filter(|mark| mark.links.is_empty()) {
+            mark.carry_out(&mut trial);
+        }
+        note(&trial);
+        let mut plink = BTreeMap::new();
+        for (path, entry) in entries {
+            let _ = trial.entry(index, path.clone(), entry, &mut plink);
+            note(&trial);
+        }
+        let followed: Vec<&Hidden> =
+            marks.iter().filter(|mark| !mark.links.iter().any(|link| replaced.contains(link))).collect();
+        let through: Vec<&Hidden> = followed.iter().copied().filter(|mark| !mark.links.is_empty()).collect();
+        let is_hidden = |link: &Path| through.iter().any(|mark| mark.hides(link));
+        followed.into_iter().filter(|mark| !mark.links.iter().any(is_hidden)).collect()
+    }
+
+    /// Rules M2 and M3: what an entry is for.
+    fn meaning(entry: &Entry) -> Result<Mark, Refused> {
+        let name = entry.name.as_slice();
+        match entry.kind {
+            Kind::Whiteout => {
+                let (parent, last) = match name.iter().rposition(|&byte| byte == b'/') {
+                    Some(slash) => (&name[..slash], &name[slash + 1..]),
+                    None => (&b""[..], name),
+                };
+                if matches!(last, b"" | b"." | b"..") || last.len() > 255 {
+                    return Err(Refused("malformed mark"));
+                }
+                let parent = normal(parent)?;
+                if parent.iter().any(|component| is_mark(component)) {
+                    return Err(Refused("mark in path"));
+                }
+                Ok(Mark::Whiteout([parent, vec![last.to_vec()]].concat()))
+            }
+            Kind::Opaque => Ok(Mark::Opaque(normal(name)?)),
+            _ => Self::mark_of(&normal(name)?),
+        }
     }
 
     /// Rule M3, for entries that are marks by their names alone.
@@ -153,7 +203,7 @@ impl State {
         };
         for component in parents {
             if component.as_slice() == b".wh..wh.plnk" {
-                return Ok(Mark::LinkSource);
+                return Ok(if is_mark(last) { Mark::Bookkeeping } else { Mark::LinkSource });
             }
             if component.starts_with(b".wh..wh.") && component.as_slice() != b".wh..wh..opq" {
                 return Ok(Mark::Bookkeeping);
@@ -222,7 +272,7 @@ impl State {
         if target.is_empty() {
             return Err(Refused("empty target"));
         }
-        let target = normal(target)?;
+        let target = under_root(target);
         match Self::mark_of(&target) {
             Ok(Mark::None | Mark::LinkSource) => {}
             _ => return Err(Refused("link to a mark")),
@@ -260,18 +310,23 @@ impl State {
 
     /// The directory that a path leads to, as under chroot; none if it does not exist.
     fn find(&self, path: &Path) -> Option<Path> {
-        self.clone().walk(path, None).ok().flatten()
+        self.clone().walk(path, None, &mut Vec::new()).ok().flatten()
     }
 
     /// The same, and what is missing is made (N4, N5).
     fn make(&mut self, path: &Path, layer: usize) -> Result<Path, Refused> {
-        self.walk(path, Some(layer)).map(Option::unwrap_or_default)
+        self.walk(path, Some(layer), &mut Vec::new()).map(Option::unwrap_or_default)
     }
 
-    fn walk(&mut self, path: &Path, make: Option<usize>) -> Result<Option<Path>, Refused> {
+    /// `followed` gets the symlinks on the way.
+    fn walk(
+        &mut self,
+        path: &[Vec<u8>],
+        make: Option<usize>,
+        followed: &mut Vec<Path>,
+    ) -> Result<Option<Path>, Refused> {
         let mut rest: Vec<Vec<u8>> = path.iter().rev().cloned().collect();
         let mut here = Path::new();
-        let mut links = 0;
         while let Some(component) = rest.pop() {
             match component.as_slice() {
                 b"" | b"." => continue,
@@ -285,8 +340,8 @@ impl State {
             match self.file(&next).cloned() {
                 Some(File { shape: Shape::Directory, .. }) => here = next,
                 Some(File { shape: Shape::Symlink(target), .. }) => {
-                    links += 1;
-                    if links > 40 {
+                    followed.push(next);
+                    if followed.len() > 40 {
                         return Err(Refused("too many links"));
                     }
                     if target.starts_with(b"/") {
@@ -298,7 +353,7 @@ impl State {
                     let Some(layer) = make else {
                         return Ok(None);
                     };
-                    if other.is_some_and(|file| file.layer == layer) {
+                    if other.is_some_and(|file| file.layer == layer || !followed.is_empty()) {
                         return Err(Refused("parent is a file"));
                     }
                     self.remove(&next);
@@ -308,6 +363,26 @@ impl State {
             }
         }
         Ok(Some(here))
+    }
+}
+
+/// What a mark hides.
+struct Hidden {
+    /// Where it leads.
+    place: Path,
+    /// Whether what is there goes, too, or only what is in it.
+    itself: bool,
+    /// The symlinks on the way.
+    links: Vec<Path>,
+}
+
+impl Hidden {
+    fn carry_out(&self, state: &mut State) {
+        if self.itself { state.remove(&self.place) } else { state.empty(&self.place) }
+    }
+
+    fn hides(&self, path: &Path) -> bool {
+        path.starts_with(&self.place) && (self.itself || *path != self.place)
     }
 }
 

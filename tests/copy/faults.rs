@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("s2_what_a_killed_process_left_is_taken_away", false, s2_what_a_killed_process_left_is_taken_away),
     ("s1_nothing_is_written_through_a_symlink", false, s1_nothing_is_written_through_a_symlink),
     ("s2_a_full_disk_leaves_nothing", true, s2_a_full_disk_leaves_nothing),
+    ("s7_what_another_user_put_into_a_shared_directory_is_not_used", true, s7_another_users_names),
 ];
 
 const STORES: [&str; 4] = ["oci:o:x", "oci-archive:oa.tar:x", "docker-archive:d.tar:demo:x", "dir:unpacked"];
@@ -130,7 +132,7 @@ fn s2_a_signal_leaves_nothing() {
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()), "{said}");
         assert_eq!(said, "layflat: interrupted; nothing was left behind\n");
         assert!(content(&place) == before, "{to}: {:?}", place.names(""));
     }
@@ -196,4 +198,50 @@ fn s2_a_full_disk_leaves_nothing() {
         assert_eq!(said.lines().count(), 1, "{to}: {said}");
         assert!(said.contains("No space left on device"), "{to}: {said}");
     }
+}
+
+/// In a directory that everybody can write, whoever comes first chooses what a name is.
+fn s7_another_users_names() {
+    const OTHER: u32 = 1234;
+    let place = Place::new();
+    place::source(&place);
+    fs::create_dir(place.path("shared")).unwrap();
+    fs::set_permissions(place.path("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::create_dir(place.path("private")).unwrap();
+    for name in ["layout/blobs", "replaced/inside", ".layflat-copy-abc/new/inside", ".layflat-0123456789ab/new/inside"]
+    {
+        fs::create_dir_all(place.path("shared").join(name)).unwrap();
+    }
+    for name in ["a.tar", ".layflat-0123456789ab/layflat-unfinished"] {
+        fs::write(place.path("shared").join(name), "").unwrap();
+    }
+    symlink("../private/out.tar", place.path("shared/link.tar")).unwrap();
+    symlink("../private", place.path("shared/link")).unwrap();
+    for entry in walkdir::WalkDir::new(place.path("shared")).min_depth(1) {
+        lchown(entry.unwrap().path(), Some(OTHER), Some(OTHER)).unwrap();
+    }
+    let before = place.names("shared");
+    for (to, expected) in [
+        ("oci:shared/layout:x", "belongs to another user (uid 1234)"),
+        ("docker-archive:shared/a.tar:x:1", "belongs to another user (uid 1234)"),
+        ("oci-archive:shared/a.tar:x", "belongs to another user (uid 1234)"),
+        ("oci-archive:shared/link.tar:x", "is a symlink of another user (uid 1234)"),
+        ("oci:shared/link:x", "is a symlink of another user (uid 1234)"),
+        ("dir:shared/link", "is a symlink of another user (uid 1234)"),
+    ] {
+        let refused = place.refused(&["oci:src:one", to]);
+        assert!(refused.contains(expected), "{to}: {refused}");
+    }
+    assert_eq!(place.names("private"), [""; 0]);
+    // What it takes for its own leftovers is not theirs.
+    place.copy(&["oci:src:one", "oci:shared/new:x"]);
+    let after: Vec<String> = place.names("shared").into_iter().filter(|name| !name.starts_with("new")).collect();
+    assert_eq!(after, before);
+    // A link of one's own is followed.
+    symlink("../private/own.tar", place.path("shared/own.tar")).unwrap();
+    fs::write(place.path("private/own.tar"), "").unwrap();
+    place.copy(&["oci:src:one", "oci-archive:shared/own.tar:x"]);
+    assert!(
+        place.path("shared/own.tar").is_symlink() && fs::metadata(place.path("private/own.tar")).unwrap().len() > 0
+    );
 }

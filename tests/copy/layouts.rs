@@ -14,6 +14,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("one_platform_is_one_image", false, one_platform_is_one_image),
     ("docker_manifests_become_oci_manifests_in_layouts", false, docker_manifests_become_oci_manifests_in_layouts),
     ("what_a_manifest_says_beyond_its_layers_stays", false, what_a_manifest_says_beyond_its_layers_stays),
+    ("skopeo_reads_what_layflat_reads", false, skopeo_reads_what_layflat_reads),
+    ("an_archive_keeps_images_that_are_listed_without_a_media_type", false, listed_without_a_media_type),
 ];
 
 fn indexed(place: &Place) -> Value {
@@ -121,4 +123,34 @@ fn what_a_manifest_says_beyond_its_layers_stays() {
         place.path(&format!("copy/blobs/sha256/{}", &found["layers"][0]["digest"].as_str().unwrap()[7..])),
     );
     assert_eq!(found["layers"][0]["size"], stored.unwrap().len());
+}
+
+/// Keys in another case, and an `oci-layout` that is empty.
+fn skopeo_reads_what_layflat_reads() {
+    let place = Place::new();
+    let a = images::layer("a");
+    let config = json!({"OS": "linux", "Architecture": "amd64", "config": {"user": "7"},
+        "rootfS": {"type": "layers", "diff_ids": [images::digest(&a)]}});
+    let mut layout = Layout::default();
+    let image = layout.image_of(&serde_json::to_vec(&config).unwrap(), &[(images::LAYER, a)]);
+    layout.list(tagged(image, "t")).write(&place.path("odd"));
+    fs::write(place.path("odd/oci-layout"), "").unwrap();
+    let seen: Value = serde_json::from_slice(&place.skopeo(&["inspect", "--config", "oci:odd:t"])).unwrap();
+    let reference = format!("oci:{}:t", place.path("odd").display()).parse().unwrap();
+    let own = layflat::source::open(&reference, &layflat::source::OpenOptions::default()).unwrap();
+    let own = own.config.unwrap().parsed;
+    assert_eq!(seen["config"]["User"], own.config.user);
+    assert_eq!((&seen["os"], &seen["architecture"]), (&json!(own.os), &json!(own.architecture)));
+}
+
+fn listed_without_a_media_type() {
+    let place = Place::new();
+    let mut layout = Layout::default();
+    let mut image = layout.image(&[&images::layer("a")]);
+    image.as_object_mut().unwrap().remove("mediaType");
+    layout.list(tagged(image, "a")).write(&place.path("bare"));
+    place.tool("tar", &["tar", "-C", "bare", "-cf", "bare.tar", "."]);
+    indexed(&place);
+    place.copy(&["--all-platforms", "oci:src:all", "oci-archive:bare.tar:b"]);
+    place.same("oci:bare:a", "oci-archive:bare.tar:a");
 }

@@ -11,10 +11,12 @@ mod place;
 mod registry;
 mod round_trips;
 mod several;
+#[path = "../common/tools.rs"]
+mod tools;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 /// A test, and whether it needs root.
 type Test = (&'static str, bool, fn());
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
             test();
             Ok(())
         };
-        Trial::test(name, run).with_ignored_flag(needs_root && !root)
+        tools::trial(name, run).with_ignored_flag(needs_root && !root)
     };
     let tests = [round_trips::TESTS, layouts::TESTS, several::TESTS, faults::TESTS, registry::TESTS].concat();
     libtest_mimic::run(&Arguments::from_args(), tests.iter().map(trial).collect()).exit_code()

@@ -1,7 +1,6 @@
 //! A directory for images, layflat run in it, and other tools.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::images::{self, Layout, Tar, tagged};
+use crate::tools;
 
 /// The media type of a layer compressed with gzip.
 pub(crate) const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -93,12 +93,8 @@ impl Place {
     /// Runs another tool in the directory, and gives its output.
     #[track_caller]
     pub(crate) fn tool(&self, package: &str, arguments: &[&str]) -> Vec<u8> {
-        let output = match self.command(Path::new(arguments[0]), &arguments[1..]).output() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                panic!("`{}` is not there; this test needs the package {package}", arguments[0])
-            }
-            output => output.unwrap(),
-        };
+        tools::need_from(package, arguments[0]);
+        let output = self.command(Path::new(arguments[0]), &arguments[1..]).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use layflat::blob::Digest;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::Test;
 use crate::images::{self, Layout, tagged};
 use crate::place::{self, Place};
+use crate::tools;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_registry_takes_an_image_and_gives_it_back", false, a_registry_takes_an_image_and_gives_it_back),
@@ -56,13 +57,13 @@ fn registry(place: &Place) -> (Server, String) {
         place.path("registry").display()
     );
     fs::write(place.path("registry.yml"), config).unwrap();
-    let child = Command::new("docker-registry")
+    let child = tools::command("docker-registry")
         .arg("serve")
         .arg(place.path("registry.yml"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let mut server = Server(child.expect("this test needs the package docker-registry"));
+    let mut server = Server(child.unwrap());
     wait(&mut server, || TcpStream::connect(&address).is_ok());
     (server, address)
 }
@@ -235,13 +236,13 @@ fn from_registry_to_engine_and_back() {
     let (_registry_server, registry) = registry(&place);
     let path = |name: &str| place.path(name).display().to_string();
     let socket = path("engine.sock");
-    let child = Command::new("podman")
+    let child = tools::command("podman")
         .args(["--root", &path("storage"), "--runroot", &path("run"), "--storage-driver", "vfs"])
         .args(["system", "service", "--time", "0", &format!("unix://{socket}")])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let mut engine = Server(child.expect("this test needs the package podman"));
+    let mut engine = Server(child.unwrap());
     wait(&mut engine, || UnixStream::connect(&socket).is_ok());
 
     let config = place.skopeo_sees("oci:src:two").1;

@@ -58,9 +58,9 @@ fn pruned() {
     let registry = Registry::open(&place);
     registry.put(&place.image("one", &[("a", noise(100_000, 1))]), "one:1", &[]);
     registry.put(&place.image("two", &[("a", noise(100_000, 2))]), "two:1", &[]);
-    place.printed(&["inspect", &registry.image("one:1")]);
+    place.printed(&["inspect", "--counts", &registry.image("one:1")]);
     let first = place.cached();
-    place.printed(&["inspect", &registry.image("two:1")]);
+    place.printed(&["inspect", "--counts", &registry.image("two:1")]);
     let listed = place.json(&["cache", "ls"]);
     let listed = listed.as_array().unwrap();
     assert_eq!(listed.len(), 6);
@@ -76,7 +76,7 @@ fn pruned() {
     assert!(!names.is_empty() && names.iter().all(|name| first.contains(name)), "{names:?} {first:?}");
     place.printed(&["cache", "prune"]);
     assert!(place.cached().is_empty());
-    place.printed(&["inspect", &registry.image("one:1")]);
+    place.printed(&["inspect", "--counts", &registry.image("one:1")]);
 }
 
 fn prune_while_fetching() {
@@ -143,9 +143,9 @@ fn homeless() {
     let image = registry.image("four:1");
     // Where not even root can make a directory.
     std::fs::write(place.path("file"), "").unwrap();
-    let mut command = place.layflat(&["inspect", &image]);
+    let mut command = place.layflat(&["inspect", "--counts", &image]);
     succeeded(&command.env("HOME", place.path("file")).output().unwrap());
-    let message = place.message(&["inspect", "--cache-dir", "file", &image]);
+    let message = place.message(&["inspect", "--counts", "--cache-dir", "file", &image]);
     let begin = format!("cannot open {image}: cannot keep it in the cache \"file/blobs\": ");
     assert!(message.starts_with(&begin) && message.ends_with("; give --cache-dir or --no-cache"), "{message}");
 }
@@ -155,7 +155,7 @@ fn gone_bad() {
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(100_000, 1))]), "a:1", &[]);
     let image = registry.image("a:1");
-    place.printed(&["inspect", &image]);
+    place.printed(&["inspect", "--counts", &image]);
     let cache = place.path("home/.cache/layflat");
     let largest = place.cached().into_iter().max_by_key(|name| std::fs::metadata(cache.join(name)).unwrap().len());
     let path = cache.join(largest.unwrap());

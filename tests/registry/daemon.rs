@@ -11,6 +11,7 @@ use crate::servers::mortal;
 
 pub(crate) const TESTS: &[Test] = &[
     ("daemon::images_come_from_podman_and_go_there", true, there_and_back),
+    ("daemon::through_ssh_and_dockers_contexts", false, elsewhere),
     ("daemon::without_an_engine_it_says_where_it_looked", false, none),
 ];
 
@@ -67,7 +68,8 @@ fn there_and_back() {
     let id = service.podman(&["images", "--no-trunc", "--format", "{{.ID}}"]);
 
     // By a short name, a whole one, and the ID; --socket and DOCKER_HOST.
-    for image in ["four-layers", "localhost/four-layers:latest", id.trim()] {
+    let short = &id.trim()["sha256:".len()..][..12];
+    for image in ["four-layers", "localhost/four-layers:latest", id.trim(), short] {
         let image = format!("docker-daemon:{image}");
         assert_eq!(place.printed(&["diff", "--socket", &socket, &image, &fixture()]), "");
     }
@@ -103,8 +105,8 @@ fn none() {
             "cannot reach the engine at nowhere: nobody listens there (No such file or directory (os error 2)); is it running?",
         ),
         (
-            "ssh://a",
-            "\"ssh://a\" is no engine's address: ssh and https are not supported: forward its socket, for instance with ssh -L",
+            "ssh://me:secret@a",
+            "\"ssh://me:***@a\" is no engine's address: ssh takes no password in an address: use a key, or an agent",
         ),
         (
             "tcp://127.0.0.1:1",
@@ -113,5 +115,88 @@ fn none() {
     ] {
         let message = place.message(&["inspect", "--socket", socket, "docker-daemon:a:1"]);
         assert_eq!(message, format!("{opening}: {problem}"));
+    }
+}
+
+/// Stands for ssh: tells its arguments, and leads to the socket that BRIDGE names.
+const SSH: &str = r#"#!/usr/bin/env python3
+import os, socket, sys, threading
+with open(os.environ["TOLD"], "w") as told: told.write(" ".join(sys.argv[1:]))
+if "BRIDGE" not in os.environ:
+    print("ssh: Could not resolve hostname", file=sys.stderr)
+    sys.exit(255)
+engine = socket.socket(socket.AF_UNIX)
+engine.connect(os.environ["BRIDGE"])
+def up():
+    while data := os.read(0, 65536): engine.sendall(data)
+    engine.shutdown(socket.SHUT_WR)
+threading.Thread(target=up, daemon=True).start()
+while data := engine.recv(65536):
+    while data: data = data[os.write(1, data):]
+"#;
+
+/// An engine that hands out the fixture, whatever it is asked for, over a socket.
+fn engine(socket: &std::path::Path) {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let archive = std::fs::read(fixture().trim_start_matches("docker-archive:")).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            lines.map_while(Result::ok).find(String::is_empty);
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", archive.len());
+            // A client may have seen enough.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&archive));
+        }
+    });
+}
+
+fn elsewhere() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let socket = place.path("engine.sock");
+    engine(&socket);
+    std::fs::create_dir(place.path("bin")).unwrap();
+    let program = place.path("bin/ssh");
+    std::fs::write(&program, SSH).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let told = place.path("told");
+    let inspect = |environment: &[(&str, &str)]| {
+        let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = place.layflat(&["inspect", "docker-daemon:four-layers"]);
+        command.env("PATH", path).env("TOLD", &told).envs(environment.iter().copied()).output().unwrap()
+    };
+    let bridge = socket.display().to_string();
+    for (address, arguments) in [
+        ("ssh://a.example", "-o ConnectTimeout=30 -T -- a.example docker system dial-stdio"),
+        (
+            "ssh://me@a.example:2222/run/my engine.sock",
+            "-o ConnectTimeout=30 -T -l me -p 2222 -- a.example docker --host 'unix:///run/my engine.sock' system dial-stdio",
+        ),
+    ] {
+        succeeded(&inspect(&[("DOCKER_HOST", address), ("BRIDGE", &bridge)]));
+        assert_eq!(std::fs::read_to_string(&told).unwrap(), arguments);
+    }
+    let message = failed(&inspect(&[("DOCKER_HOST", "ssh://a.example")]));
+    let expected = "cannot open docker-daemon:four-layers: the connection to the engine at ssh://a.example broke: ssh ended with \
+                    exit status: 255: ssh: Could not resolve hostname; does `ssh HOST docker version` work?";
+    assert_eq!(message, expected);
+
+    // `docker context use remote`, and what comes before it.
+    let id = layflat::blob::Digest::sha256_of(b"remote").to_string()["sha256:".len()..].to_owned();
+    let meta = place.path("home/.docker/contexts/meta").join(id);
+    std::fs::create_dir_all(&meta).unwrap();
+    let context = serde_json::json!({"Name": "remote", "Endpoints": {"docker": {"Host": format!("unix://{bridge}")}}});
+    std::fs::write(meta.join("meta.json"), context.to_string()).unwrap();
+    succeeded(&inspect(&[("DOCKER_CONTEXT", "remote")]));
+    std::fs::write(place.path("home/.docker/config.json"), r#"{"currentContext": "remote"}"#).unwrap();
+    succeeded(&inspect(&[]));
+    for (variable, value, problem) in [
+        ("DOCKER_HOST", "/nowhere", "cannot reach the engine at /nowhere"),
+        ("DOCKER_CONTEXT", "other", "Docker's context \"other\" cannot be used: cannot read "),
+        ("CONTAINER_HOST", "/nowhere", "cannot reach the engine at /nowhere"),
+    ] {
+        let message = failed(&inspect(&[(variable, value)]));
+        assert!(message.starts_with(&format!("cannot open docker-daemon:four-layers: {problem}")), "{message}");
     }
 }

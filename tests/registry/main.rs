@@ -8,20 +8,29 @@
 #[path = "../common/images.rs"]
 mod images;
 
+mod artifacts;
 mod cache;
+mod configuration;
 mod daemon;
 mod directories;
 mod faults;
 mod login;
+mod looks;
 mod place;
+mod policy;
 mod proxy;
 mod pull;
 mod push;
 mod servers;
+mod tls;
+#[path = "../common/tools.rs"]
+mod tools;
+mod way;
+mod wild;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 /// A test's name, whether it needs root, and the test.
 type Test = (&'static str, bool, fn());
@@ -29,14 +38,28 @@ type Test = (&'static str, bool, fn());
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let root = rustix::process::geteuid().is_root();
-    let groups =
-        [pull::TESTS, login::TESTS, faults::TESTS, push::TESTS, cache::TESTS, daemon::TESTS, directories::TESTS];
+    let groups = [
+        pull::TESTS,
+        login::TESTS,
+        faults::TESTS,
+        push::TESTS,
+        cache::TESTS,
+        daemon::TESTS,
+        directories::TESTS,
+        configuration::TESTS,
+        policy::TESTS,
+        artifacts::TESTS,
+        looks::TESTS,
+        tls::TESTS,
+        way::TESTS,
+        wild::TESTS,
+    ];
     let trial = |&(name, needs_root, test): &Test| {
         let run = move || {
             test();
             Ok(())
         };
-        Trial::test(name, run).with_ignored_flag(needs_root && !root)
+        tools::trial(name, run).with_ignored_flag(needs_root && !root)
     };
     let trials = groups.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

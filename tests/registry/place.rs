@@ -14,7 +14,13 @@ pub(crate) struct Place(pub(crate) TempDir);
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let place = Self(tempfile::tempdir().unwrap());
+        // What this machine's administrator has decided is not tested here.
+        fs::create_dir_all(place.path("home/.config/containers")).unwrap();
+        let anything = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+        fs::write(place.path("home/.config/containers/policy.json"), anything).unwrap();
+        fs::write(place.path("registries.conf"), "").unwrap();
+        place
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -31,6 +37,7 @@ impl Place {
             }
         }
         command.env("HOME", self.path("home")).env("XDG_RUNTIME_DIR", self.path("run"));
+        command.env("CONTAINERS_REGISTRIES_CONF", self.path("registries.conf"));
         command
     }
 
@@ -104,6 +111,18 @@ pub(crate) fn failed(output: &Output) -> String {
     assert!(output.stdout.is_empty());
     assert_eq!(message.lines().count(), 1, "{message}");
     message.trim_end().strip_prefix("layflat: ").unwrap().to_owned()
+}
+
+/// A command of skopeo's with the same home and the same registries.conf as layflat has there; if it fails, what it says.
+pub(crate) fn skopeo(place: &Place, arguments: &[&str]) -> Result<(), String> {
+    let output = std::process::Command::new("skopeo")
+        .args(["--registries-conf", &place.path("registries.conf").display().to_string()])
+        .args(arguments)
+        .current_dir(place.0.path())
+        .envs([("HOME", place.path("home")), ("XDG_RUNTIME_DIR", place.0.path().to_owned())])
+        .output()
+        .unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
 }
 
 /// Bytes that no compression makes smaller.

@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::images::gzip;
 
 /// A request, without its body.
 #[derive(Debug, Clone)]
@@ -41,6 +44,18 @@ pub(crate) enum Act {
     Shorten,
     /// Of the answer's body so many bytes come, and then nothing, for ever.
     Stall(usize),
+    /// The answer comes late.
+    Late(Duration),
+    /// The registry does what was asked, and nobody hears of it.
+    Lose,
+    /// A header of the answer has another value, made from its own.
+    Change(&'static str, fn(&str) -> String),
+    /// The answer has another status line.
+    Status(&'static str),
+    /// The answer's body comes compressed, and its length is not said if not so wanted.
+    Encode {
+        length: bool,
+    },
 }
 
 /// A decision, by the request and how many of them there have been before.
@@ -149,6 +164,26 @@ impl Shared {
         let mut body = Vec::new();
         answer.read_to_end(&mut body)?;
         match act {
+            Act::Late(wait) => std::thread::sleep(wait),
+            Act::Lose => return Ok(()),
+            Act::Status(status) => lines[0] = format!("HTTP/1.1 {status}\r\n"),
+            Act::Change(name, change) => {
+                for line in &mut lines {
+                    if let Some((key, value)) = line.split_once(": ")
+                        && key.eq_ignore_ascii_case(name)
+                    {
+                        *line = format!("{key}: {}\r\n", change(value.trim_end()));
+                    }
+                }
+            }
+            Act::Encode { length } => {
+                body = gzip(&body);
+                lines.retain(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
+                lines.push("Content-Encoding: gzip\r\n".to_owned());
+                if length {
+                    lines.push(format!("Content-Length: {}\r\n", body.len()));
+                }
+            }
             Act::Flip(at) => body[at] ^= 1,
             Act::With(header) => lines.push(format!("{header}\r\n")),
             Act::Shorten => {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use crate::place::Place;
+use crate::tools;
 
 pub(crate) struct Registry {
     child: Child,
@@ -14,6 +15,7 @@ pub(crate) struct Registry {
 
 /// A command whose process is killed when the thread that starts it ends.
 pub(crate) fn mortal(program: &str) -> Command {
+    tools::need(&[program]);
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", program]);
     command
@@ -21,12 +23,20 @@ pub(crate) fn mortal(program: &str) -> Command {
 
 /// Runs a tool that must succeed.
 pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(program);
+    let mut command = tools::command(program);
     // Where skopeo looks for credentials otherwise, an ordinary user may not even look.
     command.args(arguments).stdin(Stdio::null()).env("XDG_RUNTIME_DIR", std::env::temp_dir());
     let output = command.output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Makes a certificate that is its own authority, `NAME.pem`, and its key, `NAME.key`.
+pub(crate) fn certificate(place: &Place, name: &str, arguments: &[&str]) {
+    let path = |end: &str| place.path(&format!("{name}.{end}")).display().to_string();
+    let (key, certificate) = (path("key"), path("pem"));
+    let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &certificate];
+    tool("openssl", &[&make[..], arguments].concat());
 }
 
 impl Registry {
@@ -65,7 +75,25 @@ impl Registry {
         Self::start(place, "", &format!(", tls: {{certificate: {server:?}, key: {server_key:?}}}{more}"))
     }
 
+    /// With TLS, by a certificate that nobody but itself has signed, `server.pem` in the place, made with these arguments of `openssl req`.
+    /// With `client`, for those only who have a certificate by the one of that name.
+    pub(crate) fn self_signed(place: &Place, arguments: &[&str], client: Option<&str>) -> Self {
+        certificate(place, "server", arguments);
+        Self::with_certificate(place, client)
+    }
+
+    /// The same, by a `server.pem` that is there.
+    pub(crate) fn with_certificate(place: &Place, client: Option<&str>) -> Self {
+        let path = |name: &str| place.path(name).display().to_string();
+        let clients =
+            client.map(|name| format!(", clientcas: [{:?}]", path(&format!("{name}.pem")))).unwrap_or_default();
+        let tls = format!(", tls: {{certificate: {:?}, key: {:?}{clients}}}", path("server.pem"), path("server.key"));
+        Self::start(place, "", &tls)
+    }
+
     fn start(place: &Place, more: &str, http: &str) -> Self {
+        // What puts images there, too: asked for before there are threads that wait for them.
+        tools::need(&["docker-registry", "skopeo"]);
         let store = place.path("registry").display().to_string();
         let configuration = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {store:?}}}}}\n\

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Object, go, read};
 use crate::blob::Digest;
-use crate::image::Platform;
+use crate::image::{MediaType, Platform};
 
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
@@ -17,6 +17,8 @@ const ATTESTATION: &str = "vnd.docker.reference.type";
 pub(crate) struct Descriptor {
     pub(crate) media_type: String,
     pub(crate) digest: String,
+    /// What its manifest is of, as whoever lists what refers to an image says.
+    pub(crate) artifact_type: String,
     pub(crate) size: Option<u64>,
     /// Nothing, where it does not say both system and architecture.
     pub(crate) platform: Option<Platform>,
@@ -33,6 +35,7 @@ pub(crate) struct Descriptor {
 struct Fields {
     media_type: String,
     digest: String,
+    artifact_type: String,
     size: Option<u64>,
     platform: PlatformFields,
     annotations: BTreeMap<String, String>,
@@ -61,7 +64,8 @@ impl Descriptor {
     /// Whether it is of an attestation, which is no image although it lies among them.
     pub(crate) fn is_attestation(&self) -> bool {
         let unknown = self.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-        self.annotations.contains_key(ATTESTATION) || unknown
+        let refers = !self.artifact_type.is_empty() && MediaType::of(&self.artifact_type) != MediaType::Config;
+        self.annotations.contains_key(ATTESTATION) || unknown || refers
     }
 
     /// As it is written.
@@ -92,6 +96,7 @@ impl<'de> Deserialize<'de> for Descriptor {
         Ok(Self {
             media_type: fields.media_type,
             digest: fields.digest,
+            artifact_type: fields.artifact_type,
             size: fields.size,
             platform: is_stated.then(|| Platform::of(&os, &architecture, &variant)),
             annotations: fields.annotations,

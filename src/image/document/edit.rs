@@ -4,6 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{DocumentError, go, text};
+use crate::image::MediaType;
 
 /// A JSON object in its own words.
 ///
@@ -20,6 +21,15 @@ impl Object {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
         let text = text(bytes);
         Self::of(serde_json::from_str(&text)?)
+    }
+
+    /// An index that lists nothing yet.
+    pub(crate) fn index() -> Self {
+        let mut index = Self::default();
+        index.set("schemaVersion", &2);
+        index.set("mediaType", MediaType::OCI_INDEX);
+        index.set("manifests", &[(); 0]);
+        index
     }
 
     /// The object in an object's field or in a list.
@@ -84,6 +94,11 @@ impl Object {
     /// Removes a field.
     pub(crate) fn remove(&mut self, name: &str) {
         self.0.retain(|(key, _)| !go::is_key(name, key));
+    }
+
+    /// Of a map: its keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
     }
 
     /// Whether it holds nothing.

@@ -15,8 +15,10 @@ pub(crate) struct Document {
     pub(crate) manifests: Option<Vec<Descriptor>>,
     pub(crate) config: Option<Descriptor>,
     pub(crate) layers: Option<Vec<Descriptor>>,
-    /// Of an artifact manifest, which an early draft of the specification had.
+    /// What manifests of artifacts have in the place of layers.
     pub(crate) blobs: Option<Vec<Descriptor>>,
+    /// What it refers to.
+    pub(crate) subject: Option<Descriptor>,
 }
 
 /// The file `oci-layout`.

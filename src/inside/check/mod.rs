@@ -2,7 +2,7 @@
 //!
 //! What the image states is held against what is there: sizes, digests, DiffIDs, media types, history, configuration. Each layer is
 //! read on its own, past entries that cannot be taken, so that one damaged layer does not keep the others from being checked. What the
-//! layers show together is looked at as far up as they can be stacked.
+//! layers show together is looked at past entries that cannot be carried out, too.
 
 mod layers;
 mod secrets;
@@ -166,7 +166,7 @@ pub fn check(image: &Image, fast: bool, options: &Options, progress: &dyn Progre
     } else {
         let layers = layers::read(image, options, progress)?;
         progress.settling();
-        tree::check(image, layers, options, &mut findings);
+        tree::check(image, layers, options, &mut findings)?;
     }
     findings.sort();
     findings.dedup();

@@ -5,60 +5,94 @@ use hashbrown::{HashMap, HashSet};
 
 use super::layers::Examined;
 use super::{Finding, FindingKind, secrets};
+use crate::error::Error;
 use crate::image::Image;
 use crate::index::Indexes;
 use crate::inside::{Inside, Traced};
-use crate::layer::{ChangeKind, LayerPath};
+use crate::layer::{Change, ChangeKind, LayerPath, Record};
 use crate::options::Options;
-use crate::stack::{InodeId, Last, LookupError, Node, StackError, What};
+use crate::stack::{InodeId, Last, LookupError, Node, Problem, StackError, What};
 
 /// Directories that are mounted over when a container runs: what a link has there shows only then.
 const MOUNTED: [&[u8]; 4] = [b"proc", b"sys", b"dev", b"run"];
 
-/// Checks as many layers from the bottom as can be stacked.
-pub(super) fn check(image: &Image, layers: Vec<Examined>, options: &Options, findings: &mut Vec<Finding>) {
-    let count = layers.len();
+/// Entries that do not fit, up to which each is named: every one takes another replay.
+const MOST_REFUSED: usize = 100;
+
+/// Checks what the layers show together, past what does not fit: an entry that cannot be carried out is named and left out, and a layer that
+/// cannot be read counts as empty.
+///
+/// # Errors
+/// The work was cancelled.
+pub(super) fn check(
+    image: &Image,
+    layers: Vec<Examined>,
+    options: &Options,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Error> {
+    let unread = layers.iter().position(|examined| examined.record.is_none());
     let mut indexes = Indexes::default();
-    let mut complete = true;
     for examined in layers {
         findings.extend(examined.findings);
-        match examined.record.filter(|_| complete) {
-            Some(record) => {
-                indexes.records.push(record);
-                indexes.contents.push(examined.contents);
-            }
-            None => complete = false,
-        }
+        indexes.records.push(examined.record.unwrap_or_default());
+        indexes.contents.push(examined.contents);
     }
+    // What is missing may be in a layer that could not be read.
+    let is_certain = |layer: usize| unread.is_none_or(|unread| layer < unread);
+    let mut refused = 0;
     let (traced, idle) = loop {
-        match replay(image, &indexes, options) {
+        if options.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let error = match replay(image, &indexes, options) {
             Ok(replayed) => break replayed,
-            Err(error) => {
-                findings.push(
-                    Finding::error(FindingKind::BadEntry, error.problem.to_string())
-                        .in_layer(error.layer)
-                        .at(error.path),
-                );
-                indexes.records.truncate(error.layer);
-            }
+            Err(error) => error,
+        };
+        refused += 1;
+        let left_out = refused < MOST_REFUSED && leave_out(&mut indexes.records[error.layer], &error);
+        if !left_out {
+            let text = format!("what this layer and those above show was not checked after {refused} errors");
+            findings.push(Finding::note(FindingKind::NotChecked, text).in_layer(error.layer));
+            indexes.records.truncate(error.layer);
+        }
+        if is_certain(error.layer) || !matches!(error.problem, Problem::LinkTargetMissing(_)) {
+            let finding = Finding::error(FindingKind::BadEntry, error.problem.to_string());
+            findings.push(finding.in_layer(error.layer).at(error.path));
         }
     };
-    let stacked = indexes.records.len();
-    findings.extend(idle);
+    findings.extend(idle.into_iter().filter(|finding| finding.layer.is_none_or(is_certain)));
     findings.extend(traced.hidden_secrets());
-    if stacked == count {
+    if let Some(unread) = unread {
+        let text = format!(
+            "links and whiteouts from layer {unread} on, and the image's command, were not checked: layer {unread} cannot be read to its end"
+        );
+        findings.push(Finding::note(FindingKind::NotChecked, text));
+    } else if refused < MOST_REFUSED {
         findings.extend(traced.inside.dangling_links());
         findings.extend(traced.inside.command());
-    } else {
-        let text = match stacked {
-            0 => "what the layers show together was not checked, since the lowest cannot be read as it is".to_owned(),
-            _ => format!(
-                "what the layers show together was only checked up to layer {}, since the next cannot be laid on it as it is",
-                stacked - 1
-            ),
-        };
-        findings.push(Finding::note(FindingKind::NotChecked, text));
     }
+    Ok(())
+}
+
+/// Takes the entry out of a layer that cannot be carried out; `false` if it is not to be found.
+fn leave_out(record: &mut Record, error: &StackError) -> bool {
+    let names = &record.names;
+    let count = record.changes.len();
+    let is_mark = |change: &Change| matches!(change.kind, ChangeKind::Whiteout | ChangeKind::Opaque);
+    let target = match &error.problem {
+        Problem::LinkTargetMissing(target) | Problem::LinkToDirectory(target) | Problem::LinkReplacesTarget(target) => {
+            Some(target)
+        }
+        _ => None,
+    };
+    record.changes.retain(|change| {
+        let is_it = match (&change.kind, target) {
+            (ChangeKind::HardLink { target: to }, Some(target)) => names.path(*to) == *target,
+            (_, target) => target.is_none() && !is_mark(change),
+        };
+        !(is_it && names.path(change.name) == error.path)
+    });
+    record.changes.len() < count
 }
 
 /// Replays the layers, and notes the marks that hide nothing.

@@ -4,7 +4,7 @@ use super::{Child, DirectoryId, InodeId, SlotId, Source, View};
 use crate::layer::{ChangeKind, LayerPath, NameId, Names};
 
 /// Symlinks that may be followed on the way to one name, as in the kernel.
-pub(super) const MOST_LINKS: u32 = 40;
+pub(super) const MOST_LINKS: usize = 40;
 
 /// What is at a path. Two are equal if nothing happened to it in between: the same directory with attributes from the same entry,
 /// or the same file.
@@ -56,20 +56,20 @@ pub enum LookupError {
 
 pub(super) enum Step<'r> {
     To(DirectoryId),
-    Follow { from: DirectoryId, target: &'r [u8] },
+    Follow { link: SlotId, from: DirectoryId, target: &'r [u8] },
     Missing,
     Blocked(InodeId),
 }
 
 impl<'r> View<'r> {
-    /// The directory at a path, with symlinks followed as under chroot; `None` if there is none.
-    pub(super) fn find_path(&self, names: &Names, path: NameId) -> Option<DirectoryId> {
-        self.walk(names.ascend(path).collect(), &mut 0, DirectoryId::ROOT).ok()
+    /// The directory at a path, with symlinks followed as under chroot; `None` if there is none. `links` gets those that were followed.
+    pub(super) fn find_path(&self, names: &Names, path: NameId, links: &mut Vec<SlotId>) -> Option<DirectoryId> {
+        self.walk(names.ascend(path).collect(), links, DirectoryId::ROOT).ok()
     }
 
     /// What is at a path, which may say what it likes.
     pub(in crate::stack) fn resolve(&self, path: &[u8], last: Last) -> Result<Found, LookupError> {
-        let mut links = 0;
+        let mut links = Vec::new();
         let mut at = DirectoryId::ROOT;
         let mut rest = path;
         loop {
@@ -83,9 +83,9 @@ impl<'r> View<'r> {
             }
             match (self.step(at, name), self.find(at, name)) {
                 (Step::Missing, _) | (_, None) => return Err(LookupError::Missing(self.path_in(at, name))),
-                (Step::Follow { from, target }, _) if last == Last::Follow => {
-                    links += 1;
-                    if links > MOST_LINKS {
+                (Step::Follow { link, from, target }, _) if last == Last::Follow => {
+                    links.push(link);
+                    if links.len() > MOST_LINKS {
                         return Err(LookupError::TooManyLinks);
                     }
                     (at, rest) = (from, target);
@@ -125,7 +125,7 @@ impl<'r> View<'r> {
     fn walk<'p>(
         &self,
         mut pending: Vec<&'p [u8]>,
-        links: &mut u32,
+        links: &mut Vec<SlotId>,
         from: DirectoryId,
     ) -> Result<DirectoryId, LookupError>
     where
@@ -135,9 +135,9 @@ impl<'r> View<'r> {
         while let Some(component) = pending.pop() {
             match self.step(at, component) {
                 Step::To(directory) => at = directory,
-                Step::Follow { from, target } => {
-                    *links += 1;
-                    if *links > MOST_LINKS {
+                Step::Follow { link, from, target } => {
+                    links.push(link);
+                    if links.len() > MOST_LINKS {
                         return Err(LookupError::TooManyLinks);
                     }
                     at = from;
@@ -150,7 +150,7 @@ impl<'r> View<'r> {
         Ok(at)
     }
 
-    fn path_in(&self, directory: DirectoryId, name: &[u8]) -> LayerPath {
+    pub(super) fn path_in(&self, directory: DirectoryId, name: &[u8]) -> LayerPath {
         let directory = self.slot_path(self.directory_slot(directory));
         LayerPath::of_components(directory.components().chain([name]))
     }
@@ -166,13 +166,16 @@ impl<'r> View<'r> {
             }
             _ => {}
         }
-        match self.find(at, component).map(|slot| self.child(slot)) {
-            None | Some(Child::Nothing) => Step::Missing,
-            Some(Child::Directory(directory)) => Step::To(directory),
-            Some(Child::Leaf(inode)) => match &self.change(self.inodes[inode.index()].source).kind {
+        let Some(link) = self.find(at, component) else {
+            return Step::Missing;
+        };
+        match self.child(link) {
+            Child::Nothing => Step::Missing,
+            Child::Directory(directory) => Step::To(directory),
+            Child::Leaf(inode) => match &self.change(self.inodes[inode.index()].source).kind {
                 ChangeKind::Symlink { target, .. } => {
                     let from = if target.starts_with(b"/") { DirectoryId::ROOT } else { at };
-                    Step::Follow { from, target }
+                    Step::Follow { link, from, target }
                 }
                 _ => Step::Blocked(inode),
             },

@@ -1,9 +1,9 @@
-//! The work directory, and the step by which a result appears (rule S2): whole, or not at all.
+//! The work directory, and the step by which a directory tree appears (rules S2 and S6): whole, or not at all, and on disk.
 //!
 //! All is made beside the destination, on the same file system, in a directory that only its owner can enter, and renamed into
 //! place at the end. When the value is dropped before that, nothing remains.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, RenameFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use super::{open_directory, open_path, remove_tree};
+use super::{Aside, Durability, make_directory, mounts_below, open_directory, open_path};
 
 /// A destination that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,16 @@ pub enum DestinationError {
     /// A mount point with something in it cannot be exchanged.
     #[error("destination {0:?} is a mount point and not empty; it cannot be replaced, only filled when empty")]
     MountNotEmpty(PathBuf),
+    /// Something is mounted in the tree that is to be replaced.
+    #[error(
+        "destination {destination:?} cannot be replaced: {mount:?} is mounted in it; unmount that first (umount {mount:?})"
+    )]
+    MountInside {
+        /// The destination.
+        destination: PathBuf,
+        /// The mount point.
+        mount: PathBuf,
+    },
     /// No name for a directory.
     #[error("destination {0:?} names no directory")]
     NoName(PathBuf),
@@ -34,6 +44,14 @@ pub enum DestinationError {
     Parent {
         /// That directory.
         parent: PathBuf,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// The result is not on disk.
+    #[error("cannot write the result for {path:?} to disk: {error}")]
+    Sync {
+        /// The destination.
+        path: PathBuf,
         /// What the kernel says.
         error: std::io::Error,
     },
@@ -52,10 +70,9 @@ pub enum DestinationError {
 pub(crate) struct Work {
     destination: PathBuf,
     /// Where the destination is, or the destination itself.
-    parent: OwnedFd,
-    name: OsString,
-    directory: OwnedFd,
+    aside: Aside,
     place: Destination,
+    durability: Durability,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,63 +87,55 @@ enum Destination {
 
 impl Work {
     /// Makes the work directory for a destination, and checks that the destination can be used.
-    pub(crate) fn beside(destination: &Path, replace: bool) -> Result<Self, DestinationError> {
+    pub(crate) fn beside(destination: &Path, replace: bool, durability: Durability) -> Result<Self, DestinationError> {
         let (destination, place) = look_at(destination, replace)?;
         let parent_path = match place {
             Destination::Mount => destination.as_path(),
             _ => destination.parent().ok_or_else(|| DestinationError::NoName(destination.clone()))?,
         };
-        let failed = |error| DestinationError::Parent { parent: parent_path.to_owned(), error };
-        let name = tempfile::Builder::new()
-            .prefix(".layflat-")
-            .tempdir_in(parent_path)
-            .map_err(failed)?
-            .keep()
-            .file_name()
-            .map(OsStr::to_owned)
-            .ok_or_else(|| DestinationError::NoName(destination.clone()))?;
-        let parent = open_path(parent_path).map_err(|error| failed(error.into()))?;
-        let directory = open_directory(&parent, name.as_bytes()).map_err(|error| failed(error.into()))?;
-        let work = Self { destination: destination.clone(), parent, name, directory, place };
-        work.forget_inherited().map_err(|error| failed(error.into()))?;
+        let failed = |error: Errno| DestinationError::Parent { parent: parent_path.to_owned(), error: error.into() };
+        let aside = open_path(parent_path).and_then(Aside::make).map_err(failed)?;
+        let work = Self { destination: destination.clone(), aside, place, durability };
+        work.forget_inherited().map_err(failed)?;
         Ok(work)
     }
 
     /// A directory with the setgid bit or a default ACL passes them on to what is made in it; not to what we make.
     fn forget_inherited(&self) -> Result<(), Errno> {
         for name in ["system.posix_acl_default", "system.posix_acl_access"] {
-            match rustix::fs::fremovexattr(&self.directory, name) {
+            match rustix::fs::fremovexattr(self.directory(), name) {
                 Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
                 Err(error) => return Err(error),
             }
         }
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        match rustix::fs::fchown(&self.directory, Some(uid), Some(gid)) {
+        match rustix::fs::fchown(self.directory(), Some(uid), Some(gid)) {
             Ok(()) | Err(Errno::PERM) => {}
             Err(error) => return Err(error),
         }
-        rustix::fs::fchmod(&self.directory, Mode::RWXU)
+        rustix::fs::fchmod(self.directory(), Mode::RWXU)
     }
 
     /// The work directory itself.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
+        self.aside.directory()
     }
 
     /// Where the work directory is.
     pub(crate) fn path(&self) -> PathBuf {
+        let name = OsStr::from_bytes(self.aside.name().to_bytes());
         match self.place {
-            Destination::Mount => self.destination.join(&self.name),
-            _ => self.destination.with_file_name(&self.name),
+            Destination::Mount => self.destination.join(name),
+            _ => self.destination.with_file_name(name),
         }
     }
 
     /// Makes a directory in it.
     pub(crate) fn make(&self, name: &str) -> Result<OwnedFd, Errno> {
-        make_directory(&self.directory, name, Mode::RWXU)
+        make_directory(self.directory(), name, Mode::RWXU)
     }
 
-    /// Puts the directory `name` of the work directory at the destination, and removes all else.
+    /// Writes the directory `name` of the work directory to disk, puts it at the destination, and removes all else.
     ///
     /// `settle_root` sets the attributes of the tree's root, should that be another directory now than the one that was made.
     pub(crate) fn publish(
@@ -136,8 +145,12 @@ impl Work {
     ) -> Result<PathBuf, DestinationError> {
         let destination = self.destination.clone();
         let failed = |error: Errno| DestinationError::Publish { path: destination.clone(), error: error.into() };
+        let unsynced = |error: Errno| DestinationError::Sync { path: destination.clone(), error: error.into() };
+        let durability = self.durability;
+        durability.sync_tree(self.directory()).map_err(unsynced)?;
         let own = self.destination.file_name().unwrap_or_default();
-        let rename = |flags| rustix::fs::renameat_with(&self.directory, name, &self.parent, own, flags);
+        let (directory, parent) = (self.directory(), self.aside.parent());
+        let rename = |flags| rustix::fs::renameat_with(directory, name, parent, own, flags);
         match self.place {
             Destination::Missing => match rename(RenameFlags::NOREPLACE) {
                 Err(Errno::INVAL | Errno::NOSYS) => rename(RenameFlags::empty()),
@@ -148,9 +161,9 @@ impl Work {
             Destination::Empty => rename(RenameFlags::empty()).map_err(failed)?,
             Destination::Full => match rename(RenameFlags::EXCHANGE) {
                 Err(Errno::INVAL | Errno::NOSYS) => {
-                    rustix::fs::renameat(&self.parent, own, &self.directory, "replaced").map_err(failed)?;
+                    rustix::fs::renameat(parent, own, directory, "replaced").map_err(failed)?;
                     rename(RenameFlags::empty()).or_else(|error| {
-                        rustix::fs::renameat(&self.directory, "replaced", &self.parent, own)?;
+                        rustix::fs::renameat(directory, "replaced", parent, own)?;
                         Err(error)
                     })
                 }
@@ -158,36 +171,26 @@ impl Work {
             }
             .map_err(failed)?,
             Destination::Mount => {
-                let root = open_directory(&self.directory, name.as_bytes()).map_err(failed)?;
-                move_all(&root, &self.parent).map_err(failed)?;
-                drop(root);
-                let parent = rustix::io::fcntl_dupfd_cloexec(&self.parent, 0).map_err(failed)?;
+                let root = open_directory(directory, name.as_bytes()).map_err(failed)?;
+                move_all(&root, parent).map_err(failed)?;
+                let parent = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(failed)?;
+                // Its removal changes the time of the root that it is in.
                 drop(self);
                 settle_root(parent.as_fd()).map_err(failed)?;
+                durability.sync_tree(&parent).map_err(unsynced)?;
                 return Ok(destination);
             }
         }
-        let root = open_directory(&self.parent, own.as_bytes());
         // An ordinary user may have made a root that only its own owner's absence can enter.
-        if let Ok(root) = root {
+        if let Ok(root) = open_directory(parent, own.as_bytes()) {
             settle_root(root.as_fd()).map_err(failed)?;
+            durability.sync(&root).map_err(unsynced)?;
         }
+        // Before the old tree is removed: a power loss must find one of the two.
+        durability.sync(parent).map_err(unsynced)?;
         drop(self);
         Ok(destination)
     }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        // Nobody is left to tell, and the error that led here is the one that matters.
-        let _ = remove_tree(&self.parent, self.name.as_bytes());
-    }
-}
-
-/// Makes a directory and opens it.
-pub(crate) fn make_directory(parent: impl AsFd, name: &str, mode: Mode) -> Result<OwnedFd, Errno> {
-    rustix::fs::mkdirat(&parent, name, mode)?;
-    open_directory(parent, name.as_bytes())
 }
 
 fn look_at(destination: &Path, replace: bool) -> Result<(PathBuf, Destination), DestinationError> {
@@ -227,7 +230,11 @@ fn look_at(destination: &Path, replace: bool) -> Result<(PathBuf, Destination), 
     }
     match (names.is_empty(), replace) {
         (true, _) => Ok((whole, Destination::Empty)),
-        (false, true) => Ok((whole, Destination::Full)),
+        (false, true) => match mounts_below(&whole).map_err(|error| parent_error(&whole, error))? {
+            // The old tree is removed, and what is mounted in it is not part of it.
+            Some(mount) => Err(DestinationError::MountInside { destination: destination.to_owned(), mount }),
+            None => Ok((whole, Destination::Full)),
+        },
         (false, false) => Err(DestinationError::NotEmpty(destination.to_owned())),
     }
 }
@@ -241,7 +248,7 @@ fn is_mount_root(path: &Path) -> bool {
 }
 
 /// Moves all that is in one directory into another; what was moved is moved back if one fails.
-fn move_all(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+fn move_all(from: &OwnedFd, to: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(from)? {
         let entry = entry?;

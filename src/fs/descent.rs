@@ -1,30 +1,18 @@
 //! Walking down and up a tree of our own by directory handles, however deep it is.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Result;
+
+use super::open_directory;
 
 /// Handles kept open; above that the way back up is opened again through `..`.
 const MOST_OPEN: usize = 64;
 
-/// Opens a directory in a directory, never through a symlink.
-pub(crate) fn open_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, OsStr::from_bytes(name), flags, Mode::empty())
-}
-
-/// Opens a directory that the caller names; here symlinks are the caller's own and are followed.
-pub(crate) fn open_path(path: &std::path::Path) -> Result<OwnedFd> {
-    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-}
-
 /// The handles of a directory and of those above it.
 ///
-/// Only for trees that nobody else changes: beyond [`MOST_OPEN`] levels it trusts `..`.
+/// Only for trees that nobody else can change, such as those in a work directory: beyond [`MOST_OPEN`] levels it trusts `..`.
 #[derive(Debug)]
 pub(crate) struct Descent {
     /// The lowest levels, deepest last; always at least one.

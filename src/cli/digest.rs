@@ -1,0 +1,51 @@
+//! `layflat digest`
+
+use anyhow::Context;
+use clap::Args;
+use layflat::Cancel;
+use layflat::image::Reference;
+use layflat::source;
+use serde_json::json;
+
+use super::arguments::{Common, ImageArgs};
+use super::{SUCCESS, output};
+
+/// Print the digest of an image's manifest, by which a registry knows it
+///
+/// No layer is read. Of an index it is the index's digest; with --platform that of the one image. Docker archives, engines and bare layers have
+/// no manifest: for them it is the configuration's digest, the image ID, and that is said.
+#[derive(Debug, Args)]
+pub(crate) struct Digest {
+    #[command(flatten)]
+    image: ImageArgs,
+}
+
+impl Digest {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let reference = Reference::parse(&self.image.image)?;
+        let options = self.image.open.open_options(cancel)?;
+        let opening = || format!("cannot open {reference}");
+        let (digest, of) = match source::manifest(&reference, &options).with_context(opening)? {
+            Some(manifest) => (manifest.digest, "manifest"),
+            None => {
+                let image = source::open(&reference, &options).with_context(opening)?;
+                let config = image.config.with_context(|| {
+                    format!("{reference} has neither a manifest nor a configuration, and so nothing that a digest could be of")
+                })?;
+                output::say(
+                    common,
+                    format_args!(
+                        "note: {reference} has no manifest: this is the configuration's digest, the image ID; a registry will know the image by another"
+                    ),
+                );
+                (config.digest, "config")
+            }
+        };
+        if common.json {
+            output::json(&json!({"digest": digest, "of": of}))?;
+        } else {
+            output::lines([digest])?;
+        }
+        Ok(SUCCESS)
+    }
+}

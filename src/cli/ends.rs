@@ -1,0 +1,172 @@
+//! The two ends of a copy, each with settings of its own: `--src-…` and `--dest-…`. An option without either is for both.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use layflat::Cancel;
+use layflat::image::{Platform, Reference};
+use layflat::registry::{ClientCertificate, Credentials, End, RegistryOptions};
+use layflat::source;
+
+use super::arguments::{OpenArgs, RemoteArgs, password_file, password_stdin};
+
+const ENDS: &str = "Settings of one end";
+
+/// Settings of one end that were given; the others are those of both.
+struct Given<'a> {
+    end: End,
+    username: Option<&'a str>,
+    password_stdin: bool,
+    password_file: Option<&'a PathBuf>,
+    authfile: Option<&'a PathBuf>,
+    ca_cert: &'a [PathBuf],
+    client_certificate: Option<ClientCertificate>,
+    tls_verify: Option<bool>,
+    plain_http: Option<bool>,
+}
+
+/// The same arguments for either end.
+macro_rules! end {
+    ($name:ident, $prefix:literal, $what:literal, $end:expr) => {
+        #[doc = concat!("How the ", $what, " is talked to, where that is not as the other end is.")]
+        #[derive(Debug, Args)]
+        pub(crate) struct $name {
+            #[arg(help_heading = ENDS, id = concat!($prefix, "username"), long, value_name = "NAME",
+                help = concat!("Ask the ", $what, " under this name"))]
+            username: Option<String>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "password-stdin"), long, requires = concat!($prefix, "username"),
+                conflicts_with_all = ["password_stdin", concat!($prefix, "password-file")],
+                help = "Read its password from standard input")]
+            password_stdin: bool,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "password-file"), long, value_name = "FILE", requires = concat!($prefix, "username"),
+                help = "Read its password from this file")]
+            password_file: Option<PathBuf>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "authfile"), long, value_name = "FILE",
+                help = "Look for its credentials in this file only")]
+            authfile: Option<PathBuf>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "ca-cert"), long, value_name = "FILE",
+                help = "Trust this authority's certificate (PEM) there")]
+            ca_cert: Vec<PathBuf>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "cert"), long, value_name = "FILE", requires = concat!($prefix, "key"),
+                help = "Show it this client certificate (PEM)")]
+            cert: Option<PathBuf>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "key"), long, value_name = "FILE", requires = concat!($prefix, "cert"),
+                help = concat!("The private key of --", $prefix, "cert (PEM)"))]
+            key: Option<PathBuf>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "tls-verify"), long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                default_missing_value = "true", hide_possible_values = true, help = "With =false: trust whoever answers there")]
+            tls_verify: Option<bool>,
+            #[arg(help_heading = ENDS, id = concat!($prefix, "plain-http"), long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                default_missing_value = "true", hide_possible_values = true, help = "Talk to it without TLS")]
+            plain_http: Option<bool>,
+        }
+
+        impl $name {
+            fn given(&self) -> Given<'_> {
+                Given {
+                    end: $end,
+                    username: self.username.as_deref(),
+                    password_stdin: self.password_stdin,
+                    password_file: self.password_file.as_ref(),
+                    authfile: self.authfile.as_ref(),
+                    ca_cert: &self.ca_cert,
+                    client_certificate: self.cert.clone().zip(self.key.clone()).map(|(certificate, key)| ClientCertificate { certificate, key }),
+                    tls_verify: self.tls_verify,
+                    plain_http: self.plain_http,
+                }
+            }
+        }
+    };
+}
+
+end!(SourceArgs, "src-", "registry that SRC is at", End::Source);
+end!(DestinationArgs, "dest-", "registry that DST is at", End::Destination);
+
+/// The settings of both ends.
+#[derive(Debug, Args)]
+pub(crate) struct EndsArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    destination: DestinationArgs,
+    /// The same as --platform: which image of SRC
+    #[arg(help_heading = ENDS, long, value_name = "PLATFORM", conflicts_with = "platform")]
+    src_platform: Option<Platform>,
+}
+
+impl EndsArgs {
+    /// How SRC is opened.
+    pub(crate) fn open_options(
+        &self,
+        (source, destination): (&Reference, &Reference),
+        open: &OpenArgs,
+        cancel: &Cancel,
+    ) -> anyhow::Result<source::OpenOptions> {
+        let registry = settings(&self.source.given(), &open.remote, are_two(source, destination))?;
+        let options = open.open_options_with(registry, cancel)?;
+        Ok(source::OpenOptions { platform: self.src_platform.clone().or(options.platform), ..options })
+    }
+
+    /// How the registry of DST is talked to.
+    pub(crate) fn registry(
+        &self,
+        (source, destination): (&Reference, &Reference),
+        remote: &RemoteArgs,
+    ) -> anyhow::Result<RegistryOptions> {
+        self.check_password(source, destination, remote)?;
+        settings(&self.destination.given(), remote, are_two(source, destination))
+    }
+
+    /// Refuses one password for two registries: each would hear the other's.
+    fn check_password(&self, source: &Reference, destination: &Reference, remote: &RemoteArgs) -> anyhow::Result<()> {
+        let (Reference::Registry(from), Reference::Registry(to)) = (source, destination) else { return Ok(()) };
+        let both_have_their_own = self.source.username.is_some() && self.destination.username.is_some();
+        anyhow::ensure!(
+            !remote.has_username() || both_have_their_own || from.registry() == to.registry(),
+            "--username: {from} and {to} are at two registries, and one password is for one: give --src-username or --dest-username, \
+             or log in to them instead (`podman login {}`, `podman login {}`)",
+            from.registry(),
+            to.registry()
+        );
+        Ok(())
+    }
+}
+
+/// Whether both ends are at registries, and not at the same one.
+fn are_two(source: &Reference, destination: &Reference) -> bool {
+    matches!((source, destination), (Reference::Registry(from), Reference::Registry(to)) if from.registry() != to.registry())
+}
+
+/// What is said of both ends, and of this one more or otherwise.
+fn settings(given: &Given<'_>, remote: &RemoteArgs, are_two: bool) -> anyhow::Result<RegistryOptions> {
+    let credentials = match given.username {
+        None => remote.credentials()?,
+        Some(username) => {
+            let password = match given.password_file {
+                Some(path) => password_file(path)?,
+                None => {
+                    let option = given.end.option("password");
+                    anyhow::ensure!(
+                        given.password_stdin,
+                        "{}: give {option}-stdin or {option}-file FILE",
+                        given.end.option("username")
+                    );
+                    password_stdin(&format!("{option}-stdin"))?
+                }
+            };
+            Some(Credentials::Password { username: username.to_owned(), password })
+        }
+    };
+    let both = remote.registry_with(credentials);
+    let mut ca_certificates = both.ca_certificates;
+    ca_certificates.extend(given.ca_cert.iter().cloned());
+    Ok(RegistryOptions {
+        authfile: given.authfile.cloned().or(both.authfile),
+        ca_certificates,
+        client_certificate: given.client_certificate.clone().or(both.client_certificate),
+        skip_tls_verification: given.tls_verify.map_or(both.skip_tls_verification, |verify| !verify),
+        plain_http: given.plain_http.unwrap_or(both.plain_http),
+        end: if are_two { given.end } else { End::Only },
+        ..both
+    })
+}

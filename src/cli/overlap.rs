@@ -1,0 +1,34 @@
+//! Keeps `--replace` from removing what the command reads: the image itself, or the cache.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use layflat::image::Reference;
+use layflat::layer::Printable;
+
+/// Refuses a destination that holds the image or the cache, or lies in the image: replacing it would destroy them.
+pub(crate) fn refuse_replacing_source(image: &OsStr, cache: Option<PathBuf>, destination: &Path) -> anyhow::Result<()> {
+    // What is not there is replaced by nothing, and reported by others.
+    let Ok(place) = destination.canonicalize() else { return Ok(()) };
+    let name = |path: &Path| Printable(path.as_os_str().as_encoded_bytes()).to_string();
+    for source in Reference::parse(image)?.paths() {
+        if let Ok(whole) = source.canonicalize()
+            && (whole.starts_with(&place) || place.starts_with(&whole))
+        {
+            anyhow::bail!(
+                "--replace {} would remove the image that is read, {}: write to another place",
+                name(destination),
+                name(source)
+            );
+        }
+    }
+    let cache = cache.and_then(|cache| cache.canonicalize().ok()).filter(|cache| cache.starts_with(&place));
+    if let Some(cache) = cache {
+        anyhow::bail!(
+            "--replace {} would remove the cache in {}: write to another place",
+            name(destination),
+            name(&cache)
+        );
+    }
+    Ok(())
+}

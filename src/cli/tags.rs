@@ -1,0 +1,54 @@
+//! `layflat tags`
+
+use std::ffi::OsString;
+
+use anyhow::Context;
+use clap::Args;
+use layflat::Cancel;
+use layflat::image::Reference;
+use layflat::layer::Printable;
+use layflat::source;
+use serde_json::json;
+
+use super::arguments::{Common, OpenArgs};
+use super::{SUCCESS, output};
+
+/// List the tags of a repository, or the names of the images in an archive, a layout or an engine
+///
+/// SOURCE is docker://[HOST/]NAME, docker-archive:FILE, oci:DIR, oci-archive:FILE, dir:DIR, a path, docker-daemon:NAME for the tags of this
+/// name, or docker-daemon: for all images. An image without a name is listed as `@` and what it can be named by.
+#[derive(Debug, Args)]
+pub(crate) struct Tags {
+    /// The repository, or what holds the images
+    #[arg(value_name = "SOURCE")]
+    source: OsString,
+    #[command(flatten)]
+    open: OpenArgs,
+}
+
+impl Tags {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let options = self.open.open_options(cancel)?;
+        let names = if self.source == "docker-daemon:" {
+            source::engine_names(&options)?
+        } else {
+            let reference = Reference::parse(&self.source)?;
+            if let Reference::Registry(name) = &reference
+                && (name.tag().is_some() || name.digest().is_some())
+            {
+                anyhow::bail!(
+                    "{reference} names one image: leave out what stands behind the name, docker://{}/{}",
+                    name.registry(),
+                    name.repository()
+                );
+            }
+            source::names(&reference, &options).with_context(|| format!("cannot list {reference}"))?
+        };
+        if common.json {
+            output::json_lines(names.iter().map(|name| json!({"name": name})))?;
+        } else {
+            output::lines(names.iter().map(|name| Printable(name.as_bytes())))?;
+        }
+        Ok(SUCCESS)
+    }
+}

@@ -1,0 +1,82 @@
+//! The end of a copy: what stands for the images is stored, in words that the store takes, and shown.
+
+use super::CopyError;
+use super::finish::Done;
+use super::format::{Format, in_docker_words};
+use crate::blob::Algorithm;
+use crate::store::{Finished, Form, Store, StoreError};
+
+/// Stores manifests and shows images.
+pub(super) struct Publisher<'a> {
+    store: &'a dyn Store,
+    format: Format,
+    notes: Vec<String>,
+}
+
+impl<'a> Publisher<'a> {
+    pub(super) fn new(store: &'a dyn Store, format: Format) -> Self {
+        Self { store, format, notes: Vec::new() }
+    }
+
+    /// Stores the manifests of an image under its names.
+    pub(super) fn show(&mut self, names: Vec<String>, done: Done) -> Result<Finished, CopyError> {
+        if self.store.form() == Form::Saved {
+            return Ok(Finished { names, manifest: None, saved: done.saved, subject: None });
+        }
+        let finished = |done: &Done| Finished {
+            names: names.clone(),
+            manifest: done.manifest.clone(),
+            saved: None,
+            subject: None,
+        };
+        if self.format == Format::Docker {
+            let (converted, notes) = in_docker_words(&done)?;
+            self.put(&converted, &finished(&converted))?;
+            self.notes.extend(notes);
+            return Ok(finished(&converted));
+        }
+        match self.put(&done, &finished(&done)) {
+            Err(refusal) if self.format == Format::Auto && refusal.refuses_format() && is_by_sha256(&done) => {
+                let (converted, notes) = match in_docker_words(&done) {
+                    Ok((converted, notes)) if converted.manifest != done.manifest => (converted, notes),
+                    Err(CopyError::Document { name, problem }) => {
+                        return Err(CopyError::Refused { refusal: refusal.to_string(), name, problem });
+                    }
+                    // It is in Docker's words already.
+                    _ => return Err(refusal.into()),
+                };
+                // Refused once more, it was not for its words.
+                if self.put(&converted, &finished(&converted)).is_err() {
+                    return Err(refusal.into());
+                }
+                let digest = converted.manifest.as_ref().map(|manifest| manifest.digest.to_string());
+                self.notes.push(format!(
+                    "the registry takes no OCI manifest ({refusal}): {} is stored as Docker's, {}",
+                    names.join(" "),
+                    digest.unwrap_or_default()
+                ));
+                self.notes.extend(notes);
+                Ok(finished(&converted))
+            }
+            result => {
+                result?;
+                Ok(finished(&done))
+            }
+        }
+    }
+
+    /// What one may not expect.
+    pub(super) fn notes(self) -> Vec<String> {
+        self.notes
+    }
+
+    fn put(&self, done: &Done, finished: &Finished) -> Result<(), StoreError> {
+        done.listed.iter().try_for_each(|listed| self.store.put_manifest(listed))?;
+        self.store.show(finished)
+    }
+}
+
+/// Whether everything goes by its SHA-256. Other digests may be what a registry refuses, and are not to be changed unasked.
+fn is_by_sha256(done: &Done) -> bool {
+    done.manifest.iter().chain(&done.listed).all(|manifest| manifest.digest.algorithm() == Algorithm::Sha256)
+}

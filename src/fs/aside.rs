@@ -1,0 +1,221 @@
+//! A directory of our own beside the place where something will appear.
+//!
+//! Only its owner can enter it, it is locked (flock(2)) as long as its process lives, and it goes with all that is in it
+//! when it is dropped. What a process leaves that was killed is removed by the next one that works in the same place: only
+//! what has our name, our owner and our marker, and is locked by nobody.
+
+use std::ffi::{CStr, CString};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, linkat, mkdirat, openat, renameat,
+    renameat_with, statat, unlinkat,
+};
+use rustix::io::{Errno, Result};
+use tempfile::NamedTempFile;
+
+use super::{Durability, Place, open_directory, remove_contents};
+
+/// What the names of such directories begin with.
+const PREFIX: &str = ".layflat-";
+/// Made in it once it is locked: without this a directory is taken for somebody else's.
+const MARKER: &CStr = c"layflat-unfinished";
+
+/// Where a process finds what it has open (proc_pid_fd(5)).
+const HANDLES: &str = "/proc/self/fd";
+
+/// A directory for what is not finished.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    parent: OwnedFd,
+    name: CString,
+    directory: OwnedFd,
+}
+
+impl Aside {
+    /// Makes it in `parent`, and removes what killed processes left there.
+    pub(crate) fn make(parent: OwnedFd) -> Result<Self> {
+        sweep(&parent);
+        let name = loop {
+            let name = CString::new(format!("{PREFIX}{:012x}", random() >> 16)).map_err(|_| Errno::INVAL)?;
+            match mkdirat(&parent, name.as_c_str(), Mode::RWXU) {
+                Err(Errno::EXIST) => {}
+                made => break made.map(|()| name)?,
+            }
+        };
+        let aside = Self { directory: open_directory(&parent, name.to_bytes())?, parent, name };
+        // Nobody else holds it: it was made just now. A file system without locks has nothing swept.
+        let _ = flock(&aside.directory, FlockOperation::NonBlockingLockExclusive);
+        openat(&aside.directory, MARKER, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::RUSR)?;
+        Ok(aside)
+    }
+
+    /// The directory itself.
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// The directory that it is in.
+    pub(crate) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// Its name there.
+    pub(crate) fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    /// A path that leads to it whatever becomes of its name: by way of the handle. It is good in this process alone; for messages
+    /// there is [`shown`].
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("{HANDLES}/{}", self.directory.as_raw_fd()))
+    }
+
+    /// Writes a file that was made in it to disk, and gives it a place.
+    ///
+    /// # Errors
+    /// `EXIST` if something is there and is not to be replaced.
+    pub(crate) fn publish(
+        &self,
+        draft: NamedTempFile,
+        place: &Place,
+        replace: bool,
+        durability: Durability,
+    ) -> std::io::Result<()> {
+        let (_file, path) = draft.keep().map_err(|error| error.error)?;
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let (from, to) = (self.directory(), place.parent());
+        // By its name: another program may have written it anew.
+        durability.sync(openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)?;
+        if replace {
+            renameat(from, name, to, place.name())?;
+        } else {
+            match renameat_with(from, name, to, place.name(), RenameFlags::NOREPLACE) {
+                // A file system that knows no flags. A link is never made over what is there.
+                Err(Errno::INVAL | Errno::NOSYS) => linkat(from, name, to, place.name(), AtFlags::empty())?,
+                other => other?,
+            }
+        }
+        Ok(durability.sync(to)?)
+    }
+}
+
+/// A path as it is to be shown: with the directory's own path where it leads by way of a handle.
+pub(crate) fn shown(path: &Path) -> PathBuf {
+    let mut parts = path.components();
+    let is_handle = path.strip_prefix(HANDLES).is_ok_and(|rest| rest.components().next().is_some());
+    if !is_handle {
+        return path.to_owned();
+    }
+    let handle: PathBuf = parts.by_ref().take(5).collect();
+    handle.read_link().map_or_else(|_| path.to_owned(), |directory| directory.join(parts.as_path()))
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Nobody is left to tell, and the error that led here is the one that matters.
+        let _ = remove(&self.parent, &self.name, &self.directory);
+    }
+}
+
+/// Removes what is in a directory, and its name if that still is its name.
+fn remove(parent: &OwnedFd, name: &CStr, directory: &OwnedFd) -> Result<()> {
+    remove_contents(rustix::io::fcntl_dupfd_cloexec(directory, 0)?)?;
+    let (itself, named) = (fstat(directory)?, statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?);
+    if (itself.st_dev, itself.st_ino) == (named.st_dev, named.st_ino) {
+        unlinkat(parent, name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+/// Removes what killed processes of this user left in a directory.
+fn sweep(parent: &OwnedFd) {
+    let Ok(entries) =
+        openat(parent, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).and_then(Dir::new)
+    else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_bytes().starts_with(PREFIX.as_bytes())
+            && let Ok(directory) = open_directory(parent, name.to_bytes())
+            && is_abandoned(&directory)
+        {
+            let _ = remove(parent, name, &directory);
+        }
+    }
+}
+
+/// Whether a directory is one of ours that no process works in. What we lock here stays locked until it is removed.
+fn is_abandoned(directory: &OwnedFd) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    fstat(directory).is_ok_and(|status| status.st_uid == own && status.st_mode & 0o077 == 0)
+        && statat(directory, MARKER, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_uid == own)
+        && flock(directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+fn random() -> u64 {
+    // Seeded by the system's generator for each thread, and another for each call.
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::open_path;
+    use std::path::{Path, PathBuf};
+
+    fn path(place: &Path, aside: &Aside) -> PathBuf {
+        place.join(aside.name().to_str().unwrap())
+    }
+
+    #[test]
+    fn s2_it_goes_with_all_that_is_in_it() {
+        let place = tempfile::tempdir().unwrap();
+        let aside = Aside::make(open_path(place.path()).unwrap()).unwrap();
+        std::fs::create_dir_all(path(place.path(), &aside).join("a/b")).unwrap();
+        drop(aside);
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn messages_show_its_own_path() {
+        let place = tempfile::tempdir().unwrap();
+        let aside = Aside::make(open_path(place.path()).unwrap()).unwrap();
+        assert_eq!(shown(&aside.path().join("new/a")), path(place.path(), &aside).join("new/a"));
+        assert_eq!(shown(Path::new("/proc/self/fd")), Path::new("/proc/self/fd"));
+        assert_eq!(shown(Path::new("a/b")), Path::new("a/b"));
+    }
+
+    #[test]
+    fn s7_what_was_put_in_its_place_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let aside = Aside::make(open_path(place.path()).unwrap()).unwrap();
+        let ours = path(place.path(), &aside);
+        std::fs::rename(&ours, place.path().join("moved")).unwrap();
+        std::fs::create_dir_all(ours.join("theirs")).unwrap();
+        drop(aside);
+        assert!(ours.join("theirs").is_dir());
+    }
+
+    #[test]
+    fn s7_only_our_own_leftovers_are_swept() {
+        let place = tempfile::tempdir().unwrap();
+        let parent = || open_path(place.path()).unwrap();
+        // Killed: the lock goes with the process, the directory stays.
+        let killed = Aside::make(parent()).unwrap();
+        let left = path(place.path(), &killed);
+        flock(&killed.directory, FlockOperation::Unlock).unwrap();
+        std::mem::forget(killed);
+        // Somebody else's, who chose such a name.
+        let foreign = place.path().join(".layflat-mine");
+        std::fs::create_dir_all(foreign.join("new")).unwrap();
+        let working = Aside::make(parent()).unwrap();
+        assert!(!left.exists());
+        let _other = Aside::make(parent()).unwrap();
+        assert!(path(place.path(), &working).exists());
+        assert!(foreign.join("new").is_dir());
+    }
+}

@@ -1,0 +1,25 @@
+//! What is done to the file system besides writing layers: making a result beside its destination, syncing it, putting it
+//! in place by one rename, and removing what is ours.
+//!
+//! Everything works on directory handles. Another user may own the directory that a destination is in, and can rename
+//! whatever lies there at any moment: a name is looked at once, and what is written or removed afterwards is reached
+//! through the handle (rules S1, S2, S6 and S7).
+
+mod aside;
+mod descent;
+mod handle;
+mod mounts;
+mod place;
+mod remove;
+mod sync;
+mod work;
+
+pub(crate) use aside::{Aside, shown};
+pub(crate) use descent::Descent;
+pub(crate) use handle::{make_directory, open_directory, open_path};
+pub(crate) use mounts::mounts_below;
+pub(crate) use place::{Place, PlaceError};
+pub(crate) use remove::{remove_contents, remove_tree};
+pub(crate) use sync::Durability;
+pub use work::DestinationError;
+pub(crate) use work::Work;

@@ -1,0 +1,86 @@
+//! The programs of others that tests are held against, listed in `tests/tools.txt`.
+//!
+//! `cargo test` must not fail on a machine that lacks one of them. A test asks for a program when it needs it ([`command`], [`need`]);
+//! where the program is not installed the test ends there, counts as ignored, and names the package. With `LAYFLAT_TEST_TOOLS=required`
+//! it fails instead: `scripts/test` sets that, since it has installed them all.
+
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
+
+use std::ffi::OsStr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::process::Command;
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+const LIST: &str = include_str!("../tools.txt");
+
+/// What ends a test that needs a program which is not installed.
+struct Missing(String);
+
+/// A test that counts as ignored where a program that it needs is not installed.
+pub fn trial(name: impl Into<String>, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, || match catch_unwind(AssertUnwindSafe(test)) {
+        Ok(result) => result.map(|()| Completion::Completed),
+        Err(panic) => match panic.downcast::<Missing>() {
+            Ok(missing) => Ok(Completion::ignored_with(missing.0)),
+            Err(panic) => resume_unwind(panic),
+        },
+    })
+}
+
+/// Ends the test here if one of these programs is not installed.
+///
+/// To be called on the test's own thread, in a test made by [`trial`].
+#[track_caller]
+pub fn need(programs: &[&str]) {
+    if let Some(missing) = missing(programs) {
+        end(missing);
+    }
+}
+
+/// The same for one program of a named package.
+#[track_caller]
+pub fn need_from(package: &str, program: &str) {
+    if !is_installed(program) {
+        end(not_installed(program, Some(package)));
+    }
+}
+
+/// A command of a program that the test needs.
+#[track_caller]
+pub fn command(program: &str) -> Command {
+    need(&[program]);
+    Command::new(program)
+}
+
+/// The first of these programs that is not installed, and its package.
+#[track_caller]
+pub fn missing(programs: &[&str]) -> Option<String> {
+    let program = programs.iter().find(|program| !is_installed(program))?;
+    let package = LIST.lines().find_map(|line| line.strip_prefix(program)?.strip_prefix(' ')).map(str::trim);
+    Some(not_installed(program, package))
+}
+
+fn end(missing: String) -> ! {
+    // Not a panic for the hook to print: nothing has failed.
+    resume_unwind(Box::new(Missing(missing)))
+}
+
+/// Says so, or fails where all programs are required.
+#[track_caller]
+fn not_installed(program: &str, package: Option<&str>) -> String {
+    let package = package.map(|package| format!(" (Debian package {package})")).unwrap_or_default();
+    let missing = format!("{program} is not installed{package}");
+    assert!(std::env::var("LAYFLAT_TEST_TOOLS").as_deref() != Ok("required"), "{missing}");
+    missing
+}
+
+fn is_installed(program: &str) -> bool {
+    if program.contains('/') {
+        return Path::new(program).exists();
+    }
+    // Administrators' programs are not on every user's PATH, and are not run by those who cannot find them.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(OsStr::new(program)).is_file())
+}
