@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use layflat::blob::Compressor;
-use layflat::image::Reference;
-use layflat::layer::{Discard, LayerPath, ReadOptions, Record, read_layer};
-use layflat::stack::{Reading, Stack};
+use layflat::core::layer::{Discard, ReadOptions, read_layer};
+use layflat::core::record::{LayerPath, Record};
+use layflat::core::reference::Reference;
+use layflat::core::stack::{Reading, Stack};
 use layflat::{NoProgress, Options, flatten, layers, source};
 
 fn main() {

@@ -13,8 +13,8 @@
 //! together: / d/ d/new
 //! ```
 
-use layflat::layer::{Discard, ReadOptions, read_layer};
-use layflat::stack::{Difference, Reading, Stack, What};
+use layflat::core::layer::{Discard, ReadOptions, read_layer};
+use layflat::core::stack::{Difference, Reading, Stack, What};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let archives = [archive(&["d/", "d/old", "gone"])?, archive(&["d/", "d/new", ".wh.d", ".wh.gone"])?];
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn listing(stack: &Stack<'_>, difference: &Difference) -> String {
-    let entry = |(index, entry): (usize, &layflat::stack::Emission)| {
+    let entry = |(index, entry): (usize, &layflat::core::stack::Emission)| {
         let path = stack.path(difference, index);
         match entry.what {
             What::Directory { .. } if index == 0 => "/".to_owned(),

@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use layflat::blob::Digest;
+use layflat::core::digest::Digest;
 use layflat::source;
 use rustix::time::{ClockId, clock_gettime};
 

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::blob::{BlobError, Digest};
+use crate::blob::BlobError;
+use crate::core::digest::Digest;
+use crate::core::layer::LayerError;
+use crate::core::stack::StackError;
 use crate::form::Unfit;
 use crate::fs::DestinationError;
-use crate::layer::LayerError;
 use crate::product::OutputError;
-use crate::stack::StackError;
 
 /// A layer, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::blob::{BlobError, LayerFacts, LayerStream, Pace};
+use crate::core::cancel::Cancel;
+use crate::core::layer::{LayerError, ReadOptions};
+use crate::core::record::Record;
 use crate::error::{Error, WhichLayer};
 use crate::image::{Image, Layer};
-use crate::layer::{LayerError, ReadOptions, Record};
-use crate::options::{Cancel, Options, jobs};
+use crate::options::Options;
 use crate::parallel;
+use crate::parallel::jobs;
 use crate::report::Progress;
 
 /// A layer that was read.

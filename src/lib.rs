@@ -53,24 +53,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod archive;
 pub mod blob;
 pub mod bundle;
 pub mod cache;
 pub mod compare;
 pub mod configuration;
 pub mod copy;
+pub mod core;
 pub mod daemon;
 mod error;
-pub mod filter;
 pub mod form;
 mod fs;
-pub mod ids;
 pub mod image;
 pub mod index;
 pub mod inside;
 mod intake;
-pub mod layer;
 pub mod namespace;
 mod notes;
 mod options;
@@ -83,15 +80,17 @@ mod report;
 pub mod rewrite;
 mod sigstore;
 pub mod source;
-pub mod stack;
 mod stage;
 pub mod store;
 
+pub use self::core::cancel::Cancel;
+pub use self::core::limits::Limits;
+pub use self::core::overlayfs::XattrNamespace;
 pub use error::{Error, WhichLayer};
 pub use form::{flatten, layers};
 pub use fs::DestinationError;
 pub use notes::Notes;
-pub use options::{Cancel, Limits, OVERRIDE_STAT, Options, Owners, XattrNamespace};
+pub use options::{OVERRIDE_STAT, Options, Owners};
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
 
 /// Removes a directory tree, however deep it is; that it is not there is fine.

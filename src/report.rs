@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::blob::{Digest, LayerFacts};
+use crate::blob::LayerFacts;
+use crate::core::digest::Digest;
+use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::{LayerPath, Record};
 use crate::error::Error;
 use crate::image::Notice;
-use crate::layer::{LayerPath, Record};
-use crate::options::XattrNamespace;
 
 /// One laying down of an image.
 #[derive(Debug, Clone, serde::Serialize)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use images::*;
-use layflat::blob::{Algorithm, Digest};
+use layflat::core::digest::{Algorithm, Digest};
 use layflat::image::Image;
 use layflat::source::{self, OpenOptions, SourceError};
 use serde_json::{Value, json};

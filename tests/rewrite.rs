@@ -17,7 +17,7 @@ use common::run::{self, Form, Power, Scratch};
 use common::text::Stack;
 use common::tools;
 use common::tree::{Shape, Tree};
-use layflat::filter::{Filter, Globs, Times};
+use layflat::core::filter::{Filter, Globs, Times};
 use layflat::image::Image;
 use layflat::product::{Destination, Filesystem, Output, flat_archive, flat_filesystem};
 use layflat::rewrite::{filter, squash};

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use images::*;
 use layflat::blob::{Compression, LayerFacts, Pace};
-use layflat::image::{Image, Reference};
+use layflat::core::reference::Reference;
+use layflat::image::Image;
 use layflat::source::{self, OpenOptions, SourceError};
 use layflat::{Limits, NoProgress, Options};
 use serde_json::json;

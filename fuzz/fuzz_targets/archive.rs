@@ -4,8 +4,8 @@
 //! mended before, as no mutation would ever hit one.
 #![no_main]
 
-use layflat::archive::{ArchiveError, Entry, EntryKind, Event, Limits, Reader};
-use layflat::layer::Attributes;
+use layflat::core::tar::{ArchiveError, Entry, EntryKind, Event, Limits, Reader};
+use layflat::core::record::Attributes;
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits { extended_header: 8192, sparse_fragments: 64 };

@@ -14,8 +14,8 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::blocks::{Block, Compressed, GZIP_WINDOW, block_size, compress_block, gzip_end, gzip_start};
-use super::hash::Hasher;
-use super::{Algorithm, Compression, LayerFacts};
+use super::{Compression, LayerFacts};
+use crate::core::digest::{Algorithm, Hasher};
 
 /// How a layer is to be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,7 +271,7 @@ mod tests {
 
     use super::super::{Blob, Pace};
     use super::*;
-    use crate::options::Limits;
+    use crate::core::limits::Limits;
 
     /// Bytes that compress somewhat, the same on every run.
     fn content(length: usize) -> Vec<u8> {

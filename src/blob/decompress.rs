@@ -295,7 +295,7 @@ mod tests {
 
     use super::super::{Blob, BlobError, Digest, Pace};
     use super::*;
-    use crate::options::Limits;
+    use crate::core::limits::Limits;
 
     type Compress = fn(&[u8]) -> Vec<u8>;
 

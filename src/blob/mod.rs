@@ -5,7 +5,6 @@ mod blocks;
 mod compress;
 mod compression;
 mod decompress;
-mod digest;
 mod hash;
 mod reader;
 mod source;
@@ -17,13 +16,12 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::options::Limits;
+use crate::core::limits::Limits;
 
+use crate::core::digest::{Algorithm, Digest, Hasher};
 pub use compress::{Compress, CompressError, Compressor};
 pub use compression::Compression;
 pub(crate) use decompress::{Decompressor, plainly};
-pub use digest::{Algorithm, Digest, DigestError};
-use hash::Hasher;
 pub use reader::{Arriving, BlobReader, Remote};
 pub use stream::{LayerFacts, LayerStream, Pace};
 pub use verified::VerifiedReader;

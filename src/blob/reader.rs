@@ -170,7 +170,7 @@ mod tests {
 
     use super::super::{Blob, BlobError, Digest, Pace};
     use super::*;
-    use crate::options::Limits;
+    use crate::core::limits::Limits;
 
     /// Bytes that count how often they were asked for, and how often called right.
     #[derive(Debug, Default)]

@@ -8,8 +8,9 @@ use super::decompress::{Decompressor, plainly};
 use super::hash::Hashed;
 use super::reader::NotArrived;
 use super::stream::BUFFER;
-use super::{Algorithm, Blob, BlobError, BlobReader, CHUNK, Compression, Digest, LayerFacts};
-use crate::options::Limits;
+use super::{Blob, BlobError, BlobReader, CHUNK, Compression, LayerFacts};
+use crate::core::digest::{Algorithm, Digest};
+use crate::core::limits::Limits;
 
 /// Fills buffers with a layer's uncompressed bytes.
 pub(super) struct Source {

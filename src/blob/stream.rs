@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::hash::Hasher;
 use super::source::Source;
-use super::{Blob, BlobError, CHUNK, Compression, Digest};
-use crate::options::Limits;
+use super::{Blob, BlobError, CHUNK, Compression};
+use crate::core::digest::{Digest, Hasher};
+use crate::core::limits::Limits;
 
 /// Buffers between one thread and the next.
 const AHEAD: usize = 3;

@@ -3,7 +3,8 @@
 use std::io::{Error, ErrorKind, Read, Result};
 
 use super::hash::Hashed;
-use super::{Algorithm, Blob, BlobError, BlobReader, Digest};
+use super::{Blob, BlobError, BlobReader};
+use crate::core::digest::{Algorithm, Digest};
 
 /// Reads a blob's stored bytes, and fails rather than end if they are not what the image states (rule S3).
 ///

@@ -7,7 +7,7 @@
 
 use super::options::Confinement;
 use super::runtime::{Mapping, Mount, Namespace, Spec};
-use crate::ids::{IdMap, IdMaps};
+use crate::core::idmap::{IdMap, IdMaps};
 
 const TEMPLATE: &str = include_str!("template.json");
 
@@ -51,8 +51,11 @@ fn rootless_mount(mut mount: Mount) -> Mount {
 }
 
 fn mappings(map: &IdMap) -> Vec<Mapping> {
-    let mapping =
-        |range: &crate::ids::IdRange| Mapping { container_id: range.inside, host_id: range.outside, size: range.count };
+    let mapping = |range: &crate::core::idmap::IdRange| Mapping {
+        container_id: range.inside,
+        host_id: range.outside,
+        size: range.count,
+    };
     map.ranges().iter().map(mapping).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Why there is no bundle.
 
+use crate::core::text::Printable;
 use crate::error::Error;
-use crate::layer::Printable;
 use crate::overlay::{MountError, UnmountError};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -69,7 +69,7 @@ pub enum BundleError {
         /// `user 5` or `group 5`.
         id: String,
         /// The map.
-        map: crate::ids::IdMap,
+        map: crate::core::idmap::IdMap,
     },
     /// A file of the image cannot be read.
     #[error("cannot read {} in the image", Printable(.path.as_bytes()))]

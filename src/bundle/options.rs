@@ -1,6 +1,6 @@
 //! What a caller can decide about a bundle.
 
-use crate::ids::IdMaps;
+use crate::core::idmap::IdMaps;
 use std::path::PathBuf;
 use std::str::FromStr;
 

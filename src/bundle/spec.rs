@@ -6,7 +6,7 @@ use super::options::{Bind, BundleOptions, Confinement, Overrides};
 use super::rootfs::Rootfs;
 use super::runtime::{Mount, Process, Spec, User};
 use super::user::Account;
-use crate::ids::IdMaps;
+use crate::core::idmap::IdMaps;
 use crate::image::{Config, RunConfig};
 use std::collections::BTreeMap;
 use std::path::{Component, Path};

@@ -17,7 +17,8 @@ use tempfile::TempPath;
 use super::UNFINISHED;
 use super::lock::Lock;
 use super::partial::Partial;
-use crate::blob::{Arriving, Blob, Digest, Remote};
+use crate::blob::{Arriving, Blob, Remote};
+use crate::core::digest::Digest;
 
 /// The blobs of a cache.
 #[derive(Debug, Clone)]

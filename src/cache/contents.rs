@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::UNFINISHED;
 use super::lock::Lock;
 use super::mounted::Mounted;
-use crate::blob::{Algorithm, Digest};
+use crate::core::digest::{Algorithm, Digest};
 
 const BLOBS: &str = "blobs";
 /// The other directories of a cache; what they hold is named by a digest, too.

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use super::UNFINISHED;
 use super::lock::Lock;
-use crate::blob::Digest;
+use crate::core::digest::Digest;
+use crate::core::filter::Filter;
+use crate::core::overlayfs::XattrNamespace;
 use crate::error::Error;
-use crate::filter::Filter;
 use crate::form::{FILE_NAME, layers};
 use crate::fs::DestinationError;
 use crate::image::Image;
-use crate::options::{Options, Owners, XattrNamespace};
+use crate::options::{Options, Owners};
 use crate::overlay::in_user_namespace;
 use crate::report::Progress;
 

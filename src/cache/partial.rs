@@ -12,7 +12,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
 use super::UNFINISHED;
 use super::blobs::Blobs;
-use crate::blob::{Arriving, Digest, Remote};
+use crate::blob::{Arriving, Remote};
+use crate::core::digest::Digest;
 
 /// Less than this is not worth keeping.
 const LEAST: u64 = 64 << 10;

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use layflat::Cancel;
 use layflat::bundle::{Bind, BundleOptions, Confinement, Overrides, Report};
-use layflat::ids::IdMaps;
-use layflat::layer::Printable;
+use layflat::core::idmap::IdMaps;
+use layflat::core::text::Printable;
 use layflat::namespace::enter;
 use layflat::overlay::in_user_namespace;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use layflat::cache::{Entry, Kind, directory, list, prune};
-use layflat::layer::Printable;
+use layflat::core::text::Printable;
 
 use super::arguments::{Common, parse_size};
 use super::table::{align, bytes};

@@ -3,7 +3,8 @@
 use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
-use layflat::image::{Image, Reference};
+use layflat::core::reference::Reference;
+use layflat::image::Image;
 use layflat::inside::check::{Finding, Severity, check, of_source_error};
 use layflat::source::{OpenOptions, open};
 

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
-use layflat::image::Reference;
+use layflat::core::reference::Reference;
 use layflat::source;
 use serde_json::json;
 

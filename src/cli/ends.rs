@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use layflat::Cancel;
-use layflat::image::{Platform, Reference};
+use layflat::core::reference::{Platform, Reference};
 use layflat::registry::{ClientCertificate, Credentials, End, RegistryOptions};
 use layflat::source;
 

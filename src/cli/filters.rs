@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use layflat::filter::{Filter, Globs, Times};
+use layflat::core::filter::{Filter, Globs, Times};
 
 /// What stands for a time that was not said: the environment says it.
 const FROM_ENVIRONMENT: &str = "";

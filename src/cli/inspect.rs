@@ -6,10 +6,11 @@ use std::io::Write;
 use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
-use layflat::blob::Digest;
+use layflat::core::digest::Digest;
+use layflat::core::record::LayerPath;
+use layflat::core::reference::Reference;
 use layflat::form::{LayerChanges, survey, survey_known};
-use layflat::image::{Config, Image, Reference, chain_ids};
-use layflat::layer::LayerPath;
+use layflat::image::{Config, Image, chain_ids};
 use layflat::source::{self, Selection, Tree};
 use serde_json::{Value, json};
 
@@ -185,7 +186,7 @@ impl Inspect {
             lines.push(String::new());
             for (index, created_by) in histories.iter().enumerate() {
                 let text = created_by.as_deref().unwrap_or("(no history)");
-                lines.push(format!("{index:>3}  {}", layflat::layer::Printable(text.as_bytes())));
+                lines.push(format!("{index:>3}  {}", layflat::core::text::Printable(text.as_bytes())));
             }
         }
         let paths = rows.iter().filter_map(|row| row.changes.as_ref()).filter(|_| self.paths);

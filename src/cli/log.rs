@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
 use layflat::Cancel;
+use layflat::core::text::Printable;
 use layflat::inside::{Deed, Happening, history};
-use layflat::layer::Printable;
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Args;
 use jiff::Timestamp;
 use layflat::Cancel;
+use layflat::core::text::Printable;
 use layflat::inside::{Entry, Inside, Kind, ListOptions, Listing};
-use layflat::layer::Printable;
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
@@ -120,7 +120,7 @@ fn mode(kind: Kind, mode: u32) -> String {
 }
 
 /// `2023-11-14 22:13` in UTC; what no calendar has as seconds, `@1e18`.
-fn time(time: layflat::layer::Timestamp) -> String {
+fn time(time: layflat::core::text::Timestamp) -> String {
     match Timestamp::from_second(time.seconds) {
         Ok(stamp) => stamp.strftime("%Y-%m-%d %H:%M").to_string(),
         Err(_) => format!("@{}", time.seconds),
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn times_are_utc_and_may_be_any() {
-        let at = |seconds| time(layflat::layer::Timestamp { seconds, nanoseconds: 0 });
+        let at = |seconds| time(layflat::core::text::Timestamp { seconds, nanoseconds: 0 });
         assert_eq!(at(1_700_000_000), "2023-11-14 22:13");
         assert_eq!(at(-14_182_940), "1969-07-20 20:17");
         assert_eq!(at(i64::MAX), "@9223372036854775807");

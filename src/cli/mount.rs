@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use layflat::bundle::OverlayBundle;
+use layflat::core::text::Printable;
 use layflat::form::FILE_NAME;
-use layflat::layer::Printable;
 use layflat::overlay::{Method, MountOptions, Mounted, UpperDirectories, in_user_namespace, may_mount, mount_layout};
 use layflat::{Cancel, Options, Owners, XattrNamespace, cache};
 

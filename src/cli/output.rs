@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use layflat::image::{Notice, mask_passwords};
-use layflat::layer::Printable;
+use layflat::core::reference::mask_passwords;
+use layflat::core::text::Printable;
+use layflat::image::Notice;
 use layflat::product::Destination;
 use layflat::{Loss, Notes, Report};
 

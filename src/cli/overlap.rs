@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use layflat::image::Reference;
-use layflat::layer::Printable;
+use layflat::core::reference::Reference;
+use layflat::core::text::Printable;
 
 /// Refuses a destination that holds the image or the cache, or lies in the image: replacing it would destroy them.
 pub(crate) fn refuse_replacing_source(image: &OsStr, cache: Option<PathBuf>, destination: &Path) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 use layflat::Owners;
-use layflat::ids::{IdMap, IdMaps, IdRange};
+use layflat::core::idmap::{IdMap, IdMaps, IdRange};
 use layflat::namespace::{enter, subordinate_ids};
 
 use super::arguments::Common;

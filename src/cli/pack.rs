@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layflat::blob::{Compress, Compressor};
-use layflat::layer::Printable;
+use layflat::core::text::Printable;
 use layflat::pack::{Meaning, PackOptions, pack};
 use layflat::product::Output;
 use layflat::{Cancel, XattrNamespace};

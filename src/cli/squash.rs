@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use layflat::blob::Compress;
 use layflat::copy::{CopyOptions, Format, copy};
-use layflat::image::Reference;
+use layflat::core::reference::Reference;
 use layflat::rewrite::squash;
 use layflat::source::{Selection, Tree, open_set};
 use layflat::{Cancel, Options};

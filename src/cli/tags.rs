@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
-use layflat::image::Reference;
-use layflat::layer::Printable;
+use layflat::core::reference::Reference;
+use layflat::core::text::Printable;
 use layflat::source;
 use serde_json::json;
 

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use layflat::Cancel;
+use layflat::core::text::Printable;
 use layflat::inside::{Reason, Traced, WastedFile};
-use layflat::layer::Printable;
 use serde_json::{Value, json};
 
 use super::arguments::{Common, LookArgs};

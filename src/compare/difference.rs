@@ -1,9 +1,8 @@
 //! One difference between two trees, for people (`Display`, one line) and for programs (`Serialize`).
 
 use super::acl::AclKind;
-use super::bytes::Bytes;
 use super::snapshot::KindName;
-use crate::layer::Timestamp;
+use crate::core::text::{Bytes, Timestamp};
 use std::fmt;
 
 /// Where two trees differ, and how.
@@ -198,7 +197,7 @@ impl fmt::Display for Value<'_> {
             Some(value) => match value.as_bytes().get(..LONGEST) {
                 Some(start) if value.as_bytes().len() > LONGEST => {
                     let length = value.as_bytes().len();
-                    write!(formatter, "\"{}\"… ({length} bytes)", crate::layer::Printable(start))
+                    write!(formatter, "\"{}\"… ({length} bytes)", crate::core::text::Printable(start))
                 }
                 _ => write!(formatter, "\"{value}\""),
             },

@@ -1,6 +1,6 @@
 //! Why two trees could not be compared.
 
-use crate::layer::Printable;
+use crate::core::text::Printable;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;

@@ -33,7 +33,6 @@
 //! ```
 
 mod acl;
-mod bytes;
 mod content;
 mod difference;
 mod error;
@@ -44,7 +43,6 @@ mod snapshot;
 mod walk;
 
 pub use acl::AclKind;
-pub use bytes::Bytes;
 pub use difference::{Difference, What};
 pub use error::CompareError;
 pub use options::{CompareOptions, Ignore, IgnoreError, SnapshotOptions};

@@ -1,6 +1,6 @@
 //! What a comparison looks at.
 
-use crate::options::Cancel;
+use crate::core::cancel::Cancel;
 use std::num::NonZero;
 use std::str::FromStr;
 

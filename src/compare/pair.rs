@@ -1,13 +1,13 @@
 //! Two snapshots side by side.
 
 use super::acl::{self, AclKind};
-use super::bytes::Bytes;
 use super::content::{Reader, Side};
 use super::difference::{Difference, What};
 use super::error::CompareError;
 use super::links::regrouped;
 use super::options::CompareOptions;
 use super::snapshot::{Entry, Kind, NodeId, ROOT, Snapshot};
+use crate::core::text::Bytes;
 use hashbrown::HashMap;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};

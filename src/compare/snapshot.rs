@@ -6,7 +6,8 @@
 use super::error::CompareError;
 use super::options::SnapshotOptions;
 use super::walk;
-use crate::layer::{Timestamp, Xattrs};
+use crate::core::record::Xattrs;
+use crate::core::text::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fmt;

@@ -7,7 +7,8 @@
 use super::error::CompareError;
 use super::options::SnapshotOptions;
 use super::snapshot::{Entry, Kind, Node, NodeId, ROOT, Snapshot};
-use crate::layer::{Timestamp, Xattrs};
+use crate::core::record::Xattrs;
+use crate::core::text::Timestamp;
 use rustix::fs::{major, minor};
 use std::fs::Metadata;
 use std::io;
@@ -179,7 +180,7 @@ fn read_xattrs(path: &Path) -> Result<Xattrs, (String, io::Error)> {
     let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for name in names {
         let value = xattr::get(path, &name).map_err(|error| {
-            (format!("read the extended attribute {} of", crate::layer::Printable(name.as_bytes())), error)
+            (format!("read the extended attribute {} of", crate::core::text::Printable(name.as_bytes())), error)
         })?;
         // listed, but without a value for us: nothing that could be compared
         if let Some(value) = value {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::image::ImageName;
+use crate::core::reference::ImageName;
 
 /// How the name in a signature must fit to the name of the image.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -257,7 +257,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Once<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ImageName;
+    use crate::core::reference::ImageName;
 
     fn parse(text: &str) -> Result<Policy, ConfigurationError> {
         Policy::parse(Path::new("/p.json"), text)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::ConfigurationError;
-use crate::image::ImageName;
+use crate::core::reference::ImageName;
 
 /// All rules of all files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::blob::Digest;
-use crate::image::ImageName;
+use crate::core::digest::Digest;
+use crate::core::reference::ImageName;
 
 /// What a policy is asked about.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Why images could not be copied.
 
-use crate::blob::{BlobError, Compress, Digest};
+use crate::blob::{BlobError, Compress};
+use crate::core::digest::Digest;
 use crate::store::StoreError;
 
 /// Why images could not be copied.

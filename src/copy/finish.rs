@@ -7,7 +7,7 @@ use super::layers::{Key, Task, key};
 use super::report::{BlobReport, Outcome};
 use super::transfer::Placed;
 use super::{CopyError, manifest};
-use crate::blob::Digest;
+use crate::core::digest::Digest;
 use crate::image::{Config, Image, Manifest};
 use crate::source::{Index, Tree};
 use crate::store::{Form, Found, Kind, Store, Stored};

@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use super::finish::Done;
 use super::{CopyError, manifest};
-use crate::blob::{Compression, Digest};
+use crate::blob::Compression;
+use crate::core::digest::Digest;
 use crate::image::document::Object;
 use crate::image::{Manifest, MediaType, stated_compression};
 

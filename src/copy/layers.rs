@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::format::{self, Format};
 use super::{CopyError, CopyOptions};
-use crate::blob::{Blob, Compress, Compression, Digest};
+use crate::blob::{Blob, Compress, Compression};
+use crate::core::digest::Digest;
 use crate::image::{Image, Layer};
 use crate::source::{Named, Tree};
 use crate::store::{Form, Store};

@@ -4,7 +4,7 @@
 
 use super::CopyError;
 use super::transfer::Placed;
-use crate::blob::Digest;
+use crate::core::digest::Digest;
 use crate::image::document::{self, Document, Object};
 use crate::image::{Config, Image, Manifest, MediaType};
 

@@ -18,9 +18,11 @@ use std::collections::HashSet;
 use std::num::NonZero;
 use std::time::Instant;
 
-use crate::blob::{Compress, Digest};
+use crate::blob::Compress;
+use crate::core::cancel::Cancel;
+use crate::core::digest::Digest;
+use crate::core::limits::Limits;
 use crate::image::Notice;
-use crate::options::{Cancel, Limits};
 use crate::report::Progress;
 use crate::source::{Named, Referrer, Tree};
 use crate::store::{Finished, Form, Store};

@@ -3,7 +3,7 @@
 use super::CopyError;
 use super::finish::Done;
 use super::format::{Format, in_docker_words};
-use crate::blob::Algorithm;
+use crate::core::digest::Algorithm;
 use crate::store::{Finished, Form, Store, StoreError};
 
 /// Stores manifests and shows images.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::CopyError;
 use super::finish::Done;
-use crate::blob::Digest;
+use crate::core::digest::Digest;
 use crate::source::{Named, Referrer};
 use crate::store::{Finished, Form, Store};
 

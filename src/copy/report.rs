@@ -2,7 +2,7 @@
 
 use super::layers::Task;
 use super::transfer::Placed;
-use crate::blob::Digest;
+use crate::core::digest::Digest;
 
 /// One copy, of one image or several.
 #[derive(Debug, Clone, serde::Serialize)]

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::layers::{Task, Way};
 use super::report::Outcome;
 use super::{CopyError, CopyOptions};
-use crate::blob::{BlobError, Compress, Compression, Compressor, Digest, LayerStream, Pace};
-use crate::options::{Cancel, jobs};
+use crate::blob::{BlobError, Compress, Compression, Compressor, LayerStream, Pace};
+use crate::core::cancel::Cancel;
+use crate::core::digest::Digest;
 use crate::parallel;
+use crate::parallel::jobs;
 use crate::report::Progress;
 use crate::store::{Found, Kind, Store, StoreError, Stored, pour};
 
@@ -43,7 +45,7 @@ pub(super) fn run(
         order.sort_by_key(|&task| std::cmp::Reverse((is_remote(task), sizes[task])));
     }
     let compressing = tasks.iter().filter(|task| matches!(task.way, Way::Made(_))).count();
-    let threads = crate::options::jobs(options.jobs, 0).get().div_ceil(compressing.clamp(1, jobs));
+    let threads = crate::parallel::jobs(options.jobs, 0).get().div_ceil(compressing.clamp(1, jobs));
     let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
 
     let stop = AtomicBool::new(false);

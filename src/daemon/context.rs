@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::DaemonError;
 use super::tls::Certificates;
-use crate::blob::Digest;
+use crate::core::digest::Digest;
 
 /// The context that is none: the engine is where it usually is.
 const DEFAULT: &str = "default";

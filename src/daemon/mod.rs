@@ -17,8 +17,8 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, BodyReader, SendBody};
 
-use crate::image::{DaemonImage, ImageName};
-use crate::options::Cancel;
+use crate::core::cancel::Cancel;
+use crate::core::reference::{DaemonImage, ImageName};
 use crate::registry::{USER_AGENT, break_on_cancel};
 use address::Address;
 use socket::SocketConnector;

@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use rustix::process::{Resource, getrlimit};
 
 use crate::blob::Pace;
+use crate::core::layer::{Discard, read_layer};
 use crate::error::Error;
 use crate::image::Image;
 use crate::intake::{Extracted, read_layers};
-use crate::layer::{Discard, read_layer};
 use crate::options::Options;
 use crate::report::{Losses, Progress};
 use crate::stage::{Contents, ContentsWriter, Holder, Spill, Stage, Staged};

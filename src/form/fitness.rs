@@ -8,10 +8,10 @@ use rustix::fs::{AtFlags, FileType, Mode, XattrFlags, makedev};
 use rustix::io::Errno;
 
 use super::io;
+use crate::core::overlayfs::XattrNamespace;
+use crate::core::stack::{Stack, What};
 use crate::error::Error;
 use crate::fs::{Work, make_directory};
-use crate::options::XattrNamespace;
-use crate::stack::{Stack, What};
 
 /// What a directory can hold.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! `layflat.json`: what an overlay form is made of, and how to mount it.
 
 use super::modified::Modified;
-use crate::blob::Digest;
-use crate::options::XattrNamespace;
+use crate::core::digest::Digest;
+use crate::core::overlayfs::XattrNamespace;
 use std::collections::BTreeMap;
 
 /// The file that describes an overlay form, at the top of its directory.

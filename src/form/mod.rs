@@ -12,14 +12,15 @@ mod survey;
 
 use std::time::Instant;
 
-use crate::blob::Digest;
+use crate::core::digest::Digest;
+use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::Record;
+use crate::core::stack::{Reading, Stack};
 use crate::error::Error;
 use crate::fs::Work;
 use crate::image::{Image, Notice, chain_ids};
-use crate::layer::Record;
-use crate::options::{Options, XattrNamespace};
+use crate::options::Options;
 use crate::report::{LayerReport, Losses, Progress, Report, Seconds};
-use crate::stack::{Reading, Stack};
 use crate::stage::{Holder, Spill, Staged};
 
 pub use fitness::Unfit;

@@ -12,14 +12,15 @@ use super::fitness::Fitness;
 use super::modified::{Modified, modified};
 use super::settle::{Finish, Settler};
 use super::{FILE_NAME, Ground, LayerDirectory, Layout, RESULT, io, replay, settle_error, stage_name};
-use crate::blob::Digest;
+use crate::core::digest::Digest;
+use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::Attributes;
+use crate::core::stack::Stack;
 use crate::error::Error;
 use crate::fs::{Work, make_directory, open_directory};
 use crate::image::Image;
-use crate::layer::Attributes;
-use crate::options::{Options, XattrNamespace};
+use crate::options::Options;
 use crate::report::{Losses, Progress, Report};
-use crate::stack::Stack;
 
 /// The directory of an overlay form that holds the layers' directories.
 const LAYERS: &str = "layers";

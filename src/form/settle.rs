@@ -15,11 +15,12 @@ use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 
 use super::share::Shared;
+use crate::core::cancel::Cancel;
+use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Record};
+use crate::core::stack::{Difference, Emission, InodeId, Over, Stack, What};
 use crate::fs::{Descent, open_directory};
-use crate::layer::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Record};
-use crate::options::{Cancel, XattrNamespace};
 use crate::report::{LossKind, Losses};
-use crate::stack::{Difference, Emission, InodeId, Over, Stack, What};
 use crate::stage::{Holder, Made, Spill, StageError, Staged, Subject, trying};
 
 /// What the finish is for.

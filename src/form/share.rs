@@ -11,9 +11,9 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::settle::{Lost, Settler};
-use crate::layer::{Attributes, ChangeKind, LayerPath, NameId, Names};
+use crate::core::record::{Attributes, ChangeKind, LayerPath, NameId, Names};
+use crate::core::stack::InodeId;
 use crate::report::{LossKind, Losses};
-use crate::stack::InodeId;
 use crate::stage::{StageError, Subject, Whereabouts, copy_content, trying};
 
 /// A file that was made to be linked.

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::{extract, replay};
 use crate::blob::LayerFacts;
+use crate::core::record::{LayerPath, Record};
+use crate::core::stack::{Over, What};
 use crate::error::Error;
 use crate::image::Image;
 use crate::index::known_records;
-use crate::layer::{LayerPath, Record};
 use crate::options::Options;
 use crate::report::Progress;
-use crate::stack::{Over, What};
 
 /// A layer that was read, and what it does to what lies below it.
 #[derive(Debug)]

@@ -2,23 +2,17 @@
 
 pub(crate) mod document;
 mod media_type;
-mod name;
 mod notice;
-mod platform;
-mod reference;
-mod userinfo;
 
-use crate::blob::{Blob, Compression, Digest};
+use crate::blob::{Blob, Compression};
+use crate::core::digest::Digest;
 use document::Object;
 
+use crate::core::reference::Platform;
 pub use document::{Configuration, DocumentError, History, RootFs, RunConfig};
 pub(crate) use document::{Descriptor, Document};
 pub(crate) use media_type::{MediaType, stated_compression};
-pub use name::{ImageName, ImageNameError};
 pub use notice::Notice;
-pub use platform::{Platform, PlatformError};
-pub use reference::{DaemonImage, Reference, ReferenceError};
-pub use userinfo::mask_passwords;
 
 /// An image that was opened: its manifest is read and checked, its layers are not read yet.
 #[derive(Debug, Clone)]
@@ -115,7 +109,7 @@ pub enum ConfigError {
     Json(DocumentError),
     /// A diff_id is no digest.
     #[error("the image's configuration: {0}")]
-    DiffId(crate::blob::DigestError),
+    DiffId(crate::core::digest::DigestError),
     /// As many layers as diff_ids there must be.
     #[error(
         "the image's configuration has {diff_ids} diff_ids, its manifest {layers} layers: they do not belong together"

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Platform;
-use crate::blob::Digest;
+use crate::core::digest::Digest;
+use crate::core::reference::Platform;
 
 /// One thing that is not as it should be, and does not keep an image from being read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use super::{Content, zeros};
-use crate::blob::{BlobError, Digest, Pace};
+use crate::blob::{BlobError, Pace};
+use crate::core::digest::Digest;
+use crate::core::layer::{Failure, LayerError, Place, ReadOptions, Sink, Unkept, read_layer};
+use crate::core::record::{Attributes, ContentId, NameId, Names};
 use crate::error::{Error, WhichLayer};
 use crate::image::Layer;
-use crate::layer::{
-    Attributes, ContentId, Failure, LayerError, NameId, Names, Place, ReadOptions, Sink, Unkept, read_layer,
-};
 use crate::options::Options;
 use sha2::Digest as _;
 
@@ -144,7 +144,7 @@ impl Sink for Wanted<'_> {
         }
         match self.hasher.take() {
             Some(hasher) => {
-                self.found = Some(Digest::of_hash(crate::blob::Algorithm::Sha256, &hasher.finalize()));
+                self.found = Some(Digest::of_hash(crate::core::digest::Algorithm::Sha256, &hasher.finalize()));
                 Err(Failure { name: NameId::ROOT, error: Stop::Done })
             }
             None => Ok(()),

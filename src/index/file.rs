@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Content;
-use crate::blob::Digest;
-use crate::layer::{ChangeKind, ContentId, NameId, Record};
+use crate::core::digest::Digest;
+use crate::core::record::{ChangeKind, ContentId, NameId, Record};
 
 const MAGIC: &[u8] = b"layflat index\n";
 /// To be counted up when the body changes, be it by a field of an attribute.
@@ -94,8 +94,9 @@ fn is_sound(record: &Record, contents: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::layer::{ReadOptions, read_layer};
+    use crate::core::record::{Change, LayerPath};
     use crate::index::Hashing;
-    use crate::layer::{Change, LayerPath, ReadOptions, read_layer};
 
     /// The index of one of the fixtures' archives, with xattrs, ACLs, links and holes in it.
     fn index(name: &str) -> (Digest, Record, Vec<Content>) {
@@ -162,7 +163,7 @@ mod tests {
         }));
         assert!(refused(&|record| {
             record.changes.push(Change { name: NameId::ROOT, kind: ChangeKind::HardLink { target: beyond } });
-            record.names = crate::layer::Names::new();
+            record.names = crate::core::record::Names::new();
         }));
     }
 
@@ -180,7 +181,8 @@ mod tests {
                 spoilt.extend_from_slice(&Sha256::digest(&spoilt));
                 if let Some((record, _)) = decode(&spoilt, &diff_id) {
                     believed += 1;
-                    let stack = crate::stack::Stack::replay(&[record], crate::stack::Reading::default()).map(|_| ());
+                    let stack = crate::core::stack::Stack::replay(&[record], crate::core::stack::Reading::default())
+                        .map(|_| ());
                     drop(stack);
                 }
             }

@@ -7,7 +7,8 @@ use regex::bytes::Regex;
 use sha2::{Digest as _, Sha256};
 
 use super::{Content, zeros};
-use crate::layer::{Attributes, ContentId, Failure, NameId, Names, Place, Sink, Unkept};
+use crate::core::layer::{Failure, Place, Sink, Unkept};
+use crate::core::record::{Attributes, ContentId, NameId, Names};
 
 /// Bytes at the beginning of a file in which a key is looked for: after certificates, if need be.
 const HEAD: usize = 64 << 10;
@@ -85,7 +86,7 @@ impl Sink for Hashing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blob::Digest;
+    use crate::core::digest::Digest;
 
     fn content(size: u64, pieces: &[(u64, &[u8])]) -> Content {
         let mut sink = Hashing::default();

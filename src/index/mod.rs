@@ -11,19 +11,20 @@ mod hashing;
 
 use std::path::Path;
 
-use crate::blob::Digest;
+use crate::core::digest::Digest;
+use crate::core::filter::Filter;
+use crate::core::layer::read_layer;
+use crate::core::record::Record;
 use crate::error::Error;
-use crate::filter::Filter;
 use crate::image::{Image, Layer};
 use crate::intake::read_layers;
-use crate::layer::{Record, read_layer};
 use crate::options::Options;
 use crate::report::Progress;
 
 pub use content::{ContentError, copy_content};
 pub(crate) use hashing::Hashing;
 
-/// A file's content, as far as it is known without keeping it. The layer's [`ContentId`](crate::layer::ContentId)s count these.
+/// A file's content, as far as it is known without keeping it. The layer's [`ContentId`](crate::core::record::ContentId)s count these.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Content {
     sha256: [u8; 32],
@@ -36,7 +37,7 @@ pub struct Content {
 impl Content {
     /// The digest of all bytes, holes read as zeros.
     pub fn digest(&self) -> Digest {
-        Digest::of_hash(crate::blob::Algorithm::Sha256, &self.sha256)
+        Digest::of_hash(crate::core::digest::Algorithm::Sha256, &self.sha256)
     }
 
     /// The same as bytes, for tables.

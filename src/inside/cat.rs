@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::{Inside, InsideError};
+use crate::core::stack::{Last, Node};
 use crate::index::copy_content;
 use crate::options::Options;
-use crate::stack::{Last, Node};
 
 impl Inside<'_> {
     /// Writes a regular file's content, holes as zeros. Symlinks are followed, the last one too, as under chroot.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use super::Inside;
-use crate::blob::Digest;
-use crate::layer::{Attributes, ChangeKind, DeviceKind, LayerPath, Printable, Timestamp};
-use crate::stack::{InodeId, Node};
+use crate::core::digest::Digest;
+use crate::core::record::{Attributes, ChangeKind, DeviceKind, LayerPath};
+use crate::core::stack::{InodeId, Node};
+use crate::core::text::{Printable, Timestamp};
 
 /// What kind of thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

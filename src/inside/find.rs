@@ -9,8 +9,8 @@ use regex::bytes::{Regex, RegexSet};
 use serde::Serialize;
 
 use super::{Entry, Traced};
-use crate::layer::{ChangeKind, LayerPath};
-use crate::stack::{Event, InodeId, Node};
+use crate::core::record::{ChangeKind, LayerPath};
+use crate::core::stack::{Event, InodeId, Node};
 
 /// What is looked for.
 #[derive(Debug, Clone)]

@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use super::entry::{Entry, Kind};
 use super::{Inside, InsideError, reading};
+use crate::core::record::LayerPath;
+use crate::core::stack::{Found, Last, Node, Stack};
 use crate::error::Error;
 use crate::image::Image;
 use crate::index::Indexes;
-use crate::layer::LayerPath;
 use crate::options::Options;
-use crate::stack::{Found, Last, Node, Stack};
 
 /// What a layer did to a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -4,8 +4,8 @@ use hashbrown::HashMap;
 
 use super::entry::{Entry, Kind};
 use super::{Inside, InsideError};
-use crate::layer::LayerPath;
-use crate::stack::{Difference, InodeId, Last, Node, Over, What};
+use crate::core::record::LayerPath;
+use crate::core::stack::{Difference, InodeId, Last, Node, Over, What};
 
 /// What is listed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

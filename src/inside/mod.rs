@@ -13,12 +13,12 @@ mod waste;
 
 use hashbrown::HashMap;
 
+use crate::core::record::{ChangeKind, ContentId, LayerPath};
+use crate::core::stack::{Event, InodeId, LookupError, Reading, Stack, StackError, Step, What};
 use crate::error::Error;
 use crate::image::Image;
 use crate::index::{Content, ContentError, Indexes};
-use crate::layer::{ChangeKind, ContentId, LayerPath};
 use crate::options::Options;
-use crate::stack::{Event, InodeId, LookupError, Reading, Stack, StackError, Step, What};
 
 pub use entry::{Entry, Facts, Kind};
 pub use find::{Fate, Hit, Pattern, PatternError};
@@ -58,7 +58,7 @@ pub enum InsideError {
         count: usize,
     },
     /// A path that leads to nothing.
-    #[error("no {} in the image: {error}", crate::layer::Printable(.path))]
+    #[error("no {} in the image: {error}", crate::core::text::Printable(.path))]
     Lookup {
         /// What was asked for.
         path: Vec<u8>,
@@ -74,7 +74,7 @@ pub enum InsideError {
         path: LayerPath,
     },
     /// A path that no layer ever had.
-    #[error("no layer has ever had {}", crate::layer::Printable(.0))]
+    #[error("no layer has ever had {}", crate::core::text::Printable(.0))]
     NeverThere(Vec<u8>),
     /// Content of something that has none.
     #[error("{path:?} is a {}, only regular files have content", .kind.name())]

@@ -4,8 +4,8 @@ use hashbrown::HashMap;
 use serde::Serialize;
 
 use super::Traced;
-use crate::layer::{ChangeKind, LayerPath};
-use crate::stack::InodeId;
+use crate::core::record::{ChangeKind, LayerPath};
+use crate::core::stack::InodeId;
 
 /// What an image ships in vain.
 #[derive(Debug, Clone, PartialEq, Eq)]

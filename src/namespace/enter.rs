@@ -1,7 +1,7 @@
 //! Entering a namespace, in place: the process goes on inside, as root there.
 
 use super::error::{NamespaceError, SHELL};
-use crate::ids::{IdMap, IdMaps};
+use crate::core::idmap::{IdMap, IdMaps};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getegid, geteuid};

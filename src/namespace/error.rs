@@ -1,6 +1,6 @@
 //! Why there is no namespace.
 
-use crate::ids::{IdMap, IdMapError};
+use crate::core::idmap::{IdMap, IdMapError};
 use std::io;
 
 /// Why no namespace was entered.

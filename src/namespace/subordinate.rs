@@ -1,7 +1,7 @@
 //! The ids that the administrator granted to the caller.
 
 use super::error::NamespaceError;
-use crate::ids::{IdMap, IdMaps, IdRange};
+use crate::core::idmap::{IdMap, IdMaps, IdRange};
 use rustix::process::{getegid, geteuid};
 use std::io::ErrorKind;
 
@@ -27,7 +27,7 @@ pub fn subordinate_ids() -> Result<Option<IdMaps>, NamespaceError> {
 }
 
 /// What the lines `user:first:count` of a file grant to a user, by name or number, behind an id of their own.
-fn map(text: &str, name: Option<&str>, uid: u32, own: u32) -> Result<Option<IdMap>, crate::ids::IdMapError> {
+fn map(text: &str, name: Option<&str>, uid: u32, own: u32) -> Result<Option<IdMap>, crate::core::idmap::IdMapError> {
     let number = uid.to_string();
     let mut ranges = vec![IdRange { inside: 0, outside: own, count: 1 }];
     let mut next: u32 = 1;

@@ -137,7 +137,7 @@ impl Context {
         while let Ok(length @ 1..) = rustix::io::read(&self.0, &mut buffer) {
             let message = &buffer[..length];
             let text = message.strip_prefix(b"e ").or(message.strip_prefix(b"w ")).unwrap_or(message);
-            messages.push(crate::layer::Printable(text.trim_ascii()).to_string());
+            messages.push(crate::core::text::Printable(text.trim_ascii()).to_string());
         }
         messages.join("; ")
     }

@@ -1,7 +1,7 @@
 //! Why a mount or an unmount did not happen.
 
 use super::options::MOST_LAYERS;
-use crate::layer::Printable;
+use crate::core::text::Printable;
 use rustix::io::Errno;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;

@@ -2,8 +2,9 @@
 
 use super::directory::LowerDirectory;
 use super::error::{LayoutError, MountError};
+use crate::core::limits::Limits;
+use crate::core::overlayfs::XattrNamespace;
 use crate::form::{FILE_NAME, Layout, changed};
-use crate::options::{Limits, XattrNamespace};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;

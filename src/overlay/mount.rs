@@ -9,7 +9,7 @@ use super::namespace::in_user_namespace;
 use super::options::MOST_LAYERS;
 use super::syscall;
 use super::upper::{OpenUpper, UpperDirectories};
-use crate::options::XattrNamespace;
+use crate::core::overlayfs::XattrNamespace;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 

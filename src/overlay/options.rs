@@ -1,6 +1,6 @@
 //! What a mount is told, as values: no I/O here.
 
-use crate::options::XattrNamespace;
+use crate::core::overlayfs::XattrNamespace;
 
 /// The most layers that overlayfs mounts: `OVL_MAX_STACK`, fs/overlayfs/params.h.
 pub const MOST_LAYERS: usize = 500;

@@ -2,7 +2,7 @@
 
 use super::directory::{Directory, LowerDirectory};
 use super::error::MountError;
-use crate::options::XattrNamespace;
+use crate::core::overlayfs::XattrNamespace;
 use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::ffi::OsStr;

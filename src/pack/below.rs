@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::error::PackError;
 use super::marks::{Marks, Redirect};
 use crate::compare::{Kind, NodeId, ROOT, Snapshot};
-use crate::layer::LayerPath;
+use crate::core::record::LayerPath;
 
 /// Directories in one another that are followed; far more than any real tree has.
 const DEEPEST: usize = 1024;

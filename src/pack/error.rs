@@ -1,7 +1,7 @@
 //! Why a tree could not be packed.
 
 use crate::compare::CompareError;
-use crate::layer::LayerPath;
+use crate::core::record::LayerPath;
 
 /// Why a tree could not be packed.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! Overlayfs' words, read: what a directory of changes says with device numbers and extended attributes.
 
 use crate::compare::{Entry, Kind, Snapshot};
-use crate::layer::Xattrs;
-use crate::options::XattrNamespace;
+use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::Xattrs;
 
 /// Reads marks in one namespace.
 #[derive(Debug, Clone, Copy)]

@@ -18,8 +18,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::compare::{Snapshot, SnapshotOptions};
-use crate::filter::Filter;
-use crate::options::{Cancel, XattrNamespace};
+use crate::core::cancel::Cancel;
+use crate::core::filter::Filter;
+use crate::core::overlayfs::XattrNamespace;
 use crate::report::Loss;
 
 pub use error::PackError;

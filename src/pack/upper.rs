@@ -7,7 +7,7 @@ use super::error::PackError;
 use super::marks::{Marks, Redirect};
 use super::write::LayerWriter;
 use crate::compare::{Kind, NodeId, ROOT, Snapshot};
-use crate::layer::LayerPath;
+use crate::core::record::LayerPath;
 
 /// What is still to be written, at a path.
 enum Waiting {

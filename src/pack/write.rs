@@ -12,9 +12,9 @@ use super::below::Source;
 use super::error::PackError;
 use super::marks::Marks;
 use super::{Meaning, PackOptions, PackReport};
-use crate::archive::{Entry, EntryKind, Fragment, Writer};
 use crate::compare::{self, Kind, Snapshot};
-use crate::layer::{Attributes, LayerPath, Xattrs};
+use crate::core::record::{Attributes, LayerPath, Xattrs};
+use crate::core::tar::{Entry, EntryKind, Fragment, Writer};
 use crate::product::mark;
 use crate::report::{LossKind, Losses};
 

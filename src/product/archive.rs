@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::entries::{Marks, Spooled, write_entries};
-use crate::archive::Writer;
+use crate::core::stack::Stack;
+use crate::core::tar::Writer;
 use crate::error::Error;
 use crate::form::{io, reading, report};
 use crate::image::Image;
 use crate::options::Options;
 use crate::report::{Progress, Report, Seconds};
-use crate::stack::Stack;
 
 /// Writes everything that an image's layers show together as one tar archive: entries sorted by path, the root's first, each hard
 /// link after the name that has the content. The same image and options give the same bytes, however many jobs there are.

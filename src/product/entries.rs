@@ -7,15 +7,16 @@ use std::path::Path;
 
 use hashbrown::HashMap;
 
-use crate::archive::{Entry, EntryKind, Writer};
+use crate::core::record::{Attributes, ChangeKind, LayerPath, Record};
+use crate::core::stack::{Difference, Emission, InodeId, Stack, What};
+use crate::core::tar::{Entry, EntryKind, Writer};
+use crate::core::text::Timestamp;
 use crate::error::Error;
 use crate::form::diff_ids;
 use crate::form::extract::read_contents;
 use crate::image::{Image, chain_ids};
-use crate::layer::{Attributes, ChangeKind, LayerPath, Record, Timestamp};
 use crate::options::Options;
 use crate::report::{LayerReport, Losses, Progress};
-use crate::stack::{Difference, Emission, InodeId, Stack, What};
 use crate::stage::Contents;
 
 /// An image's layers, read: their records, and the contents of their files.

@@ -10,11 +10,12 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::output::Output;
 use crate::compare::{Snapshot, SnapshotOptions};
+use crate::core::record::LayerPath;
+use crate::core::text::{Printable, Timestamp};
 use crate::error::Error;
 use crate::form::{flatten, io};
 use crate::fs::Aside;
 use crate::image::Image;
-use crate::layer::{LayerPath, Printable, Timestamp};
 use crate::options::Options;
 use crate::report::{LossKind, Losses, Progress, Report};
 

@@ -11,7 +11,8 @@ use super::repository::Repository;
 use super::retry::Attempts;
 use super::session::{Request, header};
 use super::{RegistryError, encoding};
-use crate::blob::{Arriving, Digest};
+use crate::blob::Arriving;
+use crate::core::digest::Digest;
 
 /// So many bytes count as progress: a connection that breaks after them is tried as often as if it were the first.
 const PROGRESS: u64 = 64 << 10;

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use super::{FetchedManifest, RegistryError, RegistryOptions, Repository};
-use crate::blob::{Arriving, Digest, Remote};
+use crate::blob::{Arriving, Remote};
 use crate::configuration::{Endpoint, load_registries};
-use crate::image::{Descriptor, ImageName};
+use crate::core::cancel::Cancel;
+use crate::core::digest::Digest;
+use crate::core::reference::ImageName;
+use crate::image::Descriptor;
 use crate::notes::Notes;
-use crate::options::Cancel;
 
 /// The places that have the images of a repository. Clones share what they have learnt.
 #[derive(Debug, Clone)]

@@ -13,8 +13,9 @@ use super::address::{authority, parameters, with_parameters};
 use super::location::resolve;
 use super::repository::Repository;
 use super::session::{Content, Replay, Request, header};
-use crate::blob::{Blob, BlobReader, Digest};
-use crate::image::ImageName;
+use crate::blob::{Blob, BlobReader};
+use crate::core::digest::Digest;
+use crate::core::reference::ImageName;
 
 const BYTES: &str = "application/octet-stream";
 /// The smallest chunk that a registry wants (distribution specification, "Pushing a blob in chunks").

@@ -7,7 +7,7 @@ use ureq::http::header::{CONTENT_TYPE, HeaderName};
 use super::RegistryError;
 use super::repository::Repository;
 use super::session::{Content, Request};
-use crate::blob::Digest;
+use crate::core::digest::Digest;
 use crate::image::document::{self, Object};
 use crate::image::{Descriptor, Document, Manifest, MediaType};
 

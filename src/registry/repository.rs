@@ -11,9 +11,10 @@ use super::download::Download;
 use super::location::resolve;
 use super::session::{Request, Session, header};
 use super::{RegistryError, RegistryOptions, encoding, link};
-use crate::blob::{Arriving, Digest, Remote};
-use crate::image::ImageName;
-use crate::options::Cancel;
+use crate::blob::{Arriving, Remote};
+use crate::core::cancel::Cancel;
+use crate::core::digest::Digest;
+use crate::core::reference::ImageName;
 
 /// What manifests and indexes are called that are understood, or at least known well enough to be refused by name.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \

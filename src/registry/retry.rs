@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::RegistryError;
-use crate::options::Cancel;
+use crate::core::cancel::Cancel;
 
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The same, for who has been asked too often.

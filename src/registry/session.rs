@@ -16,8 +16,8 @@ use super::http::{Failure, Http};
 use super::location::resolve;
 use super::retry::{Attempts, retry_after};
 use super::{RegistryError, RegistryOptions};
-use crate::image::ImageName;
-use crate::options::Cancel;
+use crate::core::cancel::Cancel;
+use crate::core::reference::ImageName;
 
 const MOST_REDIRECTS: usize = 10;
 /// As much of a refusal as is read.

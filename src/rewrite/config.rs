@@ -1,11 +1,11 @@
 //! The configuration of a rewritten image: its DiffIDs, its history, its times. All else stays, also what layflat does not know.
 
-use crate::blob::Digest;
+use crate::core::digest::Digest;
+use crate::core::filter::Times;
+use crate::core::text::Timestamp;
 use crate::error::Error;
-use crate::filter::Times;
 use crate::image::document::Object;
 use crate::image::{Config, Layer};
-use crate::layer::Timestamp;
 
 /// The configuration for new layers in the place of old ones. Of the history's lines those whose layers were squashed stay, as lines
 /// without a layer, and one more says what was done (image specification, config.md, "history").

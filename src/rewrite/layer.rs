@@ -5,14 +5,14 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::archive::Writer;
 use crate::blob::{Blob, Compress, Compressor};
+use crate::core::stack::{Difference, Stack};
+use crate::core::tar::Writer;
 use crate::error::Error;
 use crate::form::io;
 use crate::image::Layer;
 use crate::options::Options;
 use crate::product::{Marks, write_entries};
-use crate::stack::{Difference, Stack};
 use crate::stage::Contents;
 
 /// Writes what a layer's directory must hold as a layer, to a file without a name in `scratch`. Whoever stores it compresses it.

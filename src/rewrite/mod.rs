@@ -12,13 +12,13 @@ mod set;
 
 use std::path::Path;
 
+use crate::core::stack::Stack;
 use crate::error::Error;
 use crate::form::reading;
 use crate::image::{Image, Layer};
 use crate::options::Options;
 use crate::product::{Spooled, needed_contents};
 use crate::report::Progress;
-use crate::stack::Stack;
 
 pub use set::filter_all;
 

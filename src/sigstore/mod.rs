@@ -4,7 +4,7 @@
 mod key;
 mod statement;
 
-use crate::blob::Digest;
+use crate::core::digest::Digest;
 
 pub(crate) use key::PublicKey;
 pub(crate) use statement::Statement;

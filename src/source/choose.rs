@@ -6,7 +6,8 @@
 use super::artifact::{self, Kind};
 use super::manifests::{Content, read, read_config, without_attachments};
 use super::{OpenOptions, SourceError};
-use crate::image::{Config, Descriptor, Document, Manifest, Platform};
+use crate::core::reference::Platform;
+use crate::image::{Config, Descriptor, Document, Manifest};
 
 /// Indexes within indexes.
 pub(super) const MOST_NESTED: usize = 8;

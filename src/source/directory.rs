@@ -6,7 +6,8 @@ use std::path::Path;
 use super::files::Files;
 use super::manifests::{self, Content};
 use super::{Named, OpenOptions, Selection, SourceError, docker_archive, json};
-use crate::blob::{Blob, Digest};
+use crate::blob::Blob;
+use crate::core::digest::Digest;
 use crate::image::{Descriptor, Document, Image, Manifest, MediaType};
 
 const MANIFEST: &str = "manifest.json";

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::files::Files;
 use super::names::canonical;
 use super::{Named, OpenOptions, Selection, SourceError, Tree, check_platform, incomplete, json};
-use crate::blob::{Algorithm, Digest};
+use crate::core::digest::{Algorithm, Digest};
 use crate::image::document::SavedImage;
 use crate::image::{Config, Image, Layer, Notice};
 

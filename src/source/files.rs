@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{OpenOptions, SourceError, open_regular, spool};
-use crate::archive::{ArchiveError, EntryKind, Event, Reader};
-use crate::blob::{Blob, Digest, Piece};
-use crate::layer::LayerPath;
+use crate::blob::{Blob, Piece};
+use crate::core::digest::Digest;
+use crate::core::record::LayerPath;
+use crate::core::tar::{ArchiveError, EntryKind, Event, Reader};
 
 /// Links that are followed inside an archive.
 const MOST_LINKS: usize = 40;

@@ -4,7 +4,8 @@ use std::io::{Error, ErrorKind};
 use std::sync::Arc;
 
 use super::{OpenOptions, SourceError};
-use crate::blob::{Arriving, Blob, Digest, Remote};
+use crate::blob::{Arriving, Blob, Remote};
+use crate::core::digest::Digest;
 use crate::image::{Config, ConfigError, Descriptor};
 
 /// A blob that should be there and is not.

@@ -6,7 +6,8 @@ use base64::Engine;
 use super::artifact::{self, Kind};
 use super::choose::{Chosen, MOST_NESTED, choose};
 use super::{Index, OpenOptions, SourceError, Tree, incomplete, json};
-use crate::blob::{Blob, Digest};
+use crate::blob::Blob;
+use crate::core::digest::Digest;
 use crate::image::document::Object;
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Notice};
 use crate::registry::RegistryError;
@@ -301,7 +302,7 @@ fn is_missing(error: &SourceError) -> bool {
 }
 
 fn digest(text: &str) -> Result<Digest, SourceError> {
-    text.parse().map_err(|error: crate::blob::DigestError| SourceError::Json {
+    text.parse().map_err(|error: crate::core::digest::DigestError| SourceError::Json {
         name: "a descriptor".to_owned(),
         problem: error.to_string(),
     })

@@ -24,13 +24,15 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use crate::archive::ArchiveError;
 use crate::blob::{Blob, BlobError, Compression};
 use crate::cache::Blobs;
 use crate::configuration::{ConfigurationError, ConfigurationFile};
+use crate::core::cancel::Cancel;
+use crate::core::limits::Limits;
+use crate::core::reference::{Platform, Reference};
+use crate::core::tar::ArchiveError;
 use crate::daemon::DaemonError;
-use crate::image::{ConfigError, Image, Layer, Platform, Reference};
-use crate::options::{Cancel, Limits};
+use crate::image::{ConfigError, Image, Layer};
 use crate::registry::{RegistryError, RegistryOptions};
 
 pub(crate) use files::Files;

@@ -1,6 +1,6 @@
 //! Names of images within one archive or layout, where all may be shortened.
 
-use crate::image::ImageName;
+use crate::core::reference::ImageName;
 
 /// `debian`, `library/debian:latest` and `docker.io/library/debian:latest` are one name. What is no name is itself.
 pub(super) fn canonical(name: &str) -> String {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::files::Files;
 use super::{OpenOptions, SourceError, daemon, directory, docker_archive, oci_layout, registry};
-use crate::image::{Manifest, Reference};
+use crate::core::reference::Reference;
+use crate::image::Manifest;
 
 /// The manifest of an image as it is stored, or its index where there is one and `options` name no platform. Sources without manifests,
 /// like docker archives, have none. It is checked against its digest, and need not be an image's.

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use super::files::Files;
 use super::manifests::{self, Content};
 use super::{Named, OpenOptions, SourceError, Tree, oci_layout, registry};
-use crate::blob::Digest;
-use crate::image::{Descriptor, Reference};
+use crate::core::digest::Digest;
+use crate::core::reference::Reference;
+use crate::image::Descriptor;
 use crate::registry::referrers_tag;
 
 /// What cosign's tags end in.

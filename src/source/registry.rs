@@ -6,10 +6,12 @@ use super::manifests::{self, Content};
 use super::referrers::Referring;
 use super::required::{Required, Signatures, Signed};
 use super::{Named, OpenOptions, Selection, SourceError};
-use crate::blob::{Blob, Digest};
+use crate::blob::Blob;
 use crate::configuration::{Subject, load_registries};
+use crate::core::digest::Digest;
+use crate::core::reference::ImageName;
 use crate::image::document::{self, Document};
-use crate::image::{Descriptor, Image, ImageName, Manifest, MediaType};
+use crate::image::{Descriptor, Image, Manifest, MediaType};
 use crate::registry::{Endpoints, FetchedManifest, RegistryError, RegistryOptions};
 use crate::sigstore;
 
@@ -236,9 +238,8 @@ impl Signatures for AtRegistry<'_> {
         let document: Document = super::json(&name, &bytes)?;
         let statements = document.layers.into_iter().flatten().filter(|layer| layer.media_type == sigstore::STATEMENT);
         let signed = |mut layer: Descriptor| {
-            let digest: Digest = layer.digest.parse().map_err(|error: crate::blob::DigestError| SourceError::Json {
-                name: name.clone(),
-                problem: error.to_string(),
+            let digest: Digest = layer.digest.parse().map_err(|error: crate::core::digest::DigestError| {
+                SourceError::Json { name: name.clone(), problem: error.to_string() }
             })?;
             let blob = self.places.blob(&digest, layer.size, self.first_place())?;
             let blob = Blob::from_remote(std::sync::Arc::new(blob)).stated(Some(digest), layer.size);

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 
 use super::{OpenOptions, SourceError, Tree};
-use crate::blob::Digest;
 use crate::configuration::{Keys, Requirement, SigstoreSigned, Subject, load_policy};
-use crate::image::{DaemonImage, Image, ImageName, Manifest};
+use crate::core::digest::Digest;
+use crate::core::reference::{DaemonImage, ImageName};
+use crate::image::{Image, Manifest};
 use crate::sigstore::{PublicKey, Statement};
 
 /// What must still be shown of an image.

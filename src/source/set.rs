@@ -6,9 +6,11 @@ use std::path::Path;
 use super::files::Files;
 use super::required::admit_path;
 use super::{OpenOptions, SourceError, directory, docker_archive, oci_layout, open, registry};
-use crate::blob::{Blob, Digest};
+use crate::blob::Blob;
+use crate::core::digest::Digest;
+use crate::core::reference::Reference;
 use crate::image::document::{self, Document};
-use crate::image::{Image, Manifest, Reference};
+use crate::image::{Image, Manifest};
 
 /// How much of a source is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

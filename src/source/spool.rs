@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{OpenOptions, SourceError, is_compressed, open_regular};
 use crate::blob::{Compression, Decompressor, plainly};
-use crate::options::Cancel;
+use crate::core::cancel::Cancel;
 
 const CHUNK: usize = 256 << 10;
 

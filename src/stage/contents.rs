@@ -6,8 +6,9 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::archive::Fragment;
-use crate::layer::{Attributes, ContentId, Failure, NameId, Names, Place, Sink, Unkept};
+use crate::core::layer::{Failure, Place, Sink, Unkept};
+use crate::core::record::{Attributes, ContentId, NameId, Names};
+use crate::core::tar::Fragment;
 use crate::report::{LossKind, Losses};
 
 /// Bytes that are written or read at once.

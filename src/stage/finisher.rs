@@ -12,7 +12,8 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::{Holder, StageError, trying};
-use crate::layer::{Attributes, Failure, NameId};
+use crate::core::layer::Failure;
+use crate::core::record::{Attributes, NameId};
 use crate::report::Losses;
 
 /// Files in a batch: open handles, of which a process has few.

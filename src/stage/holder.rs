@@ -9,8 +9,10 @@ use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 
 use super::owners::{NotMapped, record};
-use crate::layer::{Attributes, LayerPath, Timestamp};
-use crate::options::{OVERRIDE_STAT, Options, Owners, XattrNamespace};
+use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::{Attributes, LayerPath};
+use crate::core::text::Timestamp;
+use crate::options::{OVERRIDE_STAT, Options, Owners};
 use crate::report::{LossKind, Losses};
 
 /// With so many bytes free a disk is not full for one attribute, whatever else it keeps of them.
@@ -200,7 +202,7 @@ impl Holder {
             };
             if let Err(error) = set {
                 let kind = if name.starts_with(b"system.posix_acl_") { LossKind::Acl } else { LossKind::Xattr };
-                let detail = format!("{}: {error}", crate::layer::Printable(&name));
+                let detail = format!("{}: {error}", crate::core::text::Printable(&name));
                 losses.add(kind, detail, path);
             }
         }

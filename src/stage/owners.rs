@@ -7,8 +7,9 @@ use std::borrow::Cow;
 
 use rustix::fs::FileType;
 
-use crate::ids::IdMaps;
-use crate::layer::{Attributes, shift_acl};
+use crate::core::idmap::IdMaps;
+use crate::core::layer::shift_acl;
+use crate::core::record::Attributes;
 use crate::options::Owners;
 
 /// An id that the map does not have.
@@ -70,7 +71,7 @@ pub(super) fn record(attributes: &Attributes, file_type: FileType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{IdMap, IdRange};
+    use crate::core::idmap::{IdMap, IdRange};
     use std::sync::Arc;
 
     fn shifted() -> Owners {

@@ -12,8 +12,9 @@ use rustix::io::Errno;
 
 use super::Holder;
 use super::finisher::{self, Finisher, Unfinished, write_at};
+use crate::core::layer::{Failure, Place, Sink, Unkept};
+use crate::core::record::{Attributes, ContentId, NameId, Names};
 use crate::fs::open_directory;
-use crate::layer::{Attributes, ContentId, Failure, NameId, Names, Place, Sink, Unkept};
 use crate::report::{LossKind, Losses};
 
 /// What the kernel refused to do with a file.

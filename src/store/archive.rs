@@ -16,8 +16,8 @@ use tempfile::NamedTempFile;
 
 use super::staging::{FILE_MODE, draft_in};
 use super::{OpenOptions, StoreError, pour};
+use crate::core::cancel::Cancel;
 use crate::fs::{Aside, Durability, Place, open_path};
-use crate::options::Cancel;
 
 const BLOCK: u64 = 512;
 /// How long a name a header holds.

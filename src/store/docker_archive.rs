@@ -12,7 +12,7 @@ use super::archive::{ArchiveFile, Tarball};
 use super::docker_save::{self, MANIFEST, REPOSITORIES};
 use super::{Finished, Form, Found, Kind, OpenOptions, Store, StoreError, Stored, locked};
 use crate::blob::{Blob, Compression};
-use crate::image::Reference;
+use crate::core::reference::Reference;
 use crate::image::document::SavedImage;
 use crate::source::{self, Selection, Tree};
 

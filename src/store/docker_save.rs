@@ -7,8 +7,8 @@
 use serde_json::{Map, Value};
 
 use super::{Finished, Kind, StoreError, Stored};
-use crate::blob::Digest;
-use crate::image::ImageName;
+use crate::core::digest::Digest;
+use crate::core::reference::ImageName;
 use crate::image::document::SavedImage;
 
 pub(super) const MANIFEST: &str = "manifest.json";

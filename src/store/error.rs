@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::blob::BlobError;
+use crate::core::reference::ImageNameError;
 use crate::daemon::DaemonError;
 use crate::fs::{PlaceError, shown};
-use crate::image::ImageNameError;
 use crate::registry::RegistryError;
 use crate::source::SourceError;
 

@@ -19,10 +19,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
-use crate::blob::{Blob, Digest, VerifiedReader};
+use crate::blob::{Blob, VerifiedReader};
+use crate::core::cancel::Cancel;
+use crate::core::digest::Digest;
+use crate::core::limits::Limits;
+use crate::core::reference::{ImageName, Reference};
 use crate::fs::Durability;
-use crate::image::{ImageName, Manifest, Reference};
-use crate::options::{Cancel, Limits};
+use crate::image::Manifest;
 use crate::registry::RegistryOptions;
 
 pub use error::StoreError;

@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use super::oci_index::{self, INDEX, MARKER, MARKER_CONTENT, OciIndex};
 use super::staging::Staging;
 use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
-use crate::blob::Digest;
+use crate::core::digest::Digest;
 
 /// An OCI image layout that images are put into.
 #[derive(Debug)]

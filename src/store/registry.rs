@@ -7,8 +7,10 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, Tell, pour, tag_of};
-use crate::blob::{Blob, Digest};
-use crate::image::{ImageName, Manifest};
+use crate::blob::Blob;
+use crate::core::digest::Digest;
+use crate::core::reference::ImageName;
+use crate::image::Manifest;
 use crate::registry::{RegistryError, Repository};
 
 /// A repository that images are put into.

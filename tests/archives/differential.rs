@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
-use layflat::archive::EntryKind;
+use layflat::core::tar::EntryKind;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tar_core::parse::{ParseEvent, ParsedEntry, Parser};

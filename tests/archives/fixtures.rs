@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use layflat::compare::{CompareOptions, Snapshot, SnapshotOptions, compare};
-use layflat::image::Reference;
+use layflat::core::reference::Reference;
 use layflat::{NoProgress, Options, flatten, source};
 
 use crate::tools;

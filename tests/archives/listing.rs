@@ -1,6 +1,6 @@
 //! What an archive holds, in a form in which several readers can be compared.
 
-use layflat::archive::{ArchiveError, Entry, EntryKind, Event, Limits, Reader};
+use layflat::core::tar::{ArchiveError, Entry, EntryKind, Event, Limits, Reader};
 
 /// One entry with its content, holes filled.
 #[derive(Debug, Clone, PartialEq)]

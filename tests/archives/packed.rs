@@ -8,8 +8,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use layflat::archive::EntryKind;
-use layflat::layer::{Attributes, Timestamp};
+use layflat::core::record::Attributes;
+use layflat::core::tar::EntryKind;
+use layflat::core::text::Timestamp;
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps};
 
 use crate::listing::{Listed, list};

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
-use layflat::archive::{Entry, EntryKind, Fragment, Writer};
-use layflat::layer::Timestamp;
+use layflat::core::tar::{Entry, EntryKind, Fragment, Writer};
+use layflat::core::text::Timestamp;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -188,7 +188,7 @@ fn a5_python_reads_what_is_written() {
             for (offset, bytes) in parts {
                 content[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
             }
-            digest = layflat::blob::Digest::sha256_of(&content).hex().to_owned();
+            digest = layflat::core::digest::Digest::sha256_of(&content).hex().to_owned();
         }
         let name = String::from_utf8(entry.name).unwrap();
         expected += &format!("{name} {} 4294967294 2097152 1234567890.123 {digest}\n", entry.size);

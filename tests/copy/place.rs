@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use layflat::blob::{Digest, Pace};
+use layflat::blob::Pace;
+use layflat::core::digest::Digest;
 use layflat::image::Image;
 use layflat::source::{self, OpenOptions};
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use layflat::blob::Digest;
+use layflat::core::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::Test;
@@ -153,7 +153,7 @@ fn d3_what_an_index_lists_by_sha512_is_pushed_so() {
     let image = layout.image(&[&images::layer("a")]);
     let (name, bytes) = layout.files.pop().unwrap();
     assert!(name.ends_with(image["digest"].as_str().unwrap().trim_start_matches("sha256:")));
-    let digest = Digest::of(layflat::blob::Algorithm::Sha512, &bytes);
+    let digest = Digest::of(layflat::core::digest::Algorithm::Sha512, &bytes);
     layout.files.push((format!("blobs/sha512/{}", digest.hex()), bytes));
     let mut image = image;
     image["digest"] = json!(digest.to_string());

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use layflat::blob::{Digest, Pace};
+use layflat::blob::Pace;
+use layflat::core::digest::Digest;
 use serde_json::Value;
 
 use crate::Test;

@@ -183,7 +183,7 @@ fn elsewhere() {
     assert_eq!(message, expected);
 
     // `docker context use remote`, and what comes before it.
-    let id = layflat::blob::Digest::sha256_of(b"remote").to_string()["sha256:".len()..].to_owned();
+    let id = layflat::core::digest::Digest::sha256_of(b"remote").to_string()["sha256:".len()..].to_owned();
     let meta = place.path("home/.docker/contexts/meta").join(id);
     std::fs::create_dir_all(&meta).unwrap();
     let context = serde_json::json!({"Name": "remote", "Endpoints": {"docker": {"Host": format!("unix://{bridge}")}}});

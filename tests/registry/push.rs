@@ -5,8 +5,10 @@ use std::io::Read;
 use std::sync::Arc;
 
 use layflat::Cancel;
-use layflat::blob::{Blob, Digest};
-use layflat::image::{Image, ImageName, Reference};
+use layflat::blob::Blob;
+use layflat::core::digest::Digest;
+use layflat::core::reference::{ImageName, Reference};
+use layflat::image::Image;
 use layflat::registry::{RegistryOptions, Repository};
 use layflat::source::{self, OpenOptions};
 

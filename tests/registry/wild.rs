@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use layflat::Cancel;
-use layflat::blob::{Blob, Digest};
-use layflat::image::ImageName;
+use layflat::blob::Blob;
+use layflat::core::digest::Digest;
+use layflat::core::reference::ImageName;
 use layflat::registry::{RegistryOptions, Repository};
 
 use crate::Test;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{Object, go, read};
-use crate::blob::Digest;
-use crate::image::{MediaType, Platform};
+use crate::core::digest::Digest;
+use crate::core::reference::Platform;
+use crate::image::MediaType;
 
 const ATTESTATION: &str = "vnd.docker.reference.type";
 

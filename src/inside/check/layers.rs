@@ -4,14 +4,13 @@ use hashbrown::HashMap;
 
 use super::{Finding, FindingKind, statements};
 use crate::blob::BlobError;
+use crate::core::layer::{EntryProblem, Failure, LayerError, Place, Sink, Unkept, read_layer};
+use crate::core::record::{Attributes, Change, ChangeKind, ContentId, NameId, Names, PathError, Record};
+use crate::core::text::Printable;
 use crate::error::Error;
 use crate::image::Image;
 use crate::index::{Content, Hashing};
 use crate::intake::{Pass, each_layer};
-use crate::layer::{
-    Attributes, Change, ChangeKind, ContentId, EntryProblem, Failure, LayerError, NameId, Names, PathError, Place,
-    Printable, Record, Sink, Unkept, read_layer,
-};
 use crate::options::Options;
 use crate::report::Progress;
 

@@ -11,10 +11,10 @@ mod tree;
 
 use serde::Serialize;
 
+use crate::core::filter::Filter;
+use crate::core::record::LayerPath;
 use crate::error::Error;
-use crate::filter::Filter;
 use crate::image::Image;
-use crate::layer::LayerPath;
 use crate::options::Options;
 use crate::report::Progress;
 use crate::source::SourceError;

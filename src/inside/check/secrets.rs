@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::bytes::RegexSet;
 
-use crate::layer::LayerPath;
+use crate::core::record::LayerPath;
 
 /// What such files are called, and what they hold.
 const NAMES: [(&str, &str); 14] = [

@@ -5,13 +5,13 @@ use hashbrown::{HashMap, HashSet};
 
 use super::layers::Examined;
 use super::{Finding, FindingKind, secrets};
+use crate::core::record::{Change, ChangeKind, LayerPath, Record};
+use crate::core::stack::{InodeId, Last, LookupError, Node, Problem, StackError, What};
 use crate::error::Error;
 use crate::image::Image;
 use crate::index::Indexes;
 use crate::inside::{Inside, Traced};
-use crate::layer::{Change, ChangeKind, LayerPath, Record};
 use crate::options::Options;
-use crate::stack::{InodeId, Last, LookupError, Node, Problem, StackError, What};
 
 /// Directories that are mounted over when a container runs: what a link has there shows only then.
 const MOUNTED: [&[u8]; 4] = [b"proc", b"sys", b"dev", b"run"];
@@ -133,7 +133,7 @@ impl Inside<'_> {
             {
                 continue;
             }
-            let text = format!("leads to {}, which leads nowhere: {error}", crate::layer::Printable(target));
+            let text = format!("leads to {}, which leads nowhere: {error}", crate::core::text::Printable(target));
             findings.push(Finding::note(FindingKind::DanglingLink, text).in_layer(layer).at(path));
         }
         findings

@@ -26,7 +26,7 @@ use self::proxy::Proxies;
 use self::trust::Trust;
 pub(super) use self::trust::certificate_directories;
 use super::RegistryOptions;
-use crate::options::Cancel;
+use crate::core::cancel::Cancel;
 
 /// Who we say we are.
 pub(crate) const USER_AGENT: &str = concat!("layflat/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,60 @@
+//! What an image may ask for at the most.
+
+/// The most that an image may ask for (rule S4). Each has a message of its own when it is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of one layer.
+    pub entries: u64,
+    /// Bytes of one uncompressed layer.
+    pub layer_size: u64,
+    /// Bytes of one file, holes counted.
+    pub file_size: u64,
+    /// Bytes of one name, path and all.
+    pub name_length: usize,
+    /// Components of one name.
+    pub depth: usize,
+    /// Bytes of one PAX header or GNU long name.
+    pub extended_header: u64,
+    /// Uncompressed bytes for each compressed one, once a layer has grown beyond one gibibyte.
+    pub ratio: u64,
+    /// Bytes of one manifest, index or configuration.
+    pub metadata_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 20_000_000,
+            layer_size: 1 << 40,
+            file_size: 1 << 43,
+            name_length: 1 << 17,
+            depth: 1024,
+            extended_header: 1 << 20,
+            ratio: 300,
+            metadata_size: 32 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// Below this many uncompressed bytes the ratio is of no interest.
+    const RATIO_FROM: u64 = 1 << 30;
+
+    /// Whether so few stored bytes may not become so many.
+    pub(crate) fn is_bomb(&self, expanded: u64, stored: u64) -> bool {
+        expanded > Self::RATIO_FROM && expanded / self.ratio.max(1) > stored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_grows_large_is_a_bomb() {
+        let limits = Limits { ratio: 100, ..Limits::default() };
+        assert!(!limits.is_bomb(1 << 30, 1));
+        assert!(limits.is_bomb(5 << 30, 50 << 20));
+        assert!(!limits.is_bomb(5 << 30, 60 << 20));
+    }
+}

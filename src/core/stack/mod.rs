@@ -1,0 +1,242 @@
+//! The whole stack, in memory: what the layers show together, and what each layer's directory must hold for the
+//! kernel to show the same.
+//!
+//! This is the heart of the program. [`View`] replays the layers' records bottom up, marks first, then entries; a
+//! [`Difference`] is what has to be laid down on disk to get from one view to the next. Nothing here does I/O, so all
+//! of it is tested without root and without a file system.
+
+mod difference;
+mod events;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use crate::core::filter::Filter;
+use crate::core::record::{Attributes, Change, LayerPath, Record};
+
+pub use difference::{Difference, Emission, Over, What};
+pub use events::{Event, Step};
+use view::Changes;
+pub use view::{DirectoryId, Found, InodeId, Last, LookupError, Node, Source, View};
+
+/// A stack, replayed.
+#[derive(Debug)]
+pub struct Stack<'r> {
+    view: View<'r>,
+    layers: Vec<Difference>,
+    reading: Reading,
+}
+
+/// What a layer asks for that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("entry {path:?}: {problem}")]
+pub struct StackError {
+    /// The layer, counted from 0 at the bottom.
+    pub layer: usize,
+    /// The entry's path.
+    pub path: LayerPath,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// The ways in which an entry can be wrong in its place in the stack.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A parent that the same layer made a file (rule N4).
+    #[error("its parent {0:?} is not a directory but a file of the same layer")]
+    ParentIsFile(LayerPath),
+    /// A parent that a symlink makes of a file (rule N4).
+    #[error(
+        "the symbolic link {link:?} on the way to it leads to {file:?}, which is not a directory; \
+         a layer that is to replace the link must have an entry for a directory {link:?}"
+    )]
+    ParentLeadsToFile {
+        /// The symlink that was followed last.
+        link: LayerPath,
+        /// The file.
+        file: LayerPath,
+    },
+    /// More than 40 symlinks on the way (rule N4).
+    #[error("more than 40 symbolic links on the way to it")]
+    TooManyLinks,
+    /// A root that is no directory (rule N2).
+    #[error("the root of a file system must be a directory")]
+    RootIsNoDirectory,
+    /// A hard link to nothing (rule L1).
+    #[error("hard link to {0:?}, which is neither in this layer before it nor in a layer below")]
+    LinkTargetMissing(LayerPath),
+    /// A hard link to a directory (rule L2).
+    #[error("hard link to {0:?}, which is a directory")]
+    LinkToDirectory(LayerPath),
+    /// A hard link that would replace the directory that its target is in.
+    #[error("hard link to {0:?} would replace a directory that holds its own target")]
+    LinkReplacesTarget(LayerPath),
+    /// More than four thousand million files, or four gibibytes of names.
+    #[error("the stack has more names than can be counted")]
+    TooManyNames,
+}
+
+/// How a stack is read.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Ignore entries for the root directory (rule N2).
+    pub ignore_root_entry: bool,
+    /// Paths to leave out of what is laid down, and the attributes of directories that no layer names.
+    pub filter: Filter,
+}
+
+impl<'r> Stack<'r> {
+    /// Replays the layers' records, bottom first.
+    ///
+    /// # Errors
+    /// The first entry that cannot be carried out.
+    pub fn replay(records: &'r [Record], reading: Reading) -> Result<Self, StackError> {
+        Self::replay_watched(records, reading, &mut |_| {})
+    }
+
+    /// Replays the layers' records, bottom first, and shows each step to `watch`.
+    ///
+    /// # Errors
+    /// The first entry that cannot be carried out; the layers below it were shown.
+    pub fn replay_watched(
+        records: &'r [Record],
+        reading: Reading,
+        watch: &mut dyn FnMut(&Step<'_, 'r>),
+    ) -> Result<Self, StackError> {
+        let mut stack = Self::empty(records, reading);
+        for layer in 0..records.len() {
+            let changes = stack.apply(layer)?;
+            watch(&Step::new(layer, &stack.view, &changes));
+        }
+        Ok(stack)
+    }
+
+    /// Replays the layers' records, bottom first, of which those from `from` on count as one layer.
+    ///
+    /// # Errors
+    /// The first entry that cannot be carried out.
+    pub fn replay_as_one(records: &'r [Record], from: usize, reading: Reading) -> Result<Self, StackError> {
+        let mut stack = Self::empty(records, reading);
+        for layer in 0..from.min(records.len()) {
+            stack.apply(layer)?;
+        }
+        if from < records.len() {
+            let mut changes = Changes { since: from as u32 + 1, ..Changes::default() };
+            for layer in from..records.len() {
+                changes = stack.view.apply(layer, &stack.reading, changes)?;
+            }
+            stack.push(&changes);
+        }
+        Ok(stack)
+    }
+
+    fn empty(records: &'r [Record], reading: Reading) -> Self {
+        Self { view: View::new(records), layers: Vec::with_capacity(records.len()), reading }
+    }
+
+    /// Replays one layer on those that were.
+    fn apply(&mut self, layer: usize) -> Result<Changes, StackError> {
+        let changes = Changes { since: layer as u32 + 1, ..Changes::default() };
+        let changes = self.view.apply(layer, &self.reading, changes)?;
+        self.push(&changes);
+        Ok(changes)
+    }
+
+    fn push(&mut self, changes: &Changes) {
+        let difference = Difference::of_layer(&mut self.view, changes);
+        let difference = self.filtered(difference);
+        self.layers.push(difference);
+    }
+
+    fn filtered(&self, mut difference: Difference) -> Difference {
+        let exclude = &self.reading.filter.exclude;
+        if !exclude.is_empty() {
+            difference.leave_out(|all, index| exclude.matches(self.path(all, index).as_bytes()));
+        }
+        difference
+    }
+
+    /// What each layer's directory must hold, bottom first (rules O1 to O4).
+    pub fn layers(&self) -> &[Difference] {
+        &self.layers
+    }
+
+    /// What one directory must hold that shows everything: the flat form.
+    pub fn whole(&self) -> Difference {
+        self.filtered(Difference::whole(&self.view))
+    }
+
+    /// The name of an emitted entry in its directory; empty for the root.
+    pub fn name(&self, emission: &Emission) -> &[u8] {
+        self.view.emission_name(emission)
+    }
+
+    /// The path of an emitted entry.
+    pub fn path(&self, difference: &Difference, index: usize) -> LayerPath {
+        let mut components = Vec::new();
+        let mut at = index;
+        while at != 0 {
+            components.push(self.name(&difference.emissions()[at]));
+            at = difference.emissions()[at].parent();
+        }
+        LayerPath::of_components(components.into_iter().rev())
+    }
+
+    /// The paths that a layer's opaque marks hide, where no whiteout says so.
+    pub fn hidden_by_opaque<'a>(&'a self, difference: &'a Difference) -> impl Iterator<Item = LayerPath> + 'a {
+        difference.hidden().iter().map(|&(directory, slot)| {
+            let directory = self.path(difference, directory as usize);
+            LayerPath::of_components(directory.components().chain([self.view.slot_name(slot)]))
+        })
+    }
+
+    /// What is at a path, as under chroot. The path may say what it likes.
+    ///
+    /// # Errors
+    /// Nothing is there.
+    pub fn resolve(&self, path: &[u8], last: Last) -> Result<Found, LookupError> {
+        self.view.resolve(path, last)
+    }
+
+    /// All files that any layer has, shown or not, in the order of the layers and their entries.
+    pub fn inodes(&self) -> impl Iterator<Item = InodeId> + use<> {
+        self.view.inodes()
+    }
+
+    /// The entry that made a file, and the layer that has it.
+    pub fn origin(&self, inode: InodeId) -> (usize, &'r Change) {
+        self.view.origin(inode)
+    }
+
+    /// Whether a file has, or had, more than one name.
+    pub fn is_linked(&self, inode: InodeId) -> bool {
+        self.view.is_linked(inode)
+    }
+
+    /// Whether a layer above the one that made a file gives it another name, so that the overlay form must hold a
+    /// copy of it there (rule L2).
+    pub fn is_copied_up(&self, inode: InodeId) -> bool {
+        self.view.is_copied_up(inode)
+    }
+
+    /// The attributes of a difference's root.
+    pub fn root_attributes(&self, difference: &Difference) -> Attributes {
+        match difference.emissions().first().map(|root| root.what) {
+            Some(What::Directory { attributes, .. }) => self.directory_attributes(attributes),
+            _ => self.unnamed_attributes(),
+        }
+    }
+
+    /// The attributes of an emitted directory.
+    pub fn directory_attributes(&self, source: Source) -> Attributes {
+        self.view.attributes(source).cloned().unwrap_or_else(|| self.unnamed_attributes())
+    }
+
+    /// The attributes of a directory that no layer names (rule N5).
+    fn unnamed_attributes(&self) -> Attributes {
+        let mut attributes = Attributes::of_unnamed_directory();
+        self.reading.filter.change(&mut attributes);
+        attributes
+    }
+}

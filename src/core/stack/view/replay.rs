@@ -1,0 +1,186 @@
+//! One layer, carried out on what is below it: its whiteouts and opaque markers first, then its entries in order.
+
+use hashbrown::HashMap;
+
+use super::lookup::{MOST_LINKS, Step};
+use super::{Changes, Child, DirectoryId, InodeId, SlotId, Source, View};
+use crate::core::record::{ChangeKind, LayerPath, NameId, Names, Record};
+use crate::core::stack::{Problem, Reading, StackError};
+
+/// The entries of a layer while they are carried out.
+pub(super) struct Entries<'a> {
+    layer: usize,
+    record: &'a Record,
+    ignore_root_entry: bool,
+    link_sources: HashMap<NameId, InodeId>,
+    /// The directory of the last entry: most are in the same one as the one before. It stays right while nothing is removed.
+    last_parent: Option<(NameId, u64, DirectoryId)>,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) fn new(layer: usize, record: &'a Record, reading: &Reading) -> Self {
+        let ignore_root_entry = reading.ignore_root_entry;
+        Self { layer, record, ignore_root_entry, link_sources: HashMap::new(), last_parent: None }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.record.changes.len()
+    }
+}
+
+impl View<'_> {
+    /// Carries out one layer: its marks, each resolved in the view as it is now, then its entries in order (rule M1).
+    ///
+    /// `changes` holds what the layers below did that count as one with it: nothing for a layer of its own.
+    pub(in crate::core::stack) fn apply(
+        &mut self,
+        layer: usize,
+        reading: &Reading,
+        mut changes: Changes,
+    ) -> Result<Changes, StackError> {
+        let records = self.records;
+        let record = &records[layer];
+        changes.epoch = layer as u32 + 1;
+        let marks = self.marks(layer, record, reading, &mut changes);
+        self.carry_out_marks(&marks, &mut changes);
+        let mut entries = Entries::new(layer, record, reading);
+        for (index, change) in record.changes.iter().enumerate() {
+            self.entry(&mut entries, index, &mut changes).map_err(|problem| StackError {
+                layer,
+                path: record.names.path(change.name),
+                problem,
+            })?;
+        }
+        self.copied_up.extend(&changes.relinked);
+        Ok(changes)
+    }
+
+    /// Carries out one entry; a mark is none.
+    pub(super) fn entry(
+        &mut self,
+        entries: &mut Entries<'_>,
+        index: usize,
+        changes: &mut Changes,
+    ) -> Result<(), Problem> {
+        let record = entries.record;
+        let change = &record.changes[index];
+        let source = Source { layer: entries.layer as u32, change: index as u32 };
+        match change.kind {
+            ChangeKind::Whiteout | ChangeKind::Opaque => return Ok(()),
+            ChangeKind::LinkSource { .. } => {
+                let inode = self.new_inode(source)?;
+                entries.link_sources.insert(change.name, inode);
+                return Ok(());
+            }
+            ChangeKind::Directory(_) if change.name == NameId::ROOT => {
+                if !entries.ignore_root_entry {
+                    self.set_attributes(DirectoryId::ROOT, source, changes);
+                }
+                return Ok(());
+            }
+            _ if change.name == NameId::ROOT => return Err(Problem::RootIsNoDirectory),
+            _ => {}
+        }
+        let parent_name = record.names.parent(change.name);
+        let parent = match entries.last_parent {
+            Some((name, removals, directory)) if name == parent_name && removals == self.removals => directory,
+            _ => self.make_path(&record.names, parent_name, changes)?,
+        };
+        entries.last_parent = Some((parent_name, self.removals, parent));
+        let slot = self.slot(parent, record.names.name(change.name))?;
+        match &change.kind {
+            ChangeKind::Directory(_) => match self.child(slot) {
+                Child::Directory(directory) => self.set_attributes(directory, source, changes),
+                _ => drop(self.new_directory(slot, source, changes)?),
+            },
+            ChangeKind::HardLink { target } => self.link(entries, slot, *target, changes)?,
+            _ => {
+                let inode = self.new_inode(source)?;
+                self.put_leaf(slot, inode, changes);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(
+        &mut self,
+        entries: &Entries<'_>,
+        slot: SlotId,
+        target: NameId,
+        changes: &mut Changes,
+    ) -> Result<(), Problem> {
+        let names = &entries.record.names;
+        let named = |problem: fn(LayerPath) -> Problem| problem(names.path(target));
+        let (inode, target_slot) = if let Some(&inode) = entries.link_sources.get(&target) {
+            (inode, None)
+        } else if target == NameId::ROOT {
+            return Err(named(Problem::LinkToDirectory));
+        } else {
+            let parent = self.find_path(names, names.parent(target), &mut Vec::new());
+            let found = parent.and_then(|parent| self.find(parent, names.name(target)));
+            match found.map(|found| (found, self.child(found))) {
+                Some((found, Child::Leaf(inode))) => (inode, Some(found)),
+                Some((_, Child::Directory(_))) => return Err(named(Problem::LinkToDirectory)),
+                Some((_, Child::Nothing)) | None => return Err(named(Problem::LinkTargetMissing)),
+            }
+        };
+        if self.child(slot) == Child::Leaf(inode) {
+            return Ok(());
+        }
+        if let (Child::Directory(replaced), Some(target_slot)) = (self.child(slot), target_slot)
+            && self.is_inside(self.slots[target_slot.index()].directory, replaced)
+        {
+            return Err(named(Problem::LinkReplacesTarget));
+        }
+        self.put_leaf(slot, inode, changes);
+        if self.inodes[inode.index()].source.layer + 1 < changes.since {
+            changes.relinked.push(inode);
+        }
+        Ok(())
+    }
+
+    fn is_inside(&self, mut directory: DirectoryId, ancestor: DirectoryId) -> bool {
+        loop {
+            if directory == ancestor {
+                return true;
+            }
+            match self.directories[directory.index()].slot {
+                SlotId::NONE => return false,
+                slot => directory = self.slots[slot.index()].directory,
+            }
+        }
+    }
+
+    /// The directory at a path, with symlinks followed as under chroot and what is missing made (rules N4 and N5).
+    fn make_path(&mut self, names: &Names, path: NameId, changes: &mut Changes) -> Result<DirectoryId, Problem> {
+        let mut pending: Vec<&[u8]> = names.ascend(path).collect();
+        let mut at = DirectoryId::ROOT;
+        let mut links: Vec<SlotId> = Vec::new();
+        while let Some(component) = pending.pop() {
+            match self.step(at, component) {
+                Step::To(directory) => at = directory,
+                Step::Follow { link, from, target } => {
+                    links.push(link);
+                    if links.len() > MOST_LINKS {
+                        return Err(Problem::TooManyLinks);
+                    }
+                    at = from;
+                    pending.extend(target.split(|&byte| byte == b'/').rev());
+                }
+                Step::Blocked(inode) if self.inodes[inode.index()].source.layer + 1 == changes.epoch => {
+                    return Err(Problem::ParentIsFile(self.path_in(at, component)));
+                }
+                // The layer names the link and not what it leads to: replacing that by a directory would lose it.
+                Step::Blocked(_) if let Some(&link) = links.last() => {
+                    let (link, file) = (self.slot_path(link), self.path_in(at, component));
+                    return Err(Problem::ParentLeadsToFile { link, file });
+                }
+                Step::Missing | Step::Blocked(_) => {
+                    let slot = self.slot(at, component)?;
+                    at = self.new_directory(slot, Source::UNNAMED, changes)?;
+                }
+            }
+        }
+        Ok(at)
+    }
+}
