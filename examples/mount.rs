@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use layflat::overlay::{MountOptions, mount_layout};
+use layflat::mount::{MountOptions, mount_layout};
 use layflat::{NoProgress, Options, layers, source};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -47,7 +47,7 @@
 //!
 //! layflat::layers(&image, &overlay, &Options::default(), &NoProgress)?;
 //! assert!(overlay.join("layflat.json").exists());
-//! // As root: layflat::overlay::mount_layout(&overlay, target, Default::default())?;
+//! // As root: layflat::mount::mount_layout(&overlay, target, Default::default())?;
 //!
 //! assert!(compare(&rootfs, &rootfs, &CompareOptions::default())?.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -60,38 +60,32 @@ pub mod compare;
 pub mod configuration;
 pub mod copy;
 pub mod core;
-pub mod daemon;
-mod error;
-pub mod form;
-mod fs;
+pub mod export;
+pub mod fs;
 pub mod image;
-pub mod index;
-pub mod inside;
-mod intake;
-pub mod namespace;
+pub mod inspect;
+pub mod lowerdirs;
+pub mod mount;
+pub mod net;
 mod notes;
-mod options;
-pub mod overlay;
 pub mod pack;
 mod parallel;
-pub mod product;
-pub mod registry;
-mod report;
-pub mod rewrite;
 mod sigstore;
 pub mod source;
-mod stage;
+pub mod squash;
 pub mod store;
+pub mod unpack;
+pub mod userns;
 
 pub use self::core::cancel::Cancel;
 pub use self::core::limits::Limits;
 pub use self::core::overlayfs::XattrNamespace;
-pub use error::{Error, WhichLayer};
-pub use form::{flatten, layers};
 pub use fs::DestinationError;
 pub use notes::Notes;
-pub use options::{OVERRIDE_STAT, Options, Owners};
-pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
+pub use unpack::{Error, WhichLayer};
+pub use unpack::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
+pub use unpack::{OVERRIDE_STAT, Options, Owners};
+pub use unpack::{flatten, layers};
 
 /// Removes a directory tree, however deep it is; that it is not there is fine.
 ///

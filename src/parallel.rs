@@ -53,6 +53,16 @@ pub(crate) fn all<T, E>(
     error.map_or(Ok(good), Err)
 }
 
+/// Layers that are on their way from elsewhere at the same time, if nobody says how many.
+const MOST_WAITING: usize = 6;
+
+/// How many threads do some work, of which so many parts come from elsewhere: as many as were asked for, else as many as there are processors, and
+/// some more that wait for the network and leave the processors to the others.
+pub(crate) fn jobs(asked: Option<NonZero<usize>>, remote: usize) -> NonZero<usize> {
+    let processors = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    asked.unwrap_or_else(|| processors().saturating_add(remote.min(MOST_WAITING)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,14 +87,4 @@ mod tests {
         assert_eq!(all(results, || "cancelled", |error| *error == "cancelled"), Err("broken"));
         assert_eq!(all(vec![Some(Ok::<_, &str>(1)), Some(Ok(2))], || "cancelled", |_| false), Ok(vec![1, 2]));
     }
-}
-
-/// Layers that are on their way from elsewhere at the same time, if nobody says how many.
-const MOST_WAITING: usize = 6;
-
-/// How many threads do some work, of which so many parts come from elsewhere: as many as were asked for, else as many as there are processors, and
-/// some more that wait for the network and leave the processors to the others.
-pub(crate) fn jobs(asked: Option<NonZero<usize>>, remote: usize) -> NonZero<usize> {
-    let processors = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    asked.unwrap_or_else(|| processors().saturating_add(remote.min(MOST_WAITING)))
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
-    let root = rustix::process::geteuid().is_root() && !layflat::overlay::in_user_namespace();
+    let root = rustix::process::geteuid().is_root() && !layflat::userns::in_user_namespace();
     if !root {
         eprintln!("tests/compare.rs: skipped, needs root: devices, owners and trusted.* attributes");
     }

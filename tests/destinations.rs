@@ -19,7 +19,7 @@ use tar::EntryType;
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
-    let root = rustix::process::geteuid().is_root() && !layflat::overlay::in_user_namespace();
+    let root = rustix::process::geteuid().is_root() && !layflat::userns::in_user_namespace();
     if !root {
         eprintln!("tests/destinations.rs: all are ignored: they need root");
     }

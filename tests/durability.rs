@@ -20,7 +20,7 @@ const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/four-layers.t
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let missing = ["mkfs.ext4", "mkfs.xfs", "xfs_io", "mount"].iter().find(|program| !is_installed(program));
-    let root = rustix::process::geteuid().is_root() && !layflat::overlay::in_user_namespace();
+    let root = rustix::process::geteuid().is_root() && !layflat::userns::in_user_namespace();
     let private = root
         && unshare(CloneFlags::CLONE_NEWNS).is_ok()
         && mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).is_ok();

@@ -9,10 +9,10 @@
 
 use layflat::XattrNamespace::{self, Trusted, User};
 use layflat::compare::{CompareOptions, Kind, Snapshot, SnapshotOptions, compare};
-use layflat::overlay::{
-    LowerDirectory, Method, MountOptions, MountRequest, UpperDirectories, in_user_namespace, mount, mount_layout,
-    umount,
+use layflat::mount::{
+    LowerDirectory, Method, MountOptions, MountRequest, UpperDirectories, mount, mount_layout, umount,
 };
+use layflat::userns::in_user_namespace;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};

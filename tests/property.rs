@@ -112,14 +112,14 @@ fn agree(stack: &Stack, form: Form, base: &Path) -> Result<(), String> {
 fn rewritten_agrees(stack: &Stack, base: &Path) -> Result<(), String> {
     let image = run::image_of(stack);
     let mut archive = Vec::new();
-    let written = layflat::product::flat_archive(&image, &mut archive, base, &Options::default(), &NoProgress);
+    let written = layflat::export::flat_archive(&image, &mut archive, base, &Options::default(), &NoProgress);
     if oracle::show(stack).is_err() {
         return written.map_or(Ok(()), |_| Err("the oracle refuses, and there is an archive".to_owned()));
     }
     written.map_err(|error| error.to_string())?;
     shows(stack, &run::image([archive]), Form::Flat, base).map_err(|error| format!("archive: {error}"))?;
     for from in 0..stack.0.len() {
-        let squashed = layflat::rewrite::squash(&image, from, base, &Options::default(), &NoProgress);
+        let squashed = layflat::squash::squash(&image, from, base, &Options::default(), &NoProgress);
         let squashed = squashed.map_err(|error| error.to_string())?;
         shows(stack, &squashed, Form::Flat, base).map_err(|error| format!("squashed from {from}: {error}"))?;
     }

@@ -18,10 +18,11 @@ use common::text::Stack;
 use common::tools;
 use common::tree::{Shape, Tree};
 use layflat::core::filter::{Filter, Globs, Times};
+use layflat::export::{Filesystem, flat_archive, flat_filesystem};
+use layflat::fs::{Destination, Output};
 use layflat::image::Image;
-use layflat::product::{Destination, Filesystem, Output, flat_archive, flat_filesystem};
-use layflat::rewrite::{filter, squash};
 use layflat::source::{OpenOptions, open};
+use layflat::squash::{filter, squash};
 use layflat::{NoProgress, Options, XattrNamespace};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -350,7 +351,7 @@ fn squashed_image() -> Result<(), Failed> {
     assert_eq!(with_layer, [true, true, false, false, true]);
     let before: Vec<_> = old.parsed.history.iter().map(|line| line.created_by.clone()).collect();
     assert_eq!(history[..4].iter().map(|line| line.created_by.clone()).collect::<Vec<_>>(), before);
-    let error = layflat::rewrite::squash(&image, 4, &std::env::temp_dir(), &jobs(1), &NoProgress).unwrap_err();
+    let error = layflat::squash::squash(&image, 4, &std::env::temp_dir(), &jobs(1), &NoProgress).unwrap_err();
     assert!(error.to_string().starts_with("there are 4 layers"), "{error}");
     Ok(())
 }

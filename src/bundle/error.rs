@@ -1,8 +1,8 @@
 //! Why there is no bundle.
 
 use crate::core::text::Printable;
-use crate::error::Error;
-use crate::overlay::{MountError, UnmountError};
+use crate::mount::{MountError, UnmountError};
+use crate::unpack::Error;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};

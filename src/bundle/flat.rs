@@ -5,13 +5,10 @@ use super::options::{BundleOptions, Confinement};
 use super::rootfs::Rootfs;
 use super::write::write_config;
 use super::{ROOTFS, Report};
-use crate::error::Error;
-use crate::form::flatten;
 use crate::fs::{Work, open_path};
 use crate::image::Image;
-use crate::options::Options;
-use crate::overlay::is_mount_point;
-use crate::report::Progress;
+use crate::mount::is_mount_point;
+use crate::unpack::{Error, Options, Progress, flatten};
 use rustix::fs::{AtFlags, Mode};
 use std::path::{Path, PathBuf};
 

@@ -9,16 +9,13 @@ use super::options::BundleOptions;
 use super::rootfs::Rootfs;
 use super::write::{write, write_config};
 use super::{ROOTFS, Report};
-use crate::cache;
-use crate::error::Error;
-use crate::form::FILE_NAME;
 use crate::image::Image;
-use crate::options::Options;
-use crate::overlay::{
+use crate::lowerdirs::FILE_NAME;
+use crate::mount::{
     LayoutError, MountError, MountOptions, MountRequest, Mounted, UpperDirectories, mount, mount_nowhere,
     read_description, umount,
 };
-use crate::report::Progress;
+use crate::unpack::{Error, Options, Progress, cached};
 use std::path::{Path, PathBuf};
 
 const UPPER: &str = "upper";
@@ -50,7 +47,7 @@ struct Description {
 /// It appears whole or not at all (rule S2), its mount included.
 ///
 /// # Errors
-/// As for [`cache::overlay`] and [`mount`](crate::overlay::mount()), and an image that does not say what to run, or as whom.
+/// As for [`cache::overlay`] and [`mount`](crate::mount::mount()), and an image that does not say what to run, or as whom.
 pub fn overlay(
     image: &Image,
     directory: &Path,
@@ -62,7 +59,7 @@ pub fn overlay(
 ) -> Result<Report, BundleError> {
     let (work, result) = begin(directory, lay, &bundle.confinement)?;
     // Held until the bundle is mounted, or done: then it is in use by that, or not in use.
-    let kept = cache::overlay(image, cache, lay, progress)?;
+    let kept = cached::overlay(image, cache, lay, progress)?;
     let file = |action, path: &Path| {
         let path = path.to_owned();
         move |source| BundleError::File { action, path, source }
@@ -129,7 +126,7 @@ impl OverlayBundle {
     /// Mounts its root file system, writable, with what was changed before.
     ///
     /// # Errors
-    /// Layers that are gone, parts that are links, and as for [`mount`](crate::overlay::mount()).
+    /// Layers that are gone, parts that are links, and as for [`mount`](crate::mount::mount()).
     pub fn mount(&self, options: MountOptions) -> Result<Mounted, BundleError> {
         if !self.layers.join(FILE_NAME).exists() {
             return Err(BundleError::LayersGone { bundle: self.directory.clone(), layers: self.layers.clone() });
@@ -144,7 +141,7 @@ impl OverlayBundle {
     /// remove.
     ///
     /// # Errors
-    /// As for [`umount`](crate::overlay::umount()), and parts that are links.
+    /// As for [`umount`](crate::mount::umount()), and parts that are links.
     pub fn umount(&self, lazy: bool) -> Result<(), BundleError> {
         self.check()?;
         umount(&self.rootfs(), lazy)?;

@@ -2,7 +2,7 @@
 
 use super::error::BundleError;
 use super::user::Accounts;
-use crate::options::Owners;
+use crate::unpack::Owners;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;

@@ -8,17 +8,17 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, 
 
 /// A lock that is held.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(crate) struct Lock(File);
 
 impl Lock {
     /// For a user of something; others may use it, too. Nothing, if it is not there or was just removed. Who looks whether it is in use has
     /// it for a moment, which is waited for.
-    pub(super) fn shared(path: &Path) -> Option<Self> {
+    pub(crate) fn shared(path: &Path) -> Option<Self> {
         Self::of(path, FlockOperation::LockShared)
     }
 
     /// For whoever wants to remove it: nobody uses it.
-    pub(super) fn exclusive(path: &Path) -> Option<Self> {
+    pub(crate) fn exclusive(path: &Path) -> Option<Self> {
         Self::of(path, FlockOperation::NonBlockingLockExclusive)
     }
 
@@ -31,22 +31,22 @@ impl Lock {
         ((mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)).then_some(Self(file))
     }
 
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.0
     }
 
     /// Notes that it was used now: by this the cache knows what was not used for the longest time.
-    pub(super) fn touch(&self) {
+    pub(crate) fn touch(&self) {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         self.set_time(now);
     }
 
     /// Notes that it may be bad: nothing was last used in 1970.
-    pub(super) fn suspect(&self) {
+    pub(crate) fn suspect(&self) {
         self.set_time(Timespec { tv_sec: 0, tv_nsec: 0 });
     }
 
-    pub(super) fn is_suspect(&self) -> bool {
+    pub(crate) fn is_suspect(&self) -> bool {
         fstat(&self.0).is_ok_and(|metadata| metadata.st_mtime == 0)
     }
 

@@ -11,7 +11,6 @@ mod blobs;
 mod contents;
 mod lock;
 mod mounted;
-mod overlay;
 mod partial;
 
 use std::path::{Path, PathBuf};
@@ -20,10 +19,10 @@ use rustix::fs::{Access, access};
 
 pub use blobs::Blobs;
 pub use contents::{CacheError, Entry, Kind, Pruned, list, prune};
-pub use overlay::{KeptForm, overlay};
+pub(crate) use lock::Lock;
 
 /// What is not whole yet, or no more, begins so.
-const UNFINISHED: &str = "new-";
+pub(crate) const UNFINISHED: &str = "new-";
 
 /// Whether this user can keep anything in a directory, which need not be there yet.
 pub fn is_writable(directory: &Path) -> bool {

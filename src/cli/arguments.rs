@@ -12,8 +12,8 @@ use layflat::cache::Blobs;
 use layflat::configuration::ConfigurationFile;
 use layflat::core::reference::{Platform, Reference};
 use layflat::image::Image;
-use layflat::index::{Indexes, indexes};
-use layflat::registry::{ClientCertificate, Credentials, RegistryOptions};
+use layflat::inspect::index::{Indexes, indexes};
+use layflat::net::registry::{ClientCertificate, Credentials, RegistryOptions};
 use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache, source};
 
 use super::owners::OwnerArgs;

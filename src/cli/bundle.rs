@@ -10,8 +10,7 @@ use layflat::Cancel;
 use layflat::bundle::{Bind, BundleOptions, Confinement, Overrides, Report};
 use layflat::core::idmap::IdMaps;
 use layflat::core::text::Printable;
-use layflat::namespace::enter;
-use layflat::overlay::in_user_namespace;
+use layflat::userns::{enter, in_user_namespace};
 
 use super::arguments::Common;
 use super::mount::CachedArgs;

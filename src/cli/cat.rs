@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, bail};
 use clap::Args;
 use layflat::Cancel;
-use layflat::inside::{Deed, Inside, InsideError, history};
+use layflat::inspect::{Deed, Inside, InsideError, history};
 
 use super::SUCCESS;
 use super::arguments::{Common, LookArgs, Looked};

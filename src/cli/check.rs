@@ -5,7 +5,7 @@ use clap::Args;
 use layflat::Cancel;
 use layflat::core::reference::Reference;
 use layflat::image::Image;
-use layflat::inside::check::{Finding, Severity, check, of_source_error};
+use layflat::inspect::check::{Finding, Severity, check, of_source_error};
 use layflat::source::{OpenOptions, open};
 
 use super::arguments::{Common, ImageArgs};

@@ -9,8 +9,8 @@ use layflat::blob::Compress;
 use layflat::copy::{CopyOptions, CopyReport, Format, copy_with_referrers};
 use layflat::core::reference::Reference;
 use layflat::core::text::Printable;
-use layflat::rewrite::filter_all;
 use layflat::source::Selection;
+use layflat::squash::filter_all;
 use layflat::store::Store;
 use layflat::{Cancel, Options, store};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layflat::compare::{CompareOptions, Ignore, SnapshotOptions, compare};
-use layflat::namespace::enter;
+use layflat::userns::enter;
 use layflat::{Cancel, NoProgress};
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use layflat::Cancel;
 use layflat::core::reference::{Platform, Reference};
-use layflat::registry::{ClientCertificate, Credentials, End, RegistryOptions};
+use layflat::net::registry::{ClientCertificate, Credentials, End, RegistryOptions};
 use layflat::source;
 
 use super::arguments::{OpenArgs, RemoteArgs, password_file, password_stdin};

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use layflat::Cancel;
-use layflat::inside::{Fate, Hit, Pattern, Traced};
+use layflat::inspect::{Fate, Hit, Pattern, Traced};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use layflat::product::{Filesystem, Output, flat_archive, flat_filesystem};
+use layflat::export::{Filesystem, flat_archive, flat_filesystem};
+use layflat::fs::Output;
 use layflat::{Cancel, Options, Owners, Report};
 
 use super::arguments::{Common, ImageArgs, LayArgs};

@@ -9,8 +9,8 @@ use layflat::Cancel;
 use layflat::core::digest::Digest;
 use layflat::core::record::LayerPath;
 use layflat::core::reference::Reference;
-use layflat::form::{LayerChanges, survey, survey_known};
 use layflat::image::{Config, Image, chain_ids};
+use layflat::inspect::{LayerChanges, survey, survey_known};
 use layflat::source::{self, Selection, Tree};
 use serde_json::{Value, json};
 
@@ -105,7 +105,7 @@ impl Inspect {
         let is_elsewhere = image.layers.iter().any(|layer| layer.blob.is_remote());
         if !is_elsewhere || self.counts || self.paths {
             let survey = survey(image, &options, progress::progress(common).as_ref())?;
-            let row = |layer: layflat::form::LayerSurvey| Row {
+            let row = |layer: layflat::inspect::LayerSurvey| Row {
                 digest: Some(layer.facts.digest),
                 diff_id: Some(layer.facts.diff_id),
                 compression: Some(layer.facts.compression.name()),

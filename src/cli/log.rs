@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Args;
 use layflat::Cancel;
 use layflat::core::text::Printable;
-use layflat::inside::{Deed, Happening, history};
+use layflat::inspect::{Deed, Happening, history};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
@@ -53,7 +53,7 @@ fn row(happening: &Happening) -> Vec<String> {
 fn what(happening: &Happening) -> String {
     if !happening.differences.is_empty() {
         let change =
-            |change: &layflat::inside::Difference| format!("{} {} → {}", change.what, change.before, change.now);
+            |change: &layflat::inspect::Difference| format!("{} {} → {}", change.what, change.before, change.now);
         return happening.differences.iter().map(change).collect::<Vec<_>>().join(", ");
     }
     let Some((now, facts)) = happening.now.as_ref().and_then(|now| now.facts.as_ref().map(|facts| (now, facts))) else {

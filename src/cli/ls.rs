@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use layflat::Cancel;
 use layflat::core::text::Printable;
-use layflat::inside::{Entry, Inside, Kind, ListOptions, Listing};
+use layflat::inspect::{Entry, Inside, Kind, ListOptions, Listing};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};

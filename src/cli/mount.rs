@@ -7,12 +7,14 @@ use anyhow::{Context, bail};
 use clap::Args;
 use layflat::bundle::OverlayBundle;
 use layflat::core::text::Printable;
-use layflat::form::FILE_NAME;
-use layflat::overlay::{Method, MountOptions, Mounted, UpperDirectories, in_user_namespace, may_mount, mount_layout};
-use layflat::{Cancel, Options, Owners, XattrNamespace, cache};
+use layflat::lowerdirs::FILE_NAME;
+use layflat::mount::{Method, MountOptions, Mounted, UpperDirectories, may_mount, mount_layout};
+use layflat::userns::in_user_namespace;
+use layflat::{Cancel, Options, Owners, XattrNamespace};
 
 use super::arguments::{Common, LayArgs, NamespaceArg, OpenArgs, open};
 use super::{SUCCESS, output, progress};
+use layflat::unpack::cached;
 
 /// Mount what `layers` or `bundle --overlay` made, or an image, with the kernel's overlayfs
 ///
@@ -148,10 +150,10 @@ impl CachedArgs {
         owners: Owners,
         common: &Common,
         cancel: &Cancel,
-    ) -> anyhow::Result<cache::KeptForm> {
+    ) -> anyhow::Result<cached::KeptForm> {
         let image = open(&source.to_owned(), &self.open, cancel)?;
         let options = self.options(owners, cancel)?;
-        Ok(cache::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?)
+        Ok(cached::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?)
     }
 
     /// The library's options for what goes into the cache.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use layflat::core::reference::mask_passwords;
 use layflat::core::text::Printable;
+use layflat::fs::Destination;
 use layflat::image::Notice;
-use layflat::product::Destination;
 use layflat::{Loss, Notes, Report};
 
 use super::arguments::Common;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use layflat::Owners;
 use layflat::core::idmap::{IdMap, IdMaps, IdRange};
-use layflat::namespace::{enter, subordinate_ids};
+use layflat::userns::{enter, subordinate_ids};
 
 use super::arguments::Common;
 use super::output;

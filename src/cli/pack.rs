@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use layflat::blob::{Compress, Compressor};
 use layflat::core::text::Printable;
+use layflat::fs::Output;
 use layflat::pack::{Meaning, PackOptions, pack};
-use layflat::product::Output;
 use layflat::{Cancel, XattrNamespace};
 use serde_json::json;
 

@@ -23,7 +23,7 @@ impl Umount {
     pub(crate) fn run(&self, common: &Common) -> anyhow::Result<u8> {
         match OverlayBundle::open(&self.target)? {
             Some(bundle) => bundle.umount(self.lazy)?,
-            None => layflat::overlay::umount(&self.target, self.lazy)?,
+            None => layflat::mount::umount(&self.target, self.lazy)?,
         }
         output::say(common, format_args!("{} unmounted", self.target.display()));
         Ok(SUCCESS)

@@ -9,8 +9,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use layflat::bundle::OverlayBundle;
-use layflat::namespace::{enter, enter_mounts};
-use layflat::overlay::MountOptions;
+use layflat::mount::MountOptions;
+use layflat::userns::{enter, enter_mounts};
 use layflat::{Cancel, Owners};
 
 use super::arguments::Common;

@@ -3,7 +3,7 @@
 use clap::Args;
 use layflat::Cancel;
 use layflat::core::text::Printable;
-use layflat::inside::{Reason, Traced, WastedFile};
+use layflat::inspect::{Reason, Traced, WastedFile};
 use serde_json::{Value, json};
 
 use super::arguments::{Common, LookArgs};

@@ -23,9 +23,9 @@ use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::core::limits::Limits;
 use crate::image::Notice;
-use crate::report::Progress;
 use crate::source::{Named, Referrer, Tree};
 use crate::store::{Finished, Form, Store};
+use crate::unpack::Progress;
 
 pub use error::CopyError;
 pub use format::{Format, FormatError};

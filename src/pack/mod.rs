@@ -21,7 +21,7 @@ use crate::compare::{Snapshot, SnapshotOptions};
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
 use crate::core::overlayfs::XattrNamespace;
-use crate::report::Loss;
+use crate::unpack::Loss;
 
 pub use error::PackError;
 use marks::Marks;

@@ -15,8 +15,8 @@ use super::{Meaning, PackOptions, PackReport};
 use crate::compare::{self, Kind, Snapshot};
 use crate::core::record::{Attributes, LayerPath, Xattrs};
 use crate::core::tar::{Entry, EntryKind, Fragment, Writer};
-use crate::product::mark;
-use crate::report::{LossKind, Losses};
+use crate::export::mark;
+use crate::unpack::{LossKind, Losses};
 
 const CHUNK: usize = 256 << 10;
 

@@ -112,7 +112,7 @@ impl Choice<'_> {
                     error @ (SourceError::Unsupported { .. }
                     | SourceError::Missing(_)
                     | SourceError::Config(_)
-                    | SourceError::Registry(crate::registry::RegistryError::NotFound { .. })),
+                    | SourceError::Registry(crate::net::registry::RegistryError::NotFound { .. })),
                 ) => drop(failed.get_or_insert(error)),
                 Err(error) => return Err(error),
             }

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::files::Files;
 use super::{OpenOptions, SourceError, docker_archive};
 use crate::core::reference::{DaemonImage, ImageName};
-use crate::daemon::Daemon;
 use crate::image::Image;
+use crate::net::engine::Daemon;
 
 /// What the images are called, all or those of one name.
 pub(super) fn names(of: Option<&DaemonImage>, options: &OpenOptions) -> Result<Vec<String>, SourceError> {

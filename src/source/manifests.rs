@@ -10,7 +10,7 @@ use crate::blob::Blob;
 use crate::core::digest::Digest;
 use crate::image::document::Object;
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Notice};
-use crate::registry::RegistryError;
+use crate::net::registry::RegistryError;
 
 /// A place that keeps blobs by their digests.
 pub(super) trait Content {

@@ -31,9 +31,9 @@ use crate::core::cancel::Cancel;
 use crate::core::limits::Limits;
 use crate::core::reference::{Platform, Reference};
 use crate::core::tar::ArchiveError;
-use crate::daemon::DaemonError;
 use crate::image::{ConfigError, Image, Layer};
-use crate::registry::{RegistryError, RegistryOptions};
+use crate::net::engine::DaemonError;
+use crate::net::registry::{RegistryError, RegistryOptions};
 
 pub(crate) use files::Files;
 pub use raw::{engine_names, manifest, names};
@@ -283,7 +283,7 @@ fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
             admit_path("oci", path, options)?;
             return oci_layout::open(&files, None, options);
         }
-        if path.join(crate::form::FILE_NAME).exists() {
+        if path.join(crate::lowerdirs::FILE_NAME).exists() {
             return Err(not_an_image("holds layers that were laid down already: mount it with `layflat mount`"));
         }
         if path.join("manifest.json").exists() {

@@ -11,7 +11,7 @@ use crate::blob::Blob;
 use crate::core::digest::Digest;
 use crate::image::document::LayoutMarker;
 use crate::image::{Descriptor, Document, Image, Manifest, MediaType, Notice};
-use crate::registry::referrers_tag;
+use crate::net::registry::referrers_tag;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";

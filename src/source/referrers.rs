@@ -8,7 +8,7 @@ use super::{Named, OpenOptions, SourceError, Tree, oci_layout, registry};
 use crate::core::digest::Digest;
 use crate::core::reference::Reference;
 use crate::image::Descriptor;
-use crate::registry::referrers_tag;
+use crate::net::registry::referrers_tag;
 
 /// What cosign's tags end in.
 const COSIGN: [&str; 3] = [".sig", ".att", ".sbom"];

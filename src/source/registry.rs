@@ -12,7 +12,7 @@ use crate::core::digest::Digest;
 use crate::core::reference::ImageName;
 use crate::image::document::{self, Document};
 use crate::image::{Descriptor, Image, Manifest, MediaType};
-use crate::registry::{Endpoints, FetchedManifest, RegistryError, RegistryOptions};
+use crate::net::registry::{Endpoints, FetchedManifest, RegistryError, RegistryOptions};
 use crate::sigstore;
 
 /// The most bytes of what a signature is of, and the most signatures of one image.

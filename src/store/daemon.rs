@@ -8,7 +8,7 @@ use tempfile::{NamedTempFile, TempDir};
 use super::docker_archive::DockerArchive;
 use super::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
 use crate::core::reference::DaemonImage;
-use crate::daemon::{Daemon, DaemonError};
+use crate::net::engine::{Daemon, DaemonError};
 
 /// An engine that images are put into.
 #[derive(Debug)]

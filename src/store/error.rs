@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::blob::BlobError;
 use crate::core::reference::ImageNameError;
-use crate::daemon::DaemonError;
 use crate::fs::{PlaceError, shown};
-use crate::registry::RegistryError;
+use crate::net::engine::DaemonError;
+use crate::net::registry::RegistryError;
 use crate::source::SourceError;
 
 /// Why an image could not be stored.

@@ -26,7 +26,7 @@ use crate::core::limits::Limits;
 use crate::core::reference::{ImageName, Reference};
 use crate::fs::Durability;
 use crate::image::Manifest;
-use crate::registry::RegistryOptions;
+use crate::net::registry::RegistryOptions;
 
 pub use error::StoreError;
 

@@ -11,7 +11,7 @@ use crate::blob::Blob;
 use crate::core::digest::Digest;
 use crate::core::reference::ImageName;
 use crate::image::Manifest;
-use crate::registry::{RegistryError, Repository};
+use crate::net::registry::{RegistryError, Repository};
 
 /// A repository that images are put into.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ const SHARED: &str = "LAYFLAT_TEST_SHARED";
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let root = rustix::process::geteuid().is_root() && !layflat::overlay::in_user_namespace();
+    let root = rustix::process::geteuid().is_root() && !layflat::userns::in_user_namespace();
     let can = can_run(root);
     if let Err(reason) = &can {
         eprintln!("tests/bundle: skipped, {reason}");
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         let ignored = !root || can.is_err() || (name.contains("fuse_overlayfs") && !fuse);
         trials.push(trial(name, *test, ignored));
     }
-    let granted = layflat::namespace::subordinate_ids().is_ok_and(|ids| ids.is_some());
+    let granted = layflat::userns::subordinate_ids().is_ok_and(|ids| ids.is_some());
     for (name, needs_ids, test) in rootless::TESTS {
         let ignored = root || can.is_err() || (*needs_ids && !granted) || (name.contains("fuse_overlayfs") && !fuse);
         trials.push(trial(name, *test, ignored));

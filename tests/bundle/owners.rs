@@ -111,7 +111,7 @@ fn recorded(place: &Place) {
 }
 
 fn fuse(place: &Place) {
-    use layflat::overlay::{Method, MountOptions, UpperDirectories, mount_layout, umount};
+    use layflat::mount::{Method, MountOptions, UpperDirectories, mount_layout, umount};
     std::fs::create_dir(place.path("target")).unwrap();
     succeeds(place.layflat(&["flatten"]).arg(busybox()).arg("flat"));
     for (index, namespace) in ["trusted", "user"].into_iter().enumerate() {

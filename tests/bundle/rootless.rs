@@ -40,7 +40,7 @@ fn named_user(place: &Place) {
         let told = place.run(runtime, "b");
         assert_eq!(told, "uid=1234(app) gid=1235(app)\n1234:1235 4755\n0:0 755\nfrom the image\n", "{runtime}");
     }
-    let ids = layflat::namespace::subordinate_ids().unwrap().unwrap();
+    let ids = layflat::userns::subordinate_ids().unwrap().unwrap();
     assert_eq!(std::fs::metadata(place.path("b/rootfs/tmp/x")).unwrap().uid(), ids.uids.outside(1234).unwrap());
     // Nobody else of this machine is to come at the image's setuid files.
     assert_eq!(std::fs::metadata(place.path("b")).unwrap().mode() & 0o777, 0o700);
@@ -133,7 +133,7 @@ fn not_granted(place: &Place) {
     let message = fails(place.layflat(&["unshare", "--uid-map", "0:100000:10"]).arg("true"));
     assert!(message.contains("does not make you root inside"), "{message}");
     // A part of what is granted is enough.
-    let ids = layflat::namespace::subordinate_ids().unwrap().unwrap();
+    let ids = layflat::userns::subordinate_ids().unwrap().unwrap();
     let outside = ids.uids.outside(1).unwrap();
     let map = |own: u32, outside: u32| [format!("0:{own}:1"), format!("1:{outside}:2000")];
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());

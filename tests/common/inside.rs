@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use layflat::image::Image;
-use layflat::inside::{Deed, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
+use layflat::inspect::{Deed, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
 use layflat::{NoProgress, Options};
 
 use super::oracle;
@@ -15,7 +15,8 @@ use super::{run, tar};
 pub fn tree(stack: &Stack) -> Result<Tree, String> {
     let image = run::image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)));
     let options = Options::default();
-    let indexes = layflat::index::indexes(&image, None, &options, &NoProgress).map_err(|error| error.to_string())?;
+    let indexes =
+        layflat::inspect::index::indexes(&image, None, &options, &NoProgress).map_err(|error| error.to_string())?;
     let inside = Inside::new(&image, &indexes, &options).map_err(|error| error.to_string())?;
     let list = |options| inside.list(b"/", options).unwrap().entries;
     let mut entries = list(ListOptions { itself: true, ..ListOptions::default() });
@@ -115,7 +116,7 @@ fn found(stack: &Stack, traced: &Traced<'_>, tree: &Tree) {
 }
 
 /// `log` ends with what is there.
-fn told(image: &Image, indexes: &layflat::index::Indexes, tree: &Tree) {
+fn told(image: &Image, indexes: &layflat::inspect::index::Indexes, tree: &Tree) {
     for (path, node) in tree.0.iter().filter(|(path, _)| !path.is_empty()) {
         let happenings = history(path, image, indexes, &Options::default()).unwrap();
         assert_eq!(happenings[0].deed, Deed::Added);

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layflat::blob::Blob;
-use layflat::form::Layout;
 use layflat::image::{Image, Layer};
+use layflat::lowerdirs::Layout;
 use layflat::{NoProgress, Options, Report, XattrNamespace};
 use rustix::fs::{FileType, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -62,7 +62,7 @@ pub fn begin() -> Power {
         && show == SHOW
     {
         let place = Path::new(place);
-        let form = if place.join(layflat::form::FILE_NAME).exists() {
+        let form = if place.join(layflat::lowerdirs::FILE_NAME).exists() {
             Form::Overlay(XattrNamespace::User)
         } else {
             Form::Flat
@@ -179,7 +179,7 @@ fn look(place: &Path, form: Form) -> (Tree, Vec<String>) {
     let mountpoint = place.with_file_name("mount");
     std::fs::create_dir(&mountpoint).unwrap();
     let tree = show_overlay(place, &mountpoint, namespace);
-    let listing = |layer: &layflat::form::LayerDirectory| match &layer.directory {
+    let listing = |layer: &layflat::lowerdirs::LayerDirectory| match &layer.directory {
         Some(directory) => listing(&place.join(directory), namespace),
         None => String::new(),
     };

@@ -22,7 +22,7 @@ use libtest_mimic::Arguments;
 type Test = (&'static str, bool, fn());
 
 fn main() -> ExitCode {
-    let root = rustix::process::geteuid().is_root() && !layflat::overlay::in_user_namespace();
+    let root = rustix::process::geteuid().is_root() && !layflat::userns::in_user_namespace();
     if !root {
         eprintln!("tests/copy: some are skipped, which need root: Podman's storage, and a small file system");
     }

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use layflat::Cancel;
-use layflat::daemon::Daemon;
+use layflat::net::engine::Daemon;
 
 use crate::Test;
 use crate::place::{Place, failed, fixture, succeeded};

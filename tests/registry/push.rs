@@ -9,7 +9,7 @@ use layflat::blob::Blob;
 use layflat::core::digest::Digest;
 use layflat::core::reference::{ImageName, Reference};
 use layflat::image::Image;
-use layflat::registry::{RegistryOptions, Repository};
+use layflat::net::registry::{RegistryOptions, Repository};
 use layflat::source::{self, OpenOptions};
 
 use crate::Test;
@@ -217,7 +217,7 @@ fn denied() {
     let error = repository.push_blob(blob, digest, blob.len(), &|_| {}).unwrap_err().to_string();
     let begin = format!("a@{digest}: the registry {host} denies it: authentication required; if it is there, log in");
     assert!(error.starts_with(&begin), "{error}");
-    let secret = layflat::registry::Credentials::Password { username: "me".into(), password: "secret".into() };
+    let secret = layflat::net::registry::Credentials::Password { username: "me".into(), password: "secret".into() };
     let options = RegistryOptions { credentials: Some(secret), ..RegistryOptions::default() };
     push(&Repository::new(&name, &options, &Cancel::default()), &image, "1");
     assert!(place.path("registry/docker/registry/v2/repositories/a/_manifests/tags/1").exists());

@@ -6,7 +6,7 @@ use layflat::Cancel;
 use layflat::blob::Blob;
 use layflat::core::digest::Digest;
 use layflat::core::reference::ImageName;
-use layflat::registry::{RegistryOptions, Repository};
+use layflat::net::registry::{RegistryOptions, Repository};
 
 use crate::Test;
 use crate::place::{Place, noise};

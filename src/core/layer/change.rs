@@ -1,7 +1,6 @@
 //! What an entry's name means: an entry, or one of the marks that hide what lies below (rules M2 and M3).
 
-use crate::core::record::LayerPath;
-use crate::core::record::WHITEOUT as MARK;
+use crate::core::record::{LayerPath, WHITEOUT as MARK};
 
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const BOOKKEEPING: &[u8] = b".wh..wh.";

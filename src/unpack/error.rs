@@ -1,0 +1,114 @@
+//! What can go wrong, with the image, the layer and the entry where it did.
+
+use std::path::PathBuf;
+
+use crate::blob::BlobError;
+use crate::core::digest::Digest;
+use crate::core::layer::LayerError;
+use crate::core::stack::StackError;
+use crate::fs::{DestinationError, OutputError};
+use crate::unpack::Unfit;
+
+/// A layer, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WhichLayer {
+    /// Its number, from 0 at the bottom.
+    pub index: usize,
+    /// The file it lies in, where it is a bare one.
+    pub file: Option<PathBuf>,
+}
+
+impl std::fmt::Display for WhichLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{} ({file:?})", self.index),
+            None => write!(f, "{}", self.index),
+        }
+    }
+}
+
+/// Why an image could not be laid down.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The destination cannot be used.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// A file that is to be made cannot be.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A layer's stored bytes are damaged or not what they should be.
+    #[error("layer {layer}: {error}")]
+    Blob {
+        /// Which layer.
+        layer: WhichLayer,
+        /// What is wrong.
+        error: BlobError,
+    },
+    /// A layer's contents cannot be taken.
+    #[error("layer {layer}: {error}")]
+    Layer {
+        /// Which layer.
+        layer: WhichLayer,
+        /// What is wrong.
+        error: LayerError,
+    },
+    /// A layer is not the one that the configuration names (rule S3).
+    #[error(
+        "layer {layer}: the configuration states diff_id {stated}, but the layer's is {found}: image and layers do not belong together, or were altered"
+    )]
+    DiffId {
+        /// Which layer.
+        layer: WhichLayer,
+        /// What the configuration says.
+        stated: Digest,
+        /// What the layer is.
+        found: Digest,
+    },
+    /// The layers do not fit on one another.
+    #[error("layer {}: {_0}", _0.layer)]
+    Stack(StackError),
+    /// A file cannot be put in its place.
+    #[error("{action}: {error}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// The destination's file system cannot hold unpacked layers.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// A file of the image cannot be written.
+    #[error("{0}")]
+    Write(String),
+    /// The destination cannot hold everything, and [`Options::strict`](crate::Options::strict) is set (rule A4).
+    #[error("refused by --strict, since the destination cannot hold all of the image: {0}")]
+    NotKept(String),
+    /// A description of an overlay form cannot be read or written.
+    #[error("{path:?}: {problem}")]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Fewer layers than are to stay.
+    #[error("there are {layers} layers, and none is left to squash above the lowest {from}")]
+    NothingToSquash {
+        /// How many there are.
+        layers: usize,
+        /// How many are to stay.
+        from: usize,
+    },
+    /// The work was cancelled.
+    #[error("interrupted; nothing was left behind")]
+    Cancelled,
+}
+
+// By hand: `#[from]` would make it the error's source too, and whoever prints the chain would print it twice.
+impl From<StackError> for Error {
+    fn from(error: StackError) -> Self {
+        Self::Stack(error)
+    }
+}

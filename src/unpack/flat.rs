@@ -1,0 +1,54 @@
+//! The flat form: one directory that shows what the whole stack shows.
+
+use std::path::Path;
+
+use hashbrown::HashMap;
+
+use super::settle::{Finish, Settler, fullest};
+use super::{Ground, RESULT, io, replay, settle_error, stage_name};
+use crate::fs::Work;
+use crate::image::Image;
+use crate::unpack::{Error, Losses, Options, Progress, Report};
+
+/// Lays an image down as one root file system in the directory `destination`.
+///
+/// The destination appears whole or not at all (rule S2). It must not be there yet, or be empty, unless
+/// [`Options::replace`] is set; the directory that it is to be in must be there.
+///
+/// # Errors
+/// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or written.
+pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
+    let work = Work::beside(destination, options.replace, options.durability())?;
+    let mut ground = Ground::prepare(image, work, None, options, progress)?;
+    let records = std::mem::take(&mut ground.records);
+    let stack = replay(&records, options)?;
+    let whole = stack.whole();
+
+    match fullest(&ground.stages) {
+        Some(host) => {
+            let mut settler = Settler {
+                stack: &stack,
+                records: &records,
+                stages: &mut ground.stages,
+                spill: ground.spill.clone(),
+                holder: &ground.holder,
+                finish: Finish::Flat,
+                cancel: &options.cancel,
+                losses: Losses::default(),
+                shared: HashMap::new(),
+            };
+            settler.settle(host, &whole).map_err(settle_error)?;
+            ground.losses.merge(settler.losses);
+            rustix::fs::renameat(ground.work.directory(), stage_name(host), ground.work.directory(), RESULT)
+                .map_err(io("cannot move the result"))?;
+        }
+        // Without layers there is still a root.
+        None => drop(ground.work.make(RESULT).map_err(io("cannot make the result"))?),
+    }
+    let holder = ground.holder.clone();
+    let root = stack.root_attributes(&whole);
+    let (mut report, work) = ground.report(image, "flat", None, options)?;
+    // Once more where it lies now: a mode that forbids to move it had to wait, and in a mount point it is another directory.
+    report.destination = work.publish(RESULT, |directory| holder.set_root(directory, &root))?;
+    Ok(report)
+}

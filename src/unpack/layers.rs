@@ -1,0 +1,150 @@
+//! The overlay form: a directory for each layer, with the marks that the kernel's overlayfs obeys.
+
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use hashbrown::HashMap;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::fitness::Fitness;
+use super::settle::{Finish, Settler};
+use super::{Ground, RESULT, io, replay, settle_error, stage_name};
+use crate::core::digest::Digest;
+use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::Attributes;
+use crate::core::stack::Stack;
+use crate::fs::{Work, make_directory, open_directory};
+use crate::image::Image;
+use crate::lowerdirs::{FILE_NAME, LayerDirectory, Layout, Modified, modified};
+use crate::unpack::{Error, Losses, Options, Progress, Report};
+
+/// The directory of an overlay form that holds the layers' directories.
+const LAYERS: &str = "layers";
+/// The image's configuration, byte by byte.
+const CONFIG: &str = "image-config.json";
+
+/// Lays an image down as directories for an overlay mount: `destination` gets `layers/`, [`FILE_NAME`] and, if the image has a configuration,
+/// `image-config.json`.
+///
+/// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The marks are written
+/// in [`Options::xattr_namespace`], or as privilege allows (rule O5).
+///
+/// # Errors
+/// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or written.
+pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
+    let work = Work::beside(destination, options.replace, options.durability())?;
+    let result =
+        make_directory(work.directory(), RESULT, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
+    let directory =
+        make_directory(&result, LAYERS, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
+    let namespace = match options.xattr_namespace {
+        Some(namespace) => namespace,
+        None => allowed_namespace(work.directory()),
+    };
+    let fitness = Fitness::probe(&work, namespace)?;
+    let mut ground = Ground::prepare(image, work, Some(namespace), options, progress)?;
+    let records = std::mem::take(&mut ground.records);
+    let stack = replay(&records, options)?;
+    fitness.check(&stack)?;
+
+    let mut settler = Settler {
+        stack: &stack,
+        records: &records,
+        stages: &mut ground.stages,
+        spill: ground.spill.clone(),
+        holder: &ground.holder,
+        finish: Finish::Overlay(namespace),
+        cancel: &options.cancel,
+        losses: Losses::default(),
+        shared: HashMap::new(),
+    };
+    for (index, difference) in stack.layers().iter().enumerate() {
+        if difference.emissions().is_empty() {
+            continue;
+        }
+        let name = directory_name(index, &ground.layers[index].diff_id);
+        rustix::fs::renameat(ground.work.directory(), stage_name(index), &directory, &name)
+            .map_err(io("cannot move a layer"))?;
+        if let Some(mode) = settler.settle(index, difference).map_err(settle_error)? {
+            rustix::fs::fchmod(settler.stages[index].root(), mode).map_err(io("cannot set a layer's mode"))?;
+        }
+        ground.layers[index].directory = Some(format!("{LAYERS}/{name}"));
+    }
+    let losses = settler.losses;
+    ground.losses.merge(losses);
+
+    let mut lowerdir: Vec<String> = ground.layers.iter().rev().filter_map(|layer| layer.directory.clone()).collect();
+    // Overlayfs mounts no single lowerdir (rule O4).
+    for name in ["empty", "empty-2"] {
+        if lowerdir.len() < 2 {
+            let empty = make_directory(&directory, name, Mode::RWXU).map_err(io("cannot make a layer"))?;
+            ground
+                .holder
+                .set_root(empty.as_fd(), &root_attributes(&stack))
+                .map_err(io("cannot set a layer's attributes"))?;
+            lowerdir.push(format!("{LAYERS}/{name}"));
+        }
+    }
+    let remember = |name: &String| {
+        let own = name.trim_start_matches(LAYERS).trim_start_matches('/');
+        match open_directory(&directory, own.as_bytes()).and_then(modified) {
+            Ok(modified) => Ok((name.clone(), modified)),
+            // A root that its owner may not read, unless that is root, cannot be looked at later, either.
+            Err(Errno::ACCESS) => Ok((name.clone(), Modified::default())),
+            Err(errno) => Err(io("cannot look at a layer")(errno)),
+        }
+    };
+    let layout = Layout {
+        modified: lowerdir.iter().map(remember).collect::<Result<_, Error>>()?,
+        format: 1,
+        form: "overlay".to_owned(),
+        image_digest: image.manifest_digest().cloned(),
+        config_digest: image.config.as_ref().map(|config| config.digest.clone()),
+        xattr_namespace: namespace,
+        layers: ground
+            .layers
+            .iter()
+            .map(|layer| LayerDirectory {
+                diff_id: layer.diff_id.clone(),
+                chain_id: layer.chain_id.clone(),
+                directory: layer.directory.clone(),
+            })
+            .collect(),
+        lowerdir,
+    };
+    write_file(result.as_fd(), FILE_NAME, &layout.to_json())?;
+    if let Some(config) = &image.config {
+        write_file(result.as_fd(), CONFIG, &config.bytes)?;
+    }
+    let (mut report, work) = ground.report(image, "overlay", Some(namespace), options)?;
+    report.destination = work.publish(RESULT, |_| Ok(()))?;
+    Ok(report)
+}
+
+/// `NNNN-<the first twelve digits of the diff_id>`: in order, and to be told apart by a person.
+fn directory_name(index: usize, diff_id: &Digest) -> String {
+    format!("{index:04}-{}", &diff_id.hex()[..12])
+}
+
+fn root_attributes(stack: &Stack<'_>) -> Attributes {
+    stack.root_attributes(&stack.whole())
+}
+
+/// `trusted.overlay.*` where we may write it, else `user.overlay.*` (rule O5).
+fn allowed_namespace(directory: BorrowedFd<'_>) -> XattrNamespace {
+    let probe = format!("{}origin", XattrNamespace::Trusted.prefix());
+    let allowed = rustix::fs::fsetxattr(directory, probe.as_str(), b"", rustix::fs::XattrFlags::empty()).is_ok();
+    if allowed { XattrNamespace::Trusted } else { XattrNamespace::User }
+}
+
+fn write_file(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    use rustix::fs::OFlags;
+    let description =
+        |error: std::io::Error| Error::Description { path: PathBuf::from(name), problem: error.to_string() };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o666))
+        .map_err(|error| description(error.into()))?;
+    std::fs::File::from(file).write_all(bytes).map_err(description)
+}

@@ -1,0 +1,132 @@
+//! The contents of one layer's files, one after the other in one file without a name, for those who lay down no tree but
+//! want contents in an order of their own. Holes are kept as such: they take no room, and come out as holes.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::core::layer::{Failure, Place, Sink, Unkept};
+use crate::core::record::{Attributes, ContentId, NameId, Names};
+use crate::core::tar::Fragment;
+use crate::unpack::{LossKind, Losses};
+
+/// Bytes that are written or read at once.
+const CHUNK: usize = 256 << 10;
+
+/// Takes the contents of a layer's files.
+#[derive(Debug)]
+pub(crate) struct ContentsWriter {
+    file: BufWriter<File>,
+    contents: Contents,
+    end: u64,
+    name: NameId,
+    losses: Losses<NameId>,
+}
+
+/// The contents of a layer's files.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    file: File,
+    files: Vec<Stored>,
+    fragments: Vec<Fragment>,
+}
+
+/// Where a file's content is: its stored bytes, and where its fragments begin; they end where the next file's begin.
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    start: u64,
+    fragments: usize,
+}
+
+impl ContentsWriter {
+    /// Keeps the contents on the file system of a directory.
+    pub(crate) fn new(directory: &Path) -> io::Result<Self> {
+        let file = tempfile::tempfile_in(directory)?;
+        let contents = Contents { file: file.try_clone()?, files: Vec::new(), fragments: Vec::new() };
+        let file = BufWriter::with_capacity(CHUNK, file);
+        Ok(Self { file, contents, end: 0, name: NameId::ROOT, losses: Losses::default() })
+    }
+
+    /// When the layer is read: its contents, and what could not be kept of its attributes.
+    pub(crate) fn into_contents(self) -> (Contents, Losses<NameId>) {
+        (self.contents, self.losses)
+    }
+
+    fn failure(&self, error: io::Error) -> Failure<io::Error> {
+        Failure { name: self.name, error }
+    }
+}
+
+impl Sink for ContentsWriter {
+    type Error = io::Error;
+
+    fn begin(
+        &mut self,
+        _: &Names,
+        name: NameId,
+        _: &Attributes,
+        _: u64,
+        _: Place,
+    ) -> Result<ContentId, Failure<io::Error>> {
+        self.name = name;
+        let id = ContentId(self.contents.files.len() as u32);
+        self.contents.files.push(Stored { start: self.end, fragments: self.contents.fragments.len() });
+        Ok(id)
+    }
+
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure<io::Error>> {
+        self.file.write_all(bytes).map_err(|error| self.failure(error))?;
+        let length = bytes.len() as u64;
+        self.end += length;
+        let own = self.contents.files.last().map_or(0, |file| file.fragments);
+        match self.contents.fragments[own..].last_mut() {
+            Some(last) if last.offset + last.length == offset => last.length += length,
+            _ => self.contents.fragments.push(Fragment { offset, length }),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: &Attributes) -> Result<(), Failure<io::Error>> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Failure<io::Error>> {
+        self.file.flush().map_err(|error| self.failure(error))
+    }
+
+    fn unkept(&mut self, name: NameId, unkept: Unkept) {
+        self.losses.add(LossKind::Xattr, unkept.to_string(), || name);
+    }
+}
+
+impl Contents {
+    /// The parts of a file that are no holes, in order.
+    pub(crate) fn fragments(&self, content: ContentId) -> &[Fragment] {
+        let index = content.0 as usize;
+        let end = self.files.get(index + 1).map_or(self.fragments.len(), |next| next.fragments);
+        self.files.get(index).map_or(&[], |file| &self.fragments[file.fragments..end])
+    }
+
+    /// Hands out a file's content, in order, with the place in the file that each piece has.
+    pub(crate) fn read(
+        &self,
+        content: ContentId,
+        buffer: &mut Vec<u8>,
+        mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut at = self.files.get(content.0 as usize).map_or(0, |file| file.start);
+        buffer.resize(CHUNK, 0);
+        for fragment in self.fragments(content) {
+            let mut done = 0;
+            while done < fragment.length {
+                let piece = &mut buffer[..usize::try_from(fragment.length - done).unwrap_or(CHUNK).min(CHUNK)];
+                self.file.read_exact_at(piece, at)?;
+                take(fragment.offset + done, piece)?;
+                done += piece.len() as u64;
+                at += piece.len() as u64;
+            }
+        }
+        Ok(())
+    }
+}
