@@ -17,7 +17,8 @@ use layflat::core::layer::{Discard, ReadOptions, read_layer};
 use layflat::core::record::{LayerPath, Record};
 use layflat::core::reference::Reference;
 use layflat::core::stack::{Reading, Stack};
-use layflat::{NoProgress, Options, flatten, layers, source};
+use layflat::transport::source;
+use layflat::{NoProgress, Options, flatten, layers};
 
 fn main() {
     divan::main();

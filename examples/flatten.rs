@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use layflat::{NoProgress, Options, flatten, source};
+use layflat::transport::source;
+use layflat::{NoProgress, Options, flatten};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

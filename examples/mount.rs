@@ -7,7 +7,8 @@
 use std::path::Path;
 
 use layflat::mount::{MountOptions, mount_layout};
-use layflat::{NoProgress, Options, layers, source};
+use layflat::transport::source;
+use layflat::{NoProgress, Options, layers};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

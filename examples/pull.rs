@@ -4,9 +4,10 @@
 //! cargo run --example pull -- docker://alpine:3.20 oci:alpine:3.20
 //! ```
 
+use layflat::NoProgress;
 use layflat::copy::{CopyOptions, copy};
-use layflat::source::{self, Selection};
-use layflat::{NoProgress, store};
+use layflat::transport::source::{self, Selection};
+use layflat::transport::store;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

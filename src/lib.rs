@@ -71,9 +71,8 @@ mod notes;
 pub mod pack;
 mod parallel;
 mod sigstore;
-pub mod source;
 pub mod squash;
-pub mod store;
+pub mod transport;
 pub mod unpack;
 pub mod userns;
 

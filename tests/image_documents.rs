@@ -13,7 +13,7 @@ use std::process::Command;
 use images::*;
 use layflat::core::digest::{Algorithm, Digest};
 use layflat::image::Image;
-use layflat::source::{self, OpenOptions, SourceError};
+use layflat::transport::source::{self, OpenOptions, SourceError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

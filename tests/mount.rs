@@ -482,7 +482,8 @@ fn changed_layer(namespace: XattrNamespace) {
     let stack = Stack::new(namespace);
     let image = stack.path("image.tar");
     fs::write(&image, include_bytes!("../fixtures/four-layers.tar")).unwrap();
-    let image = layflat::source::open(&image.to_str().unwrap().parse().unwrap(), &Default::default()).unwrap();
+    let image =
+        layflat::transport::source::open(&image.to_str().unwrap().parse().unwrap(), &Default::default()).unwrap();
     let form = stack.path("form");
     let options = layflat::Options { xattr_namespace: Some(namespace), ..Default::default() };
     layflat::layers(&image, &form, &options, &layflat::NoProgress).unwrap();

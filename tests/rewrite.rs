@@ -21,8 +21,8 @@ use layflat::core::filter::{Filter, Globs, Times};
 use layflat::export::{Filesystem, flat_archive, flat_filesystem};
 use layflat::fs::{Destination, Output};
 use layflat::image::Image;
-use layflat::source::{OpenOptions, open};
 use layflat::squash::{filter, squash};
+use layflat::transport::source::{OpenOptions, open};
 use layflat::{NoProgress, Options, XattrNamespace};
 use libtest_mimic::{Arguments, Failed, Trial};
 

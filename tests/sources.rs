@@ -13,7 +13,7 @@ use images::*;
 use layflat::blob::{Compression, LayerFacts, Pace};
 use layflat::core::reference::Reference;
 use layflat::image::Image;
-use layflat::source::{self, OpenOptions, SourceError};
+use layflat::transport::source::{self, OpenOptions, SourceError};
 use layflat::{Limits, NoProgress, Options};
 use serde_json::json;
 use tempfile::TempDir;

@@ -14,7 +14,8 @@ use layflat::core::reference::{Platform, Reference};
 use layflat::image::Image;
 use layflat::inspect::index::{Indexes, indexes};
 use layflat::net::registry::{ClientCertificate, Credentials, RegistryOptions};
-use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache, source};
+use layflat::transport::source;
+use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache};
 
 use super::owners::OwnerArgs;
 use super::{output, progress};

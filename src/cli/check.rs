@@ -6,7 +6,7 @@ use layflat::Cancel;
 use layflat::core::reference::Reference;
 use layflat::image::Image;
 use layflat::inspect::check::{Finding, Severity, check, of_source_error};
-use layflat::source::{OpenOptions, open};
+use layflat::transport::source::{OpenOptions, open};
 
 use super::arguments::{Common, ImageArgs};
 use super::output::{Colour, painted};

@@ -9,10 +9,11 @@ use layflat::blob::Compress;
 use layflat::copy::{CopyOptions, CopyReport, Format, copy_with_referrers};
 use layflat::core::reference::Reference;
 use layflat::core::text::Printable;
-use layflat::source::Selection;
 use layflat::squash::filter_all;
-use layflat::store::Store;
-use layflat::{Cancel, Options, store};
+use layflat::transport::source::Selection;
+use layflat::transport::store;
+use layflat::transport::store::Store;
+use layflat::{Cancel, Options};
 
 use super::arguments::{Common, OpenArgs};
 use super::ends::EndsArgs;
@@ -69,10 +70,10 @@ impl Copy {
         let store = open_store(both, &self.open, &self.ends, cancel)?;
         let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
         let opening = self.ends.open_options(both, &self.open, cancel)?;
-        let images =
-            layflat::source::open_set(&source, selection, &opening).with_context(|| format!("cannot open {source}"))?;
+        let images = layflat::transport::source::open_set(&source, selection, &opening)
+            .with_context(|| format!("cannot open {source}"))?;
         let referrers = if self.referrers {
-            let found = layflat::source::referrers(&source, &images, &opening);
+            let found = layflat::transport::source::referrers(&source, &images, &opening);
             found.with_context(|| format!("cannot tell what refers to {source}"))?
         } else {
             Vec::new()

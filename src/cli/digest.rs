@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
 use layflat::core::reference::Reference;
-use layflat::source;
+use layflat::transport::source;
 use serde_json::json;
 
 use super::arguments::{Common, ImageArgs};

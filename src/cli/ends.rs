@@ -6,7 +6,7 @@ use clap::Args;
 use layflat::Cancel;
 use layflat::core::reference::{Platform, Reference};
 use layflat::net::registry::{ClientCertificate, Credentials, End, RegistryOptions};
-use layflat::source;
+use layflat::transport::source;
 
 use super::arguments::{OpenArgs, RemoteArgs, password_file, password_stdin};
 

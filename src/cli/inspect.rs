@@ -11,7 +11,7 @@ use layflat::core::record::LayerPath;
 use layflat::core::reference::Reference;
 use layflat::image::{Config, Image, chain_ids};
 use layflat::inspect::{LayerChanges, survey, survey_known};
-use layflat::source::{self, Selection, Tree};
+use layflat::transport::source::{self, Selection, Tree};
 use serde_json::{Value, json};
 
 use super::arguments::{Common, ImageArgs};

@@ -7,8 +7,8 @@ use clap::Args;
 use layflat::blob::Compress;
 use layflat::copy::{CopyOptions, Format, copy};
 use layflat::core::reference::Reference;
-use layflat::source::{Selection, Tree, open_set};
 use layflat::squash::squash;
+use layflat::transport::source::{Selection, Tree, open_set};
 use layflat::{Cancel, Options};
 
 use super::arguments::{Common, OpenArgs};

@@ -7,7 +7,7 @@ use clap::Args;
 use layflat::Cancel;
 use layflat::core::reference::Reference;
 use layflat::core::text::Printable;
-use layflat::source;
+use layflat::transport::source;
 use serde_json::json;
 
 use super::arguments::{Common, OpenArgs};

@@ -2,7 +2,7 @@
 
 use crate::blob::{BlobError, Compress};
 use crate::core::digest::Digest;
-use crate::store::StoreError;
+use crate::transport::store::StoreError;
 
 /// Why images could not be copied.
 #[derive(Debug, thiserror::Error)]

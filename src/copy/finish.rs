@@ -9,8 +9,8 @@ use super::transfer::Placed;
 use super::{CopyError, manifest};
 use crate::core::digest::Digest;
 use crate::image::{Config, Image, Manifest};
-use crate::source::{Index, Tree};
-use crate::store::{Form, Found, Kind, Store, Stored};
+use crate::transport::source::{Index, Tree};
+use crate::transport::store::{Form, Found, Kind, Store, Stored};
 
 /// What stands for an image, or an index, in the store.
 #[derive(Debug, Clone)]

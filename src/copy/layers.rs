@@ -7,8 +7,8 @@ use super::{CopyError, CopyOptions};
 use crate::blob::{Blob, Compress, Compression};
 use crate::core::digest::Digest;
 use crate::image::{Image, Layer};
-use crate::source::{Named, Tree};
-use crate::store::{Form, Store};
+use crate::transport::source::{Named, Tree};
+use crate::transport::store::{Form, Store};
 
 /// A blob that has to come into the store, and how.
 #[derive(Debug)]

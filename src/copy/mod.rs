@@ -1,4 +1,4 @@
-//! Copying: images out of a [source](crate::source) and into a [store](crate::store).
+//! Copying: images out of a [source](crate::transport::source) and into a [store](crate::transport::store).
 //!
 //! What need not change keeps its bytes, and so its digests. Blobs that the store has are not asked for. All others go as streams, several at a
 //! time, straight from where they are to where they will be, checked on the way; then come configurations and manifests, and at the very end
@@ -23,8 +23,8 @@ use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::core::limits::Limits;
 use crate::image::Notice;
-use crate::source::{Named, Referrer, Tree};
-use crate::store::{Finished, Form, Store};
+use crate::transport::source::{Named, Referrer, Tree};
+use crate::transport::store::{Finished, Form, Store};
 use crate::unpack::Progress;
 
 pub use error::CopyError;

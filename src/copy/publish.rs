@@ -4,7 +4,7 @@ use super::CopyError;
 use super::finish::Done;
 use super::format::{Format, in_docker_words};
 use crate::core::digest::Algorithm;
-use crate::store::{Finished, Form, Store, StoreError};
+use crate::transport::store::{Finished, Form, Store, StoreError};
 
 /// Stores manifests and shows images.
 pub(super) struct Publisher<'a> {

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::CopyError;
 use super::finish::Done;
 use crate::core::digest::Digest;
-use crate::source::{Named, Referrer};
-use crate::store::{Finished, Form, Store};
+use crate::transport::source::{Named, Referrer};
+use crate::transport::store::{Finished, Form, Store};
 
 /// The referrers as images among the others, for the plan.
 pub(super) fn as_named(referrers: &[Referrer]) -> Vec<Named> {

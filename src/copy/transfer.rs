@@ -12,7 +12,7 @@ use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::parallel;
 use crate::parallel::jobs;
-use crate::store::{Found, Kind, Store, StoreError, Stored, pour};
+use crate::transport::store::{Found, Kind, Store, StoreError, Stored, pour};
 use crate::unpack::Progress;
 
 /// A blob that is in the store.

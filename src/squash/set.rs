@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::filter;
-use crate::source::{Named, Tree};
+use crate::transport::source::{Named, Tree};
 use crate::unpack::{Error, Options, Progress};
 
 /// Applies [`Options::filter`] to every image, also to those that indexes list. What is attached to images stays as it is.

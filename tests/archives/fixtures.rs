@@ -7,7 +7,8 @@ use std::process::Command;
 
 use layflat::compare::{CompareOptions, Snapshot, SnapshotOptions, compare};
 use layflat::core::reference::Reference;
-use layflat::{NoProgress, Options, flatten, source};
+use layflat::transport::source;
+use layflat::{NoProgress, Options, flatten};
 
 use crate::tools;
 

@@ -137,7 +137,8 @@ fn skopeo_reads_what_layflat_reads() {
     fs::write(place.path("odd/oci-layout"), "").unwrap();
     let seen: Value = serde_json::from_slice(&place.skopeo(&["inspect", "--config", "oci:odd:t"])).unwrap();
     let reference = format!("oci:{}:t", place.path("odd").display()).parse().unwrap();
-    let own = layflat::source::open(&reference, &layflat::source::OpenOptions::default()).unwrap();
+    let own =
+        layflat::transport::source::open(&reference, &layflat::transport::source::OpenOptions::default()).unwrap();
     let own = own.config.unwrap().parsed;
     assert_eq!(seen["config"]["User"], own.config.user);
     assert_eq!((&seen["os"], &seen["architecture"]), (&json!(own.os), &json!(own.architecture)));

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use layflat::blob::Pace;
 use layflat::core::digest::Digest;
 use layflat::image::Image;
-use layflat::source::{self, OpenOptions};
+use layflat::transport::source::{self, OpenOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

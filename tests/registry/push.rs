@@ -10,7 +10,7 @@ use layflat::core::digest::Digest;
 use layflat::core::reference::{ImageName, Reference};
 use layflat::image::Image;
 use layflat::net::registry::{RegistryOptions, Repository};
-use layflat::source::{self, OpenOptions};
+use layflat::transport::source::{self, OpenOptions};
 
 use crate::Test;
 use crate::place::{Place, noise};

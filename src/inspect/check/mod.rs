@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::core::filter::Filter;
 use crate::core::record::LayerPath;
 use crate::image::Image;
-use crate::source::SourceError;
+use crate::transport::source::SourceError;
 use crate::unpack::{Error, Options, Progress};
 
 /// How bad a finding is.
@@ -149,7 +149,7 @@ impl Finding {
     }
 }
 
-/// Checks an image, which is best opened with [`OpenOptions::incomplete`](crate::source::OpenOptions). With `fast` no layer is read: only
+/// Checks an image, which is best opened with [`OpenOptions::incomplete`](crate::transport::source::OpenOptions). With `fast` no layer is read: only
 /// what manifest and configuration state is held against sizes and each other.
 ///
 /// The findings are sorted: first what is about the whole image, then by layer; the worst first.

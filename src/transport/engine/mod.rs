@@ -1,0 +1,4 @@
+//! A running Docker or Podman: it gives and takes docker archives.
+
+pub(in crate::transport) mod read;
+pub(in crate::transport) mod write;

@@ -1,0 +1,74 @@
+//! The store of a Docker or Podman that runs: it is sent a docker archive.
+
+use std::fs::File;
+use std::io::Read;
+
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::core::reference::DaemonImage;
+use crate::net::engine::{Daemon, DaemonError};
+use crate::transport::docker::archive::DockerArchive;
+use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
+
+/// An engine that images are put into.
+#[derive(Debug)]
+pub(in crate::transport) struct AtDaemon {
+    daemon: Daemon,
+    archive: Box<DockerArchive>,
+    /// Where the archive is until it is sent: its sizes are only known when it is written.
+    directory: TempDir,
+}
+
+const ARCHIVE: &str = "image.tar";
+
+impl AtDaemon {
+    pub(in crate::transport) fn open(image: &DaemonImage, options: &OpenOptions) -> Result<Self, StoreError> {
+        let DaemonImage::Name(name) = image else {
+            return Err(StoreError::NameNeeded(format!(
+                "{image}: an image is given a name: write docker-daemon:NAME:TAG"
+            )));
+        };
+        let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
+        let directory = tempfile::tempdir().map_err(|error| StoreError::io(&std::env::temp_dir(), error))?;
+        // It is gone once it is sent.
+        let options = OpenOptions { no_sync: true, ..options.clone() };
+        let archive = DockerArchive::open(&directory.path().join(ARCHIVE), Some(&name.to_string()), &options)?;
+        Ok(Self { daemon, archive: Box::new(archive), directory })
+    }
+}
+
+impl Store for AtDaemon {
+    fn form(&self) -> Form {
+        self.archive.form()
+    }
+
+    fn is_sequential(&self) -> bool {
+        self.archive.is_sequential()
+    }
+
+    fn names(&self, of_source: &[String], several: bool) -> Result<Vec<String>, StoreError> {
+        self.archive.names(of_source, several)
+    }
+
+    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+        self.archive.find(blob)
+    }
+
+    fn put(&self, blob: &Stored, content: &mut dyn Read) -> Result<u64, StoreError> {
+        self.archive.put(blob, content)
+    }
+
+    fn draft(&self) -> Result<NamedTempFile, StoreError> {
+        self.archive.draft()
+    }
+
+    fn publish(self: Box<Self>, images: &[Finished]) -> Result<(), StoreError> {
+        let path = self.directory.path().join(ARCHIVE);
+        self.archive.publish(images)?;
+        let mut archive = File::open(&path).map_err(|error| StoreError::io(&path, error))?;
+        match self.daemon.load(&mut archive) {
+            Err(DaemonError::Input(error)) => Err(StoreError::io(&path, error)),
+            loaded => Ok(loaded?),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Registries, which speak the distribution specification.
+
+pub(in crate::transport) mod read;
+pub(in crate::transport) mod write;

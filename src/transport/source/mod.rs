@@ -1,0 +1,363 @@
+//! Where images come from: each source finds the manifest and the configuration, checks them, and says where the
+//! layers' bytes are.
+
+pub(in crate::transport) mod artifact;
+pub(in crate::transport) mod choose;
+pub(in crate::transport) mod incomplete;
+pub(in crate::transport) mod manifests;
+pub(in crate::transport) mod names;
+pub(in crate::transport) mod raw;
+pub(in crate::transport) mod referrers;
+pub(in crate::transport) mod required;
+pub(in crate::transport) mod set;
+
+use crate::transport::{dir, docker, engine, oci, registry};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use crate::blob::{Blob, BlobError, Compression};
+use crate::cache::Blobs;
+use crate::configuration::{ConfigurationError, ConfigurationFile};
+use crate::core::cancel::Cancel;
+use crate::core::limits::Limits;
+use crate::core::reference::{Platform, Reference};
+use crate::core::tar::ArchiveError;
+use crate::image::{ConfigError, Image, Layer};
+use crate::net::engine::DaemonError;
+use crate::net::registry::{RegistryError, RegistryOptions};
+
+pub(crate) use crate::transport::io::files::Files;
+pub use raw::{engine_names, manifest, names};
+pub use referrers::{Referrer, referrers};
+use required::admit_path;
+pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
+
+/// How an image is opened.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Which image of several; this machine's when `None`. When it is given, an image for another one is refused.
+    pub platform: Option<Platform>,
+    /// The most that manifests and configurations may ask for.
+    pub limits: Limits,
+    /// Open an image although files of layers are missing, or not as many layers are there as its configuration says: reading
+    /// such a layer fails. For those who look for all that is wrong with an image.
+    pub incomplete: bool,
+    /// Stops the reading of standard input or of a compressed archive, and the waiting for a registry.
+    pub cancel: Cancel,
+    /// How registries are talked to.
+    pub registry: RegistryOptions,
+    /// Where the blobs of registries are kept; nowhere when `None`.
+    pub cache: Option<Blobs>,
+    /// Where an engine listens: a socket's path, or an address as in DOCKER_HOST; looked for when `None`.
+    pub daemon: Option<String>,
+    /// The `policy.json` that counts: which images may be used at all.
+    pub policy: ConfigurationFile,
+}
+
+/// Why an image could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// A file cannot be read.
+    #[error("{path:?}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// Something else than a regular file.
+    #[error("{0:?} is no regular file")]
+    NotAFile(PathBuf),
+    /// A compressed archive that cannot be decompressed.
+    #[error("{path:?}: damaged {} data: {error}", .compression.name())]
+    Damaged {
+        /// The archive.
+        path: PathBuf,
+        /// How it is compressed.
+        compression: Compression,
+        /// What the decoder says.
+        error: std::io::Error,
+    },
+    /// A compressed archive that grows out of all proportion (rule S4).
+    #[error(
+        "{path:?}: the ratio of uncompressed to stored bytes exceeds the limit of {limit}; raise it with --limit ratio=N if the image is to be trusted"
+    )]
+    Ratio {
+        /// The archive.
+        path: PathBuf,
+        /// The most there may be.
+        limit: u64,
+    },
+    /// A tar archive that cannot be read.
+    #[error("{path:?} at byte {position}: {error}")]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Where in it, uncompressed.
+        position: u64,
+        /// What is wrong.
+        error: ArchiveError,
+    },
+    /// A manifest, index or configuration that is not what its digest says, or too large.
+    #[error("{name}: {error}")]
+    Blob {
+        /// Which file.
+        name: String,
+        /// What is wrong.
+        error: BlobError,
+    },
+    /// A file that the image should hold.
+    #[error("{0} is missing: the image is incomplete")]
+    Missing(String),
+    /// A JSON document that cannot be read.
+    #[error("{name}: {problem}")]
+    Json {
+        /// Which file.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Neither an archive nor a layout of an image.
+    #[error("{path:?} {problem}")]
+    NotAnImage {
+        /// What was named.
+        path: PathBuf,
+        /// What it is instead, and what to do.
+        problem: String,
+    },
+    /// Which image of several was not said.
+    #[error("there are {} images, say which: {}", .names.len(), .names.join(", "))]
+    Ambiguous {
+        /// What they are called.
+        names: Vec<String>,
+    },
+    /// An image of that name is not there.
+    #[error("there is no image {wanted:?}; there is: {}", list(.names))]
+    NoSuchImage {
+        /// What was asked for.
+        wanted: String,
+        /// What is there.
+        names: Vec<String>,
+    },
+    /// No image for the platform is there.
+    #[error("there is no image for {wanted}; there is: {}", list(.offered))]
+    NoSuchPlatform {
+        /// What was asked for.
+        wanted: Platform,
+        /// What is there.
+        offered: Vec<String>,
+    },
+    /// A manifest of something else, or of a kind that is not supported.
+    #[error("{name}: {problem}")]
+    Unsupported {
+        /// Which file or layer.
+        name: String,
+        /// What it is.
+        problem: String,
+    },
+    /// Something that is no image, and has no file system.
+    #[error("{name} is {what}, not an image")]
+    Artifact {
+        /// What was asked for, or its digest.
+        name: String,
+        /// What it is.
+        what: String,
+    },
+    /// A tag that a registry lists and does not have.
+    #[error(
+        "the tag {0:?} is listed, but there is nothing behind it: it was deleted meanwhile, or the registry's list is out of date"
+    )]
+    Vanished(String),
+    /// A repository without tags.
+    #[error("{0} has no tags: there is nothing to be had")]
+    NoTags(String),
+    /// Indexes within indexes.
+    #[error("indexes are nested more than {0} deep")]
+    NestedTooDeep(usize),
+    /// The administrator's policy does not allow it.
+    #[error("refused by {scope} in {policy:?}: {problem}; --no-policy is for those who decide otherwise")]
+    Policy {
+        /// The file.
+        policy: PathBuf,
+        /// Which part of it holds for the image.
+        scope: String,
+        /// What is required.
+        problem: String,
+    },
+    /// What the administrator has decided cannot be read.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// A registry does not give it.
+    #[error(transparent)]
+    Registry(RegistryError),
+    /// An engine does not give it.
+    #[error(transparent)]
+    Daemon(DaemonError),
+    /// What came from a registry cannot be kept.
+    #[error(transparent)]
+    Cache(std::io::Error),
+    /// [`Cancel`] was used.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl From<RegistryError> for SourceError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Cancelled => Self::Cancelled,
+            error => Self::Registry(error),
+        }
+    }
+}
+
+impl From<DaemonError> for SourceError {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Cancelled => Self::Cancelled,
+            error => Self::Daemon(error),
+        }
+    }
+}
+
+pub(in crate::transport) fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+/// Opens an image: finds and checks its manifest and configuration. No layer is read yet.
+///
+/// # Errors
+/// A source that cannot be read, that holds no image or several, or whose image is not what its digests say.
+pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, SourceError> {
+    admit(reference, options)?;
+    match reference {
+        Reference::DockerArchive { file, name } => {
+            docker::read::open(&Files::of_archive(file, options)?, name.as_deref(), options)
+        }
+        Reference::OciArchive { file, tag } => {
+            oci::read::open(&Files::of_archive(file, options)?, tag.as_deref(), options)
+        }
+        Reference::OciLayout { directory, tag } => {
+            oci::read::open(&Files::of_directory(directory), tag.as_deref(), options)
+        }
+        Reference::Registry(name) => registry::read::open(name, options),
+        Reference::DockerDaemon(image) => engine::read::open(image, options),
+        Reference::Directory(directory) => dir::read::open(directory, options),
+        Reference::Layers(paths) => bare_layers(paths),
+        Reference::Path(path) => open_path(path, options),
+    }
+}
+
+/// Asks the administrator's policy, where what is named tells what it is.
+pub(in crate::transport) fn admit(reference: &Reference, options: &OpenOptions) -> Result<(), SourceError> {
+    match reference {
+        Reference::DockerArchive { file, .. } => admit_path("docker-archive", file, options),
+        Reference::OciArchive { file, .. } => admit_path("oci-archive", file, options),
+        Reference::OciLayout { directory, .. } => admit_path("oci", directory, options),
+        Reference::Directory(directory) => admit_path("dir", directory, options),
+        Reference::DockerDaemon(image) => required::admit_engine(image, options),
+        // As containers/image calls bare archives.
+        Reference::Layers(_) => admit_path("tarball", Path::new(""), options),
+        Reference::Registry(_) | Reference::Path(_) => Ok(()),
+    }
+}
+
+/// Recognises what a path leads to.
+pub(in crate::transport) fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
+    let not_an_image = |problem: &str| SourceError::NotAnImage { path: path.to_owned(), problem: problem.to_owned() };
+    if path.is_dir() {
+        let files = Files::of_directory(path);
+        if path.join("index.json").exists() {
+            admit_path("oci", path, options)?;
+            return oci::read::open(&files, None, options);
+        }
+        if path.join(crate::lowerdirs::FILE_NAME).exists() {
+            return Err(not_an_image("holds layers that were laid down already: mount it with `layflat mount`"));
+        }
+        if path.join("manifest.json").exists() {
+            admit_path("dir", path, options)?;
+            return dir::read::open(path, options);
+        }
+        return Err(not_an_image(
+            "is a directory without index.json or manifest.json: neither an OCI image layout nor an unpacked archive",
+        ));
+    }
+    if !path.exists()
+        && path != Path::new("-")
+        && let Some(meant) = path.to_str().and_then(|word| registry::read::short_name(word, &options.registry))
+    {
+        return Err(not_an_image(&format!("is not there; an image at a registry is {meant}")));
+    }
+    let files = Files::of_archive(path, options)?;
+    if files.has("manifest.json") {
+        admit_path("docker-archive", path, options)?;
+        return match docker::read::open(&files, None, options) {
+            // From Docker 25 on the archive is a layout as well, and has other platforms' images there.
+            Err(SourceError::NoSuchPlatform { .. }) if files.has("index.json") => {
+                admit_path("oci-archive", path, options)?;
+                oci::read::open(&files, None, options)
+            }
+            opened => opened,
+        };
+    }
+    if files.has("index.json") {
+        admit_path("oci-archive", path, options)?;
+        return oci::read::open(&files, None, options);
+    }
+    if files.has("repositories") {
+        return Err(not_an_image(docker::read::BEFORE_1_10));
+    }
+    Err(not_an_image("holds neither manifest.json nor index.json: if it is a bare layer, write layers:FILE"))
+}
+
+/// Layers and nothing else: no names, no digests, no configuration.
+pub(in crate::transport) fn bare_layers(paths: &[PathBuf]) -> Result<Image, SourceError> {
+    let layer = |path: &PathBuf| {
+        let (file, length) = open_regular(path)?;
+        let blob = Blob::from_file(Arc::new(file), 0, length).known_as(path);
+        Ok(Layer::bare(blob))
+    };
+    let layers = paths.iter().map(layer).collect::<Result<_, SourceError>>()?;
+    Ok(Image { name: None, manifest: None, config: None, layers, notices: Vec::new() })
+}
+
+/// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act.
+pub(in crate::transport) fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
+    let io = |error| SourceError::Io { path: path.to_owned(), error };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file: File = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|error| io(error.into()))?.into();
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(SourceError::NotAFile(path.to_owned()));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// Refuses an image for another platform than the one that was asked for.
+pub(in crate::transport) fn check_platform(image: &Image, options: &OpenOptions) -> Result<(), SourceError> {
+    let (Some(wanted), Some(config)) = (&options.platform, &image.config) else {
+        return Ok(());
+    };
+    let offered = config.platform();
+    match wanted.suits(&offered) {
+        Some(_) => Ok(()),
+        None => Err(SourceError::NoSuchPlatform { wanted: wanted.clone(), offered: vec![offered.to_string()] }),
+    }
+}
+
+/// Reads a JSON document.
+pub(in crate::transport) fn json<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, SourceError> {
+    crate::image::document::read(bytes)
+        .map_err(|error| SourceError::Json { name: name.to_owned(), problem: error.to_string() })
+}
+
+/// Whether a file begins like a compressed one.
+pub(in crate::transport) fn is_compressed(start: &[u8]) -> bool {
+    Compression::detect(start) != Compression::None
+}

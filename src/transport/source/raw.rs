@@ -1,0 +1,73 @@
+//! What a source says of itself without a layer being read: the manifest or index as it is stored, and the names of its images.
+
+use crate::transport::{dir, docker, engine, oci, registry};
+use std::path::Path;
+
+use crate::core::reference::Reference;
+use crate::image::Manifest;
+use crate::transport::io::files::Files;
+use crate::transport::source::{OpenOptions, SourceError};
+
+/// The manifest of an image as it is stored, or its index where there is one and `options` name no platform. Sources without manifests,
+/// like docker archives, have none. It is checked against its digest, and need not be an image's.
+///
+/// # Errors
+/// As for [`open`](crate::transport::source::open).
+pub fn manifest(reference: &Reference, options: &OpenOptions) -> Result<Option<Manifest>, SourceError> {
+    let layout = |files: &Files, tag: Option<&str>| oci::read::manifest(files, tag, options).map(Some);
+    match reference {
+        Reference::Registry(name) => registry::read::manifest(name, options).map(Some),
+        Reference::OciLayout { directory, tag } => layout(&Files::of_directory(directory), tag.as_deref()),
+        Reference::OciArchive { file, tag } => layout(&Files::of_archive(file, options)?, tag.as_deref()),
+        Reference::Directory(path) => dir::read::manifest(path, options),
+        Reference::Path(path) => {
+            let files = of_path(path, options)?;
+            match files.has("index.json") {
+                true => layout(&files, None),
+                false if path.is_dir() && files.has("manifest.json") => dir::read::manifest(path, options),
+                false => Ok(None),
+            }
+        }
+        Reference::DockerArchive { .. } | Reference::DockerDaemon(_) | Reference::Layers(_) => Ok(None),
+    }
+}
+
+/// What the images of a source are called: the tags of a repository, the names in an archive, a layout or an engine. An image without a
+/// name is called `@` and what it can be named by.
+///
+/// # Errors
+/// A source that cannot be read, or that has no names.
+pub fn names(reference: &Reference, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    let saved = |files: &Files| docker::read::names(files, options);
+    match reference {
+        Reference::Registry(name) => registry::read::tags(name, options),
+        Reference::DockerArchive { file, .. } => saved(&Files::of_archive(file, options)?),
+        Reference::OciLayout { directory, .. } => oci::read::all(&Files::of_directory(directory), options),
+        Reference::OciArchive { file, .. } => oci::read::all(&Files::of_archive(file, options)?, options),
+        Reference::DockerDaemon(image) => engine::read::names(Some(image), options),
+        Reference::Directory(path) => saved(&Files::of_directory(path)),
+        Reference::Path(path) => {
+            let files = of_path(path, options)?;
+            match files.has("index.json") {
+                true => oci::read::all(&files, options),
+                false => saved(&files),
+            }
+        }
+        Reference::Layers(_) => {
+            let problem = "are layers, which have no names".to_owned();
+            Err(SourceError::Unsupported { name: reference.to_string(), problem })
+        }
+    }
+}
+
+/// What all images of an engine are called.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn engine_names(options: &OpenOptions) -> Result<Vec<String>, SourceError> {
+    engine::read::names(None, options)
+}
+
+fn of_path(path: &Path, options: &OpenOptions) -> Result<Files, SourceError> {
+    if path.is_dir() { Ok(Files::of_directory(path)) } else { Files::of_archive(path, options) }
+}

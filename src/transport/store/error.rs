@@ -1,0 +1,117 @@
+//! Why an image could not be stored.
+
+use std::path::{Path, PathBuf};
+
+use crate::blob::BlobError;
+use crate::core::reference::ImageNameError;
+use crate::fs::{PlaceError, shown};
+use crate::net::engine::DaemonError;
+use crate::net::registry::RegistryError;
+use crate::transport::source::SourceError;
+
+/// Why an image could not be stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file cannot be written.
+    #[error("{path:?}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+    /// Whoever reads standard output has gone, or cannot take more.
+    #[error("cannot write the archive to standard output: {0}; what was sent of it is of no use")]
+    Stdout(std::io::Error),
+    /// What was to be stored cannot be read.
+    #[error("{0}")]
+    Content(std::io::Error),
+    /// A place that no image can be put into.
+    #[error("{place} {problem}")]
+    CannotWrite {
+        /// What was named.
+        place: String,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// What is there already is something else, or damaged.
+    #[error("{path:?} {problem}")]
+    Occupied {
+        /// What was named.
+        path: PathBuf,
+        /// What it is, and what to do.
+        problem: String,
+    },
+    /// What is there already cannot be read, so that nothing can be added.
+    #[error("nothing can be added to what is there: {0}")]
+    Present(SourceError),
+    /// A registry does not take it.
+    #[error("{0}")]
+    Registry(RegistryError),
+    /// An engine does not take it.
+    #[error("{0}")]
+    Daemon(DaemonError),
+    /// A name that no image can have here.
+    #[error(transparent)]
+    Name(#[from] ImageNameError),
+    /// There is no name, or a tag where a whole name must stand.
+    #[error("{0}")]
+    NameNeeded(String),
+    /// The work was cancelled.
+    #[error("interrupted; nothing was left behind")]
+    Cancelled,
+}
+
+impl StoreError {
+    /// Whether a registry did not understand what it was to store, so that it may take the same in other words.
+    pub(crate) fn refuses_format(&self) -> bool {
+        match self {
+            Self::Registry(RegistryError::Refused { status, .. }) => {
+                ["400", "405", "406", "415", "422"].iter().any(|code| status.starts_with(code))
+            }
+            _ => false,
+        }
+    }
+
+    pub(in crate::transport) fn io(path: &Path, error: impl Into<std::io::Error>) -> Self {
+        Self::Io { path: shown(path), error: error.into() }
+    }
+
+    /// A place that cannot be used as it is named.
+    pub(in crate::transport) fn place(path: &Path, error: PlaceError) -> Self {
+        match error {
+            PlaceError::Io(error) => Self::io(path, error),
+            problem => Self::Occupied { path: path.to_owned(), problem: problem.to_string() },
+        }
+    }
+
+    /// The same, of a file that was there already, of which the user has said nothing.
+    pub(in crate::transport) fn of_present(self, name: &str) -> Self {
+        match self {
+            Self::Content(error) => match error.downcast::<BlobError>() {
+                Ok(error) => Self::Present(SourceError::Blob { name: name.to_owned(), error }),
+                Err(error) => Self::Content(error),
+            },
+            other => other,
+        }
+    }
+}
+
+impl From<RegistryError> for StoreError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Cancelled => Self::Cancelled,
+            error => Self::Registry(error),
+        }
+    }
+}
+
+impl From<DaemonError> for StoreError {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Cancelled => Self::Cancelled,
+            error => Self::Daemon(error),
+        }
+    }
+}
