@@ -3,36 +3,36 @@
 //!
 //! An image is a stack of tar archives. A layer says "deleted" with files named `.wh.NAME` and `.wh..wh..opq`; the
 //! kernel's overlayfs says it with 0:0 character devices and an extended attribute. This crate does not translate one
-//! into the other layer by layer, which cannot be done right, but replays the whole stack in memory and lays down the
+//! into the other layer by layer, which cannot be done right, but replays the whole stack in memory and writes the
 //! difference that each layer makes. The flat tree and the overlay mount then show the same, and both are what the
 //! image specification says.
 //!
 //! # The way of the data
 //! ```text
-//! source ──► image ──► blob ──► layer ──► stage ──► stack ──► form ──► rootfs, lowerdirs, mount, bundle
-//! where it    manifest,  verify,   tar to     write each  decide what    finish:
-//! comes from  config,    decom-    changes,   layer into  every layer    overlay marks
-//!             platform   press     record     its own dir must hold      or fold flat
+//! transport ──► image ──► blob ──► core::layer ──► core::stack ──► unpack ──► rootfs, lowerdirs, mount, bundle
+//! where it      manifest,  verify,   tar to          what every       write each layer,
+//! comes from    config     decom-    changes,        layer must       then settle whiteouts
+//!                          press     record          hold             or fold flat
 //! ```
-//! An image that is only handed on leaves the stream after `blob`:
-//! ```text
-//! source ──► image ──► blob ──► copy ──► store
-//!                               which bytes stay, which     layouts, archives,
-//!                               are compressed anew         registries, engines
-//! ```
-//! Beside the forms, [`product`] makes flat archives and images of file systems, [`rewrite`](mod@rewrite) makes images of images, which are
-//! handed on as any other, and [`pack`](mod@pack) is the way
-//! back from a directory to a layer. Who only wants to know what is in an image needs neither stage nor form: [`index`] keeps what a layer
-//! holds besides contents, and [`inside`] answers from that and the stack.
+//! An image that is only handed on leaves the stream after `blob`, and goes by [`copy`](mod@copy) into a
+//! [`store`](transport::store).
 //!
-//! What this machine's administrator has decided, in files that podman and skopeo read too, is [`configuration`]: a source obeys it before it hands
-//! on an image. The library obeys what a caller names in its options; the program, what is there.
+//! # Where to begin
+//! - **Open an image**: [`transport::source::open`], from an archive, a layout, a registry or an engine.
+//! - **Unpack it**: [`flatten`] into one root file system, [`layers`] into directories for overlayfs, [`bundle`](mod@bundle) for a
+//!   container runtime, [`export`] into one file.
+//! - **Mount it**: [`mount`](mod@mount); as an ordinary user inside [`userns`].
+//! - **Look inside** without unpacking: [`inspect`]; **compare** two trees: [`compare`](mod@compare).
+//! - **Change and move it**: [`squash`](mod@squash), [`pack`](mod@pack), [`copy`](mod@copy).
+//! - **Only the rules**: [`core`](mod@core) does no I/O. [`core::stack`](mod@core::stack) takes records and tells what each layer must hold.
 //!
-//! Each module only knows those before it, and [`store`] knows nothing of [`copy`](mod@copy). [`archive`] (the tar format) and [`stack`]
-//! do no I/O at all.
+//! What this machine's administrator has decided, in files that podman and skopeo read too, is [`configuration`]: a source obeys it
+//! before it hands on an image. The library obeys what a caller names in its options; the program, what is there.
+//!
+//! Each room uses only rooms below it. ARCHITECTURE.md lists them, floor by floor, and a test holds the code to it.
 //!
 //! # Example
-//! Open an image, lay it down in both forms, and compare two trees:
+//! Open an image, unpack it both ways, and compare two trees:
 //! ```
 //! use layflat::compare::{CompareOptions, compare};
 //! use layflat::{NoProgress, Options, source};

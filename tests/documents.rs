@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
@@ -90,4 +90,94 @@ fn every_kernel_fact_is_tried_and_explained() {
     let tried = names(&tried, &script);
     assert!(tried.len() > 15);
     assert_eq!(tried, names(&explained, &document));
+}
+
+/// The floors of a table in ARCHITECTURE.md: each room with its number.
+fn floors(marker: &str) -> BTreeMap<String, u32> {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let table = text.split_once(marker).unwrap().1.trim_start().split("\n\n").next().unwrap();
+    let room = Regex::new("`([a-z_]+)`").unwrap();
+    let mut floors = BTreeMap::new();
+    for row in table.lines().skip(2) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for name in room.captures_iter(cells[2]) {
+            floors.insert(name[1].to_owned(), cells[1].parse().unwrap());
+        }
+    }
+    floors
+}
+
+/// The rooms of a folder: what its files and folders are called.
+fn rooms(folder: &str) -> BTreeSet<String> {
+    let names = std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+    names
+        .map(|name| name.to_str().unwrap().trim_end_matches(".rs").to_owned())
+        .filter(|name| !matches!(name.as_str(), "lib" | "main" | "mod"))
+        .collect()
+}
+
+/// Every arrow from a room of a folder to another one, and the file that has it. Tests may look anywhere.
+fn arrows(folder: &str, prefix: &str) -> Vec<(String, String, PathBuf)> {
+    let used = Regex::new(&format!(r"\b{prefix}::([a-z_]+)\b")).unwrap();
+    let comment = Regex::new(r"(?m)^\s*//.*$").unwrap();
+    let mut found = Vec::new();
+    for file in files(folder, "rs") {
+        let inside = file.strip_prefix(root().join(folder)).unwrap();
+        let from = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
+        let text = comment.replace_all(text, "");
+        assert!(!text.contains(&format!("use {prefix}::{{")), "{file:?}: one use line for each room");
+        for room in used.captures_iter(&text) {
+            if room[1] != from {
+                found.push((from.clone(), room[1].to_owned(), file.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// No room uses one on its own floor or above it, and so there are no circles.
+fn held_to(marker: &str, folder: &str, prefix: &str, at_least: usize) {
+    let floors = floors(marker);
+    assert_eq!(
+        floors.keys().cloned().collect::<BTreeSet<_>>(),
+        rooms(folder),
+        "ARCHITECTURE.md lists all rooms of {folder}"
+    );
+    let arrows = arrows(folder, prefix);
+    let wrong: Vec<String> = arrows
+        .iter()
+        .filter(|(from, to, _)| match (floors.get(from), floors.get(to)) {
+            (Some(from), Some(to)) => to >= from,
+            // The crate's front page.
+            (None, _) => false,
+            (_, None) => rooms(folder).contains(to),
+        })
+        .map(|(from, to, file)| format!("{from} uses {to}: {}", file.display()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let kinds: BTreeSet<_> = arrows.iter().map(|(from, to, _)| (from, to)).collect();
+    assert!(kinds.len() >= at_least, "only {} arrows were found", kinds.len());
+}
+
+#[test]
+fn rooms_use_only_rooms_below_them() {
+    held_to("<!-- floors -->", "src", "crate", 60);
+    held_to("<!-- floors of core -->", "src/core", "crate::core", 8);
+}
+
+#[test]
+fn nothing_in_core_does_io() {
+    let io = Regex::new(
+        r"\b(std::(fs|net|process|time|os|env::(?:var|args|current_dir|temp_dir))|rustix|nix|tempfile|walkdir)::",
+    )
+    .unwrap();
+    for file in files("src/core", "rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
+        let found: Vec<&str> = io.find_iter(text).map(|found| found.as_str()).collect();
+        let allowed = |found: &&str| *found == "std::os::";
+        assert!(found.iter().all(allowed), "{}: {found:?}", file.display());
+    }
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use layflat::cache::Blobs;
 use layflat::configuration::ConfigurationFile;
-use layflat::core::reference::{Platform, Reference};
+use layflat::core::reference::Platform;
 use layflat::image::Image;
 use layflat::inspect::index::{Indexes, indexes};
 use layflat::net::registry::{ClientCertificate, Credentials, RegistryOptions};
@@ -196,7 +196,7 @@ impl LookArgs {
 
 /// Opens the image that an argument names.
 pub(crate) fn open(image: &OsString, arguments: &OpenArgs, cancel: &Cancel) -> anyhow::Result<Image> {
-    let reference = Reference::parse(image)?;
+    let reference = source::reference(image)?;
     let options = arguments.open_options(cancel)?;
     source::open(&reference, &options).with_context(|| format!("cannot open {reference}"))
 }

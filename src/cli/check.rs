@@ -3,10 +3,9 @@
 use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
-use layflat::core::reference::Reference;
 use layflat::image::Image;
 use layflat::inspect::check::{Finding, Severity, check, of_source_error};
-use layflat::transport::source::{OpenOptions, open};
+use layflat::transport::source::{self, OpenOptions, open};
 
 use super::arguments::{Common, ImageArgs};
 use super::output::{Colour, painted};
@@ -58,7 +57,7 @@ impl Check {
 
     /// Opens the image, as far as it can be; or says what is wrong with it.
     fn open(&self, cancel: &Cancel) -> anyhow::Result<Result<Image, Finding>> {
-        let reference = Reference::parse(&self.image.image)?;
+        let reference = source::reference(&self.image.image)?;
         let options = OpenOptions { incomplete: true, ..self.image.open.open_options(cancel)? };
         match open(&reference, &options) {
             Ok(image) => Ok(Ok(image)),

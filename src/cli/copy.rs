@@ -10,7 +10,7 @@ use layflat::copy::{CopyOptions, CopyReport, Format, copy_with_referrers};
 use layflat::core::reference::Reference;
 use layflat::core::text::Printable;
 use layflat::squash::filter_all;
-use layflat::transport::source::Selection;
+use layflat::transport::source::{self, Selection};
 use layflat::transport::store;
 use layflat::transport::store::Store;
 use layflat::{Cancel, Options};
@@ -62,7 +62,7 @@ pub(crate) struct Copy {
 
 impl Copy {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
+        let (source, destination) = (source::reference(&self.source)?, source::reference(&self.destination)?);
         // What is copied keeps its labels: a filter changes what it says it changes.
         let filter = Options { filter: self.filters.filter()?, selinux: true, ..self.open.options(cancel)? };
         // What cannot be written to is better known before anything was read.

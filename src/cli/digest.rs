@@ -3,7 +3,6 @@
 use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
-use layflat::core::reference::Reference;
 use layflat::transport::source;
 use serde_json::json;
 
@@ -22,7 +21,7 @@ pub(crate) struct Digest {
 
 impl Digest {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let reference = Reference::parse(&self.image.image)?;
+        let reference = source::reference(&self.image.image)?;
         let options = self.image.open.open_options(cancel)?;
         let opening = || format!("cannot open {reference}");
         let (digest, of) = match source::manifest(&reference, &options).with_context(opening)? {

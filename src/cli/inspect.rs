@@ -8,7 +8,6 @@ use clap::Args;
 use layflat::Cancel;
 use layflat::core::digest::Digest;
 use layflat::core::record::LayerPath;
-use layflat::core::reference::Reference;
 use layflat::image::{Config, Image, chain_ids};
 use layflat::inspect::{LayerChanges, survey, survey_known};
 use layflat::transport::source::{self, Selection, Tree};
@@ -77,7 +76,7 @@ impl Inspect {
     }
 
     fn manifest(&self, cancel: &Cancel) -> anyhow::Result<Vec<u8>> {
-        let reference = Reference::parse(&self.image.image)?;
+        let reference = source::reference(&self.image.image)?;
         let found = source::manifest(&reference, &self.image.open.open_options(cancel)?);
         let manifest = found.with_context(|| format!("cannot open {reference}"))?;
         Ok(manifest.with_context(|| format!("{reference} has no manifest; --config prints its configuration"))?.bytes)
@@ -85,7 +84,7 @@ impl Inspect {
 
     /// The configuration of an image, or of whatever else has one.
     fn configuration(&self, cancel: &Cancel) -> anyhow::Result<Vec<u8>> {
-        let reference = Reference::parse(&self.image.image)?;
+        let reference = source::reference(&self.image.image)?;
         let options = self.image.open.open_options(cancel)?;
         let none = || format!("{reference} has no configuration");
         let opened = source::open_set(&reference, Selection::default(), &options);

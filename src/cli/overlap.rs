@@ -3,15 +3,15 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use layflat::core::reference::Reference;
 use layflat::core::text::Printable;
+use layflat::transport::source;
 
 /// Refuses a destination that holds the image or the cache, or lies in the image: replacing it would destroy them.
 pub(crate) fn refuse_replacing_source(image: &OsStr, cache: Option<PathBuf>, destination: &Path) -> anyhow::Result<()> {
     // What is not there is replaced by nothing, and reported by others.
     let Ok(place) = destination.canonicalize() else { return Ok(()) };
     let name = |path: &Path| Printable(path.as_os_str().as_encoded_bytes()).to_string();
-    for source in Reference::parse(image)?.paths() {
+    for source in source::reference(image)?.paths() {
         if let Ok(whole) = source.canonicalize()
             && (whole.starts_with(&place) || place.starts_with(&whole))
         {

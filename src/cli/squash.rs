@@ -6,9 +6,8 @@ use anyhow::Context;
 use clap::Args;
 use layflat::blob::Compress;
 use layflat::copy::{CopyOptions, Format, copy};
-use layflat::core::reference::Reference;
 use layflat::squash::squash;
-use layflat::transport::source::{Selection, Tree, open_set};
+use layflat::transport::source::{self, Selection, Tree, open_set};
 use layflat::{Cancel, Options};
 
 use super::arguments::{Common, OpenArgs};
@@ -52,7 +51,7 @@ pub(crate) struct Squash {
 
 impl Squash {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let (source, destination) = (Reference::parse(&self.source)?, Reference::parse(&self.destination)?);
+        let (source, destination) = (source::reference(&self.source)?, source::reference(&self.destination)?);
         let options = Options { filter: self.filters.filter()?, selinux: self.selinux, ..self.open.options(cancel)? };
         let both = (&source, &destination);
         let store = open_store(both, &self.open, &self.ends, cancel)?;

@@ -32,7 +32,7 @@ impl Tags {
         let names = if self.source == "docker-daemon:" {
             source::engine_names(&options)?
         } else {
-            let reference = Reference::parse(&self.source)?;
+            let reference = source::reference(&self.source)?;
             if let Reference::Registry(name) = &reference
                 && (name.tag().is_some() || name.digest().is_some())
             {

@@ -71,7 +71,7 @@ pub enum EntryError {
         /// What the kernel says.
         error: io::Error,
     },
-    /// [`Cancel`] was used.
+    /// [`Cancel`](crate::core::cancel::Cancel) was used.
     #[error("interrupted")]
     Cancelled,
 }

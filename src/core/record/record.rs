@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attributes, NameId, Names};
 
-/// A regular file's content, as an index into what a layer's [`Sink`](super::Sink) was given.
+/// A regular file's content, as an index into what a layer's `Sink` was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ContentId(pub u32);
 

@@ -93,6 +93,14 @@ impl Reference {
     /// # Errors
     /// A transport without a path, or one that is not supported.
     pub fn parse(text: &OsStr) -> Result<Self, ReferenceError> {
+        Self::parse_among(text, &|_| false)
+    }
+
+    /// The same where `exists` tells which paths are there: one that is there whole has no name behind its colon.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_among(text: &OsStr, exists: &dyn Fn(&Path) -> bool) -> Result<Self, ReferenceError> {
         let bytes = text.as_bytes();
         let Some((transport, rest)) = split(bytes) else {
             return Ok(Self::Path(text.into()));
@@ -106,17 +114,17 @@ impl Reference {
         match transport {
             b"docker-archive" => {
                 rest_given()?;
-                let (file, name) = path_and_name(rest)?;
+                let (file, name) = path_and_name(rest, exists)?;
                 Ok(Self::DockerArchive { file, name })
             }
             b"oci" => {
                 rest_given()?;
-                let (directory, tag) = path_and_name(rest)?;
+                let (directory, tag) = path_and_name(rest, exists)?;
                 Ok(Self::OciLayout { directory, tag })
             }
             b"oci-archive" => {
                 rest_given()?;
-                let (file, tag) = path_and_name(rest)?;
+                let (file, tag) = path_and_name(rest, exists)?;
                 Ok(Self::OciArchive { file, tag })
             }
             b"layers" => {
@@ -212,10 +220,10 @@ fn text_of(bytes: &[u8]) -> Result<&str, ReferenceError> {
     std::str::from_utf8(bytes).map_err(|_| ReferenceError::NotText(OsStr::from_bytes(bytes).into()))
 }
 
-/// `PATH[:NAME]` or `PATH@NAME`. The first colon ends the path, as skopeo has it, unless all of it is there as a file.
-fn path_and_name(rest: &[u8]) -> Result<(PathBuf, Option<String>), ReferenceError> {
+/// `PATH[:NAME]` or `PATH@NAME`. The first colon ends the path, as skopeo has it, unless all of it is the name of a file that is there.
+fn path_and_name(rest: &[u8], exists: &dyn Fn(&Path) -> bool) -> Result<(PathBuf, Option<String>), ReferenceError> {
     let whole = PathBuf::from(OsString::from(OsStr::from_bytes(rest)));
-    if whole.exists() {
+    if exists(&whole) {
         return Ok((whole, None));
     }
     let at_digest = rest.windows(5).position(|window| window.starts_with(b"@sha2") || window.starts_with(b"@sha5"));

@@ -23,7 +23,7 @@ use crate::cache::Blobs;
 use crate::configuration::{ConfigurationError, ConfigurationFile};
 use crate::core::cancel::Cancel;
 use crate::core::limits::Limits;
-use crate::core::reference::{Platform, Reference};
+use crate::core::reference::{Platform, Reference, ReferenceError};
 use crate::core::tar::ArchiveError;
 use crate::image::{ConfigError, Image, Layer};
 use crate::net::engine::DaemonError;
@@ -228,6 +228,14 @@ impl From<DaemonError> for SourceError {
 
 pub(in crate::transport) fn list(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+/// Reads how a user names an image. `docker-archive:a:b` means the file `a:b` if that is there, and the image `b` in `a` if not.
+///
+/// # Errors
+/// As [`Reference::parse`].
+pub fn reference(text: &std::ffi::OsStr) -> Result<Reference, ReferenceError> {
+    Reference::parse_among(text, &|path| path.exists())
 }
 
 /// Opens an image: finds and checks its manifest and configuration. No layer is read yet.
