@@ -35,7 +35,8 @@
 //! Open an image, unpack it both ways, and compare two trees:
 //! ```
 //! use layflat::compare::{CompareOptions, compare};
-//! use layflat::{NoProgress, Options, source};
+//! use layflat::transport::source;
+//! use layflat::{NoProgress, Options};
 //!
 //! let image = source::open(&"fixtures/four-layers.tar".parse()?, &source::OpenOptions::default())?;
 //! let place = tempfile::tempdir()?;
