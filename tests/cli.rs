@@ -6,7 +6,7 @@
 mod images;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -481,6 +481,26 @@ fn few_file_handles_are_enough_for_many_layers() {
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     assert_eq!(fs::read_dir(place.path().join("flatten/79")).unwrap().count(), LAYERS);
+}
+
+#[test]
+fn s8_a_cache_that_others_may_write_is_not_believed() {
+    let place = place();
+    let cache = place.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    for (mode, refused) in [(0o777, true), (0o1777, true), (0o770, true), (0o755, false), (0o700, false)] {
+        fs::set_permissions(&cache, fs::Permissions::from_mode(mode)).unwrap();
+        let output = run(&place, &["ls", "--cache-dir", "cache", "image.tar"]);
+        assert_eq!(output.status.success(), !refused, "{mode:o}: {}", text(&output.stderr));
+        assert!(!refused || text(&output.stderr).contains("others may write it"), "{}", text(&output.stderr));
+        // Nothing is refused that does not use it.
+        printed(&place, &["ls", "--no-cache", "--cache-dir", "cache", "image.tar"]);
+    }
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&cache, Some(1234), Some(1234)).unwrap();
+        let message = message(&place, &["ls", "--cache-dir", "cache", "image.tar"], 1);
+        assert!(message.contains("it belongs to another user (uid 1234)"), "{message}");
+    }
 }
 
 /// The image would be gone, and with it all that its directory holds besides.

@@ -19,6 +19,7 @@ use super::lock::Lock;
 use super::partial::Partial;
 use crate::blob::{Arriving, Blob, Remote};
 use crate::core::digest::Digest;
+use crate::fs::Durability;
 
 /// The blobs of a cache.
 #[derive(Debug, Clone)]
@@ -220,7 +221,17 @@ impl Growing {
                 unfinished().make_in(directory, link)?.into_temp_path()
             }
         };
-        name.persist(&self.target).map_err(|error| error.error)
+        self.file.sync_data()?;
+        name.persist(&self.target).map_err(|error| error.error)?;
+        sync_directory_of(&self.target)
+    }
+}
+
+/// A name that was given is there after a power loss, too (rule S6).
+pub(super) fn sync_directory_of(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(directory) => Ok(Durability::Synced.sync(File::open(directory)?)?),
+        None => Ok(()),
     }
 }
 

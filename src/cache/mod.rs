@@ -13,6 +13,7 @@ mod lock;
 mod mounted;
 mod partial;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -28,6 +29,24 @@ pub(crate) const UNFINISHED: &str = "new-";
 pub fn is_writable(directory: &Path) -> bool {
     let there = directory.ancestors().find(|ancestor| ancestor.exists());
     there.is_some_and(|there| there.is_dir() && access(there, Access::WRITE_OK).is_ok())
+}
+
+/// Whether what is in a directory can be believed (rule S8): nobody else may have put it there. That it is not there yet is fine.
+///
+/// # Errors
+/// It belongs to somebody else, or others may write it.
+pub fn check_owner(directory: &Path) -> Result<(), CacheError> {
+    let Ok(metadata) = directory.metadata() else { return Ok(()) };
+    let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    let problem = if owner != own && owner != 0 {
+        format!("it belongs to another user (uid {owner}), who could change what is in it; use a directory of your own")
+    } else if metadata.mode() & 0o022 != 0 {
+        let path = directory.display();
+        format!("others may write it, and could change what is in it; use another directory, or: chmod go-w {path}")
+    } else {
+        return Ok(());
+    };
+    Err(CacheError { path: directory.to_owned(), error: std::io::Error::other(problem) })
 }
 
 /// `$XDG_CACHE_HOME/layflat`, or `~/.cache/layflat` (XDG Base Directory Specification).

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
 use super::UNFINISHED;
-use super::blobs::Blobs;
+use super::blobs::{Blobs, sync_directory_of};
 use crate::blob::{Arriving, Remote};
 use crate::core::digest::Digest;
 
@@ -118,7 +118,12 @@ impl Arriving for Fetch {
             stream.verified()?;
         }
         let Some(partial) = self.partial.take() else { return Ok(()) };
-        std::fs::rename(&partial.path, &partial.target).map_err(|error| self.blobs.error(&error))
+        let publish = || {
+            partial.file.sync_data()?;
+            std::fs::rename(&partial.path, &partial.target)?;
+            sync_directory_of(&partial.target)
+        };
+        publish().map_err(|error| self.blobs.error(&error))
     }
 }
 

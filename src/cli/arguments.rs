@@ -185,7 +185,7 @@ impl LookArgs {
     pub(crate) fn look(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
         let image = self.image.open(cancel)?;
         let options = self.image.open.options(cancel)?;
-        let cache = self.image.open.remote.cache();
+        let cache = self.image.open.remote.trusted_cache()?;
         let indexes = indexes(&image, cache.as_deref(), &options, progress::progress(common).as_ref())?;
         if let Some((error, cache)) = indexes.not_kept.as_ref().zip(cache) {
             output::say(common, format_args!("note: cannot keep the layers' indexes in {cache:?}: {error}"));
@@ -251,7 +251,9 @@ impl RemoteArgs {
     /// The cache's directory.
     pub(crate) fn cache_directory(&self) -> anyhow::Result<PathBuf> {
         let directory = self.cache_dir.clone().or_else(cache::directory);
-        directory.context("cannot tell where the cache is; give --cache-dir")
+        let directory = directory.context("cannot tell where the cache is; give --cache-dir")?;
+        cache::check_owner(&directory)?;
+        Ok(directory)
     }
 
     /// The policy that counts.
@@ -268,6 +270,13 @@ impl RemoteArgs {
         self.socket.as_deref()
     }
 
+    /// The same, where what is in it can be believed.
+    pub(crate) fn trusted_cache(&self) -> anyhow::Result<Option<PathBuf>> {
+        let cache = self.cache();
+        cache.as_deref().map_or(Ok(()), cache::check_owner)?;
+        Ok(cache)
+    }
+
     /// The cache's directory, if anything is kept.
     pub(crate) fn cache(&self) -> Option<PathBuf> {
         if self.no_cache {
@@ -279,8 +288,8 @@ impl RemoteArgs {
     }
 
     /// Where blobs are kept, if they are.
-    fn blobs(&self) -> Option<Blobs> {
-        self.cache().map(|directory| Blobs::of(&directory))
+    fn blobs(&self) -> anyhow::Result<Option<Blobs>> {
+        Ok(self.trusted_cache()?.map(|directory| Blobs::of(&directory)))
     }
 }
 
@@ -318,7 +327,7 @@ impl OpenArgs {
             incomplete: false,
             cancel: cancel.clone(),
             registry,
-            cache: self.remote.blobs(),
+            cache: self.remote.blobs()?,
             daemon: self.remote.socket().map(str::to_owned),
             policy: self.remote.policy(),
         })

@@ -34,6 +34,9 @@ pub(crate) struct Copy {
     /// Where it goes
     #[arg(value_name = "DST")]
     destination: OsString,
+    /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be damaged
+    #[arg(long)]
+    no_sync: bool,
     #[command(flatten)]
     open: OpenArgs,
     #[command(flatten)]
@@ -67,7 +70,7 @@ impl Copy {
         let filter = Options { filter: self.filters.filter()?, selinux: true, ..self.open.options(cancel)? };
         // What cannot be written to is better known before anything was read.
         let both = (&source, &destination);
-        let store = open_store(both, &self.open, &self.ends, cancel)?;
+        let store = open_store(both, &self.open, &self.ends, self.no_sync, cancel)?;
         let selection = Selection { all_tags: self.all_tags, all_platforms: self.all_platforms };
         let opening = self.ends.open_options(both, &self.open, cancel)?;
         let images = layflat::transport::source::open_set(&source, selection, &opening)
@@ -100,6 +103,7 @@ pub(super) fn open_store(
     both: (&Reference, &Reference),
     open: &OpenArgs,
     ends: &EndsArgs,
+    no_sync: bool,
     cancel: &Cancel,
 ) -> anyhow::Result<Box<dyn Store>> {
     let (source, destination) = both;
@@ -110,7 +114,7 @@ pub(super) fn open_store(
     let source_options = open.open_options_with(registry.clone(), cancel)?;
     let options = store::OpenOptions {
         limits: source_options.limits,
-        no_sync: false,
+        no_sync,
         cancel: cancel.clone(),
         registry,
         daemon: source_options.daemon.clone(),

@@ -114,7 +114,7 @@ impl Inspect {
             };
             return Ok(survey.into_iter().map(row).collect());
         }
-        let known = match self.image.open.remote.cache() {
+        let known = match self.image.open.remote.trusted_cache()? {
             Some(cache) => survey_known(image, &cache, &options)?,
             None => None,
         };

@@ -32,6 +32,9 @@ pub(crate) struct Squash {
     /// Let the N lowest layers stay
     #[arg(long, value_name = "N", default_value_t = 0)]
     from: usize,
+    /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be damaged
+    #[arg(long)]
+    no_sync: bool,
     #[command(flatten)]
     open: OpenArgs,
     #[command(flatten)]
@@ -54,7 +57,7 @@ impl Squash {
         let (source, destination) = (source::reference(&self.source)?, source::reference(&self.destination)?);
         let options = Options { filter: self.filters.filter()?, selinux: self.selinux, ..self.open.options(cancel)? };
         let both = (&source, &destination);
-        let store = open_store(both, &self.open, &self.ends, cancel)?;
+        let store = open_store(both, &self.open, &self.ends, self.no_sync, cancel)?;
         let mut images = open_set(&source, Selection::default(), &self.ends.open_options(both, &self.open, cancel)?)
             .with_context(|| format!("cannot open {source}"))?;
         let progress = progress::progress(common);
