@@ -82,6 +82,8 @@ const TESTS: &[Test] = &[
     ("a_layer_that_was_changed_is_refused", &[Trusted, User], changed_layer),
     ("only_overlay_mounts_are_unmounted", &[Trusted, User], unmounting),
     ("the_program_mounts_an_image_through_its_cache", &[Trusted, User], program),
+    ("s8_damaged_layers_in_the_cache_are_unpacked_anew", &[Trusted, User], damaged_cache),
+    ("a4_losses_are_remembered_with_the_layers", &[Trusted, User], remembered_losses),
     ("s7_what_is_mounted_in_a_tree_keeps_it_from_being_replaced", &[Trusted, User], replaced_with_mount),
     ("nodev_and_nosuid_only_when_asked", &[Trusted, User], mount_flags),
     ("hard_links_stay_together", &[Trusted, User], hard_links),
@@ -572,6 +574,83 @@ fn program(namespace: XattrNamespace) {
     fs::write(target.join("new"), "").unwrap();
     layflat(unmount);
     assert_eq!(names(&upper), ["/", "new"]);
+}
+
+/// The cache under `cache` and what a mount of an image through it says.
+fn mounted_through_cache(stack: &Stack, namespace: XattrNamespace, image: &Path, more: &[&str]) -> (bool, String) {
+    let marks = if namespace == User { "--xattr-namespace=user" } else { "--xattr-namespace=trusted" };
+    let mut command = Command::new(program_path());
+    command.args(["mount", marks]).args(more).arg(image).arg(stack.target()).env("XDG_CACHE_HOME", stack.path("cache"));
+    let output = command.output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn damaged_cache(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let image = stack.path("image.tar");
+    fs::write(&image, include_bytes!("../fixtures/four-layers.tar")).unwrap();
+    let mount = || {
+        let (done, said) = mounted_through_cache(&stack, namespace, &image, &[]);
+        assert!(done, "{said}");
+        assert_eq!(names(&stack.target()), ["/", "b"]);
+        umount(&stack.target(), true).unwrap();
+        said
+    };
+    assert!(!mount().contains("damaged"));
+    assert!(!mount().contains("damaged"));
+    let form = || {
+        let overlay = stack.path("cache/layflat/overlay");
+        fs::read_dir(overlay).unwrap().next().unwrap().unwrap().path()
+    };
+    let top = || {
+        let description = fs::read(form().join("layflat.json")).unwrap();
+        let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
+        form().join(description["lowerdir"][0].as_str().unwrap())
+    };
+    let damages: [(&str, &dyn Fn()); 6] = [
+        ("layflat.json", &|| fs::remove_file(form().join("layflat.json")).unwrap()),
+        ("layflat.json", &|| fs::write(form().join("layflat.json"), "").unwrap()),
+        ("another version", &|| {
+            let path = form().join("layflat.json");
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, text.replace("\"format\": 1", "\"format\": 99")).unwrap();
+        }),
+        ("No such file", &|| fs::remove_dir_all(top()).unwrap()),
+        ("was changed", &|| fs::write(top().join("more"), "").unwrap()),
+        ("Not a directory", &|| {
+            fs::remove_dir_all(top()).unwrap();
+            fs::write(top(), "").unwrap();
+        }),
+    ];
+    for (expected, damage) in damages {
+        damage();
+        let said = mount();
+        assert!(said.contains("were damaged (") && said.contains(expected), "{expected}: {said}");
+        assert!(!mount().contains("damaged"), "once");
+    }
+}
+
+fn remembered_losses(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    // A genuine 0:0 device is a whiteout to overlayfs.
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Char);
+    header.set_device_major(0).unwrap();
+    header.set_device_minor(0).unwrap();
+    header.set_size(0);
+    header.set_mode(0o644);
+    layer.append_data(&mut header, "device", &[][..]).unwrap();
+    let image = stack.path("layer.tar");
+    fs::write(&image, layer.into_inner().unwrap()).unwrap();
+    let reference = PathBuf::from(format!("layers:{}", image.display()));
+    for _ in 0..2 {
+        let (done, said) = mounted_through_cache(&stack, namespace, &reference, &[]);
+        assert!(done && said.contains("0:0"), "{said}");
+        umount(&stack.target(), true).unwrap();
+        let (done, said) = mounted_through_cache(&stack, namespace, &reference, &["--strict"]);
+        assert!(!done && said.contains("0:0"), "{said}");
+    }
 }
 
 /// Removing the old tree would remove what is mounted in it, which may be anybody's.

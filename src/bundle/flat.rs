@@ -41,7 +41,8 @@ pub fn flat(
     })?;
     let left_out = write_config(image, &Rootfs::new(opened, lay.owners), bundle, &result)?;
     let directory = work.publish(RESULT, |_| Ok(())).map_err(Error::from)?;
-    Ok(Report { directory, laid_down: Some(laid_down), mounted: None, left_out })
+    let (not_kept, repaired) = (Vec::new(), None);
+    Ok(Report { directory, laid_down: Some(laid_down), mounted: None, not_kept, repaired, left_out })
 }
 
 /// A directory that becomes the bundle, and its path.

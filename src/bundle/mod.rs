@@ -37,6 +37,12 @@ pub struct Report {
     /// Whether its root file system is mounted; none where nothing has to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounted: Option<bool>,
+    /// What the file system could not hold of layers in the cache (rule A4).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_kept: Vec<crate::unpack::Loss>,
+    /// What was wrong with layers that were in the cache, and were unpacked anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<String>,
     /// What of the image's configuration is not in the bundle's, and why.
     pub left_out: Vec<String>,
 }

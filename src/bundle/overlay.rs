@@ -86,7 +86,8 @@ pub fn overlay(
         crate::remove_tree(&directory);
         return Err(error);
     }
-    Ok(Report { directory, laid_down: None, mounted: Some(mounted), left_out })
+    let (not_kept, repaired) = (kept.not_kept().to_vec(), kept.repaired().map(str::to_owned));
+    Ok(Report { directory, laid_down: None, mounted: Some(mounted), not_kept, repaired, left_out })
 }
 
 impl OverlayBundle {

@@ -134,7 +134,7 @@ pub fn prune(cache: &Path, most: u64) -> Result<Pruned, CacheError> {
 }
 
 /// Removes something that nobody uses; whether it did.
-fn remove(path: &Path) -> Result<bool, CacheError> {
+pub(crate) fn remove(path: &Path) -> Result<bool, CacheError> {
     let Some(lock) = Lock::exclusive(path) else { return Ok(false) };
     // Looked at once more, now that nobody can begin to use it.
     if Mounted::look().uses(path) {

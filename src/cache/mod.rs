@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 pub use blobs::Blobs;
+pub(crate) use contents::remove;
 pub use contents::{CacheError, Entry, Kind, Pruned, list, prune};
 pub(crate) use lock::Lock;
 

@@ -13,7 +13,7 @@ use layflat::core::text::Printable;
 use layflat::userns::{enter, in_user_namespace};
 
 use super::arguments::Common;
-use super::mount::CachedArgs;
+use super::mount::{CachedArgs, say_layers};
 use super::overlap::refuse_replacing_source;
 use super::owners::own;
 use super::{SUCCESS, output, progress};
@@ -126,6 +126,7 @@ impl Bundle {
         for what in &report.left_out {
             output::say(common, format_args!("note: left out {what}"));
         }
+        say_layers(common, report.repaired.as_deref(), &report.not_kept);
         if let Some(laid_down) = &report.laid_down {
             output::notices(common, &laid_down.notices);
             output::losses(common, &laid_down.not_kept);

@@ -10,7 +10,7 @@ use layflat::core::text::Printable;
 use layflat::lowerdirs::FILE_NAME;
 use layflat::mount::{Method, MountOptions, Mounted, UpperDirectories, may_mount, mount_layout};
 use layflat::userns::in_user_namespace;
-use layflat::{Cancel, Options, Owners, XattrNamespace};
+use layflat::{Cancel, Loss, Options, Owners, XattrNamespace};
 
 use super::arguments::{Common, LayArgs, NamespaceArg, OpenArgs, open};
 use super::{SUCCESS, output, progress};
@@ -84,6 +84,17 @@ impl Mount {
     }
 }
 
+/// Says what there is to say of layers in the cache.
+pub(super) fn say_layers(common: &Common, repaired: Option<&str>, not_kept: &[Loss]) {
+    if let Some(problem) = repaired {
+        output::say(
+            common,
+            format_args!("note: the unpacked layers in the cache were damaged ({problem}): unpacked anew"),
+        );
+    }
+    output::losses(common, not_kept);
+}
+
 /// A mount that was made.
 #[derive(Debug)]
 pub(crate) struct Done {
@@ -153,7 +164,9 @@ impl CachedArgs {
     ) -> anyhow::Result<cached::KeptForm> {
         let image = open(&source.to_owned(), &self.open, cancel)?;
         let options = self.options(owners, cancel)?;
-        Ok(cached::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?)
+        let kept = cached::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?;
+        say_layers(common, kept.repaired(), kept.not_kept());
+        Ok(kept)
     }
 
     /// The library's options for what goes into the cache.

@@ -45,6 +45,11 @@ pub struct LayerDirectory {
 }
 
 impl Layout {
+    /// The version of the file's format.
+    pub(crate) const FORMAT: u32 = 1;
+    /// What the file is about.
+    pub(crate) const FORM: &str = "overlay";
+
     /// As it is written to disk.
     pub fn to_json(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();

@@ -69,7 +69,7 @@ fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
     }
     let malformed = |source| LayoutError::Malformed { path: path.to_owned(), source };
     let version: Version = serde_json::from_slice(text).map_err(malformed)?;
-    if version.format != 1 || version.form != "overlay" {
+    if version.format != Layout::FORMAT || version.form != Layout::FORM {
         return Err(LayoutError::Unknown { path: path.to_owned(), form: version.form, format: version.format });
     }
     let layout: Layout = serde_json::from_slice(text).map_err(malformed)?;

@@ -1,9 +1,11 @@
-//! Overlay forms that are kept: an image that is mounted again need not be laid down again.
+//! Unpacked layers in the cache: an image that is mounted again need not be unpacked again.
 //!
-//! A form is stored under the image's configuration digest and all options that change what is laid down, so that a stored one
-//! can be used as it is. It appears by one rename; two processes that make the same one at once both end up with it.
+//! They are stored under the image's configuration digest and all options that change what is unpacked, so that they can be used as they
+//! are. They appear by one rename; two processes that unpack the same image at once both end up with it. What is damaged is removed and
+//! unpacked anew, and what the file system could not hold is remembered beside the layers (rules S8 and A4).
 
 use std::fs::DirBuilder;
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -13,32 +15,78 @@ use crate::core::filter::Filter;
 use crate::core::overlayfs::XattrNamespace;
 use crate::fs::DestinationError;
 use crate::image::Image;
-use crate::lowerdirs::FILE_NAME;
-use crate::unpack::{Error, Options, Owners, Progress, layers};
+use crate::lowerdirs::damage;
+use crate::unpack::{Error, Loss, Options, Owners, Progress, layers};
 use crate::userns::in_user_namespace;
 
-/// An overlay form in the cache, which is not removed from there as long as this is held, or as long as it is mounted.
+/// What the file system could not hold, beside the layers.
+const LOSSES: &str = "losses.json";
+
+/// Unpacked layers in the cache, which are not removed from there as long as this is held, or as long as they are mounted.
 #[derive(Debug)]
 pub struct KeptForm {
     path: PathBuf,
+    not_kept: Vec<Loss>,
+    repaired: Option<String>,
     _lock: Lock,
 }
 
 impl KeptForm {
-    /// The directory of the form.
+    /// Their directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The form, if it is there and nobody is about to remove it.
-    fn find(path: PathBuf) -> Option<Self> {
-        let lock = Lock::shared(&path)?;
-        lock.touch();
-        path.join(FILE_NAME).is_file().then_some(Self { path, _lock: lock })
+    /// What the file system could not hold when they were unpacked (rule A4).
+    pub fn not_kept(&self) -> &[Loss] {
+        &self.not_kept
+    }
+
+    /// What was wrong with the ones that were there before, and so were unpacked anew.
+    pub fn repaired(&self) -> Option<&str> {
+        self.repaired.as_deref()
+    }
+
+    fn new(path: PathBuf, lock: Lock) -> Self {
+        let losses = std::fs::read(path.join(LOSSES)).ok();
+        let not_kept = losses.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        Self { path, not_kept, repaired: None, _lock: lock }
     }
 }
 
-/// The overlay form of an image in the cache directory `cache`; it is made if it is not there. A filter of `options` is passed over: what is
+/// What is in a place of the cache.
+enum Found {
+    Nothing,
+    Whole(KeptForm),
+    /// What is wrong with it.
+    Damaged(String),
+}
+
+fn find(path: &Path) -> Found {
+    let Some(lock) = Lock::shared(path) else { return Found::Nothing };
+    match damage(path) {
+        Some(problem) => Found::Damaged(problem),
+        None => {
+            lock.touch();
+            Found::Whole(KeptForm::new(path.to_owned(), lock))
+        }
+    }
+}
+
+/// Removes damaged layers, and gives what was wrong with them.
+fn clear(path: &Path, problem: String) -> Result<String, Error> {
+    let failed = |reason: String| {
+        let error = std::io::Error::other(format!("what is there is damaged ({problem}), and {reason}"));
+        Error::from(DestinationError::Publish { path: path.to_owned(), error })
+    };
+    match crate::cache::remove(path) {
+        Ok(true) => Ok(problem),
+        Ok(false) => Err(failed("it is mounted or in use: unmount it first".to_owned())),
+        Err(error) => Err(failed(error.error.to_string())),
+    }
+}
+
+/// The unpacked layers of an image in the cache directory `cache`; the image is unpacked if they are not there, or damaged. A filter of `options` is passed over: what is
 /// kept under an image's digest is the image as it is.
 ///
 /// # Errors
@@ -48,13 +96,16 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
     let io = |error| Error::Io { action: format!("cannot make the cache directory {directory:?}"), error };
     // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
     DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io)?;
+    let mut repaired = None;
     if let Some(config) = &image.config {
         for namespace in [XattrNamespace::Trusted, XattrNamespace::User] {
             let known = directory.join(key(&config.digest, namespace, options));
             let wanted = options.xattr_namespace.is_none_or(|wanted| wanted == namespace);
             // An ordinary user's own form is in the user namespace, and root's is of no use to others.
-            if wanted && let Some(kept) = KeptForm::find(known) {
-                return Ok(kept);
+            match find(&known) {
+                Found::Whole(kept) if wanted => return checked(kept, options),
+                Found::Damaged(problem) if wanted => repaired = Some(clear(&known, problem)?),
+                _ => {}
             }
         }
     }
@@ -72,6 +123,11 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
     };
     let namespace = report.xattr_namespace.unwrap_or(XattrNamespace::Trusted);
     let place = directory.join(key(&id, namespace, options));
+    remember(&made, &report.not_kept, options)?;
+    // Bare layers are only known now; theirs may be damaged, too.
+    if let Found::Damaged(problem) = find(&place) {
+        repaired = Some(clear(&place, problem)?);
+    }
     // Locked before it can be found: nobody removes it before the caller has used it.
     let lock = Lock::shared(&made);
     match (std::fs::rename(&made, &place), lock) {
@@ -80,18 +136,41 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
             let synced = std::fs::File::open(&directory)
                 .and_then(|directory| options.durability().sync(&directory).map_err(Into::into));
             synced.map_err(|error| DestinationError::Sync { path: place.clone(), error })?;
-            Ok(KeptForm { path: place, _lock: lock })
+            Ok(KeptForm { repaired, ..KeptForm::new(place, lock) })
         }
         // Another process was quicker.
         (Err(error), _) => {
             crate::remove_tree(&made);
-            KeptForm::find(place.clone()).ok_or_else(|| DestinationError::Publish { path: place, error }.into())
+            there(place, error)
         }
-        (Ok(()), None) => {
-            let error = std::io::Error::other("it cannot be locked");
-            KeptForm::find(place.clone()).ok_or_else(|| DestinationError::Publish { path: place, error }.into())
-        }
+        (Ok(()), None) => there(place, std::io::Error::other("it cannot be locked")),
     }
+}
+
+/// What another process has put there.
+fn there(place: PathBuf, error: std::io::Error) -> Result<KeptForm, Error> {
+    match find(&place) {
+        Found::Whole(kept) => Ok(kept),
+        Found::Nothing | Found::Damaged(_) => Err(DestinationError::Publish { path: place, error }.into()),
+    }
+}
+
+/// Layers that have lost something are not for who wants all of it.
+fn checked(kept: KeptForm, options: &Options) -> Result<KeptForm, Error> {
+    match kept.not_kept.first() {
+        Some(first) if options.strict => Err(first.refused()),
+        _ => Ok(kept),
+    }
+}
+
+/// Writes what was lost beside the layers.
+fn remember(form: &Path, losses: &[Loss], options: &Options) -> Result<(), Error> {
+    let write = || {
+        let mut file = std::fs::File::create_new(form.join(LOSSES))?;
+        file.write_all(&serde_json::to_vec(losses)?)?;
+        Ok(options.durability().sync(&file)?)
+    };
+    write().map_err(|error| Error::Io { action: format!("cannot write {LOSSES}"), error })
 }
 
 fn key(id: &Digest, namespace: XattrNamespace, options: &Options) -> String {

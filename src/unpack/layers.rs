@@ -98,8 +98,8 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
     };
     let layout = Layout {
         modified: lowerdir.iter().map(remember).collect::<Result<_, Error>>()?,
-        format: 1,
-        form: "overlay".to_owned(),
+        format: Layout::FORMAT,
+        form: Layout::FORM.to_owned(),
         image_digest: image.manifest_digest().cloned(),
         config_digest: image.config.as_ref().map(|config| config.digest.clone()),
         xattr_namespace: namespace,

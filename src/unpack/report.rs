@@ -49,11 +49,7 @@ pub struct Report {
 impl Report {
     /// An error, if anything was lost.
     pub(crate) fn refuse_losses(&self) -> Result<(), Error> {
-        let Some(first) = self.not_kept.first() else {
-            return Ok(());
-        };
-        let example = first.examples.first().map(String::as_str).unwrap_or_default();
-        Err(Error::NotKept(format!("{}: {} {}, {example} first", first.describe(), first.count, first.noun())))
+        self.not_kept.first().map_or(Ok(()), |first| Err(first.refused()))
     }
 }
 
@@ -118,7 +114,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// What kind of thing could not be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
     /// Owner and group; the caller's stand instead.
@@ -159,7 +155,7 @@ impl LossKind {
 }
 
 /// Files that lost the same thing for the same reason.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Loss {
     /// What they lost.
     pub kind: LossKind,
@@ -176,6 +172,12 @@ impl Loss {
     pub fn describe(&self) -> String {
         let what = self.kind.describe();
         if self.detail.is_empty() { what.to_owned() } else { format!("{what} ({})", self.detail) }
+    }
+
+    /// The error of whoever wants nothing lost.
+    pub(crate) fn refused(&self) -> Error {
+        let example = self.examples.first().map(String::as_str).unwrap_or_default();
+        Error::NotKept(format!("{}: {} {}, {example} first", self.describe(), self.count, self.noun()))
     }
 
     /// How the files are counted.
