@@ -650,3 +650,79 @@ fn answers_are_the_same_at_any_number_of_jobs() {
         assert!(answers[0] == answers[1] && answers[1] == answers[2], "{question:?}");
     }
 }
+
+/// What would steer a terminal: escape sequences, C1, DEL, characters that turn the text around, separators of lines.
+const STEERING: &str = "x\u{1b}[2J\u{1b}]0;t\u{7}\u{202e}evil\u{2066}\u{2028}\u{2029}\u{9b}31m\u{7f}\r\nnew\tq";
+
+#[test]
+fn s9_nothing_that_an_image_says_steers_the_terminal() {
+    let place = tempfile::tempdir().unwrap();
+    let (file, link) = (format!("d/{STEERING}"), format!("l{STEERING}"));
+    let base = Tar::new().directory("d").file(&file, "-----BEGIN PRIVATE KEY-----\n").symlink(&link, STEERING).done();
+    let change = Tar::new().file(&format!("d/.wh.{STEERING}"), "").file(&format!("n{STEERING}"), "new").done();
+    let config = json!({
+        "architecture": format!("amd64{STEERING}"), "os": "linux", "author": STEERING, "created": "2023-11-14T22:13:20Z",
+        "config": {
+            "Cmd": [STEERING], "Entrypoint": [format!("/{STEERING}")], "Env": [format!("A={STEERING}"), STEERING], "User": "0",
+            "Labels": {STEERING: STEERING}, "WorkingDir": format!("/{STEERING}"), "StopSignal": STEERING,
+            "ExposedPorts": {STEERING: {}}, "Volumes": {format!("/{STEERING}"): {}},
+        },
+        "rootfs": {"type": "layers", "diff_ids": [digest(&base), digest(&change)]},
+        "history": [{"created_by": STEERING, "comment": STEERING}, {"created_by": STEERING}],
+    });
+    let mut layout = Layout::default();
+    let image = layout.image_of(&serde_json::to_vec(&config).unwrap(), &[(LAYER, base), (LAYER, change)]);
+    layout.list(images::tagged(image, &format!("t{STEERING}"))).write(&place.path().join("layout"));
+
+    let nowhere = format!("no{STEERING}");
+    let tag = format!("oci:layout:{nowhere}");
+    let out = format!("{STEERING}.tar");
+    let deleted = format!("/{file}");
+    let commands: &[&[&str]] = &[
+        &["inspect", "oci:layout"],
+        &["inspect", "--paths", "oci:layout"],
+        &["ls", "-l", "oci:layout"],
+        &["ls", "-l", "--layer", "0", "oci:layout", "d"],
+        &["find", "--all-layers", "oci:layout"],
+        &["find", "oci:layout", "[\u{1b}"],
+        &["log", "oci:layout", &deleted],
+        &["log", "oci:layout", &nowhere],
+        &["cat", "oci:layout", &nowhere],
+        &["waste", "oci:layout"],
+        &["check", "oci:layout"],
+        &["tags", "oci:layout"],
+        &["digest", "oci:layout"],
+        &["flatten", "oci:layout", "rootfs"],
+        &["flatten", "oci:layout", "rootfs"],
+        &["layers", "oci:layout", "layers"],
+        &["bundle", "oci:layout", "bundle"],
+        &["diff", "oci:layout", "rootfs"],
+        &["diff", "oci:layout", &nowhere],
+        &["copy", "oci:layout", "oci:copied:x"],
+        &["copy", "oci:layout", "docker-archive:d.tar"],
+        &["squash", "oci:layout", "oci:squashed:x"],
+        &["flatten", "oci:layout", "--to", "tar", "-o", &out],
+        &["flatten", &tag, "new"],
+        &["flatten", &nowhere, "new"],
+        &["flatten", &nowhere, &nowhere],
+        &["mount", &nowhere, &nowhere],
+        &["umount", &nowhere],
+        &["cache", "ls"],
+        &[&nowhere],
+    ];
+    let steers = |character: &char| *character != '\n' && layflat::core::text::steers_terminal(*character);
+    for command in commands {
+        for more in [&[][..], &["--json"]] {
+            let output = layflat(&place, &[command, more].concat());
+            for stream in [&output.stdout, &output.stderr] {
+                let found: Vec<char> = text(stream).chars().filter(steers).collect();
+                assert!(found.is_empty(), "{command:?} {more:?}: {found:?}");
+            }
+            let documents = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+            assert!(more.is_empty() || documents.into_iter().all(|document| document.is_ok()), "{command:?}");
+        }
+    }
+    // JSON says what the image says.
+    let inspected: Value = serde_json::from_str(&printed(&place, &["inspect", "--json", "oci:layout"])).unwrap();
+    assert_eq!(inspected["config"]["author"], STEERING);
+}

@@ -207,7 +207,7 @@ impl Inspect {
 /// What concerns all of the image.
 fn facts(image: &Image, rows: &[Row]) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut fact = |name: &str, value: String| lines.push(format!("{name:<14}{value}"));
+    let mut fact = |name: &str, value: String| lines.push(format!("{name:<14}{}", output::one_line(&value)));
     if let Some(name) = &image.name {
         fact("image", name.clone());
     }

@@ -1,6 +1,5 @@
 //! All that is printed: data on standard output, talk on standard error.
 
-use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::LazyLock;
@@ -8,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use layflat::core::reference::mask_passwords;
-use layflat::core::text::Printable;
+use layflat::core::text::{Printable, steers_terminal};
 use layflat::fs::Destination;
 use layflat::image::Notice;
 use layflat::{Loss, Notes, Report};
@@ -18,10 +17,25 @@ use super::table::{bytes, count};
 
 /// Prints one JSON document.
 pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    print(|out| {
-        serde_json::to_writer_pretty(&mut *out, value)?;
-        writeln!(out)
-    })
+    let text = escaped_json(serde_json::to_string_pretty(value)?);
+    print(|out| writeln!(out, "{text}"))
+}
+
+/// JSON says the same with characters escaped that would steer a terminal (rule S9); the others are only in strings.
+fn escaped_json(text: String) -> String {
+    let steers = |character: char| character != '\n' && steers_terminal(character);
+    if !text.contains(steers) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if steers(character) {
+            escaped.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 /// Prints what a function writes. That it is written is only known once it is flushed: at the program's end nobody would notice.
@@ -34,8 +48,7 @@ pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -
 pub(crate) fn json_lines<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> anyhow::Result<()> {
     print(|out| {
         for value in values {
-            serde_json::to_writer(&mut *out, &value)?;
-            writeln!(out)?;
+            writeln!(out, "{}", escaped_json(serde_json::to_string(&value)?))?;
         }
         Ok(())
     })
@@ -101,10 +114,14 @@ pub(crate) fn notes() -> Notes {
 /// Prints what clap has to say, the help or what is wrong with the arguments, and gives the exit status.
 pub(crate) fn usage(problem: &clap::Error) -> u8 {
     let said = problem.render().to_string();
-    let written = match mask_passwords(&said) {
-        Cow::Owned(masked) if problem.use_stderr() => write!(std::io::stderr().lock(), "{masked}"),
+    let harmless = said.lines().map(one_line).collect::<Vec<_>>().join("\n");
+    let written = match () {
+        // What was typed holds a password, or what would steer the terminal.
+        () if problem.use_stderr() && harmless != said.trim_end_matches('\n') => {
+            writeln!(std::io::stderr().lock(), "{harmless}")
+        }
         // In colours, where they are wanted.
-        _ => problem.print().and_then(|()| std::io::stdout().flush()),
+        () => problem.print().and_then(|()| std::io::stdout().flush()),
     };
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
@@ -220,6 +237,5 @@ pub(crate) fn json_beside(file: &Path, value: &impl serde::Serialize) -> anyhow:
         return json(value);
     }
     let mut err = std::io::stderr().lock();
-    serde_json::to_writer_pretty(&mut err, value)?;
-    Ok(writeln!(err)?)
+    Ok(writeln!(err, "{}", escaped_json(serde_json::to_string_pretty(value)?))?)
 }

@@ -5,5 +5,5 @@ mod printable;
 mod timestamp;
 
 pub use bytes::Bytes;
-pub use printable::Printable;
+pub use printable::{Printable, steers_terminal};
 pub use timestamp::Timestamp;
