@@ -66,7 +66,14 @@ impl Filesystem {
                 .args([image, tree]),
             Self::Squashfs => command
                 .args([tree, image])
-                .args(["-noappend", "-no-progress", "-quiet", "-mkfs-time", &newest.min(u32::MAX.into()).to_string()])
+                .args([
+                    "-noappend",
+                    "-exit-on-error",
+                    "-no-progress",
+                    "-quiet",
+                    "-mkfs-time",
+                    &newest.min(u32::MAX.into()).to_string(),
+                ])
                 .env_remove("SOURCE_DATE_EPOCH"),
         };
         command

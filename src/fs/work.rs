@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, RenameFlags, StatxAttributes, StatxFlags};
@@ -35,6 +36,16 @@ pub enum DestinationError {
         destination: PathBuf,
         /// The mount point.
         mount: PathBuf,
+    },
+    /// Whoever owns a symlink decides where it leads, at any moment.
+    #[error(
+        "destination {path:?} is a symlink of another user (uid {owner}), who could lead it anywhere: name the place that it leads to"
+    )]
+    ForeignLink {
+        /// The destination.
+        path: PathBuf,
+        /// Who owns the link.
+        owner: u32,
     },
     /// No name for a directory.
     #[error("destination {0:?} names no directory")]
@@ -195,6 +206,7 @@ impl Work {
 
 fn look_at(destination: &Path, replace: bool) -> Result<(PathBuf, Destination), DestinationError> {
     let parent_error = |parent: &Path, error| DestinationError::Parent { parent: parent.to_owned(), error };
+    refuse_foreign_link(destination)?;
     let metadata = match std::fs::metadata(destination) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -236,6 +248,17 @@ fn look_at(destination: &Path, replace: bool) -> Result<(PathBuf, Destination), 
             None => Ok((whole, Destination::Full)),
         },
         (false, false) => Err(DestinationError::NotEmpty(destination.to_owned())),
+    }
+}
+
+/// As the kernel does in shared directories, where fs.protected_symlinks is set.
+fn refuse_foreign_link(destination: &Path) -> Result<(), DestinationError> {
+    let own = rustix::process::geteuid().as_raw();
+    match destination.symlink_metadata() {
+        Ok(link) if link.is_symlink() && link.uid() != own && link.uid() != 0 => {
+            Err(DestinationError::ForeignLink { path: destination.to_owned(), owner: link.uid() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -232,6 +232,10 @@ fn s7_another_users_names() {
         let refused = place.refused(&["oci:src:one", to]);
         assert!(refused.contains(expected), "{to}: {refused}");
     }
+    for command in ["flatten", "layers", "bundle"] {
+        let ran = place.layflat(&[command, "oci:src:one", "shared/link"]);
+        assert!(ran.stderr.contains("is a symlink of another user (uid 1234)"), "{command}: {}", ran.stderr);
+    }
     assert_eq!(place.names("private"), [""; 0]);
     // What it takes for its own leftovers is not theirs.
     place.copy(&["oci:src:one", "oci:shared/new:x"]);
