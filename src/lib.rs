@@ -54,7 +54,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Some of what rooms share is used only by rooms that may be left out.
+#![cfg_attr(not(all(feature = "registry", feature = "bundle")), allow(dead_code, unused_imports))]
+
 pub mod blob;
+#[cfg(feature = "bundle")]
 pub mod bundle;
 pub mod cache;
 pub mod compare;
@@ -67,10 +71,12 @@ pub mod image;
 pub mod inspect;
 pub mod lowerdirs;
 pub mod mount;
+#[cfg(feature = "registry")]
 pub mod net;
 mod notes;
 pub mod pack;
 mod parallel;
+#[cfg(feature = "registry")]
 mod sigstore;
 pub mod squash;
 pub mod transport;
