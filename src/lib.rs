@@ -31,6 +31,18 @@
 //!
 //! Each room uses only rooms below it. ARCHITECTURE.md lists them, floor by floor, and a test holds the code to it.
 //!
+//! # Features
+//! | feature | brings |
+//! | --- | --- |
+//! | none | images in local files: unpack, mount, compare, inspect, pack, export, squash, copy; layers plain, gzip or zstd |
+//! | `registry` | registries and engines: [`net`], `registries.conf`, signatures |
+//! | `bundle` | bundles for runc and crun: [`bundle`](mod@bundle) |
+//! | `xz`, `bzip2` | layers and archives that are compressed so |
+//! | `cli` | the program; implies `registry` and `bundle` |
+//!
+//! All are on by default. With `default-features = false` there is no network, no TLS and no parser of arguments among the dependencies.
+//! Whatever was left out is answered by an error that names its feature.
+//!
 //! # Example
 //! Open an image, unpack it both ways, and compare two trees:
 //! ```

@@ -59,7 +59,7 @@ pub(crate) struct Decompressor<R: BufRead> {
 /// Decodes one member.
 enum Decoder<R: BufRead> {
     None(Input<R>),
-    Gzip(GzDecoder<Input<R>>),
+    Gzip(Box<GzDecoder<Input<R>>>),
     Zstd(Frame<R>),
     Xz(xz::Decoder<Input<R>>),
     Bzip2(bzip2::Decoder<Input<R>>),
@@ -71,7 +71,7 @@ impl<R: BufRead> Decompressor<R> {
         let compression = Compression::detect(input.peek(Compression::START)?);
         let decoder = match compression {
             Compression::None => Decoder::None(input),
-            Compression::Gzip => Decoder::Gzip(GzDecoder::new(input)),
+            Compression::Gzip => Decoder::Gzip(Box::new(GzDecoder::new(input))),
             Compression::Zstd => Decoder::Zstd(Frame::new(input)?),
             Compression::Xz => Decoder::Xz(xz::decoder(input)?),
             Compression::Bzip2 => Decoder::Bzip2(bzip2::decoder(input)?),

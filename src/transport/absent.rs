@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_named_with_its_feature() {
-        for text in ["docker://alpine:3", "docker-daemon:alpine:3"] {
+        for text in ["docker://quay.io/alpine:3", "docker-daemon:alpine:3"] {
             let reference: Reference = text.parse().unwrap();
             let expected = format!("{text} needs the feature `registry`, which this build lacks");
             let options = source::OpenOptions::default();
