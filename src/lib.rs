@@ -31,6 +31,18 @@
 //!
 //! Each room uses only rooms below it. ARCHITECTURE.md lists them, floor by floor, and a test holds the code to it.
 //!
+//! # Features
+//! | feature | brings |
+//! | --- | --- |
+//! | none | images in local files: unpack, mount, compare, inspect, pack, export, squash, copy; layers plain, gzip or zstd |
+//! | `registry` | registries and engines: [`net`], `registries.conf`, signatures |
+//! | `bundle` | bundles for runc and crun: [`bundle`](mod@bundle) |
+//! | `xz`, `bzip2` | layers and archives that are compressed so |
+//! | `cli` | the program; implies `registry` and `bundle` |
+//!
+//! All are on by default. With `default-features = false` there is no network, no TLS and no parser of arguments among the dependencies.
+//! Whatever was left out is answered by an error that names its feature.
+//!
 //! # Example
 //! Open an image, unpack it both ways, and compare two trees:
 //! ```
@@ -54,7 +66,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Some of what rooms share is used only by rooms that may be left out.
+#![cfg_attr(not(all(feature = "registry", feature = "bundle")), allow(dead_code, unused_imports))]
+
 pub mod blob;
+#[cfg(feature = "bundle")]
 pub mod bundle;
 pub mod cache;
 pub mod compare;
@@ -67,10 +83,12 @@ pub mod image;
 pub mod inspect;
 pub mod lowerdirs;
 pub mod mount;
+#[cfg(feature = "registry")]
 pub mod net;
 mod notes;
 pub mod pack;
 mod parallel;
+#[cfg(feature = "registry")]
 mod sigstore;
 pub mod squash;
 pub mod transport;

@@ -5,18 +5,26 @@
 //! member ends where it ends, and what follows is looked at first (rule D3): another member, padding, or bytes that do not
 //! belong there. Nobody may add to a blob what no reader would see.
 
+#[cfg(not(all(feature = "bzip2", feature = "xz")))]
+mod absent;
+#[cfg(feature = "bzip2")]
+mod bzip2;
+#[cfg(feature = "xz")]
+mod xz;
+
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
 use flate2::bufread::GzDecoder;
-use liblzma::stream::Stream;
 use zstd::stream::raw::{DParameter, InBuffer, Operation, OutBuffer};
 
 use super::Compression;
+#[cfg(not(feature = "bzip2"))]
+use absent::bzip2;
+#[cfg(not(feature = "xz"))]
+use absent::xz;
 
 /// The largest window of a zstd frame that is taken, as a power of two: 128 MiB, what the `zstd` program takes too.
 const ZSTD_WINDOW: u32 = 27;
-/// The most memory that an xz stream may ask for: presets up to -9 need 65 MiB.
-const XZ_MEMORY: u64 = 256 << 20;
 /// Padding of an xz stream comes in units of this many bytes, and only then may another stream follow
 /// (The .xz File Format, 2.2, "Stream Padding").
 const XZ_PADDING: u64 = 4;
@@ -51,10 +59,10 @@ pub(crate) struct Decompressor<R: BufRead> {
 /// Decodes one member.
 enum Decoder<R: BufRead> {
     None(Input<R>),
-    Gzip(GzDecoder<Input<R>>),
+    Gzip(Box<GzDecoder<Input<R>>>),
     Zstd(Frame<R>),
-    Xz(liblzma::bufread::XzDecoder<Input<R>>),
-    Bzip2(bzip2::bufread::BzDecoder<Input<R>>),
+    Xz(xz::Decoder<Input<R>>),
+    Bzip2(bzip2::Decoder<Input<R>>),
 }
 
 impl<R: BufRead> Decompressor<R> {
@@ -63,10 +71,10 @@ impl<R: BufRead> Decompressor<R> {
         let compression = Compression::detect(input.peek(Compression::START)?);
         let decoder = match compression {
             Compression::None => Decoder::None(input),
-            Compression::Gzip => Decoder::Gzip(GzDecoder::new(input)),
+            Compression::Gzip => Decoder::Gzip(Box::new(GzDecoder::new(input))),
             Compression::Zstd => Decoder::Zstd(Frame::new(input)?),
-            Compression::Xz => Decoder::Xz(xz(input)?),
-            Compression::Bzip2 => Decoder::Bzip2(bzip2::bufread::BzDecoder::new(input)),
+            Compression::Xz => Decoder::Xz(xz::decoder(input)?),
+            Compression::Bzip2 => Decoder::Bzip2(bzip2::decoder(input)?),
         };
         Ok(Self { decoder, compression, between: false })
     }
@@ -143,8 +151,8 @@ impl<R: BufRead> Decompressor<R> {
             Decoder::None(plain) => *plain = input,
             Decoder::Gzip(decoder) => drop(decoder.reset(input)),
             Decoder::Zstd(decoder) => decoder.input = input,
-            Decoder::Xz(decoder) => *decoder = xz(input)?,
-            Decoder::Bzip2(decoder) => *decoder = bzip2::bufread::BzDecoder::new(input),
+            Decoder::Xz(decoder) => *decoder = xz::decoder(input)?,
+            Decoder::Bzip2(decoder) => *decoder = bzip2::decoder(input)?,
         }
         Ok(())
     }
@@ -170,11 +178,6 @@ impl<R: BufRead> Read for Decompressor<R> {
             }
         }
     }
-}
-
-fn xz<R: BufRead>(input: Input<R>) -> Result<liblzma::bufread::XzDecoder<Input<R>>> {
-    let stream = Stream::new_stream_decoder(XZ_MEMORY, 0)?;
-    Ok(liblzma::bufread::XzDecoder::new_stream(input, stream))
 }
 
 /// Decodes zstd frames one by one, with one context: there may be one frame for every file.
@@ -299,20 +302,22 @@ mod tests {
 
     type Compress = fn(&[u8]) -> Vec<u8>;
 
-    const ALL: [(Compression, Compress); 4] = [
+    const ALL: &[(Compression, Compress)] = &[
         (Compression::Gzip, |bytes| {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(bytes).unwrap();
             encoder.finish().unwrap()
         }),
         (Compression::Zstd, |bytes| zstd::encode_all(bytes, 1).unwrap()),
+        #[cfg(feature = "xz")]
         (Compression::Xz, |bytes| {
             let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
             encoder.write_all(bytes).unwrap();
             encoder.finish().unwrap()
         }),
+        #[cfg(feature = "bzip2")]
         (Compression::Bzip2, |bytes| {
-            let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+            let mut encoder = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
             encoder.write_all(bytes).unwrap();
             encoder.finish().unwrap()
         }),
@@ -339,7 +344,7 @@ mod tests {
     #[test]
     fn d3_members_follow_one_another() {
         let content = content();
-        for (_, compress) in ALL {
+        for &(_, compress) in ALL {
             let (first, second) = content.split_at(content.len() / 3);
             let members = [compress(first), compress(b""), compress(second), compress(b"")].concat();
             for piece in [1, 7, 128 << 10] {
@@ -355,7 +360,7 @@ mod tests {
 
     #[test]
     fn d3_zeros_behind_compressed_data_are_padding() {
-        for (_, compress) in ALL {
+        for &(_, compress) in ALL {
             for zeros in [1, 3, 4, 9, 512, 10_240, 300_001] {
                 let padded = [compress(b"content"), vec![0; zeros]].concat();
                 for piece in [1, 7, 128 << 10] {
@@ -367,7 +372,7 @@ mod tests {
 
     #[test]
     fn d3_anything_else_behind_compressed_data_is_refused_as_trailing_data() {
-        for (compression, compress) in ALL {
+        for &(compression, compress) in ALL {
             let member = compress(b"content");
             let padded = [&member[..], &[0; 700]].concat();
             let others: Vec<Vec<u8>> =
@@ -395,16 +400,28 @@ mod tests {
             }
             assert_eq!(read(&[&member[..], &member[..member.len() - 1]].concat(), 7).unwrap_err(), "it ends too early");
         }
-        let xz = ALL[2].1;
-        let streams = |padding| read(&[xz(b"one"), vec![0; padding], xz(b"two")].concat(), 7);
-        assert_eq!(streams(8).unwrap(), b"onetwo");
-        assert!(streams(7).unwrap_err().starts_with("trailing data at byte"));
+        for (_, xz) in ALL.iter().filter(|(compression, _)| *compression == Compression::Xz) {
+            let streams = |padding| read(&[xz(b"one"), vec![0; padding], xz(b"two")].concat(), 7);
+            assert_eq!(streams(8).unwrap(), b"onetwo");
+            assert!(streams(7).unwrap_err().starts_with("trailing data at byte"));
+        }
+    }
+
+    #[test]
+    fn a_compression_that_was_left_out_names_its_feature() {
+        for (feature, stored) in [("xz", &b"\xfd7zXZ\0\0\0\0\0"[..]), ("bzip2", b"BZh91AY&SY")] {
+            let is_there = ALL.iter().any(|(compression, _)| compression.name() == feature);
+            let found = Decompressor::new(stored).err().map(|error| error.to_string());
+            let expected =
+                format!("it is compressed by {feature}, which needs the feature `{feature}`, which this build lacks");
+            assert_eq!(found, (!is_there).then_some(expected));
+        }
     }
 
     /// The digest and the size of a blob are those of all of its bytes.
     #[test]
     fn d3_padding_counts_for_the_digest() {
-        for (compression, compress) in ALL {
+        for &(compression, compress) in ALL {
             let stored = [compress(&content()), vec![0; 5000]].concat();
             let blob = |stored: &[u8]| {
                 Blob::from_bytes(stored).stated(Some(Digest::sha256_of(stored)), Some(stored.len() as u64))

@@ -14,13 +14,17 @@
 mod files;
 mod identity;
 mod policy;
+#[cfg(feature = "registry")]
 mod registries;
 mod scope;
 
 use std::path::PathBuf;
 
-pub(crate) use files::{load_policy, load_registries};
+pub(crate) use files::load_policy;
+#[cfg(feature = "registry")]
+pub(crate) use files::load_registries;
 pub(crate) use policy::{Keys, Policy, Requirement, SigstoreSigned};
+#[cfg(feature = "registry")]
 pub(crate) use registries::{Endpoint, Registries};
 pub(crate) use scope::Subject;
 

@@ -16,5 +16,5 @@ pub(crate) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 
 /// The tag under which the signatures of an image are kept.
 pub(crate) fn tag(digest: &Digest) -> String {
-    format!("{}-{}.sig", digest.algorithm().name(), digest.hex())
+    format!("{}.sig", digest.as_tag())
 }

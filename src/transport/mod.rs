@@ -2,11 +2,18 @@
 //!
 //! [`source`] opens an image, whatever its format, and [`store`] puts images into a place.
 
+#[cfg(not(feature = "registry"))]
+mod absent;
 mod dir;
 mod docker;
+#[cfg(feature = "registry")]
 mod engine;
 mod io;
 mod oci;
+#[cfg(feature = "registry")]
 mod registry;
 pub mod source;
 pub mod store;
+
+#[cfg(not(feature = "registry"))]
+use absent::{engine, registry};

@@ -148,7 +148,7 @@ fn check_host(text: &str) -> Result<(), String> {
     let wrong = || Err(format!("{text:?} is no host with an optional port"));
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => {
-            if address.parse::<std::net::Ipv6Addr>().is_err() {
+            if address.parse::<::core::net::Ipv6Addr>().is_err() {
                 return wrong();
             }
             (None, port)

@@ -35,5 +35,4 @@ pub(crate) use endpoints::Endpoints;
 pub use error::RegistryError;
 pub(crate) use http::{USER_AGENT, break_on_cancel};
 pub use options::{ClientCertificate, End, RegistryOptions};
-pub(crate) use referrers::referrers_tag;
 pub use repository::{FetchedManifest, Repository};

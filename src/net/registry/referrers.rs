@@ -16,11 +16,6 @@ const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 /// No manifest is referred to by so many.
 const MOST_PAGES: usize = 1000;
 
-/// The tag of the index of what refers to a digest, and what cosign's tags begin with.
-pub(crate) fn referrers_tag(digest: &Digest) -> String {
-    format!("{}-{}", digest.algorithm().name(), digest.hex())
-}
-
 impl Repository {
     /// What refers to a manifest, from the registry's list or from the index under the tag.
     ///
@@ -52,7 +47,7 @@ impl Repository {
     }
 
     fn referrers_by_tag(&self, digest: &Digest, limit: u64) -> Result<Vec<Descriptor>, RegistryError> {
-        match self.manifest(&referrers_tag(digest), limit) {
+        match self.manifest(&digest.as_tag(), limit) {
             Ok(index) => Ok(listed(&index.bytes).unwrap_or_default()),
             Err(RegistryError::NotFound { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -77,7 +72,7 @@ impl Repository {
         if is_listed {
             return Ok(());
         }
-        let tag = referrers_tag(subject);
+        let tag = subject.as_tag();
         let there = match self.manifest(&tag, limit) {
             Ok(there) => Object::parse(&there.bytes).ok(),
             Err(RegistryError::NotFound { .. }) => None,

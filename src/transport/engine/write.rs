@@ -12,7 +12,7 @@ use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreEr
 
 /// An engine that images are put into.
 #[derive(Debug)]
-pub(in crate::transport) struct AtDaemon {
+struct AtDaemon {
     daemon: Daemon,
     archive: Box<DockerArchive>,
     /// Where the archive is until it is sent: its sizes are only known when it is written.
@@ -21,20 +21,16 @@ pub(in crate::transport) struct AtDaemon {
 
 const ARCHIVE: &str = "image.tar";
 
-impl AtDaemon {
-    pub(in crate::transport) fn open(image: &DaemonImage, options: &OpenOptions) -> Result<Self, StoreError> {
-        let DaemonImage::Name(name) = image else {
-            return Err(StoreError::NameNeeded(format!(
-                "{image}: an image is given a name: write docker-daemon:NAME:TAG"
-            )));
-        };
-        let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
-        let directory = tempfile::tempdir().map_err(|error| StoreError::io(&std::env::temp_dir(), error))?;
-        // It is gone once it is sent.
-        let options = OpenOptions { no_sync: true, ..options.clone() };
-        let archive = DockerArchive::open(&directory.path().join(ARCHIVE), Some(&name.to_string()), &options)?;
-        Ok(Self { daemon, archive: Box::new(archive), directory })
-    }
+pub(in crate::transport) fn open(image: &DaemonImage, options: &OpenOptions) -> Result<Box<dyn Store>, StoreError> {
+    let DaemonImage::Name(name) = image else {
+        return Err(StoreError::NameNeeded(format!("{image}: an image is given a name: write docker-daemon:NAME:TAG")));
+    };
+    let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
+    let directory = tempfile::tempdir().map_err(|error| StoreError::io(&std::env::temp_dir(), error))?;
+    // It is gone once it is sent.
+    let options = OpenOptions { no_sync: true, ..options.clone() };
+    let archive = DockerArchive::open(&directory.path().join(ARCHIVE), Some(&name.to_string()), &options)?;
+    Ok(Box::new(AtDaemon { daemon, archive: Box::new(archive), directory }))
 }
 
 impl Store for AtDaemon {

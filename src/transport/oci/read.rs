@@ -7,7 +7,6 @@ use crate::blob::Blob;
 use crate::core::digest::Digest;
 use crate::image::document::LayoutMarker;
 use crate::image::{Descriptor, Document, Image, Manifest, MediaType, Notice};
-use crate::net::registry::referrers_tag;
 use crate::transport::io::files::Files;
 use crate::transport::source::manifests::Content;
 use crate::transport::source::names::canonical;
@@ -126,7 +125,7 @@ impl Referring for Listed<'_> {
         let refers = |(entry, of): (&Descriptor, &Option<String>)| (of.as_ref() == Some(&text)).then(|| entry.clone());
         let mut found: Vec<Descriptor> = pairs.filter_map(refers).collect();
         // Copied with everything else, the index of a registry may be here, too.
-        if let Some(index) = self.by_tag(&referrers_tag(subject))? {
+        if let Some(index) = self.by_tag(&subject.as_tag())? {
             let bytes = self.files.document(&index, self.options)?;
             let document: Document = json(&index.digest, &bytes)?;
             found.extend(document.manifests.unwrap_or_default());

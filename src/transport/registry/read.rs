@@ -9,11 +9,12 @@ use crate::core::digest::Digest;
 use crate::core::reference::ImageName;
 use crate::image::document::{self, Document};
 use crate::image::{Descriptor, Image, Manifest, MediaType};
-use crate::net::registry::{Endpoints, FetchedManifest, RegistryError, RegistryOptions};
+use crate::net::registry::{Endpoints, FetchedManifest, RegistryError};
 use crate::sigstore;
 use crate::transport::source::manifests::Content;
 use crate::transport::source::referrers::Referring;
-use crate::transport::source::required::{Required, Signatures, Signed};
+use crate::transport::source::required::Required;
+use crate::transport::source::signed::{Signatures, Signed};
 
 /// The most bytes of what a signature is of, and the most signatures of one image.
 const MOST_STATEMENT: u64 = 4 << 20;
@@ -31,9 +32,9 @@ struct AtRegistry<'a> {
 
 /// What a word could stand for that other tools take for an image's short name. It is suggested, and never pulled unasked: whoever takes a
 /// name at the next registry of a list decides what is run.
-pub(in crate::transport) fn short_name(word: &str, options: &RegistryOptions) -> Option<String> {
+pub(in crate::transport) fn short_name(word: &str, options: &OpenOptions) -> Option<String> {
     word.parse::<ImageName>().ok()?;
-    load_registries(&options.configuration).ok()?.meant_by(word)
+    load_registries(&options.registry.configuration).ok()?.meant_by(word)
 }
 
 pub(in crate::transport) fn open(name: &ImageName, options: &OpenOptions) -> Result<Image, SourceError> {
@@ -53,13 +54,15 @@ pub(in crate::transport) fn manifest(name: &ImageName, options: &OpenOptions) ->
 }
 
 /// A repository that is asked what refers to its images.
-pub(in crate::transport) struct Repositories<'a>(AtRegistry<'a>);
+struct Repositories<'a>(AtRegistry<'a>);
 
-impl<'a> Repositories<'a> {
-    pub(in crate::transport) fn open(name: &ImageName, options: &'a OpenOptions) -> Result<Self, SourceError> {
-        let places = Endpoints::new(name, &options.registry, &options.cancel)?;
-        Ok(Self(AtRegistry { places, options, first: Mutex::default(), from: OnceLock::new() }))
-    }
+/// The place that knows what refers to the images of a repository.
+pub(in crate::transport) fn referring<'a>(
+    name: &ImageName,
+    options: &'a OpenOptions,
+) -> Result<Box<dyn Referring + 'a>, SourceError> {
+    let places = Endpoints::new(name, &options.registry, &options.cancel)?;
+    Ok(Box::new(Repositories(AtRegistry { places, options, first: Mutex::default(), from: OnceLock::new() })))
 }
 
 impl Referring for Repositories<'_> {

@@ -15,7 +15,7 @@ use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreEr
 
 /// A repository that images are put into.
 #[derive(Debug)]
-pub(in crate::transport) struct AtRegistry {
+struct AtRegistry {
     repository: Repository,
     name: ImageName,
     /// Where the images come from: a registry need not be sent what it has in another repository.
@@ -23,16 +23,16 @@ pub(in crate::transport) struct AtRegistry {
     metadata_size: u64,
 }
 
-impl AtRegistry {
-    pub(in crate::transport) fn open(name: &ImageName, options: &OpenOptions) -> Result<Self, StoreError> {
-        if let Some(digest) = name.digest() {
-            return Err(StoreError::NameNeeded(format!("{name}: an image is given a tag: leave out @{digest}")));
-        }
-        let metadata_size = options.limits.metadata_size;
-        let repository = Repository::to_push(name, &options.registry, &options.cancel)?;
-        Ok(Self { repository, name: name.clone(), origin: options.origin.clone(), metadata_size })
+pub(in crate::transport) fn open(name: &ImageName, options: &OpenOptions) -> Result<Box<dyn Store>, StoreError> {
+    if let Some(digest) = name.digest() {
+        return Err(StoreError::NameNeeded(format!("{name}: an image is given a tag: leave out @{digest}")));
     }
+    let metadata_size = options.limits.metadata_size;
+    let repository = Repository::to_push(name, &options.registry, &options.cancel)?;
+    Ok(Box::new(AtRegistry { repository, name: name.clone(), origin: options.origin.clone(), metadata_size }))
+}
 
+impl AtRegistry {
     fn push(&self, digest: &Digest, blob: &Blob, sent: &dyn Fn(u64)) -> Result<u64, StoreError> {
         let size = blob.len();
         match self.repository.push_blob(blob, digest, size, sent) {

@@ -5,6 +5,7 @@
 
 use crate::core::reference::Platform;
 use crate::image::{Config, Descriptor, Document, Manifest};
+use crate::transport::registry::error::is_not_found;
 use crate::transport::source::artifact::Kind;
 use crate::transport::source::manifests::{Content, read, read_config, without_attachments};
 use crate::transport::source::{OpenOptions, SourceError, artifact};
@@ -108,12 +109,7 @@ impl Choice<'_> {
             match self.suitable(entry, depth, offered) {
                 Ok(found) => suitable.extend(found),
                 // What is no image, or is not there, is of no matter where another one suits.
-                Err(
-                    error @ (SourceError::Unsupported { .. }
-                    | SourceError::Missing(_)
-                    | SourceError::Config(_)
-                    | SourceError::Registry(crate::net::registry::RegistryError::NotFound { .. })),
-                ) => drop(failed.get_or_insert(error)),
+                Err(error) if is_no_image(&error) => drop(failed.get_or_insert(error)),
                 Err(error) => return Err(error),
             }
             // Of an index's entries the first that suits is the one (image specification, image-index.md).
@@ -186,6 +182,12 @@ impl Choice<'_> {
             None => Ok(Chosen { manifest, document, described: descriptor.platform.clone(), config: None }),
         }
     }
+}
+
+/// Whether a descriptor leads to what is no image, or to nothing.
+fn is_no_image(error: &SourceError) -> bool {
+    let is_other = matches!(error, SourceError::Unsupported { .. } | SourceError::Missing(_) | SourceError::Config(_));
+    is_other || is_not_found(error)
 }
 
 fn ambiguous<T: std::fmt::Display>(digests: impl Iterator<Item = T>) -> SourceError {

@@ -8,7 +8,7 @@ use crate::blob::Blob;
 use crate::core::digest::Digest;
 use crate::image::document::Object;
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Notice};
-use crate::net::registry::RegistryError;
+use crate::transport::registry::error::is_not_found;
 use crate::transport::source::artifact::Kind;
 use crate::transport::source::choose::{Chosen, MOST_NESTED, choose};
 
@@ -298,7 +298,7 @@ fn image(content: &dyn Content, chosen: Chosen, options: &OpenOptions) -> Result
 }
 
 fn is_missing(error: &SourceError) -> bool {
-    matches!(error, SourceError::Missing(_) | SourceError::Registry(RegistryError::NotFound { .. }))
+    matches!(error, SourceError::Missing(_)) || is_not_found(error)
 }
 
 fn digest(text: &str) -> Result<Digest, SourceError> {

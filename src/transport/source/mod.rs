@@ -10,6 +10,8 @@ pub(in crate::transport) mod raw;
 pub(in crate::transport) mod referrers;
 pub(in crate::transport) mod required;
 pub(in crate::transport) mod set;
+#[cfg(feature = "registry")]
+pub(in crate::transport) mod signed;
 
 use crate::transport::{dir, docker, engine, oci, registry};
 use std::fs::File;
@@ -26,8 +28,8 @@ use crate::core::limits::Limits;
 use crate::core::reference::{Platform, Reference, ReferenceError};
 use crate::core::tar::ArchiveError;
 use crate::image::{ConfigError, Image, Layer};
-use crate::net::engine::DaemonError;
-use crate::net::registry::{RegistryError, RegistryOptions};
+#[cfg(feature = "registry")]
+use crate::net::registry::RegistryOptions;
 
 pub(crate) use crate::transport::io::files::Files;
 pub use raw::{engine_names, manifest, names};
@@ -48,6 +50,7 @@ pub struct OpenOptions {
     /// Stops the reading of standard input or of a compressed archive, and the waiting for a registry.
     pub cancel: Cancel,
     /// How registries are talked to.
+    #[cfg(feature = "registry")]
     pub registry: RegistryOptions,
     /// Where the blobs of registries are kept; nowhere when `None`.
     pub cache: Option<Blobs>,
@@ -195,35 +198,27 @@ pub enum SourceError {
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
     /// A registry does not give it.
+    #[cfg(feature = "registry")]
     #[error(transparent)]
-    Registry(RegistryError),
+    Registry(crate::net::registry::RegistryError),
     /// An engine does not give it.
+    #[cfg(feature = "registry")]
     #[error(transparent)]
-    Daemon(DaemonError),
+    Daemon(crate::net::engine::DaemonError),
+    /// Such sources were left out when layflat was built.
+    #[error("{place} needs the feature `{feature}`, which this build lacks")]
+    NotBuilt {
+        /// What was named.
+        place: String,
+        /// The feature of the crate.
+        feature: &'static str,
+    },
     /// What came from a registry cannot be kept.
     #[error(transparent)]
     Cache(std::io::Error),
     /// [`Cancel`] was used.
     #[error("interrupted")]
     Cancelled,
-}
-
-impl From<RegistryError> for SourceError {
-    fn from(error: RegistryError) -> Self {
-        match error {
-            RegistryError::Cancelled => Self::Cancelled,
-            error => Self::Registry(error),
-        }
-    }
-}
-
-impl From<DaemonError> for SourceError {
-    fn from(error: DaemonError) -> Self {
-        match error {
-            DaemonError::Cancelled => Self::Cancelled,
-            error => Self::Daemon(error),
-        }
-    }
 }
 
 pub(in crate::transport) fn list(names: &[String]) -> String {
@@ -298,7 +293,7 @@ pub(in crate::transport) fn open_path(path: &Path, options: &OpenOptions) -> Res
     }
     if !path.exists()
         && path != Path::new("-")
-        && let Some(meant) = path.to_str().and_then(|word| registry::read::short_name(word, &options.registry))
+        && let Some(meant) = path.to_str().and_then(|word| registry::read::short_name(word, options))
     {
         return Err(not_an_image(&format!("is not there; an image at a registry is {meant}")));
     }

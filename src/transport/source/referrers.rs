@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use crate::core::digest::Digest;
 use crate::core::reference::Reference;
 use crate::image::Descriptor;
-use crate::net::registry::referrers_tag;
 use crate::transport::io::files::Files;
 use crate::transport::source::manifests::Content;
 
@@ -49,7 +48,7 @@ pub fn referrers(reference: &Reference, images: &[Named], options: &OpenOptions)
         false => Ok(Vec::new()),
     };
     match reference {
-        Reference::Registry(name) => collect(&registry::read::Repositories::open(name, options)?, subjects, options),
+        Reference::Registry(name) => collect(&*registry::read::referring(name, options)?, subjects, options),
         Reference::OciLayout { directory, .. } => in_layout(&Files::of_directory(directory)),
         Reference::OciArchive { file, .. } => in_layout(&Files::of_archive(file, options)?),
         Reference::Path(path) if path.is_dir() => in_layout(&Files::of_directory(path)),
@@ -75,7 +74,7 @@ fn collect(
             let mut all: Vec<(Option<String>, Descriptor)> =
                 place.by_subject(&subject)?.into_iter().map(|descriptor| (None, descriptor)).collect();
             for ending in COSIGN {
-                let tag = format!("{}{ending}", referrers_tag(&subject));
+                let tag = format!("{}{ending}", subject.as_tag());
                 all.extend(place.by_tag(&tag)?.map(|descriptor| (Some(tag), descriptor)));
             }
             for (tag, descriptor) in all {

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::blob::BlobError;
 use crate::core::reference::ImageNameError;
 use crate::fs::{PlaceError, shown};
-use crate::net::engine::DaemonError;
-use crate::net::registry::RegistryError;
+use crate::transport::registry;
 use crate::transport::source::SourceError;
 
 /// Why an image could not be stored.
@@ -47,11 +46,21 @@ pub enum StoreError {
     #[error("nothing can be added to what is there: {0}")]
     Present(SourceError),
     /// A registry does not take it.
+    #[cfg(feature = "registry")]
     #[error("{0}")]
-    Registry(RegistryError),
+    Registry(crate::net::registry::RegistryError),
     /// An engine does not take it.
+    #[cfg(feature = "registry")]
     #[error("{0}")]
-    Daemon(DaemonError),
+    Daemon(crate::net::engine::DaemonError),
+    /// Such places were left out when layflat was built.
+    #[error("{place} needs the feature `{feature}`, which this build lacks")]
+    NotBuilt {
+        /// What was named.
+        place: String,
+        /// The feature of the crate.
+        feature: &'static str,
+    },
     /// A name that no image can have here.
     #[error(transparent)]
     Name(#[from] ImageNameError),
@@ -66,12 +75,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether a registry did not understand what it was to store, so that it may take the same in other words.
     pub(crate) fn refuses_format(&self) -> bool {
-        match self {
-            Self::Registry(RegistryError::Refused { status, .. }) => {
-                ["400", "405", "406", "415", "422"].iter().any(|code| status.starts_with(code))
-            }
-            _ => false,
-        }
+        registry::error::refuses_format(self)
     }
 
     pub(in crate::transport) fn io(path: &Path, error: impl Into<std::io::Error>) -> Self {
@@ -94,24 +98,6 @@ impl StoreError {
                 Err(error) => Self::Content(error),
             },
             other => other,
-        }
-    }
-}
-
-impl From<RegistryError> for StoreError {
-    fn from(error: RegistryError) -> Self {
-        match error {
-            RegistryError::Cancelled => Self::Cancelled,
-            error => Self::Registry(error),
-        }
-    }
-}
-
-impl From<DaemonError> for StoreError {
-    fn from(error: DaemonError) -> Self {
-        match error {
-            DaemonError::Cancelled => Self::Cancelled,
-            error => Self::Daemon(error),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::core::limits::Limits;
 use crate::core::reference::{ImageName, Reference};
 use crate::fs::Durability;
 use crate::image::Manifest;
+#[cfg(feature = "registry")]
 use crate::net::registry::RegistryOptions;
 
 pub use error::StoreError;
@@ -195,6 +196,7 @@ pub struct OpenOptions {
     /// Stops the waiting for another process, or for a registry.
     pub cancel: Cancel,
     /// How registries are talked to.
+    #[cfg(feature = "registry")]
     pub registry: RegistryOptions,
     /// Do not wait until what is stored here is on disk (rule S6).
     pub no_sync: bool,
@@ -226,8 +228,8 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn Stor
             Ok(Box::new(docker::archive::DockerArchive::open(file, name.as_deref(), options)?))
         }
         Reference::Directory(directory) => Ok(Box::new(dir::write::Dir::open(directory, options)?)),
-        Reference::Registry(name) => Ok(Box::new(registry::write::AtRegistry::open(name, options)?)),
-        Reference::DockerDaemon(image) => Ok(Box::new(engine::write::AtDaemon::open(image, options)?)),
+        Reference::Registry(name) => registry::write::open(name, options),
+        Reference::DockerDaemon(image) => engine::write::open(image, options),
         Reference::Layers(_) => Err(StoreError::CannotWrite {
             place: reference.to_string(),
             problem: "names layers, which can only be read".to_owned(),
