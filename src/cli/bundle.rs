@@ -18,21 +18,27 @@ use super::overlap::refuse_replacing_source;
 use super::owners::own;
 use super::{SUCCESS, output, progress};
 
-/// Make a runtime bundle, which runc and crun run as it is
+/// Make an OCI runtime bundle, ready for runc or crun
 ///
-/// DIR gets config.json, converted from the image's configuration, and rootfs. It appears whole or not at all.
+/// DIR gets config.json, converted from the image's configuration, and rootfs. It is created by a single rename: on an
+/// error it does not appear at all.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat bundle --tty docker://alpine box && runc run --bundle box demo
+  layflat bundle --overlay app.tar box          # share the image's layers with other bundles
+  layflat bundle --arg /bin/sh --arg -c --arg id app.tar box")]
 pub(crate) struct Bundle {
-    /// The image (see `layflat --help`)
+    /// The image; `layflat --help` lists all forms of its name
     #[arg(value_name = "IMAGE")]
     image: OsString,
-    /// The directory to make
+    /// The bundle directory to create
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// Lay the layers down in the cache, once for all bundles, and mount them on rootfs, with the changes in upper
+    /// Unpack the layers into the cache, once for all bundles, and mount them on rootfs with a writable upper directory
     #[arg(long)]
     overlay: bool,
-    /// For an ordinary user to run; the default for ordinary users. Root says whose ids these are: --uid-map
+    /// Make a bundle for rootless runc or crun (the default unless run as root). As root: specify the user's ids with
+    /// --uid-map
     #[arg(long)]
     rootless: bool,
     #[command(flatten)]
@@ -41,37 +47,37 @@ pub(crate) struct Bundle {
     process: ProcessArgs,
 }
 
-/// What the help calls them.
-const HEADING: &str = "Instead of what the image says";
+/// The heading of these options.
+const HEADING: &str = "Overrides of the image's configuration";
 
-/// What is to be otherwise than the image says.
+/// Overrides of the image's configuration.
 #[derive(Debug, Args)]
 struct ProcessArgs {
-    /// An argument of the program, in the place of the image's Cmd; may be given several times
+    /// Argument of the program; replaces the image's Cmd. Repeatable
     #[arg(help_heading = HEADING, long = "arg", value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
-    /// The program, and without the image's Cmd, which goes with its own; "" takes both away
+    /// Program to run; replaces the image's Entrypoint and drops its Cmd. "" drops both
     #[arg(help_heading = HEADING, long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Set a variable of the environment; without a value, to the one that it has here
+    /// Set an environment variable; without =VALUE, take the value from layflat's own environment
     #[arg(help_heading = HEADING, long = "env", value_name = "NAME[=VALUE]")]
     environment: Vec<String>,
-    /// Run as user, uid, user:group, uid:gid, uid:group or user:gid, names being the image's
+    /// User, and optionally group, to run as: names from the image, or numbers
     #[arg(help_heading = HEADING, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// Run in this directory
+    /// Working directory
     #[arg(help_heading = HEADING, long, value_name = "PATH")]
     cwd: Option<String>,
-    /// The host's name as the container sees it
+    /// Host name of the container
     #[arg(help_heading = HEADING, long, value_name = "NAME")]
     hostname: Option<String>,
-    /// Give the process a terminal
+    /// Allocate a terminal
     #[arg(help_heading = HEADING, long)]
     tty: bool,
-    /// Make the root file system read-only
+    /// Mount the root file system read-only
     #[arg(help_heading = HEADING, long)]
     read_only: bool,
-    /// Show a file or directory of this machine in the container
+    /// Bind-mount a file or directory of the host
     #[arg(help_heading = HEADING, long = "bind", value_name = "SRC:DST[:ro]")]
     binds: Vec<Bind>,
 }

@@ -12,16 +12,16 @@ use layflat::inspect::{Deed, Inside, InsideError, history};
 use super::SUCCESS;
 use super::arguments::{Common, LookArgs, Looked};
 
-/// Write a file of an image to standard output, without laying the image down
+/// Print a file of an image, without unpacking the image
 ///
-/// Symbolic links are followed inside the image. With --layer, also a file that a layer above replaces or hides.
+/// Symbolic links are followed inside the image. --layer also reaches files that a later layer changed or deleted.
 #[derive(Debug, Args)]
 pub(crate) struct Cat {
     #[command(flatten)]
     look: LookArgs,
-    /// A file in the image
+    /// Path of a file in the image
     path: OsString,
-    /// As it is with the layers up to N, counted from 0 at the bottom
+    /// Print the file as of layer N, counted from 0 at the bottom
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
 }

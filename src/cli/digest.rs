@@ -9,10 +9,11 @@ use serde_json::json;
 use super::arguments::{Common, ImageArgs};
 use super::{SUCCESS, output};
 
-/// Print the digest of an image's manifest, by which a registry knows it
+/// Print the digest of an image's manifest, which identifies it at a registry
 ///
-/// No layer is read. Of an index it is the index's digest; with --platform that of the one image. Docker archives, engines and bare layers have
-/// no manifest: for them it is the configuration's digest, the image ID, and that is said.
+/// No layers are read. For an index the index's digest is printed; with --platform, that of the selected image. Docker
+/// archives, engines and bare layers have no manifest: for them the configuration's digest (the image ID) is printed,
+/// with a note.
 #[derive(Debug, Args)]
 pub(crate) struct Digest {
     #[command(flatten)]

@@ -12,21 +12,27 @@ use super::filters::FilterArgs;
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress};
 
-/// Lay an image down as one root file system
+/// Unpack an image into one root file system
 ///
-/// DEST appears whole or not at all. It may be missing, or an empty directory, or an empty mounted file system. With
-/// --to, the root file system becomes one file instead: a sorted tar archive, or an image by mkfs.erofs or mksquashfs.
+/// DEST is created by a single rename: on an error it does not appear at all. An empty directory or an empty mounted
+/// file system may be there already. With --to, the root file system is written to one file instead: a sorted tar
+/// archive, or a file system image made by mkfs.erofs or mksquashfs.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  docker save app | layflat flatten - rootfs              # then: systemd-nspawn -D rootfs
+  layflat flatten docker://alpine:3.20 rootfs
+  layflat flatten app.tar --to squashfs -o rootfs.squashfs
+  layflat flatten --exclude 'usr/share/doc/*' app.tar rootfs")]
 pub(crate) struct Flatten {
     #[command(flatten)]
     image: ImageArgs,
-    /// The directory that becomes the root file system
+    /// The root file system's directory
     #[arg(required_unless_present = "to")]
     dest: Option<PathBuf>,
-    /// Make a file of this format instead of a directory
+    /// Write a file of this format instead of a directory
     #[arg(long, value_name = "FORMAT", requires = "output", conflicts_with_all = ["dest", "uid_map", "record_ownership"])]
     to: Option<Format>,
-    /// The file to make; `-` is standard output
+    /// The file to write; `-` is standard output
     #[arg(short, long, value_name = "FILE", requires = "to")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -35,7 +41,7 @@ pub(crate) struct Flatten {
     filters: FilterArgs,
 }
 
-/// What a root file system in one file can be.
+/// Formats of a root file system in one file.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Format {
     /// A tar archive, sorted, with PAX records where they are needed
@@ -54,7 +60,7 @@ impl Flatten {
             // An image of a file system is made of a tree, as its maker sees that.
             (Some(format), Some(file), _) => self.file(format, file, self.lay.owners.settle()?.owners, common, cancel),
             (_, _, Some(directory)) => self.directory(directory, common, cancel),
-            _ => anyhow::bail!("say where: a directory, or --to FORMAT -o FILE"),
+            _ => anyhow::bail!("no destination: specify a directory, or --to FORMAT -o FILE"),
         }
     }
 

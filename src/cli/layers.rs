@@ -9,19 +9,22 @@ use super::arguments::{Common, ImageArgs, LayArgs, NamespaceArg};
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress};
 
-/// Lay an image down as directories for an overlay mount
+/// Unpack each layer into its own directory, ready for overlayfs
 ///
-/// DEST gets layers/NNNN-…, layflat.json, which lists them as overlayfs wants them, and image-config.json. It appears
-/// whole or not at all.
+/// DEST gets one directory per layer (layers/NNNN-…), layflat.json, which lists them as overlayfs lowerdirs, and
+/// image-config.json. It is created by a single rename: on an error it does not appear at all.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat layers app.tar app-layers && layflat mount app-layers mnt
+  docker save app | layflat layers - app-layers")]
 pub(crate) struct Layers {
     #[command(flatten)]
     image: ImageArgs,
-    /// The directory to make
+    /// The directory to create
     dest: PathBuf,
     #[command(flatten)]
     lay: LayArgs,
-    /// Where overlay marks are written; default: trusted where that is allowed, else user
+    /// Xattr namespace for whiteouts and opaque directories [default: trusted if permitted, else user]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
 }

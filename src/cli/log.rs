@@ -13,14 +13,14 @@ use super::output::{Colour, painted};
 use super::table::{bytes, columns};
 use super::{SUCCESS, output};
 
-/// Show what each layer did to one path, and the history's line for that layer
+/// Show which layers touched a path, and the build command of each
 ///
-/// Layers that did nothing to it are left out. Symbolic links on the way are followed as they were then.
+/// Symbolic links in PATH are followed as they were at each layer.
 #[derive(Debug, Args)]
 pub(crate) struct Log {
     #[command(flatten)]
     look: LookArgs,
-    /// A path in the image, or one that once was there
+    /// A path in the image; it may be deleted by a later layer
     path: OsString,
 }
 
@@ -41,9 +41,9 @@ impl Log {
 fn row(happening: &Happening) -> Vec<String> {
     let (word, colour) = match happening.deed {
         Deed::Added => ("added", Colour::Green),
-        Deed::Replaced => ("replaced", Colour::Yellow),
+        Deed::Replaced => ("changed", Colour::Yellow),
         Deed::Metadata => ("metadata", Colour::Yellow),
-        Deed::Hidden => ("hidden", Colour::Red),
+        Deed::Hidden => ("deleted", Colour::Red),
     };
     let created_by = happening.created_by.as_deref().unwrap_or("(no history)");
     let created_by = Printable(created_by.as_bytes()).to_string();

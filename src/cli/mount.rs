@@ -16,30 +16,34 @@ use super::arguments::{Common, LayArgs, NamespaceArg, OpenArgs, open};
 use super::{SUCCESS, output, progress};
 use layflat::unpack::cached;
 
-/// Mount what `layers` or `bundle --overlay` made, or an image, with the kernel's overlayfs
+/// Mount an image or unpacked layers with overlayfs
 ///
-/// The mount is read-only, unless --upper and --work are given; a bundle's has its own. An image is laid down in a cache directory
-/// first, once.
+/// The mount is read-only, unless --upper and --work are given; a bundle has its own. An image is first unpacked into
+/// the cache, once.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat mount docker://debian:12 mnt
+  layflat mount app-layers mnt --upper changes --work scratch    # writable
+  layflat umount mnt")]
 pub(crate) struct Mount {
-    /// A directory that `layers` or `bundle --overlay` made, or an image (see `layflat --help`)
+    /// An image, or a directory made by `layflat layers` or `layflat bundle --overlay`
     #[arg(value_name = "IMAGE|DEST|BUNDLE")]
     source: OsString,
-    /// The directory to mount on, which must be there; a bundle has its own
+    /// The mount point, an existing directory; a bundle has its own
     target: Option<PathBuf>,
-    /// Take changes into this directory, which makes the mount writable
+    /// Write changes to this directory; makes the mount writable
     #[arg(long, value_name = "DIR", requires = "work")]
     upper: Option<PathBuf>,
-    /// An empty directory beside --upper, for the kernel's own use
+    /// Overlayfs workdir: an empty directory on the file system of --upper
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
-    /// Let no device nodes be opened through the mount
+    /// Do not allow access to device nodes
     #[arg(long)]
     nodev: bool,
-    /// Ignore setuid, setgid and file capabilities in the mount
+    /// Ignore setuid, setgid and file capabilities
     #[arg(long)]
     nosuid: bool,
-    /// Mount with fuse-overlayfs, which shows what --record-ownership wrote down, though the kernel could do it
+    /// Use fuse-overlayfs instead of the kernel; it shows the owners that --record-ownership stored
     #[arg(long)]
     fuse: bool,
     #[command(flatten)]
@@ -53,7 +57,7 @@ pub(crate) struct CachedArgs {
     open: OpenArgs,
     #[command(flatten)]
     pub(crate) lay: LayArgs,
-    /// Where overlay marks are written in the cache; default: trusted where that is allowed, else user
+    /// Xattr namespace for whiteouts and opaque directories in the cache [default: trusted if permitted, else user]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
 }

@@ -18,18 +18,22 @@ use super::mount::CachedArgs;
 use super::output;
 use super::owners::{Granted, NO_HELPER, granted, own};
 
-/// Run a command, or a shell, in the user and mount namespace that rootless work needs
+/// Run a command, or a shell, in a new user and mount namespace (rootless mounts)
 ///
-/// In there an ordinary user is root over their subordinate ids, or over their own id alone where they have none; owners look
-/// as the image has them, and overlays can be mounted. Root gets a mount namespace alone. The mounts go when the command ends.
+/// In the namespace an ordinary user is root over their subordinate ids, or over their own id alone if they have none.
+/// Owners look as in the image, and overlays can be mounted. Root gets only a mount namespace. Mounts end with the
+/// command.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat unshare --mount docker://alpine:mnt ls -l mnt
+  layflat unshare rm -rf rootfs")]
 pub(crate) struct Unshare {
-    /// Mount an image, or what `layers` made, on TARGET, or a bundle where it belongs; may be given several times
+    /// Mount an image or unpacked layers on TARGET, or a bundle on its rootfs. Repeatable
     #[arg(long = "mount", value_name = "IMAGE|DEST:TARGET|BUNDLE")]
     mounts: Vec<OsString>,
     #[command(flatten)]
     cached: CachedArgs,
-    /// The command and its arguments; default: $SHELL
+    /// The command and its arguments [default: $SHELL]
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
