@@ -112,6 +112,24 @@ fn help() {
 }
 
 #[test]
+fn the_top_level_help_lists_every_command() {
+    let place = place();
+    let groups = printed(&place, &["-h"]);
+    let man = place.path().join("man");
+    printed(&place, &["man", "man"]);
+    let mut commands = 0;
+    for page in std::fs::read_dir(man).unwrap() {
+        let page = page.unwrap().file_name().into_string().unwrap();
+        let name = page.trim_start_matches("layflat").trim_start_matches('-').trim_end_matches(".1");
+        if !name.is_empty() && name != "help" && !name.contains('-') {
+            commands += 1;
+            assert!(groups.contains(&format!("\n  {name} ")), "{name}: {groups}");
+        }
+    }
+    assert!(commands >= 22, "{commands}");
+}
+
+#[test]
 fn arguments_that_make_no_sense() {
     let place = place();
     for arguments in [
@@ -126,7 +144,7 @@ fn arguments_that_make_no_sense() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(text(&output.stderr).starts_with("error: "), "{}", text(&output.stderr));
     }
-    assert!(message(&place, &["flatten", "--limit", "speed=1", "image.tar", "out"], 1).contains("no such limit"));
+    assert!(message(&place, &["flatten", "--limit", "speed=1", "image.tar", "out"], 1).contains("unknown limit"));
     assert!(!place.path().join("out").exists());
 }
 

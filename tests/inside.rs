@@ -1,4 +1,4 @@
-//! Looking into images: what the commands print, held against other tools and against what is laid down.
+//! Looking into images: what the commands print, held against other tools and against what is unpacked.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
 
@@ -195,7 +195,7 @@ fn log_tells_what_each_layer_did() {
     let motd = lines(&place, &["log", "--json", "image.tar", "etc/motd"]);
     assert_eq!((&motd[1]["deed"], &motd[1]["created_by"]), (&json!("replaced"), &json!("RUN b")));
     assert_eq!(printed(&place, &["log", "image.tar", "/"]), "", "no layer names the root");
-    assert_eq!(message(&place, &["log", "image.tar", "no"], 1), "layflat: no layer has ever had no\n");
+    assert_eq!(message(&place, &["log", "image.tar", "no"], 1), "layflat: no layer contains no\n");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn cat_gives_the_bytes_of_files_that_are_there_and_that_were() {
     assert_eq!(printed(&place, &["cat", "--layer", "1", "image.tar", "d/x"]), "this is x");
     assert_eq!(
         message(&place, &["cat", "image.tar", "d/x"], 1),
-        "layflat: no d/x in the image: d is not there; it was there up to layer 1: try --layer 1\n"
+        "layflat: no d/x in the image: d does not exist; deleted by layer 2: try --layer 1\n"
     );
     assert!(message(&place, &["cat", "image.tar", "lib"], 1).contains("usr/lib is a directory"));
     assert!(message(&place, &["cat", "image.tar", "nothing"], 1).contains("nothing is not there"));

@@ -329,7 +329,7 @@ fn ghosts(namespace: XattrNamespace) {
     stack.file("expected/d/c", "");
     stack.file("expected/x", "");
     let differences = || stack.mounted(&["2", "1"], None, |target| stack.differences(target, &stack.path("expected")));
-    assert_eq!(differences(), ["d/ghost: only in A (ghost: listed, but not there)"]);
+    assert_eq!(differences(), ["d/ghost: only in A (ghost: listed, but missing)"]);
     // rule O1
     stack.mark("2/d", "origin", "");
     assert_eq!(differences(), [""; 0]);
@@ -564,7 +564,7 @@ fn program(namespace: XattrNamespace) {
         fs::write(target.join("new"), "").unwrap_err();
         layflat(unmount);
         assert_eq!(names(&target), ["/"]);
-        assert_eq!(forms(), 1, "laid down once");
+        assert_eq!(forms(), 1, "unpacked once");
     }
     let (upper, work) = (stack.path("upper"), stack.path("work"));
     let upper_options: &[&OsStr] = &["--upper".as_ref(), upper.as_ref(), "--work".as_ref(), work.as_ref()];

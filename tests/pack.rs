@@ -1,6 +1,6 @@
 //! The way back: what overlay mounts and whole trees become as layers.
 //!
-//! Every line of fixtures/stacks is laid down for an overlay mount, each layer's directory is packed again, and the packed layers must
+//! Every line of fixtures/stacks is unpacked for an overlay mount, each layer's directory is packed again, and the packed layers must
 //! show what the line states. Then real mounts are changed at random, and their upper directories packed: the layer on top of the
 //! image must show what the mount showed.
 
@@ -246,7 +246,7 @@ fn no_opaque_marker_where_no_directory_is_below() -> Result<(), Failed> {
     compare(&expected, &flat(&run::image([base, layer])))
 }
 
-/// A whiteout is no file, and so may have a longer name than one.
+/// A whiteout is not a file, and so may have a longer name than one.
 fn the_longest_names_can_be_hidden() -> Result<(), Failed> {
     let scratch = Scratch::new(&std::env::temp_dir());
     let [lower, whole] = ["lower", "whole"].map(|name| scratch.0.join(name));

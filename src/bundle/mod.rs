@@ -31,7 +31,7 @@ const ROOTFS: &str = "rootfs";
 pub struct Report {
     /// Where it is.
     pub directory: PathBuf,
-    /// What was laid down for it; nothing where the layers were there already.
+    /// What was unpacked for it; nothing where the layers were there already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub laid_down: Option<crate::unpack::Report>,
     /// Whether its root file system is mounted; none where nothing has to be.

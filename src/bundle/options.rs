@@ -49,7 +49,9 @@ pub struct Bind {
 
 /// A bind that is not written as one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no bind: expected SOURCE:DESTINATION or SOURCE:DESTINATION:ro, DESTINATION being an absolute path")]
+#[error(
+    "{0:?} is not a bind: expected SOURCE:DESTINATION or SOURCE:DESTINATION:ro, DESTINATION being an absolute path"
+)]
 pub struct BindError(String);
 
 impl FromStr for Bind {

@@ -41,7 +41,7 @@ struct Description {
     layers: PathBuf,
 }
 
-/// Makes a bundle of an image whose layers lie in the cache directory `cache`, where they are laid down if they are not
+/// Makes a bundle of an image whose layers lie in the cache directory `cache`, where they are unpacked if they are not
 /// there; `mounted`: mounts its root file system, too.
 ///
 /// It appears whole or not at all (rule S2), its mount included.
@@ -103,7 +103,7 @@ impl OverlayBundle {
             Err(MountError::Layout(LayoutError::Missing { .. })) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        // What is no bundle's is for others to read.
+        // What is not a bundle's is for others to read.
         let Some(value) = serde_json::from_slice::<serde_json::Value>(&text).ok().filter(|value| value["form"] == FORM)
         else {
             return Ok(None);

@@ -41,7 +41,7 @@ pub(super) fn convert(
     if matches!(options.confinement, Confinement::Rootless(_)) && !account.groups.is_empty() {
         let groups: Vec<String> = account.groups.drain(..).map(|gid| gid.to_string()).collect();
         left_out.push(format!(
-            "the supplementary groups {} of user {wanted:?}, which runc gives nobody in a rootless container",
+            "the supplementary groups {} of user {wanted:?}, which runc cannot set in a rootless container",
             groups.join(", ")
         ));
     }

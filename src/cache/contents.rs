@@ -1,6 +1,6 @@
 //! What is in a cache, how much room it takes, and the removal of what was not used for the longest time.
 //!
-//! A directory may be named that is no cache. So only what has a name that things in a cache have is taken for one of them.
+//! A directory may be named that is not a cache. So only what has a name that things in a cache have is taken for one of them.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! What is kept between two runs, so that it need not be fetched or laid down again: the blobs of images that came from registries, and
+//! What is kept between two runs, so that it need not be fetched or unpacked again: the blobs of images that came from registries, and
 //! overlay forms.
 //!
 //! Nothing in here is needed: all of it can be removed at any time, and is fetched or made again. Several processes may use one cache at

@@ -138,7 +138,7 @@ pub(crate) struct Looked {
 
 /// How an image is unpacked.
 #[derive(Debug, Args)]
-pub(crate) struct LayArgs {
+pub(crate) struct UnpackArgs {
     /// Atomically replace an existing destination
     #[arg(long)]
     pub(crate) replace: bool,
@@ -218,7 +218,7 @@ impl RemoteArgs {
             (Some(password), _) => password.clone(),
             (None, Some(path)) => password_file(path)?,
             (None, None) => {
-                anyhow::ensure!(self.password_stdin, "--username: give --password-stdin or --password-file FILE");
+                anyhow::ensure!(self.password_stdin, "--username requires --password-stdin or --password-file FILE");
                 password_stdin("--password-stdin")?
             }
         };
@@ -255,7 +255,7 @@ impl RemoteArgs {
     /// The cache's directory.
     pub(crate) fn cache_directory(&self) -> anyhow::Result<PathBuf> {
         let directory = self.cache_dir.clone().or_else(cache::directory);
-        directory.context("cannot tell where the cache is; give --cache-dir")
+        directory.context("cannot find the cache directory; specify it with --cache-dir")
     }
 
     /// The policy that counts.
@@ -292,7 +292,7 @@ impl RemoteArgs {
 pub(crate) fn password_stdin(option: &str) -> anyhow::Result<String> {
     let text = std::io::read_to_string(std::io::stdin()).context("cannot read the password from standard input")?;
     let password = text.trim_end_matches(['\n', '\r']).to_owned();
-    anyhow::ensure!(!password.is_empty(), "{option}: there is no password on standard input");
+    anyhow::ensure!(!password.is_empty(), "{option}: no password on standard input");
     Ok(password)
 }
 
@@ -300,7 +300,7 @@ pub(crate) fn password_stdin(option: &str) -> anyhow::Result<String> {
 pub(crate) fn password_file(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the password from {path:?}"))?;
     let password = text.trim_end_matches(['\n', '\r']).to_owned();
-    anyhow::ensure!(!password.is_empty(), "{path:?}: there is no password in it");
+    anyhow::ensure!(!password.is_empty(), "{path:?}: the file has no password");
     Ok(password)
 }
 
@@ -341,7 +341,7 @@ impl OpenArgs {
                 "extended-header" => limits.extended_header = *value,
                 "ratio" => limits.ratio = *value,
                 "metadata-size" => limits.metadata_size = *value,
-                _ => anyhow::bail!("--limit {name}: there is no such limit; see --help for their names"),
+                _ => anyhow::bail!("--limit {name}: unknown limit; --help lists all"),
             }
         }
         Ok(limits)
@@ -353,7 +353,7 @@ impl OpenArgs {
     }
 }
 
-impl LayArgs {
+impl UnpackArgs {
     /// The library's options.
     pub(crate) fn options(&self, open: &OpenArgs, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
         Ok(Options {

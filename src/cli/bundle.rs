@@ -88,24 +88,24 @@ impl Bundle {
         let overrides = self.process.overrides()?;
         let root = rustix::process::geteuid().is_root();
         let inside = in_user_namespace();
-        let settled = self.cached.lay.owners.settle()?;
+        let settled = self.cached.unpack.owners.settle()?;
         if self.overlay && !root && settled.maps.is_none() {
             // The layers are looked into through a mount.
             enter(&own())?;
         }
-        if self.cached.lay.replace {
+        if self.cached.unpack.replace {
             refuse_replacing_source(&self.image, self.cached.cache(), &self.directory)?;
         }
         let confinement = self.confinement(root, inside, settled.maps.clone())?;
         let image = self.cached.open(&self.image, cancel)?;
         let progress = progress::progress(common);
         let options = BundleOptions { overrides, confinement };
-        let lay = self.cached.options(settled.owners.clone(), cancel)?;
+        let unpack = self.cached.options(settled.owners.clone(), cancel)?;
         let report = if self.overlay {
             let cache = self.cached.directory()?;
-            layflat::bundle::overlay(&image, &self.directory, &cache, root, &lay, &options, progress.as_ref())?
+            layflat::bundle::overlay(&image, &self.directory, &cache, root, &unpack, &options, progress.as_ref())?
         } else {
-            layflat::bundle::flat(&image, &self.directory, &lay, &options, progress.as_ref())?
+            layflat::bundle::flat(&image, &self.directory, &unpack, &options, progress.as_ref())?
         };
         settled.say(common);
         self.say(common, &report, started.elapsed().as_secs_f64())?;
@@ -121,7 +121,7 @@ impl Bundle {
             Some(maps) => Confinement::Rootless(maps),
             None if root && inside => Confinement::Inside,
             None if root && self.rootless => {
-                bail!("--rootless: say whose ids the container's are (--uid-map 0:1000:1)")
+                bail!("--rootless as root: specify the user's ids, like --uid-map 0:1000:1")
             }
             None if root => Confinement::Root,
             None => Confinement::Rootless(own()),
@@ -132,9 +132,9 @@ impl Bundle {
         for what in &report.left_out {
             output::say(common, format_args!("note: left out {what}"));
         }
-        if let Some(laid_down) = &report.laid_down {
-            output::notices(common, &laid_down.notices);
-            output::losses(common, &laid_down.not_kept);
+        if let Some(unpacked) = &report.laid_down {
+            output::notices(common, &unpacked.notices);
+            output::losses(common, &unpacked.not_kept);
         }
         if common.json {
             return output::json(report);
@@ -144,7 +144,7 @@ impl Bundle {
             Some(false) => format!("layflat unshare --mount {directory} -- runc run --bundle {directory} NAME"),
             _ => format!("runc run --bundle {directory} NAME"),
         };
-        output::say(common, format_args!("{directory}: a bundle in {seconds:.2} s; run it: {run}"));
+        output::say(common, format_args!("{directory}: bundle made in {seconds:.2} s; run it: {run}"));
         Ok(())
     }
 }

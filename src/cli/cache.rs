@@ -37,7 +37,7 @@ enum Action {
 impl Cache {
     pub(crate) fn run(&self, common: &Common) -> anyhow::Result<u8> {
         let directory = self.cache_dir.clone().or_else(directory);
-        let directory = directory.context("cannot tell where the cache is; give --cache-dir")?;
+        let directory = directory.context("cannot find the cache directory; specify it with --cache-dir")?;
         match self.action {
             Action::Ls => {
                 let entries = list(&directory)?;

@@ -37,7 +37,7 @@ impl Cat {
         let mut out = std::io::BufWriter::with_capacity(256 << 10, std::io::stdout().lock());
         match inside.cat(self.path.as_bytes(), &mut out, options) {
             Err(error @ InsideError::Lookup { .. }) => match self.layer_that_had_it(&looked) {
-                Some(layer) => bail!("{error}; it was there up to layer {layer}: try --layer {layer}"),
+                Some(layer) => bail!("{error}; deleted by layer {}: try --layer {layer}", layer + 1),
                 None => Err(error.into()),
             },
             Err(error) => Err(error.into()),

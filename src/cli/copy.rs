@@ -18,7 +18,7 @@ use layflat::{Cancel, Options};
 use super::arguments::{Common, OpenArgs};
 use super::ends::EndsArgs;
 use super::filters::FilterArgs;
-use super::table::{align, bytes};
+use super::table::{align, bytes, counted};
 use super::{SUCCESS, output, progress};
 
 /// Copy images between registries, engines, archives and OCI layouts
@@ -80,7 +80,7 @@ impl Copy {
             .with_context(|| format!("cannot open {source}"))?;
         let referrers = if self.referrers {
             let found = layflat::transport::source::referrers(&source, &images, &opening);
-            found.with_context(|| format!("cannot tell what refers to {source}"))?
+            found.with_context(|| format!("cannot list the referrers of {source}"))?
         } else {
             Vec::new()
         };
@@ -170,9 +170,9 @@ fn table(report: &CopyReport) -> Vec<String> {
 }
 
 fn summary(destination: &Reference, report: &CopyReport) -> String {
-    let images = report.images.len();
-    let noun = if images == 1 { "image" } else { "images" };
+    let images = counted(report.images.len() as u64, "image", "images");
+    let blobs = counted(report.blobs.len() as u64, "blob", "blobs");
     let stored = bytes(report.bytes());
     let destination = Printable(destination.to_string().as_bytes()).to_string();
-    format!("{destination}: {images} {noun}, {} blobs, {stored} stored in {:.2} s", report.blobs.len(), report.seconds)
+    format!("{destination}: {images}, {blobs}, {stored} in {:.2} s", report.seconds)
 }

@@ -30,12 +30,12 @@ impl Digest {
             None => {
                 let image = source::open(&reference, &options).with_context(opening)?;
                 let config = image.config.with_context(|| {
-                    format!("{reference} has neither a manifest nor a configuration, and so nothing that a digest could be of")
+                    format!("{reference} has neither a manifest nor a configuration, so it has no digest")
                 })?;
                 output::say(
                     common,
                     format_args!(
-                        "note: {reference} has no manifest: this is the configuration's digest, the image ID; a registry will know the image by another"
+                        "note: {reference} has no manifest; this is the digest of its configuration (the image ID). At a registry the image will have another digest"
                     ),
                 );
                 (config.digest, "config")

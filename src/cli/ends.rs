@@ -123,7 +123,7 @@ impl EndsArgs {
         let both_have_their_own = self.source.username.is_some() && self.destination.username.is_some();
         anyhow::ensure!(
             !remote.has_username() || both_have_their_own || from.registry() == to.registry(),
-            "--username: {from} and {to} are at two registries, and one password is for one: give --src-username or --dest-username, \
+            "--username: {from} and {to} are at two registries, and a password is for one registry: use --src-username or --dest-username, \
              or log in to them instead (`podman login {}`, `podman login {}`)",
             from.registry(),
             to.registry()

@@ -6,7 +6,7 @@ use layflat::inspect::{Fate, Hit, Pattern, Traced};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
-use super::table::columns;
+use super::table::{columns, counted};
 use super::{FAILURE, SUCCESS, output};
 
 /// Find files in any layer of an image
@@ -39,6 +39,16 @@ impl Find {
         let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
         let hits = traced.find(&pattern, self.all_layers);
         let code = if hits.is_empty() { FAILURE } else { SUCCESS };
+        if hits.is_empty() && !self.all_layers {
+            let more = traced.find(&pattern, true).len() as u64;
+            if more > 0 {
+                let matches = counted(more, "match", "matches");
+                output::say(
+                    common,
+                    format_args!("note: {matches} in replaced or deleted files: --all-layers lists them"),
+                );
+            }
+        }
         if common.json {
             output::json_lines(hits)?;
         } else if !common.quiet {

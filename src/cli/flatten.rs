@@ -7,7 +7,7 @@ use layflat::export::{Filesystem, flat_archive, flat_filesystem};
 use layflat::fs::Output;
 use layflat::{Cancel, Options, Owners, Report};
 
-use super::arguments::{Common, ImageArgs, LayArgs};
+use super::arguments::{Common, ImageArgs, UnpackArgs};
 use super::filters::FilterArgs;
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress};
@@ -36,7 +36,7 @@ pub(crate) struct Flatten {
     #[arg(short, long, value_name = "FILE", requires = "to")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    lay: LayArgs,
+    unpack: UnpackArgs,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -58,19 +58,21 @@ impl Flatten {
             // An archive holds any owner, whoever writes it.
             (Some(Format::Tar), Some(file), _) => self.file(Format::Tar, file, Owners::AsTheyAre, common, cancel),
             // An image of a file system is made of a tree, as its maker sees that.
-            (Some(format), Some(file), _) => self.file(format, file, self.lay.owners.settle()?.owners, common, cancel),
+            (Some(format), Some(file), _) => {
+                self.file(format, file, self.unpack.owners.settle()?.owners, common, cancel)
+            }
             (_, _, Some(directory)) => self.directory(directory, common, cancel),
             _ => anyhow::bail!("no destination: specify a directory, or --to FORMAT -o FILE"),
         }
     }
 
     fn options(&self, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
-        Ok(Options { filter: self.filters.filter()?, ..self.lay.options(&self.image.open, owners, cancel)? })
+        Ok(Options { filter: self.filters.filter()?, ..self.unpack.options(&self.image.open, owners, cancel)? })
     }
 
     fn directory(&self, dest: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let settled = self.lay.owners.settle()?;
-        if self.lay.replace {
+        let settled = self.unpack.owners.settle()?;
+        if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), dest)?;
         }
         let image = self.image.open(cancel)?;
@@ -90,7 +92,7 @@ impl Flatten {
         cancel: &Cancel,
     ) -> anyhow::Result<u8> {
         let options = &self.options(owners, cancel)?;
-        if self.lay.replace {
+        if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), file)?;
         }
         let destination = output::destination(file)?;

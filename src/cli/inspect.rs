@@ -192,13 +192,13 @@ impl Inspect {
         for (index, changes) in paths.enumerate() {
             lines.push(String::new());
             lines.push(format!("layer {index}"));
-            let marked =
-                |mark: char, paths: &[LayerPath]| paths.iter().map(|path| (path.clone(), mark)).collect::<Vec<_>>();
-            let mut all = marked('+', &changes.adds);
-            all.extend(marked('~', &changes.replaces));
-            all.extend(marked('-', &changes.hides));
+            let signed =
+                |sign: char, paths: &[LayerPath]| paths.iter().map(|path| (path.clone(), sign)).collect::<Vec<_>>();
+            let mut all = signed('+', &changes.adds);
+            all.extend(signed('~', &changes.replaces));
+            all.extend(signed('-', &changes.hides));
             all.sort();
-            lines.extend(all.into_iter().map(|(path, mark)| format!("{mark} {path}")));
+            lines.extend(all.into_iter().map(|(path, sign)| format!("{sign} {path}")));
         }
         lines
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use layflat::{Cancel, Options};
 
-use super::arguments::{Common, ImageArgs, LayArgs, NamespaceArg};
+use super::arguments::{Common, ImageArgs, NamespaceArg, UnpackArgs};
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress};
 
@@ -23,7 +23,7 @@ pub(crate) struct Layers {
     /// The directory to create
     dest: PathBuf,
     #[command(flatten)]
-    lay: LayArgs,
+    unpack: UnpackArgs,
     /// Xattr namespace for whiteouts and opaque directories [default: trusted if permitted, else user]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
@@ -31,14 +31,14 @@ pub(crate) struct Layers {
 
 impl Layers {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let settled = self.lay.owners.settle()?;
-        if self.lay.replace {
+        let settled = self.unpack.owners.settle()?;
+        if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), &self.dest)?;
         }
         let image = self.image.open(cancel)?;
         let options = Options {
             xattr_namespace: self.xattr_namespace.map(Into::into),
-            ..self.lay.options(&self.image.open, settled.owners.clone(), cancel)?
+            ..self.unpack.options(&self.image.open, settled.owners.clone(), cancel)?
         };
         let report = layflat::layers(&image, &self.dest, &options, progress::progress(common).as_ref())?;
         settled.say(common);

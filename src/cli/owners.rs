@@ -75,7 +75,7 @@ impl OwnerArgs {
             Granted::Ids(maps) => {
                 enter(&maps)?;
                 let note = format!(
-                    "owners are shifted by {}; `layflat unshare CMD` sees them as the image has them, and can remove them",
+                    "owners are shifted by {}; in `layflat unshare CMD` they look as in the image, and files can be removed",
                     maps.uids
                 );
                 settled(Owners::AsTheyAre, Some(maps), Some(note))
@@ -137,7 +137,7 @@ pub(crate) enum Granted {
 
 /// For a user who is granted ids that nothing maps.
 pub(crate) const NO_HELPER: &str =
-    "/etc/subuid grants you ids, but there is no newuidmap to map them (package uidmap): owners are not kept";
+    "owners are not kept: /etc/subuid grants you ids, but newuidmap is not installed (package uidmap)";
 
 /// The caller's subordinate ids.
 pub(crate) fn granted() -> anyhow::Result<Granted> {

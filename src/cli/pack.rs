@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::arguments::{Common, NamespaceArg};
 use super::filters::FilterArgs;
-use super::table::{bytes, count};
+use super::table::{bytes, count, counted};
 use super::{SUCCESS, output};
 
 /// Turn an overlay upperdir, or the difference of two trees, into a layer
@@ -109,13 +109,12 @@ impl Pack {
             });
             output::json_beside(&self.output, &document)?;
         } else {
-            let (entries, marks) = (count(report.entries), count(report.marks));
+            let (entries, whiteouts) = (counted(report.entries, "entry", "entries"), count(report.marks));
             let name = Printable(self.output.as_os_str().as_encoded_bytes()).to_string();
             let size = bytes(facts.size);
-            let noun = if report.entries == 1 { "entry" } else { "entries" };
             output::say(
                 common,
-                format_args!("{name}: {entries} {noun}, {marks} of them whiteouts, {size}, diff_id {}", facts.diff_id),
+                format_args!("{name}: {entries}, {whiteouts} of them whiteouts, {size}, diff_id {}", facts.diff_id),
             );
         }
         Ok(SUCCESS)

@@ -40,11 +40,11 @@ pub(crate) struct Unshare {
 
 impl Unshare {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let asked = self.cached.lay.owners.maps()?;
+        let asked = self.cached.unpack.owners.maps()?;
         match asked {
             Some(maps) => enter(&maps)?,
             None if rustix::process::geteuid().is_root() => enter_mounts()?,
-            None if self.cached.lay.owners.is_single() => enter(&own())?,
+            None if self.cached.unpack.owners.is_single() => enter(&own())?,
             None => match granted()? {
                 Granted::Ids(maps) => enter(&maps)?,
                 Granted::Nothing => enter(&own())?,
@@ -56,7 +56,7 @@ impl Unshare {
         }
         for mount in &self.mounts {
             let (source, target) = parts(mount)?;
-            let owners = if self.cached.lay.owners.is_recorded() { Owners::Recorded } else { Owners::AsTheyAre };
+            let owners = if self.cached.unpack.owners.is_recorded() { Owners::Recorded } else { Owners::AsTheyAre };
             let target = target.map(Path::new);
             self.cached.mount(source, target, MountOptions::default(), owners, common, cancel)?.say(common);
         }

@@ -54,7 +54,7 @@ impl Ignore {
 
 /// A word that names nothing to ignore.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot ignore {0:?}: choose from mode, owner, mtime, content, links, xattr, xattr:PREFIX")]
+#[error("cannot ignore {0:?}: available: mode, owner, mtime, content, links, xattr, xattr:PREFIX")]
 pub struct IgnoreError(String);
 
 impl FromStr for Ignore {

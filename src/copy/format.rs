@@ -89,7 +89,7 @@ impl Converter<'_> {
         let config = value.object("config");
         let said = config.string("mediaType").unwrap_or_default();
         if MediaType::of(&said) != MediaType::Config {
-            let problem = "is an artifact, and only images can be written in Docker's words".to_owned();
+            let problem = "is an artifact, and only images can be written in Docker's format".to_owned();
             return Err(CopyError::Document { name: manifest.digest.to_string(), problem });
         }
         self.lose_annotations("the manifest's annotations", value);
@@ -125,7 +125,7 @@ impl Converter<'_> {
             let listed = listed.ok_or_else(missing)?;
             if !is_convertible(listed)? {
                 self.notes
-                    .push(format!("left out {}: it is not an image, and has no form in Docker's words", listed.digest));
+                    .push(format!("left out {}: it is not an image, so Docker's format cannot hold it", listed.digest));
                 is_changed = true;
                 continue;
             }

@@ -139,7 +139,7 @@ pub fn copy_with_referrers(
 /// What is not as it should be about images.
 fn notices(tree: &Tree) -> Vec<String> {
     match tree {
-        // That a layer is used of which that goes without saying is no news to who only hands it on.
+        // That a layer is used of which that goes without saying is not news to those who only copy it.
         Tree::Image(image) => {
             let told = |notice: &&Notice| !matches!(notice, Notice::NonDistributable { .. });
             image.notices.iter().filter(told).map(ToString::to_string).collect()
@@ -154,7 +154,7 @@ fn not_sent(tasks: &[layers::Task]) -> impl Iterator<Item = String> {
     tasks.iter().filter(|task| task.way == layers::Way::LeftOut).map(|task| {
         let digest = task.blob.digest().map(ToString::to_string).unwrap_or_default();
         format!(
-            "{}, {digest}, is non-distributable and was not pushed: it is to be had where its descriptor says (--allow-nondistributable pushes it)",
+            "{}, {digest}, is non-distributable and was not pushed; its descriptor has its URL (--allow-nondistributable pushes it)",
             task.what
         )
     })
@@ -183,7 +183,7 @@ fn check(form: Form, options: &CopyOptions) -> Result<(), CopyError> {
     }
 }
 
-/// The images that the store can hold, and what is to be said of the others. Where all were asked for, what is no image is left out.
+/// The images that the store can hold, and what is to be said of the others. Where all were asked for, what is not an image is left out.
 fn takable<'a>(
     images: &'a [Named],
     form: Form,

@@ -24,10 +24,10 @@ pub enum Destination {
 #[non_exhaustive]
 pub enum OutputError {
     /// Something is there.
-    #[error("{0:?} is there already; --replace puts the new file in its place")]
+    #[error("{0:?} exists already; --replace replaces it")]
     Exists(PathBuf),
     /// A directory is there.
-    #[error("{0:?} is a directory, and the result is a file")]
+    #[error("{0:?} is a directory, but the output is a file")]
     IsDirectory(PathBuf),
     /// A place that cannot be used as it is named.
     #[error("{path:?} {problem}")]

@@ -18,10 +18,10 @@ use super::{Aside, Durability, make_directory, mounts_below, open_directory, ope
 #[non_exhaustive]
 pub enum DestinationError {
     /// Something else than a directory is there.
-    #[error("destination {0:?} exists and is no directory")]
+    #[error("destination {0:?} exists and is not a directory")]
     NotADirectory(PathBuf),
     /// A directory with something in it is there.
-    #[error("destination {0:?} is not empty; --replace puts the new tree in its place")]
+    #[error("destination {0:?} is not empty; --replace replaces it")]
     NotEmpty(PathBuf),
     /// A mount point with something in it cannot be exchanged.
     #[error("destination {0:?} is a mount point and not empty; it cannot be replaced, only filled when empty")]
@@ -40,7 +40,7 @@ pub enum DestinationError {
     #[error("destination {0:?} names no directory")]
     NoName(PathBuf),
     /// The directory that it is to be in cannot be used.
-    #[error("cannot make a directory in {parent:?}, where the destination belongs: {error}")]
+    #[error("cannot create the destination in {parent:?}: {error}")]
     Parent {
         /// That directory.
         parent: PathBuf,

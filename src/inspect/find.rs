@@ -29,7 +29,7 @@ enum Kind {
 
 /// A pattern that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{pattern:?} is no {kind}: {problem}")]
+#[error("{pattern:?} is not a {kind}: {problem}")]
 pub struct PatternError {
     kind: &'static str,
     pattern: String,
@@ -231,9 +231,9 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_pattern_is_said_once() {
         let glob = Pattern::globs(["*", "[a"]).unwrap_err();
-        assert_eq!(glob.to_string(), "\"[a\" is no glob: unclosed character class; missing ']'");
+        assert_eq!(glob.to_string(), "\"[a\" is not a glob: unclosed character class; missing ']'");
         let regex = Pattern::regexes(["a", "b("]).unwrap_err();
-        assert_eq!(regex.to_string(), "\"b(\" is no regular expression: unclosed group");
+        assert_eq!(regex.to_string(), "\"b(\" is not a regular expression: unclosed group");
         for error in [glob, regex] {
             assert!(std::error::Error::source(&error).is_none());
         }

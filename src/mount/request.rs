@@ -61,7 +61,7 @@ pub struct Mounted {
 }
 
 impl MountRequest {
-    /// To mount an overlay form: a directory with a `layflat.json`, as laid down by this crate.
+    /// To mount an overlay form: a directory with a `layflat.json`, as unpacked by this crate.
     ///
     /// # Errors
     /// [`MountError::Layout`], and a layer that cannot be opened or lies behind a symbolic link.

@@ -15,8 +15,8 @@ const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 /// when nothing uses it any more.
 ///
 /// # Errors
-/// A target that is no mount point of an overlay (nothing is done to it), one in use, and what the kernel refuses. A
-/// symbolic link is no mount point.
+/// A target that is not a mount point of an overlay (nothing is done to it), one in use, and what the kernel refuses. A
+/// symbolic link is not a mount point.
 pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     let path = || target.to_owned();
     let fuse = check(target)?;

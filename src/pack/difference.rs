@@ -58,7 +58,7 @@ pub(super) fn pack<'a, W: Write>(
     for path in gone {
         let names: Vec<Vec<u8>> = path.split(|&byte| byte == b'/').map(<[u8]>::to_vec).collect();
         let directory = whole.find(&names[..names.len() - 1].join(&b'/'));
-        // In what is no directory any more nothing is left to be hidden.
+        // In what is not a directory any more nothing is left to be hidden.
         if directory.is_some_and(|directory| whole.entry(directory).kind == Kind::Directory) {
             add(&mut paths, whole, names, None);
         }

@@ -93,7 +93,7 @@ impl<'a, W: Write> LayerWriter<'a, W> {
         self.write(&path, &attributes.to_entry(EntryKind::Directory, name))
     }
 
-    /// Writes a file that is no directory, with the data of another one where its own is there.
+    /// Writes a file that is not a directory, with the data of another one where its own is there.
     pub(super) fn leaf(&mut self, path: &[u8], source: Source, data: Source) -> Result<(), PackError> {
         let name = path.to_vec();
         let path = layer_path(path)?;

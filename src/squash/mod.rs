@@ -1,5 +1,5 @@
 //! One image made from another: layers squashed into one, paths left out, attributes changed. What comes out is an image like any
-//! other, to be laid down, copied, or rewritten again.
+//! other, to be unpacked, copied, or rewritten again.
 //!
 //! A new layer is not the old one with entries edited, but what the replayed stack says it must hold, written anew: sorted, with
 //! marks only where they hide something, hard links right although their targets are gone. A layer that nothing changes in

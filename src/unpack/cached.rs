@@ -1,6 +1,6 @@
-//! Overlay forms that are kept: an image that is mounted again need not be laid down again.
+//! Overlay forms that are kept: an image that is mounted again need not be unpacked again.
 //!
-//! A form is stored under the image's configuration digest and all options that change what is laid down, so that a stored one
+//! A form is stored under the image's configuration digest and all options that change what is unpacked, so that a stored one
 //! can be used as it is. It appears by one rename; two processes that make the same one at once both end up with it.
 
 use std::fs::DirBuilder;
@@ -109,7 +109,7 @@ fn key(id: &Digest, namespace: XattrNamespace, options: &Options) -> String {
     key
 }
 
-/// Whose the files are on disk, which is part of what is laid down.
+/// Whose the files are on disk, which is part of what is unpacked.
 fn owners(owners: &Owners) -> String {
     let shifted = match owners {
         Owners::AsTheyAre => String::new(),

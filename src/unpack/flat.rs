@@ -10,7 +10,7 @@ use crate::fs::Work;
 use crate::image::Image;
 use crate::unpack::{Error, Losses, Options, Progress, Report};
 
-/// Lays an image down as one root file system in the directory `destination`.
+/// Unpacks an image as one root file system in the directory `destination`.
 ///
 /// The destination appears whole or not at all (rule S2). It must not be there yet, or be empty, unless
 /// [`Options::replace`] is set; the directory that it is to be in must be there.

@@ -25,7 +25,7 @@ const LAYERS: &str = "layers";
 /// The image's configuration, byte by byte.
 const CONFIG: &str = "image-config.json";
 
-/// Lays an image down as directories for an overlay mount: `destination` gets `layers/`, [`FILE_NAME`] and, if the image has a configuration,
+/// Unpacks an image as directories for an overlay mount: `destination` gets `layers/`, [`FILE_NAME`] and, if the image has a configuration,
 /// `image-config.json`.
 ///
 /// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The marks are written

@@ -1,4 +1,4 @@
-//! What a caller can decide about laying down an image.
+//! What a caller can decide about unpacking an image.
 
 use crate::core::idmap::IdMaps;
 use std::num::NonZero;
@@ -8,7 +8,7 @@ use crate::core::filter::Filter;
 use crate::core::{cancel::Cancel, limits::Limits, overlayfs::XattrNamespace};
 use crate::fs::Durability;
 
-/// How an image is laid down. The default is what the specification says, with every check on.
+/// How an image is unpacked. The default is what the specification says, with every check on.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// How many layers are read at the same time; when `None`, as many as there are processors, and up to six more that come from a

@@ -10,7 +10,7 @@ use crate::core::record::{LayerPath, Record};
 use crate::image::Notice;
 use crate::unpack::Error;
 
-/// One laying down of an image.
+/// One unpacking of an image.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Report {
     /// What the source calls the image.
@@ -145,14 +145,14 @@ impl LossKind {
     /// For a line of a report: what, and what stands instead.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Owner => "owner not kept, the caller's stands instead",
+            Self::Owner => "owner not kept, the file belongs to the calling user",
             Self::SetId => "setuid and setgid bits dropped, since the owner could not be kept",
             Self::Xattr => "extended attribute not kept",
             Self::Acl => "ACL not kept",
             Self::Device => "device left out",
-            Self::Time => "time outside of the file system's range, the nearest stands instead",
-            Self::Socket => "socket left out, since archives hold none",
-            Self::HardLink => "hard link not kept, the name has a copy of the file",
+            Self::Time => "time out of the file system's range, clamped",
+            Self::Socket => "socket left out, since archives cannot hold one",
+            Self::HardLink => "hard link not kept, the name is a copy of the file",
             Self::WhiteoutDevice => "character device 0:0, which an overlay mount cannot show, is a nested whiteout",
         }
     }

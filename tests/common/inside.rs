@@ -1,4 +1,4 @@
-//! What a stack shows, by layflat's answers about it: nothing is laid down.
+//! What a stack shows, by layflat's answers about it: nothing is unpacked.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,4 @@
-//! What becomes of a stack in each form: laid down by layflat, and, for the overlay form, mounted by the kernel.
+//! What becomes of a stack in each form: unpacked by layflat, and, for the overlay form, mounted by the kernel.
 //!
 //! Root mounts in a mount namespace of its own. An ordinary user's trees are mounted by this same program, started once more
 //! in a user namespace, which prints what it sees.
@@ -141,7 +141,7 @@ pub fn image(archives: impl IntoIterator<Item = Vec<u8>>) -> Image {
     }
 }
 
-/// Lays a stack down and looks at it.
+/// Unpacks a stack and looks at it.
 pub fn lay(stack: &Stack, form: Form, base: &Path, options: &Options) -> Result<Laid, String> {
     lay_image(&image_of(stack), form, base, options)
 }
@@ -151,7 +151,7 @@ pub fn image_of(stack: &Stack) -> Image {
     image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)))
 }
 
-/// Lays an image down and looks at it.
+/// Unpacks an image and looks at it.
 pub fn lay_image(image: &Image, form: Form, base: &Path, options: &Options) -> Result<Laid, String> {
     let scratch = Scratch::new(base);
     let place = scratch.0.join("tree");

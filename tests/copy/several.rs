@@ -178,7 +178,7 @@ fn what_is_there_and_no_image_is_left_alone() {
         ("docker-archive:file:a:1", "nothing can be added to what is there"),
         ("oci-archive:file:a", "nothing can be added to what is there"),
         ("docker-archive:oa.tar:a:1", "it is an OCI archive, write oci-archive:FILE"),
-        ("oci-archive:d.tar:a", "is no OCI archive"),
+        ("oci-archive:d.tar:a", "is not an OCI archive"),
         ("docker-archive:src:a:1", "is not a regular file"),
         ("docker-archive:pipe:a:1", "is not a regular file"),
         ("oci-archive:pipe:a", "is not a regular file"),

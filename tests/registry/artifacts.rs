@@ -1,4 +1,4 @@
-//! What is no image but lies among them: artifacts, and what refers to images; and manifests in Docker's words for registries that know no
+//! What is not an image but lies among them: artifacts, and what refers to images; and manifests in Docker's words for registries that know no
 //! others.
 
 use std::sync::Arc;
@@ -332,7 +332,7 @@ fn refused() {
     let output = place.run(&["copy", "--all-platforms", index, &proxy.image("a:index")]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        output.status.success() && said.contains("it is not an image, and has no form in Docker's words"),
+        output.status.success() && said.contains("it is not an image, so Docker's format cannot hold it"),
         "{said}"
     );
     assert_eq!(

@@ -92,7 +92,7 @@ fn mirrors() {
     // What neither has is reported as by the place itself.
     let output = pull(&place, "docker://reg.test/four:3");
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.lines().last().unwrap().ends_with("there is no image \"3\"; there is: 2"), "{text}");
+    assert!(text.lines().last().unwrap().ends_with("there is no image \"3\"; available: 2"), "{text}");
     // All that is pulled is right.
     place.printed(&["flatten", "docker://reg.test/four:1", "dest"]);
     assert_eq!(place.printed(&["diff", "dest", &fixture()]), "");

@@ -106,7 +106,7 @@ fn none() {
         ),
         (
             "ssh://me:secret@a",
-            "\"ssh://me:***@a\" is no engine's address: ssh takes no password in an address: use a key, or an agent",
+            "\"ssh://me:***@a\" is not an engine's address: ssh takes no password in an address: use a key, or an agent",
         ),
         (
             "tcp://127.0.0.1:1",

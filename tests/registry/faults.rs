@@ -202,7 +202,7 @@ fn interrupted() {
         std::os::unix::process::ExitStatusExt::signal(&output.status),
         Some(rustix::process::Signal::TERM.as_raw())
     );
-    assert_eq!(output.stderr, b"layflat: interrupted; nothing was left behind\n");
+    assert_eq!(output.stderr, b"layflat: interrupted; no partial output was left\n");
     assert!(!stand.place.path("dest").exists());
     // What came of the blob may wait for the next run.
     let partial = format!("new-{}", stand.blob);

@@ -277,9 +277,9 @@ fn certificates() {
     let host = registry.address;
     let message = place.message(&["inspect", "--counts", &image]);
     let begin = format!(
-        "cannot open {image}: the registry {host} shows a certificate that cannot be trusted: it is signed by an unknown authority, "
+        "cannot open {image}: the registry {host} has an untrusted certificate: it is signed by an unknown authority, "
     );
-    let end = "with --ca-cert FILE; --tls-verify=false trusts anyone";
+    let end = "with --ca-cert FILE; --tls-verify=false accepts any certificate";
     assert!(message.starts_with(&begin) && message.ends_with(end), "{message}");
     place.printed(&["inspect", "--counts", "--no-cache", "--ca-cert", "ca.pem", &image]);
     place.printed(&["inspect", "--counts", "--no-cache", "--tls-verify=false", &image]);
@@ -438,11 +438,11 @@ fn public_images() {
         succeeded(&output);
         String::from_utf8(output.stderr).unwrap()
     };
-    let missing = format!("note: {path:?}, the file of credentials, is not there; passed over\n");
+    let missing = format!("note: the credentials file {path:?} does not exist; passed over\n");
     assert_eq!(inspect(&[]), missing);
     assert_eq!(inspect(&["--quiet"]), "");
     for (text, note) in [
-        ("", format!("note: {path:?}, the file of credentials, is empty; passed over\n")),
+        ("", format!("note: the credentials file {path:?} is empty; passed over\n")),
         (r#"{"auths": null, "credHelpers": null}"#, String::new()),
         (
             r#"{"credsStore": "desktop.exe"}"#,

@@ -186,7 +186,7 @@ fn again() {
     });
     push(&repository(busy.address, "again"), &image, "1");
     assert_eq!(registry.digest("again:1"), image.manifest_digest().unwrap().to_string());
-    // What cannot be read is no fault of the registry's.
+    // What cannot be read is not a fault of the registry's.
     #[derive(Debug)]
     struct Bad;
     impl layflat::blob::Remote for Bad {

@@ -26,10 +26,10 @@ pub(crate) enum Meaning {
 #[non_exhaustive]
 pub enum MarkError {
     /// `.wh.`, `.wh..` or `.wh...`.
-    #[error("a whiteout must name what it hides; this one would hide the directory itself or its parent")]
+    #[error("a whiteout must name what it deletes; this one would delete the directory itself or its parent")]
     HidesNothing,
     /// `.wh.x/y`.
-    #[error("a component of the path is a whiteout, which can hold nothing")]
+    #[error("a component of the path is a whiteout, which cannot contain anything")]
     InPath,
 }
 

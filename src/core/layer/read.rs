@@ -136,7 +136,7 @@ pub enum LayerError {
         problem: EntryProblem,
     },
     /// The layer asks for more than it may (rule S4).
-    #[error("{what} exceeds the limit of {limit}; raise it with --limit {name}=N if the image is to be trusted")]
+    #[error("{what} exceeds the limit of {limit}; raise it with --limit {name}=N if you trust the image")]
     Limit {
         /// What was too much.
         what: String,
@@ -165,7 +165,7 @@ pub enum LayerError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryProblem {
-    /// Its name is no safe name (rule N1).
+    /// Its name is not a safe name (rule N1).
     #[error(transparent)]
     Name(#[from] PathError),
     /// Its name is a mark that cannot be (rule M3).
@@ -178,10 +178,10 @@ pub enum EntryProblem {
     #[error("a link without a target")]
     EmptyTarget,
     /// A symlink target that the kernel does not take.
-    #[error("the target of the symbolic link has {0} bytes, 4095 is the most that the kernel takes")]
+    #[error("the target of the symbolic link has {0} bytes; the kernel takes at most 4095")]
     LongTarget(usize),
-    /// A hard link's target that is no safe name.
-    #[error("the target {:?} of the hard link is no safe name: {problem}", Printable(.target))]
+    /// A hard link's target that is not a safe name.
+    #[error("the target {:?} of the hard link is not a safe name: {problem}", Printable(.target))]
     Target {
         /// The target as the archive has it.
         target: Vec<u8>,
@@ -193,11 +193,11 @@ pub enum EntryProblem {
     LinkToMark(Vec<u8>),
     /// A mark that a filter would leave out, and not what it hides.
     #[error(
-        "excluding this mark would bring back what it hides; exclude the path that it hides instead, or use --force"
+        "excluding this whiteout would bring back the file that it deletes; exclude that file instead, or use --force"
     )]
     Uncovers,
     /// A device number that the kernel does not have.
-    #[error("device number {0}:{1} is out of range: 4095:1048575 is the largest that the kernel takes")]
+    #[error("device number {0}:{1} is out of range; the kernel takes at most 4095:1048575")]
     Device(i64, i64),
 }
 

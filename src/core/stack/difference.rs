@@ -20,18 +20,18 @@ pub struct Difference {
     is_filtered: bool,
 }
 
-/// One entry to be laid down.
+/// One entry to be unpacked.
 #[derive(Debug)]
 pub struct Emission {
     parent: u32,
     slot: SlotId,
-    /// What is laid down.
+    /// What is unpacked.
     pub what: What,
     /// What the view below has at this path.
     pub over: Over,
 }
 
-/// What is laid down.
+/// What is unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// A directory.

@@ -2,7 +2,7 @@
 //! kernel to show the same.
 //!
 //! This is the heart of the program. [`View`] replays the layers' records bottom up, marks first, then entries; a
-//! [`Difference`] is what has to be laid down on disk to get from one view to the next. Nothing here does I/O, so all
+//! [`Difference`] is what has to be unpacked on disk to get from one view to the next. Nothing here does I/O, so all
 //! of it is tested without root and without a file system.
 
 mod difference;
@@ -48,8 +48,8 @@ pub enum Problem {
     ParentIsFile(LayerPath),
     /// A parent that a symlink makes of a file (rule N4).
     #[error(
-        "the symbolic link {link:?} on the way to it leads to {file:?}, which is not a directory; \
-         a layer that is to replace the link must have an entry for a directory {link:?}"
+        "the symbolic link {link:?} on the way to it points to {file:?}, which is not a directory; \
+         to replace the link, a layer needs a directory entry {link:?}"
     )]
     ParentLeadsToFile {
         /// The symlink that was followed last.
@@ -60,11 +60,11 @@ pub enum Problem {
     /// More than 40 symlinks on the way (rule N4).
     #[error("more than 40 symbolic links on the way to it")]
     TooManyLinks,
-    /// A root that is no directory (rule N2).
+    /// A root that is not a directory (rule N2).
     #[error("the root of a file system must be a directory")]
     RootIsNoDirectory,
     /// A hard link to nothing (rule L1).
-    #[error("hard link to {0:?}, which is neither in this layer before it nor in a layer below")]
+    #[error("hard link to {0:?}, which is neither earlier in this layer nor in a lower layer")]
     LinkTargetMissing(LayerPath),
     /// A hard link to a directory (rule L2).
     #[error("hard link to {0:?}, which is a directory")]
@@ -82,7 +82,7 @@ pub enum Problem {
 pub struct Reading {
     /// Ignore entries for the root directory (rule N2).
     pub ignore_root_entry: bool,
-    /// Paths to leave out of what is laid down, and the attributes of directories that no layer names.
+    /// Paths to leave out of what is unpacked, and the attributes of directories that no layer names.
     pub filter: Filter,
 }
 

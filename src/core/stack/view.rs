@@ -26,7 +26,7 @@ impl DirectoryId {
     pub(super) const ROOT: Self = Self(0);
 }
 
-/// A file that is no directory: an inode, which may have several names.
+/// A file that is not a directory: an inode, which may have several names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InodeId(u32);
 

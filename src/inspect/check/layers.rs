@@ -127,7 +127,7 @@ fn duplicates(record: &Record) -> Vec<Finding> {
     seen.into_iter()
         .filter(|(_, (_, count))| *count > 1)
         .map(|(name, (_, count))| {
-            let text = format!("{count} entries of one name in the layer, of which the last counts");
+            let text = format!("{count} entries of this name in the layer; the last one counts");
             Finding::warning(FindingKind::DuplicateEntry, text).at(record.names.path(name))
         })
         .collect()

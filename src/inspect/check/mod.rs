@@ -21,9 +21,9 @@ use crate::unpack::{Error, Options, Progress};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The image is not sound: it cannot be laid down, or is not what it says it is.
+    /// The image is not sound: it cannot be unpacked, or is not what it says it is.
     Error,
-    /// It can be laid down, but tools may differ over it, or it gives something away.
+    /// It can be unpacked, but tools may differ over it, or it gives something away.
     Warning,
     /// Worth knowing.
     Note,
@@ -171,7 +171,7 @@ pub fn check(image: &Image, fast: bool, options: &Options, progress: &dyn Progre
     Ok(findings)
 }
 
-/// What an image is found to be that cannot even be opened; nothing, if that is no fault of the image.
+/// What an image is found to be that cannot even be opened; nothing, if that is not a fault of the image.
 pub fn of_source_error(error: &SourceError) -> Option<Finding> {
     let kind = match error {
         SourceError::Config(_) => FindingKind::Config,

@@ -69,7 +69,7 @@ impl Address {
         let wrong = |problem| DaemonError::Address { address: text.to_owned(), problem };
         let (scheme, rest) = text.split_once("://").unwrap_or(("unix", text));
         if rest.is_empty() {
-            return Err(wrong("nothing stands behind the scheme"));
+            return Err(wrong("nothing follows the scheme"));
         }
         let authority = rest.trim_end_matches('/').to_owned();
         match scheme {

@@ -50,7 +50,7 @@ pub(in crate::transport) fn admit(subject: &Subject<'_>, options: &OpenOptions) 
     let required = Required::of(subject, options)?;
     match required.signed.is_empty() {
         true => Ok(()),
-        false => Err(required.refusal.because("it must be signed, and signatures are read at registries alone")),
+        false => Err(required.refusal.because("it must be signed, and signatures are only read from registries")),
     }
 }
 
@@ -108,7 +108,7 @@ impl Required {
         match &image.manifest {
             _ if self.signed.is_empty() => Ok(()),
             Some(manifest) => self.check(name, manifest, signatures),
-            None => Err(self.refusal.because("it must be signed, and has no manifest that could be")),
+            None => Err(self.refusal.because("it must be signed, but it has no manifest to sign")),
         }
     }
 
@@ -149,7 +149,7 @@ impl Required {
                 }
                 [] => {}
                 problems => {
-                    let problem = format!("no signature of {digest} is good: {}", problems.join("; "));
+                    let problem = format!("no valid signature of {digest}: {}", problems.join("; "));
                     return Err(self.refusal.because(problem));
                 }
             }
@@ -197,7 +197,7 @@ fn judge(
         return Err(format!("one is of another image, {}", statement.digest));
     }
     if !required.identity.fits(name, &statement.name) {
-        return Err(format!("one is for the name {:?}, which is not good for {}", statement.name, name.complete()));
+        return Err(format!("one is for the name {:?}, which does not match {}", statement.name, name.complete()));
     }
     Ok(())
 }

@@ -237,7 +237,7 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn Stor
             Err(StoreError::CannotWrite {
                 place: path.to_string(),
                 problem: format!(
-                    "does not say what to write: write oci:{path}[:TAG], oci-archive:{path}[:TAG], docker-archive:{path}[:NAME:TAG] or dir:{path}"
+                    "has no format: write oci:{path}[:TAG], oci-archive:{path}[:TAG], docker-archive:{path}[:NAME:TAG] or dir:{path}"
                 ),
             })
         }
