@@ -172,7 +172,7 @@ fn table(report: &CopyReport) -> Vec<String> {
 fn summary(destination: &Reference, report: &CopyReport) -> String {
     let images = counted(report.images.len() as u64, "image", "images");
     let blobs = counted(report.blobs.len() as u64, "blob", "blobs");
-    let stored = bytes(report.bytes());
+    let size = bytes(report.bytes());
     let destination = Printable(destination.to_string().as_bytes()).to_string();
-    format!("{destination}: {images}, {blobs}, {stored} in {:.2} s", report.seconds)
+    format!("{destination}: {images}, {blobs}, {size} in {:.2} s", report.seconds)
 }

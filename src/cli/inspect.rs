@@ -220,10 +220,10 @@ fn facts(image: &Image, rows: &[Row]) -> Vec<String> {
             fact(name, value);
         }
     }
-    let stored = bytes(rows.iter().map(|row| row.size).sum());
+    let compressed = bytes(rows.iter().map(|row| row.size).sum());
     let expanded: Option<u64> = rows.iter().map(|row| row.expanded).sum();
     let expanded = expanded.map(|expanded| format!(", {} uncompressed", bytes(expanded))).unwrap_or_default();
-    fact("layers", format!("{}, {stored} stored{expanded}", rows.len()));
+    fact("layers", format!("{}, {compressed} compressed{expanded}", rows.len()));
     lines
 }
 

@@ -21,7 +21,7 @@ pub struct Layout {
     /// Digest of the image's configuration: the image ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_digest: Option<Digest>,
-    /// The namespace of the overlay marks: a mount must be told `userxattr` if and only if this is `user`.
+    /// The namespace of the overlayfs whiteouts and opaque directories: a mount must be told `userxattr` if and only if this is `user`.
     pub xattr_namespace: XattrNamespace,
     /// The image's layers, bottom first.
     pub layers: Vec<LayerDirectory>,

@@ -20,7 +20,7 @@ pub enum MountError {
     /// More layers than overlayfs mounts.
     #[error("{0} layers cannot be mounted: overlayfs takes at most {MOST_LAYERS}; flatten the image instead")]
     TooManyLayers(usize),
-    /// `trusted.overlay.*` marks in a user namespace, where overlayfs does not see them.
+    /// `trusted.overlay.*` whiteouts in a user namespace, where overlayfs does not see them.
     #[error(
         "the layers have whiteouts and opaque directories in trusted.overlay.* attributes, which overlayfs ignores in a user \
          namespace: deleted files would reappear. Unpack the image again with `--xattr-namespace user`"

@@ -1,6 +1,6 @@
 //! fuse-overlayfs, for where the kernel has no overlayfs, or none for user namespaces (before 5.11).
 //!
-//! It obeys the same marks, in either namespace. What an image has in overlay's own namespace stays escaped in such a
+//! It obeys the same whiteouts, in either namespace. What an image has in overlay's own namespace stays escaped in such a
 //! mount, since only the kernel takes the escape away (rule A7). Owners that were recorded instead of given it shows as if they had been given,
 //! which the kernel does not.
 

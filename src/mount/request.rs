@@ -18,7 +18,7 @@ use std::path::Path;
 pub struct MountRequest {
     /// The layers, topmost first.
     pub lower: Vec<LowerDirectory>,
-    /// The namespace of the layers' marks.
+    /// The namespace of the layers' whiteouts.
     pub namespace: XattrNamespace,
     /// How to mount them.
     pub options: MountOptions,

@@ -38,7 +38,7 @@ pub enum PackError {
     /// A file that holds attributes only, and no data below.
     #[error("{0:?} has only attributes (metacopy), but none of the --lower directories has its data")]
     MetacopyMissing(LayerPath),
-    /// A name that a layer would take for a mark.
+    /// A name that a layer would take for a whiteout.
     #[error("{0:?}: names that begin with .wh. are whiteouts in a layer; a layer cannot hold a file of this name")]
     NameOfMark(LayerPath),
     /// More than one lower directory for a whole tree, or none.

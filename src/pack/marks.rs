@@ -4,7 +4,7 @@ use crate::compare::{Entry, Kind, Snapshot};
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Xattrs;
 
-/// Reads marks in one namespace.
+/// Reads whiteouts in one namespace.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Marks {
     prefix: &'static str,
@@ -24,7 +24,7 @@ impl Marks {
         Self { prefix: namespace.prefix() }
     }
 
-    /// The namespace that a tree has marks in: that of privileged mounts, if there are any, since to those the other one is data.
+    /// The namespace that a tree has whiteouts in: that of privileged mounts, if there are any, since to those the other one is data.
     pub(super) fn namespace_of(tree: &Snapshot) -> XattrNamespace {
         let has = |namespace: XattrNamespace| {
             let marks = Self::new(namespace);

@@ -215,7 +215,7 @@ fn fragments(file: &File, size: u64) -> io::Result<Vec<Fragment>> {
     Ok(fragments)
 }
 
-/// A path of a tree on disk: it cannot climb, but it may be a mark's.
+/// A path of a tree on disk: it cannot climb, but it may be a whiteout's.
 fn layer_path(path: &[u8]) -> Result<LayerPath, PackError> {
     let path = LayerPath::of_components(path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()));
     match path.split_last() {

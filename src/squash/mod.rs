@@ -2,7 +2,7 @@
 //! other, to be unpacked, copied, or rewritten again.
 //!
 //! A new layer is not the old one with entries edited, but what the replayed stack says it must hold, written anew: sorted, with
-//! marks only where they hide something, hard links right although their targets are gone. A layer that nothing changes in
+//! whiteouts only where they hide something, hard links right although their targets are gone. A layer that nothing changes in
 //! stays as it is, byte by byte.
 
 mod config;

@@ -1,4 +1,4 @@
-//! The overlay form: a directory for each layer, with the marks that the kernel's overlayfs obeys.
+//! The overlay form: a directory for each layer, with the whiteouts that the kernel's overlayfs obeys.
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,7 +28,7 @@ const CONFIG: &str = "image-config.json";
 /// Unpacks an image as directories for an overlay mount: `destination` gets `layers/`, [`FILE_NAME`] and, if the image has a configuration,
 /// `image-config.json`.
 ///
-/// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The marks are written
+/// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The whiteouts are written
 /// in [`Options::xattr_namespace`], or as privilege allows (rule O5).
 ///
 /// # Errors

@@ -24,7 +24,7 @@ pub struct Options {
     pub selinux: bool,
     /// Whose the files become.
     pub owners: Owners,
-    /// Where overlay marks are written; chosen by privilege when `None` (rule O5).
+    /// Where overlayfs whiteouts and opaque directories are written; chosen by privilege when `None` (rule O5).
     pub xattr_namespace: Option<XattrNamespace>,
     /// What is left out or changed on the way.
     pub filter: Filter,

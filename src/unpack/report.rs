@@ -26,7 +26,7 @@ pub struct Report {
     pub form: &'static str,
     /// Where it lies.
     pub destination: PathBuf,
-    /// The namespace of the overlay marks, in the overlay form.
+    /// The namespace of the overlayfs whiteouts and opaque directories, in the overlay form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xattr_namespace: Option<XattrNamespace>,
     /// The layers, bottom first.
@@ -83,7 +83,7 @@ pub struct LayerReport {
     pub size: u64,
     /// Uncompressed bytes.
     pub expanded: u64,
-    /// Entries, marks counted.
+    /// Entries, whiteouts counted.
     pub entries: u64,
     /// Global PAX headers, which change nothing (rule T1).
     #[serde(skip_serializing_if = "is_zero")]

@@ -1,4 +1,4 @@
-//! What an entry's name means: an entry, or one of the marks that hide what lies below (rules M2 and M3).
+//! What an entry's name means: an entry, or one of the whiteouts that hide what lies below (rules M2 and M3).
 
 use crate::core::record::{LayerPath, WHITEOUT as MARK};
 
@@ -21,7 +21,7 @@ pub(crate) enum Meaning {
     LinkSource,
 }
 
-/// A mark that cannot be.
+/// A whiteout that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MarkError {

@@ -168,7 +168,7 @@ pub enum EntryProblem {
     /// Its name is not a safe name (rule N1).
     #[error(transparent)]
     Name(#[from] PathError),
-    /// Its name is a mark that cannot be (rule M3).
+    /// Its name is a whiteout that cannot be (rule M3).
     #[error(transparent)]
     Mark(#[from] MarkError),
     /// Its attributes cannot be (rule A1).
@@ -191,7 +191,7 @@ pub enum EntryProblem {
     /// A hard link to a whiteout.
     #[error("hard link to {:?}, which is a whiteout", Printable(.0))]
     LinkToMark(Vec<u8>),
-    /// A mark that a filter would leave out, and not what it hides.
+    /// A whiteout that a filter would leave out, and not what it hides.
     #[error(
         "excluding this whiteout would bring back the file that it deletes; exclude that file instead, or use --force"
     )]
@@ -206,7 +206,7 @@ pub enum EntryProblem {
 pub struct ReadOptions {
     /// The most that it may ask for.
     pub limits: Limits,
-    /// What is changed of attributes, and whether marks may be left out.
+    /// What is changed of attributes, and whether whiteouts may be left out.
     pub filter: Filter,
     /// Stops early.
     pub cancel: Cancel,
@@ -320,7 +320,7 @@ impl<S: Sink> LayerReader<'_, S> {
         }
     }
 
-    /// Whether the filter leaves a mark out, which it must be told twice: what the mark hides comes back.
+    /// Whether the filter leaves a whiteout out, which it must be told twice: what the whiteout deletes comes back.
     fn is_left_out(&mut self, mark: &LayerPath, meaning: &Meaning) -> Result<bool, EntryProblem> {
         let hidden = if let Meaning::Whiteout(hidden) = meaning { Some(hidden) } else { None };
         match self.filter.uncovers(mark, hidden) {

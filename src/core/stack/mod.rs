@@ -1,7 +1,7 @@
 //! The whole stack, in memory: what the layers show together, and what each layer's directory must hold for the
 //! kernel to show the same.
 //!
-//! This is the heart of the program. [`View`] replays the layers' records bottom up, marks first, then entries; a
+//! This is the heart of the program. [`View`] replays the layers' records bottom up, whiteouts first, then entries; a
 //! [`Difference`] is what has to be unpacked on disk to get from one view to the next. Nothing here does I/O, so all
 //! of it is tested without root and without a file system.
 
@@ -183,7 +183,7 @@ impl<'r> Stack<'r> {
         LayerPath::of_components(components.into_iter().rev())
     }
 
-    /// The paths that a layer's opaque marks hide, where no whiteout says so.
+    /// The paths that a layer's opaque whiteouts delete, where no whiteout says so.
     pub fn hidden_by_opaque<'a>(&'a self, difference: &'a Difference) -> impl Iterator<Item = LayerPath> + 'a {
         difference.hidden().iter().map(|&(directory, slot)| {
             let directory = self.path(difference, directory as usize);

@@ -67,7 +67,7 @@ pub enum FindingKind {
     Limit,
     /// A layer has several entries of one name.
     DuplicateEntry,
-    /// A mark hides nothing.
+    /// A whiteout deletes nothing.
     IdleMark,
     /// A symlink leads nowhere.
     DanglingLink,

@@ -1,4 +1,4 @@
-//! What the layers show together: entries that cannot be carried out, marks that hide nothing, links that lead nowhere, secrets that are only
+//! What the layers show together: entries that cannot be carried out, whiteouts that delete nothing, links that lead nowhere, secrets that are only
 //! hidden.
 
 use hashbrown::{HashMap, HashSet};
@@ -94,7 +94,7 @@ fn leave_out(record: &mut Record, error: &StackError) -> bool {
     record.changes.len() < count
 }
 
-/// Replays the layers, and notes the marks that hide nothing.
+/// Replays the layers, and notes the whiteouts that delete nothing.
 fn replay<'a>(
     image: &'a Image,
     indexes: &'a Indexes,
