@@ -5,7 +5,7 @@
 //!     TMPDIR=/dev/shm cargo bench # where files are written, on a tmpfs: ext4 is slow to reuse inodes that were just freed
 //!
 //! `scripts/bench` is what times whole commands against other tools; this is for finding out which part moved.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench is no library")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench is not a library")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What nobody can avoid who lays down an image: CPU seconds for decompressing the layers, for both digests, and for creating
+//! What nobody can avoid who unpacks an image: CPU seconds for decompressing the layers, for both digests, and for creating
 //! and writing the files; each alone, from memory. `scripts/bench` holds layflat's own CPU time against their sum.
 //!
 //!     usage: floor IMAGE DIRECTORY

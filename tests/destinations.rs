@@ -164,7 +164,7 @@ fn a4_more_links_than_the_file_system_takes_become_copies() {
     let said = done(&output);
     let expected = "65000 4711 7:8 7\n3\n      3 3 4711 7:8 7\ncontent";
     assert_eq!(text(&output.stdout), expected);
-    let loss = "hard link not kept, the name has a copy of the file (the file system takes no more than 65000 names of one file): 3 files";
+    let loss = "hard link not kept, the name is a copy of the file (the file system takes no more than 65000 names of one file): 3 files";
     assert!(said.contains(loss), "{said}");
 
     let message = failed(&place.run(&mount, &leaves("layflat flatten --strict layers:many m/out")));

@@ -1,4 +1,4 @@
-//! Images that mean harm, laid down by the program in both forms: each ends in one clear message or in a result that
+//! Images that mean harm, unpacked by the program in both forms: each ends in one clear message or in a result that
 //! stays inside DEST. Never a panic, never a change outside, never half a DEST (rules N1, L1, S1 to S5).
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]

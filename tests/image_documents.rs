@@ -230,7 +230,7 @@ fn d2_images_of_one_name_and_platform_are_told_apart_by_their_digests() {
     let reference = place.layout(&layout.list(tagged(one.clone(), "t")).list(tagged(two.clone(), "t")));
     let error = try_open_for(&format!("{reference}:t"), "linux/amd64").unwrap_err().to_string();
     let digests = [one, two].map(|image| format!("@{}", image["digest"].as_str().unwrap()));
-    assert_eq!(error, format!("there are 2 images, say which: {}", digests.join(", ")));
+    assert_eq!(error, format!("there are 2 images, specify one of: {}", digests.join(", ")));
     for (digest, name) in digests.iter().zip(["a", "b"]) {
         assert_eq!(place.flat(&[&format!("{reference}:{digest}")]).0, [name]);
     }
@@ -353,7 +353,7 @@ fn d4_media_types_that_say_nothing_are_no_reason_to_refuse() {
         assert_eq!(names, ["a"]);
         assert_eq!(notes.matches("its content shows what it is").count(), 2, "{notes}");
     }
-    // What is no configuration is not taken for one.
+    // What is not a configuration is not taken for one.
     let mut layout = Layout::default();
     let config = layout.blob("application/octet-stream", b"{\"x\":1}");
     let manifest = layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": []}));
@@ -385,7 +385,7 @@ fn d4_an_artifact_is_no_image_whatever_its_configuration_is_called() {
         assert_eq!(place.flat(&[platform, &[both.as_str()]].concat()).0, ["a"]);
     }
     let message = place.layflat(&["ls", "--platform", "linux/s390x", &both]).1;
-    assert!(message.contains("there is no image for linux/s390x; there is: linux/amd64"), "{message}");
+    assert!(message.contains("there is no image for linux/s390x; available: linux/amd64"), "{message}");
 }
 
 #[test]

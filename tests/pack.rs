@@ -1,6 +1,6 @@
 //! The way back: what overlay mounts and whole trees become as layers.
 //!
-//! Every line of fixtures/stacks is laid down for an overlay mount, each layer's directory is packed again, and the packed layers must
+//! Every line of fixtures/stacks is unpacked for an overlay mount, each layer's directory is packed again, and the packed layers must
 //! show what the line states. Then real mounts are changed at random, and their upper directories packed: the layer on top of the
 //! image must show what the mount showed.
 
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         for (name, possible, namespace) in
             [("layers", root, XattrNamespace::Trusted), ("layers_user", root, XattrNamespace::User)]
         {
-            // A device 0:0 is something else already in the overlay form, which says so.
+            // A device 0:0 is something else already in overlay layers, and is reported.
             let tree = match &case.overlay {
                 Some(overlay) => Tree::parse(&overlay.replace("OVERLAY.", namespace.prefix())),
                 None => tree.clone(),
@@ -188,10 +188,13 @@ fn what_is_below_must_be_named() -> Result<(), Failed> {
     let expected = Tree::of_directory(&mountpoint);
     drop(mount);
     let error = packed(&upper, &PackOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("new is the directory old of the layers below") && error.contains("--lower"), "{error}");
+    assert!(
+        error.contains("new is a renamed directory, old in the layers below") && error.contains("--lower"),
+        "{error}"
+    );
     let elsewhere = PackOptions { lower: vec![work], ..PackOptions::default() };
     let error = packed(&upper, &elsewhere).unwrap_err().to_string();
-    assert!(error.contains("have none there"), "{error}");
+    assert!(error.contains("none of the --lower directories has it"), "{error}");
     let layer = packed(&upper, &PackOptions { lower: vec![lower.clone()], ..PackOptions::default() }).unwrap();
     // The lower directory as a layer: all of it is new on nothing.
     let empty = scratch.0.join("empty");
@@ -246,7 +249,7 @@ fn no_opaque_marker_where_no_directory_is_below() -> Result<(), Failed> {
     compare(&expected, &flat(&run::image([base, layer])))
 }
 
-/// A whiteout is no file, and so may have a longer name than one.
+/// A whiteout is not a file, and so may have a longer name than one.
 fn the_longest_names_can_be_hidden() -> Result<(), Failed> {
     let scratch = Scratch::new(&std::env::temp_dir());
     let [lower, whole] = ["lower", "whole"].map(|name| scratch.0.join(name));
@@ -282,9 +285,9 @@ fn what_no_layer_can_hold() -> Result<(), Failed> {
     drop(socket);
     fs::write(tree.join(".wh.file"), "").unwrap();
     let error = packed(&tree, &PackOptions::default()).unwrap_err().to_string();
-    assert!(error.starts_with(".wh.file: names that begin with .wh. are marks"), "{error}");
+    assert!(error.starts_with(".wh.file: names that begin with .wh. are whiteouts"), "{error}");
     let whole = PackOptions { meaning: Some(Meaning::Whole), ..PackOptions::default() };
-    assert!(packed(&tree, &whole).unwrap_err().to_string().contains("one lower directory, and 0 were named"));
+    assert!(packed(&tree, &whole).unwrap_err().to_string().contains("one --lower directory, but 0 were given"));
     Ok(())
 }
 

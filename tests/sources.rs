@@ -188,15 +188,15 @@ fn one_of_several_images_is_picked_by_name() {
     let names = "demo:1 = demo:latest, quay.io/other:2, @2";
     for reference in ["", "docker-archive:"] {
         let error = refused(&place, &place.reference(reference, "image.tar", ""));
-        assert_eq!(error, format!("there are 3 images, say which: {names}"));
+        assert_eq!(error, format!("there are 3 images, specify one of: {names}"));
     }
     let named = |name: &str| place.reference("docker-archive:", "image.tar", &format!(":{name}"));
     expect(&named("demo:1"), &[&a]);
     expect(&named("demo"), &[&a]);
     expect(&named("quay.io/other:2"), &[&a, &b]);
     expect(&named("@2"), &[&c]);
-    assert_eq!(refused(&place, &named("nope")), format!("there is no image \"nope\"; there is: {names}"));
-    assert_eq!(refused(&place, &named("@3")), format!("there is no image \"@3\"; there is: {names}"));
+    assert_eq!(refused(&place, &named("nope")), format!("there is no image \"nope\"; available: {names}"));
+    assert_eq!(refused(&place, &named("@3")), format!("there is no image \"@3\"; available: {names}"));
 }
 
 /// Repacked with `tar -cf image.tar .`: every name begins with `./`.
@@ -370,7 +370,7 @@ fn one_of_several_oci_images_is_picked_by_name_or_digest() {
     let digest = three["digest"].as_str().unwrap().to_owned();
     let layout = layout.list(tagged(one, "v1")).list(tagged(two, "quay.io/other:v2")).list(three);
     for reference in both(&place, &layout, "") {
-        let expected = format!("there are 3 images, say which: v1, quay.io/other:v2, @{digest}");
+        let expected = format!("there are 3 images, specify one of: v1, quay.io/other:v2, @{digest}");
         assert_eq!(refused(&place, &reference), expected);
     }
     for (rest, layer) in
@@ -381,7 +381,7 @@ fn one_of_several_oci_images_is_picked_by_name_or_digest() {
         }
     }
     for reference in both(&place, &layout, ":v3") {
-        let expected = format!("there is no image \"v3\"; there is: v1, quay.io/other:v2, @{digest}");
+        let expected = format!("there is no image \"v3\"; available: v1, quay.io/other:v2, @{digest}");
         assert_eq!(refused(&place, &reference), expected);
     }
 }
@@ -405,7 +405,7 @@ fn names_and_images_are_told_apart() {
     let clash = layout.list(one).list(two);
     for reference in both(&place, &clash, ":latest") {
         let names = "docker.io/library/one:latest, docker.io/library/two:latest";
-        assert_eq!(refused(&place, &reference), format!("there are 2 images, say which: {names}"));
+        assert_eq!(refused(&place, &reference), format!("there are 2 images, specify one of: {names}"));
     }
     for reference in both(&place, &clash, ":two") {
         expect(&reference, &[&b]);
@@ -443,7 +443,7 @@ fn platforms_are_found_in_nested_indexes() {
         ] {
             expect_for(&reference, Some(asked), &[&layer(found)]);
         }
-        let expected = "there is no image for linux/riscv64; there is: linux/arm64/v8, linux/arm/v6, linux/arm/v7, linux/s390x, linux/amd64";
+        let expected = "there is no image for linux/riscv64; available: linux/arm64/v8, linux/arm/v6, linux/arm/v7, linux/s390x, linux/amd64";
         assert_eq!(refused_for(&place, &reference, Some("linux/riscv64")), expected);
     }
     if cfg!(target_arch = "x86_64") {
@@ -469,7 +469,7 @@ fn a_platform_that_is_asked_for_must_be_the_images() {
         expect(&reference, &[&a]);
         expect_for(&reference, Some("linux/ppc64le"), &[&a]);
         let error = refused_for(&place, &reference, Some("linux/amd64"));
-        assert_eq!(error, "there is no image for linux/amd64; there is: linux/ppc64le");
+        assert_eq!(error, "there is no image for linux/amd64; available: linux/ppc64le");
     }
     // The only one, though for another machine.
     let mut layout = Layout::default();
@@ -497,7 +497,7 @@ fn another_platform_is_found_in_the_layout_of_a_docker_archive() {
         expect_for(&place.reference("", "image.tar", ""), Some(platform), &[&layer_of(platform)]);
     }
     let error = refused_for(&place, &place.reference("", "image.tar", ""), Some("linux/s390x"));
-    assert_eq!(error, "there is no image for linux/s390x; there is: linux/amd64, linux/arm64");
+    assert_eq!(error, "there is no image for linux/s390x; available: linux/amd64, linux/arm64");
 }
 
 #[test]
@@ -521,7 +521,7 @@ fn blobs_may_be_embedded_in_their_descriptors() {
     let digest = manifest["digest"].as_str().unwrap();
     for reference in both(&place, &Layout::default().list(wrong), "") {
         let error = refused(&place, &reference);
-        assert!(error.starts_with(&format!("{digest}: the data in its descriptor is no base64: ")), "{error}");
+        assert!(error.starts_with(&format!("{digest}: the data in its descriptor is not base64: ")), "{error}");
     }
     let mut wrong = manifest.clone();
     wrong["data"] = json!("e30=");
@@ -615,18 +615,18 @@ fn a_document_must_be_what_its_descriptor_says() {
     assert_eq!(error, format!("{digest}: is a manifest and an index at once, which is not allowed"));
     let (digest, error) =
         refused_manifest(&place, |layout| layout.document(MANIFEST, &json!({"schemaVersion": 2, "manifests": []})));
-    assert_eq!(error, format!("{digest}: is an index, but its descriptor says that it is a manifest"));
+    assert_eq!(error, format!("{digest}: is an index, but its descriptor states that it is a manifest"));
     let (digest, error) = refused_manifest(&place, |layout| {
         let mut manifest = layout.image(&[]);
         manifest["mediaType"] = json!(INDEX);
         manifest
     });
-    assert_eq!(error, format!("{digest}: is a manifest, but its descriptor says that it is an index"));
+    assert_eq!(error, format!("{digest}: is a manifest, but its descriptor states that it is an index"));
     let (digest, error) = refused_manifest(&place, |layout| {
         let config = layout.blob(CONFIG, &config(&[]));
         layout.document(MANIFEST, &json!({"schemaVersion": 2, "mediaType": INDEX, "config": config, "layers": []}))
     });
-    assert_eq!(error, format!("{digest}: says that it is {INDEX:?}, which is no image manifest"));
+    assert_eq!(error, format!("{digest}: states that it is {INDEX:?}, which is not an image manifest"));
 }
 
 #[test]
@@ -639,11 +639,11 @@ fn layers_that_cannot_be_read_are_named() {
         ),
         (
             "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-            "is a non-distributable layer, which only its vendor may hand out, and is not here",
+            "is a non-distributable layer, which only its vendor may distribute, and it is not in the image",
         ),
         (
             "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-            "is a non-distributable layer, which only its vendor may hand out, and is not here",
+            "is a non-distributable layer, which only its vendor may distribute, and it is not in the image",
         ),
         (
             "application/vnd.oci.image.layer.v1.tar+lz4",
@@ -699,7 +699,7 @@ fn what_is_no_image_says_what_it_is() {
         ("", "old.tar", format!("\"old.tar\" {before}")),
         ("docker-archive:", "old.tar", format!("\"old.tar\" {before}")),
         ("", "bare.tar", format!("\"bare.tar\" holds neither manifest.json nor index.json: {bare}")),
-        ("docker-archive:", "bare.tar", format!("\"bare.tar\" has no manifest.json: it is no docker archive; {bare}")),
+        ("docker-archive:", "bare.tar", format!("\"bare.tar\" has no manifest.json: it is not a docker archive; {bare}")),
         (
             "docker-archive:",
             "oci.tar",
@@ -712,12 +712,12 @@ fn what_is_no_image_says_what_it_is() {
         (
             "",
             "text",
-            "\"text\" is no image: neither a tar archive, compressed or not, nor the directory of an OCI layout".into(),
+            "\"text\" is not an image: neither a tar archive, compressed or not, nor the directory of an OCI layout".into(),
         ),
         (
             "",
             "damaged.tar",
-            "\"damaged.tar\" at byte 512: a header with a wrong checksum: this is no tar archive, or it is damaged"
+            "\"damaged.tar\" at byte 512: a header with a wrong checksum: this is not a tar archive, or it is damaged"
                 .into(),
         ),
         (
@@ -726,14 +726,14 @@ fn what_is_no_image_says_what_it_is() {
             "\"empty\" is a directory without index.json or manifest.json: neither an OCI image layout nor an unpacked archive"
                 .into(),
         ),
-        ("dir:", "empty", "\"empty\" has no manifest.json: it is no unpacked docker archive".into()),
-        ("dir:", "nowhere", "\"nowhere\" is no directory".into()),
+        ("dir:", "empty", "\"empty\" has no manifest.json: it is not an unpacked docker archive".into()),
+        ("dir:", "nowhere", "\"nowhere\" is not a directory".into()),
         ("oci:", "empty", "\"empty\" has no index.json: it is not an OCI image layout".into()),
-        ("", "laid", "\"laid\" holds layers that were laid down already: mount it with `layflat mount`".into()),
+        ("", "laid", "\"laid\" holds layers that are unpacked already: mount it with `layflat mount`".into()),
         ("", "unpacked", "\"unpacked\" holds no image: its manifest.json lists none".into()),
         ("", "nowhere", "\"nowhere\": No such file or directory (os error 2)".into()),
-        ("docker-archive:", "empty", "\"empty\" is no regular file".into()),
-        ("layers:", "empty", "\"empty\" is no regular file".into()),
+        ("docker-archive:", "empty", "\"empty\" is not a regular file".into()),
+        ("layers:", "empty", "\"empty\" is not a regular file".into()),
     ] {
         assert_eq!(refused(&place, &place.reference(transport, name, "")), expected, "{transport}{name}");
     }
@@ -766,7 +766,7 @@ fn what_is_missing_or_altered_is_named() {
     place.write("image.tar", &archive(&[("manifest.json", &two), ("c.json", &config_bytes), ("a.tar", &a)]));
     assert_eq!(
         refused(&place, &place.reference("", "image.tar", "")),
-        "the image's configuration has 1 diff_ids, its manifest 2 layers: they do not belong together"
+        "the image's configuration has 1 diff_ids, but its manifest has 2 layers: they do not belong together"
     );
 
     // OCI layouts.
@@ -783,9 +783,12 @@ fn what_is_missing_or_altered_is_named() {
         let (config, layer) = (layout.blob(CONFIG, &config(&[&a, &b])), layout.blob(LAYER, &a));
         layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": [layer]}))
     });
-    assert_eq!(error, "the image's configuration has 2 diff_ids, its manifest 1 layers: they do not belong together");
+    assert_eq!(
+        error,
+        "the image's configuration has 2 diff_ids, but its manifest has 1 layers: they do not belong together"
+    );
 
-    // A layer is read when it is laid down.
+    // A layer is read when it is unpacked.
     let lay = |layout: &Layout, expected: &str| {
         for reference in both(&place, layout, "") {
             let image = try_open(&reference).unwrap();
@@ -833,7 +836,7 @@ fn damaged_documents_are_named() {
     wrong["digest"] = json!("sha256:../../../etc/passwd");
     place.write("image.tar", &Layout::default().list(wrong).tar());
     let error = refused(&place, &place.reference("", "image.tar", ""));
-    assert!(error.contains("\"sha256:../../../etc/passwd\" is no digest"), "{error}");
+    assert!(error.contains("\"sha256:../../../etc/passwd\" is not a digest"), "{error}");
     let manifest = manifest_json("c", &[], &[]);
     place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", b"[]")]));
     let error = refused(&place, &place.reference("", "image.tar", ""));

@@ -36,7 +36,7 @@ pub enum Compress {
 
 /// A text that names no compression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no compression to write: expected none, gzip, gzip:LEVEL (1 to 9), zstd or zstd:LEVEL (1 to 22)")]
+#[error("{0:?} is not a compression to write: expected none, gzip, gzip:LEVEL (1 to 9), zstd or zstd:LEVEL (1 to 22)")]
 pub struct CompressError(String);
 
 impl Compress {

@@ -99,9 +99,7 @@ pub enum BlobError {
         found: Digest,
     },
     /// It asks for more than it may (rule S4).
-    #[error(
-        "blob {blob}: {what} exceeds the limit of {limit}; raise it with --limit {name}=N if the image is to be trusted"
-    )]
+    #[error("blob {blob}: {what} exceeds the limit of {limit}; raise it with --limit {name}=N if you trust the image")]
     Limit {
         /// Which blob.
         blob: String,

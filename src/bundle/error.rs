@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
-    /// The image cannot be laid down.
+    /// The image cannot be unpacked.
     #[error(transparent)]
     Image(#[from] Error),
     /// Its layers cannot be mounted.
@@ -21,18 +21,18 @@ pub enum BundleError {
     #[error(transparent)]
     Unmount(#[from] UnmountError),
     /// A container runs a program.
-    #[error("the image says nothing of what to run (neither Entrypoint nor Cmd): name it (--arg /bin/sh)")]
+    #[error("the image has neither an Entrypoint nor a Cmd: specify the program to run (--arg /bin/sh)")]
     NoCommand,
     /// The image's Cmd goes with its Entrypoint.
     #[error(
-        "--entrypoint \"\" leaves nothing to run, since the image's Cmd goes with its Entrypoint: name the program (--arg /bin/sh)"
+        "--entrypoint \"\" leaves nothing to run, since it also drops the image's Cmd: specify the program (--arg /bin/sh)"
     )]
     EntrypointOnly,
     /// A program without a name.
     #[error("the program to run has an empty name: choose another (--entrypoint /bin/sh)")]
     EmptyProgram,
     /// What the kernel cannot be told.
-    #[error("{what} {text:?} has a NUL in it, which no program can be given")]
+    #[error("{what} {text:?} contains a NUL byte, which cannot be passed to a program")]
     Nul {
         /// What it is for.
         what: &'static str,
@@ -46,7 +46,7 @@ pub enum BundleError {
         path: String,
     },
     /// The image has no such user.
-    #[error("the image is for user {wanted:?}, but its /etc/passwd has no user {name:?}; choose another (--user)")]
+    #[error("the image runs as user {wanted:?}, but its /etc/passwd has no user {name:?}; choose another (--user)")]
     NoSuchUser {
         /// As the image or the caller says it.
         wanted: String,
@@ -54,7 +54,7 @@ pub enum BundleError {
         name: String,
     },
     /// The image has no such group.
-    #[error("the image is for user {wanted:?}, but its /etc/group has no group {name:?}; choose another (--user)")]
+    #[error("the image runs as user {wanted:?}, but its /etc/group has no group {name:?}; choose another (--user)")]
     NoSuchGroup {
         /// As the image or the caller says it.
         wanted: String,
@@ -63,7 +63,7 @@ pub enum BundleError {
     },
     /// A user that the container's namespace does not have.
     #[error(
-        "the process is to be {id}, an id that the map {map} does not have; choose a user that it has (--user 0), or widen it (--uid-map, --gid-map)"
+        "the process runs as {id}, which is not in the map {map}; choose another user (--user 0), or a larger map (--uid-map, --gid-map)"
     )]
     NotMapped {
         /// `user 5` or `group 5`.
@@ -80,7 +80,7 @@ pub enum BundleError {
         source: io::Error,
     },
     /// A path in the container that is not absolute.
-    #[error("{what} {:?} is no absolute path in the container", .path)]
+    #[error("{what} {:?} is not an absolute path in the container", .path)]
     Relative {
         /// What it is for.
         what: &'static str,
@@ -110,7 +110,7 @@ pub enum BundleError {
     Mounted(PathBuf),
     /// The layers of an overlay bundle are gone.
     #[error(
-        "{} needs the layers in {}, which are gone: remove the bundle and make it again",
+        "{} needs the layers in {}, which do not exist any more: remove the bundle and make it again",
         printable(.bundle),
         printable(.layers)
     )]

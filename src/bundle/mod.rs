@@ -1,8 +1,8 @@
 //! Runtime bundles: what runc, crun and their like start a container from (runtime specification, bundle.md).
 //!
-//! A bundle is a directory with a `config.json` and a root file system. The first is the image's configuration, converted
-//! as the image specification says, over the defaults of runc's own template; the second is one of the two forms: the
-//! flat one, or a mount of the overlay form, whose layers lie in the cache and serve any number of bundles.
+//! A bundle is a directory with a `config.json` and a root file system. The first is the image's configuration,
+//! converted as the image specification says, over the defaults of runc's own template; the second is one of the two
+//! forms: the flat one, or an overlay mount, whose layers lie in the cache and serve any number of bundles.
 
 mod defaults;
 mod error;
@@ -31,7 +31,7 @@ const ROOTFS: &str = "rootfs";
 pub struct Report {
     /// Where it is.
     pub directory: PathBuf,
-    /// What was laid down for it; nothing where the layers were there already.
+    /// What was unpacked for it; nothing where the layers were there already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub laid_down: Option<crate::unpack::Report>,
     /// Whether its root file system is mounted; none where nothing has to be.

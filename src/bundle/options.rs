@@ -49,7 +49,9 @@ pub struct Bind {
 
 /// A bind that is not written as one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no bind: expected SOURCE:DESTINATION or SOURCE:DESTINATION:ro, DESTINATION being an absolute path")]
+#[error(
+    "{0:?} is not a bind: expected SOURCE:DESTINATION or SOURCE:DESTINATION:ro, DESTINATION being an absolute path"
+)]
 pub struct BindError(String);
 
 impl FromStr for Bind {
@@ -77,8 +79,8 @@ pub enum Confinement {
     Root,
     /// Root's, in a user namespace of its own with these ids.
     Mapped(IdMaps),
-    /// An ordinary user's, in a user namespace of its own with these ids. As `runc spec --rootless` has it: with the host's network,
-    /// its /sys, and no limits on resources.
+    /// An ordinary user's, in a user namespace of its own with these ids. As `runc spec --rootless` has it: with the
+    /// host's network, its /sys, and no limits on resources.
     Rootless(IdMaps),
     /// The same for a runtime that is started in the user namespace already, as by `layflat unshare`.
     Inside,

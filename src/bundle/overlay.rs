@@ -1,4 +1,4 @@
-//! The bundle whose root file system is a mount of the overlay form, and the changes made to it.
+//! The bundle whose root file system is an overlay mount, and the changes made to it.
 //!
 //! The layers lie in the cache, where any number of bundles share them: a bundle of an image that is there costs no
 //! extraction. A `layflat.json` in the bundle says where they are, so that `layflat mount` finds them.
@@ -35,19 +35,20 @@ pub struct OverlayBundle {
 struct Description {
     /// Version of this file's format; this is 1.
     format: u32,
-    /// [`FORM`], where an overlay form has `overlay`.
+    /// [`FORM`]; for unpacked overlay layers `layflat.json` has `overlay`.
     form: String,
-    /// The overlay form that holds the layers.
+    /// The directory with the unpacked layers.
     layers: PathBuf,
 }
 
-/// Makes a bundle of an image whose layers lie in the cache directory `cache`, where they are laid down if they are not
+/// Makes a bundle of an image whose layers lie in the cache directory `cache`, where they are unpacked if they are not
 /// there; `mounted`: mounts its root file system, too.
 ///
 /// It appears whole or not at all (rule S2), its mount included.
 ///
 /// # Errors
-/// As for [`cached::overlay`] and [`mount`](crate::mount::mount()), and an image that does not say what to run, or as whom.
+/// As for [`cached::overlay`] and [`mount`](crate::mount::mount()), and an image that does not say what to run, or as
+/// whom.
 pub fn overlay(
     image: &Image,
     directory: &Path,
@@ -104,7 +105,7 @@ impl OverlayBundle {
             Err(MountError::Layout(LayoutError::Missing { .. })) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        // What is no bundle's is for others to read.
+        // What is not a bundle's is for others to read.
         let Some(value) = serde_json::from_slice::<serde_json::Value>(&text).ok().filter(|value| value["form"] == FORM)
         else {
             return Ok(None);

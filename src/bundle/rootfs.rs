@@ -30,7 +30,7 @@ pub(super) struct Status {
 }
 
 impl Rootfs {
-    /// A root file system that was laid down with such owners.
+    /// A root file system that was unpacked with such owners.
     pub(super) fn new(directory: OwnedFd, owners: Owners) -> Self {
         Self { directory, owners }
     }
@@ -77,7 +77,7 @@ impl Rootfs {
         };
         let stat = rustix::fs::fstat(&name).map_err(|errno| failed(errno.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(failed(std::io::Error::other("it is no regular file")));
+            return Err(failed(std::io::Error::other("it is not a regular file")));
         }
         // By its number, which is the same file: it was looked at before.
         let file = File::open(format!("/proc/self/fd/{}", name.as_raw_fd())).map_err(failed)?;
@@ -114,7 +114,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, root.join("etc/passwd"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         let error = rootfs.accounts().unwrap_err();
         let reason = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(reason, "it is no regular file");
+        assert_eq!(reason, "it is not a regular file");
         assert!(rootfs.status("/data").unwrap().is_some());
         assert!(rootfs.status("/none").unwrap().is_none());
     }

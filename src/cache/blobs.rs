@@ -1,8 +1,9 @@
 //! Blobs by their digests, as an OCI layout has them: `blobs/sha256/<hex>`.
 //!
-//! A blob is written while it streams by, to whoever wants it, under a temporary name, and gets its own once it is known to be what its
-//! digest says. What came of one that did not become whole waits for the next run. What is read from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is
-//! used again.
+//! A blob is written while it streams by, to whoever wants it, under a temporary name, and gets its own once it is
+//! known to be what its digest says. What came of one that did not become whole waits for the next run. What is read
+//! from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is used
+//! again.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -79,8 +80,8 @@ impl Blobs {
         Some(kept)
     }
 
-    /// A file for a blob to be. Where the file system can, it has no name until it is whole, and so goes with its process, whatever
-    /// becomes of that; elsewhere nobody removes it while it grows.
+    /// A file for a blob to be. Where the file system can, it has no name until it is whole, and so goes with its
+    /// process, whatever becomes of that; elsewhere nobody removes it while it grows.
     fn begin(&self, digest: &Digest) -> Result<Growing> {
         let target = self.path(digest);
         let directory = target.parent().unwrap_or(&self.directory);
@@ -98,8 +99,8 @@ impl Blobs {
     /// What went wrong, and what to do.
     pub(super) fn error(&self, error: &Error) -> Error {
         let advice = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room with `layflat cache prune`, or give",
-            _ => "give",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room with `layflat cache prune`, or use",
+            _ => "use",
         };
         let place = &self.directory;
         let problem = format!("cannot keep it in the cache {place:?}: {error}; {advice} --cache-dir or --no-cache");
@@ -210,7 +211,7 @@ struct Growing {
 }
 
 impl Growing {
-    /// It is whole, and right: from now on it can be found, in the place of any that is there.
+    /// Publishes the verified blob under its digest, in the place of any that is there.
     fn publish(self) -> Result<()> {
         let name = match self.name {
             Some(name) => name,

@@ -20,21 +20,24 @@ use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache};
 use super::owners::OwnerArgs;
 use super::{output, progress};
 
+/// The heading of options that many commands have.
+const COMMON: &str = "Common options";
+
 /// Arguments of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Print JSON on standard output: one report, or of a list one object a line
-    #[arg(long, global = true)]
+    /// Print JSON: one report, or one object per line for lists
+    #[arg(help_heading = COMMON, long, global = true)]
     pub(crate) json: bool,
-    /// Print nothing but errors
-    #[arg(short, long, global = true)]
+    /// Only print errors
+    #[arg(help_heading = COMMON, short, long, global = true)]
     pub(crate) quiet: bool,
 }
 
 /// Which image.
 #[derive(Debug, Args)]
 pub(crate) struct ImageArgs {
-    /// The image (see `layflat --help`)
+    /// The image; `layflat --help` lists all forms of its name
     #[arg(value_name = "IMAGE")]
     pub(crate) image: OsString,
     #[command(flatten)]
@@ -44,14 +47,14 @@ pub(crate) struct ImageArgs {
 /// How an image is opened.
 #[derive(Debug, Args)]
 pub(crate) struct OpenArgs {
-    /// Which image of several: os/arch[/variant]; default: this machine's
+    /// Platform to select from a multi-platform image, like linux/arm64 [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
-    /// Raise or lower a limit: entries, layer-size, file-size, name-length, depth, extended-header, ratio, metadata-size
-    #[arg(long = "limit", value_name = "NAME=N", value_parser = parse_limit)]
+    /// Change a safety limit: entries, layer-size, file-size, name-length, depth, extended-header, ratio, metadata-size
+    #[arg(help_heading = COMMON, hide_short_help = true, long = "limit", value_name = "NAME=N", value_parser = parse_limit)]
     limits: Vec<(String, u64)>,
-    /// Layers read at the same time; default: as many as there are processors, and 6 more from a registry
-    #[arg(short, long, value_name = "N")]
+    /// Layers to process in parallel [default: one per CPU, and 6 more for registries]
+    #[arg(help_heading = COMMON, short, long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
@@ -59,62 +62,63 @@ pub(crate) struct OpenArgs {
 
 /// An answer may take as many times longer than a transfer may stand still.
 const ANSWER: Duration = Duration::from_secs(20);
-const REMOTE: &str = "Registries and engines";
+const REMOTE: &str = "Registries, engines and cache";
 
 /// How registries and engines are talked to.
 #[derive(Debug, Args)]
 pub(crate) struct RemoteArgs {
-    /// Ask the registry under this name; the password comes by --password-stdin or --password-file
-    #[arg(help_heading = REMOTE, long, value_name = "NAME", requires = "password")]
+    /// User name for the registry; requires --password-stdin or --password-file
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "NAME", requires = "password")]
     username: Option<String>,
     /// Read the password from standard input
-    #[arg(help_heading = REMOTE, long, requires = "username", group = "password")]
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, requires = "username", group = "password")]
     password_stdin: bool,
     /// Read the password from this file
-    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "username", group = "password")]
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "FILE", requires = "username", group = "password")]
     password_file: Option<PathBuf>,
     /// What was read.
     #[arg(skip)]
     password: OnceLock<String>,
-    /// Look for credentials in this file only; default: where podman login and docker login leave them
-    #[arg(help_heading = REMOTE, long, value_name = "FILE")]
+    /// Credentials file [default: those of `podman login` and `docker login`]
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "FILE")]
     authfile: Option<PathBuf>,
-    /// Trust this certificate (PEM), an authority's or a server's own, besides the system's and those of certs.d
-    #[arg(help_heading = REMOTE, long, value_name = "FILE")]
+    /// Additional certificate to trust (PEM), of a CA or of the server itself
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "FILE")]
     ca_cert: Vec<PathBuf>,
-    /// Show the registry this client certificate (PEM); default: the *.cert of its directory in certs.d
-    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "key")]
+    /// Client certificate (PEM) [default: the *.cert of the registry's directory in certs.d]
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// The private key of --cert (PEM)
-    #[arg(help_heading = REMOTE, long, value_name = "FILE", requires = "cert")]
+    /// Private key of --cert (PEM)
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// With =false: trust whoever answers
-    #[arg(help_heading = REMOTE, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    /// Verify TLS certificates; --tls-verify=false accepts any certificate
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     tls_verify: bool,
-    /// Talk to the registry without TLS
-    #[arg(help_heading = REMOTE, long)]
+    /// Use HTTP instead of HTTPS
+    #[arg(help_heading = REMOTE, hide_short_help = true, long)]
     plain_http: bool,
-    /// Ask again so often after a failure that may pass
-    #[arg(help_heading = REMOTE, long, value_name = "N", default_value_t = 5)]
+    /// Retries after a transient failure
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "N", default_value_t = 5)]
     retries: u32,
-    /// Give up on a transfer that stands still for so long. An answer may take 20 times as long, as the registry may be storing or
-    /// fetching a blob; a connection must be made within 15 seconds
-    #[arg(help_heading = REMOTE, long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Fail after this time without data. The first byte of an answer may take 20 times as long, since the registry
+    /// may be storing or fetching a blob. Connecting may take 15 seconds
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
-    /// Use any image, whatever policy.json says
-    #[arg(help_heading = REMOTE, long, conflicts_with = "policy")]
+    /// Ignore policy.json and accept any image
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, conflicts_with = "policy")]
     no_policy: bool,
-    /// Obey this policy.json; default: ~/.config/containers/policy.json, else /etc/containers/policy.json
-    #[arg(help_heading = REMOTE, long, value_name = "FILE")]
+    /// Signature policy to obey [default: ~/.config/containers/policy.json, else /etc/containers/policy.json]
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Where Docker or Podman listens: a path, or as in DOCKER_HOST (unix, tcp, ssh); default: Docker's current context
-    #[arg(help_heading = REMOTE, long, value_name = "ADDRESS")]
+    /// Socket of Docker or Podman: a path, or an address as in DOCKER_HOST (unix, tcp, ssh) [default: Docker's current
+    /// context]
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "ADDRESS")]
     socket: Option<String>,
-    /// Where blobs, indexes of layers and overlay forms are kept; default: $XDG_CACHE_HOME/layflat
-    #[arg(help_heading = REMOTE, long, value_name = "DIR")]
+    /// Cache for blobs, layer indexes and unpacked layers [default: $XDG_CACHE_HOME/layflat]
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// Keep no blobs and no indexes
-    #[arg(help_heading = REMOTE, long)]
+    /// Neither read nor fill the cache of blobs and layer indexes
+    #[arg(help_heading = REMOTE, hide_short_help = true, long)]
     no_cache: bool,
 }
 
@@ -132,30 +136,30 @@ pub(crate) struct Looked {
     pub(crate) options: Options,
 }
 
-/// How an image is laid down.
+/// How an image is unpacked.
 #[derive(Debug, Args)]
-pub(crate) struct LayArgs {
-    /// Put the new tree in the place of one that is there
+pub(crate) struct UnpackArgs {
+    /// Atomically replace an existing destination
     #[arg(long)]
     pub(crate) replace: bool,
-    /// Fail where the destination cannot hold everything, instead of reporting it
+    /// Fail if any owner, xattr, device or time cannot be preserved, instead of reporting it
     #[arg(long)]
     strict: bool,
-    /// Do not wait until the result is on disk. Faster on a real disk; after a power loss or a crash of the system
-    /// within the next seconds, files may be empty. For trees that can be made again
-    #[arg(long)]
+    /// Do not wait until the result is on disk. This is faster, but after a power loss or a system crash within the
+    /// next seconds files may be empty
+    #[arg(hide_short_help = true, long)]
     no_sync: bool,
     /// Ignore the image's entries for the root directory, as Docker does: mode 0755, owner 0:0
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     ignore_root_entry: bool,
-    /// Set security.selinux as the image has it
-    #[arg(long)]
+    /// Restore SELinux labels (security.selinux) from the image
+    #[arg(hide_short_help = true, long)]
     selinux: bool,
     #[command(flatten)]
     pub(crate) owners: OwnerArgs,
 }
 
-/// Where overlay marks go.
+/// The xattr namespace for overlayfs whiteouts and opaque directories.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum NamespaceArg {
     /// trusted.overlay.*, for mounts by root
@@ -214,7 +218,7 @@ impl RemoteArgs {
             (Some(password), _) => password.clone(),
             (None, Some(path)) => password_file(path)?,
             (None, None) => {
-                anyhow::ensure!(self.password_stdin, "--username: give --password-stdin or --password-file FILE");
+                anyhow::ensure!(self.password_stdin, "--username requires --password-stdin or --password-file FILE");
                 password_stdin("--password-stdin")?
             }
         };
@@ -251,7 +255,7 @@ impl RemoteArgs {
     /// The cache's directory.
     pub(crate) fn cache_directory(&self) -> anyhow::Result<PathBuf> {
         let directory = self.cache_dir.clone().or_else(cache::directory);
-        let directory = directory.context("cannot tell where the cache is; give --cache-dir")?;
+        let directory = directory.context("cannot find the cache directory; specify it with --cache-dir")?;
         cache::check_owner(&directory)?;
         Ok(directory)
     }
@@ -297,7 +301,7 @@ impl RemoteArgs {
 pub(crate) fn password_stdin(option: &str) -> anyhow::Result<String> {
     let text = std::io::read_to_string(std::io::stdin()).context("cannot read the password from standard input")?;
     let password = text.trim_end_matches(['\n', '\r']).to_owned();
-    anyhow::ensure!(!password.is_empty(), "{option}: there is no password on standard input");
+    anyhow::ensure!(!password.is_empty(), "{option}: no password on standard input");
     Ok(password)
 }
 
@@ -305,7 +309,7 @@ pub(crate) fn password_stdin(option: &str) -> anyhow::Result<String> {
 pub(crate) fn password_file(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the password from {path:?}"))?;
     let password = text.trim_end_matches(['\n', '\r']).to_owned();
-    anyhow::ensure!(!password.is_empty(), "{path:?}: there is no password in it");
+    anyhow::ensure!(!password.is_empty(), "{path:?}: the file has no password");
     Ok(password)
 }
 
@@ -346,19 +350,19 @@ impl OpenArgs {
                 "extended-header" => limits.extended_header = *value,
                 "ratio" => limits.ratio = *value,
                 "metadata-size" => limits.metadata_size = *value,
-                _ => anyhow::bail!("--limit {name}: there is no such limit; see --help for their names"),
+                _ => anyhow::bail!("--limit {name}: unknown limit; --help lists all"),
             }
         }
         Ok(limits)
     }
 
-    /// The library's options, where nothing is laid down.
+    /// The library's options, where nothing is unpacked.
     pub(crate) fn options(&self, cancel: &Cancel) -> anyhow::Result<Options> {
         Ok(Options { jobs: self.jobs, limits: self.limits()?, cancel: cancel.clone(), ..Options::default() })
     }
 }
 
-impl LayArgs {
+impl UnpackArgs {
     /// The library's options.
     pub(crate) fn options(&self, open: &OpenArgs, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
         Ok(Options {

@@ -18,21 +18,27 @@ use super::overlap::refuse_replacing_source;
 use super::owners::own;
 use super::{SUCCESS, output, progress};
 
-/// Make a runtime bundle, which runc and crun run as it is
+/// Make an OCI runtime bundle, ready for runc or crun
 ///
-/// DIR gets config.json, converted from the image's configuration, and rootfs. It appears whole or not at all.
+/// DIR gets config.json, converted from the image's configuration, and rootfs. It is created by a single rename: on an
+/// error it does not appear at all.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat bundle --tty docker://alpine box && runc run --bundle box demo
+  layflat bundle --overlay app.tar box          # share the image's layers with other bundles
+  layflat bundle --arg /bin/sh --arg -c --arg id app.tar box")]
 pub(crate) struct Bundle {
-    /// The image (see `layflat --help`)
+    /// The image; `layflat --help` lists all forms of its name
     #[arg(value_name = "IMAGE")]
     image: OsString,
-    /// The directory to make
+    /// The bundle directory to create
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// Lay the layers down in the cache, once for all bundles, and mount them on rootfs, with the changes in upper
+    /// Unpack the layers into the cache, once for all bundles, and mount them on rootfs with a writable upper directory
     #[arg(long)]
     overlay: bool,
-    /// For an ordinary user to run; the default for ordinary users. Root says whose ids these are: --uid-map
+    /// Make a bundle for rootless runc or crun (the default unless run as root). As root: specify the user's ids with
+    /// --uid-map
     #[arg(long)]
     rootless: bool,
     #[command(flatten)]
@@ -41,37 +47,37 @@ pub(crate) struct Bundle {
     process: ProcessArgs,
 }
 
-/// What the help calls them.
-const HEADING: &str = "Instead of what the image says";
+/// The heading of these options.
+const HEADING: &str = "Overrides of the image's configuration";
 
-/// What is to be otherwise than the image says.
+/// Overrides of the image's configuration.
 #[derive(Debug, Args)]
 struct ProcessArgs {
-    /// An argument of the program, in the place of the image's Cmd; may be given several times
+    /// Argument of the program; replaces the image's Cmd. Repeatable
     #[arg(help_heading = HEADING, long = "arg", value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
-    /// The program, and without the image's Cmd, which goes with its own; "" takes both away
+    /// Program to run; replaces the image's Entrypoint and drops its Cmd. "" drops both
     #[arg(help_heading = HEADING, long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Set a variable of the environment; without a value, to the one that it has here
+    /// Set an environment variable; without =VALUE, take the value from layflat's own environment
     #[arg(help_heading = HEADING, long = "env", value_name = "NAME[=VALUE]")]
     environment: Vec<String>,
-    /// Run as user, uid, user:group, uid:gid, uid:group or user:gid, names being the image's
+    /// User, and optionally group, to run as: names from the image, or numbers
     #[arg(help_heading = HEADING, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// Run in this directory
+    /// Working directory
     #[arg(help_heading = HEADING, long, value_name = "PATH")]
     cwd: Option<String>,
-    /// The host's name as the container sees it
+    /// Host name of the container
     #[arg(help_heading = HEADING, long, value_name = "NAME")]
     hostname: Option<String>,
-    /// Give the process a terminal
+    /// Allocate a terminal
     #[arg(help_heading = HEADING, long)]
     tty: bool,
-    /// Make the root file system read-only
+    /// Mount the root file system read-only
     #[arg(help_heading = HEADING, long)]
     read_only: bool,
-    /// Show a file or directory of this machine in the container
+    /// Bind-mount a file or directory of the host
     #[arg(help_heading = HEADING, long = "bind", value_name = "SRC:DST[:ro]")]
     binds: Vec<Bind>,
 }
@@ -82,24 +88,24 @@ impl Bundle {
         let overrides = self.process.overrides()?;
         let root = rustix::process::geteuid().is_root();
         let inside = in_user_namespace();
-        let settled = self.cached.lay.owners.settle()?;
+        let settled = self.cached.unpack.owners.settle()?;
         if self.overlay && !root && settled.maps.is_none() {
             // The layers are looked into through a mount.
             enter(&own())?;
         }
-        if self.cached.lay.replace {
+        if self.cached.unpack.replace {
             refuse_replacing_source(&self.image, self.cached.cache(), &self.directory)?;
         }
         let confinement = self.confinement(root, inside, settled.maps.clone())?;
         let image = self.cached.open(&self.image, cancel)?;
         let progress = progress::progress(common);
         let options = BundleOptions { overrides, confinement };
-        let lay = self.cached.options(settled.owners.clone(), cancel)?;
+        let unpack = self.cached.options(settled.owners.clone(), cancel)?;
         let report = if self.overlay {
             let cache = self.cached.directory()?;
-            layflat::bundle::overlay(&image, &self.directory, &cache, root, &lay, &options, progress.as_ref())?
+            layflat::bundle::overlay(&image, &self.directory, &cache, root, &unpack, &options, progress.as_ref())?
         } else {
-            layflat::bundle::flat(&image, &self.directory, &lay, &options, progress.as_ref())?
+            layflat::bundle::flat(&image, &self.directory, &unpack, &options, progress.as_ref())?
         };
         settled.say(common);
         self.say(common, &report, started.elapsed().as_secs_f64())?;
@@ -115,7 +121,7 @@ impl Bundle {
             Some(maps) => Confinement::Rootless(maps),
             None if root && inside => Confinement::Inside,
             None if root && self.rootless => {
-                bail!("--rootless: say whose ids the container's are (--uid-map 0:1000:1)")
+                bail!("--rootless as root: specify the user's ids, like --uid-map 0:1000:1")
             }
             None if root => Confinement::Root,
             None => Confinement::Rootless(own()),
@@ -127,9 +133,9 @@ impl Bundle {
             output::say(common, format_args!("note: left out {what}"));
         }
         say_layers(common, report.repaired.as_deref(), &report.not_kept);
-        if let Some(laid_down) = &report.laid_down {
-            output::notices(common, &laid_down.notices);
-            output::losses(common, &laid_down.not_kept);
+        if let Some(unpacked) = &report.laid_down {
+            output::notices(common, &unpacked.notices);
+            output::losses(common, &unpacked.not_kept);
         }
         if common.json {
             return output::json(report);
@@ -139,7 +145,7 @@ impl Bundle {
             Some(false) => format!("layflat unshare --mount {directory} -- runc run --bundle {directory} NAME"),
             _ => format!("runc run --bundle {directory} NAME"),
         };
-        output::say(common, format_args!("{directory}: a bundle in {seconds:.2} s; run it: {run}"));
+        output::say(common, format_args!("{directory}: bundle made in {seconds:.2} s; run it: {run}"));
         Ok(())
     }
 }

@@ -12,10 +12,10 @@ use super::arguments::{Common, parse_size};
 use super::table::{align, bytes};
 use super::{SUCCESS, output};
 
-/// Show or tidy what is kept between runs: blobs that came from registries, and overlay forms
+/// List or prune the cache: blobs from registries, layer indexes, unpacked layers
 #[derive(Debug, Args)]
 pub(crate) struct Cache {
-    /// Which cache; default: $XDG_CACHE_HOME/layflat
+    /// Cache directory [default: $XDG_CACHE_HOME/layflat]
     #[arg(long, value_name = "DIR", global = true)]
     cache_dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -24,11 +24,11 @@ pub(crate) struct Cache {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List what is kept, what was not used for the longest time first
+    /// List the cache's entries, least recently used first
     Ls,
-    /// Remove what was not used for the longest time; what is in use or mounted stays
+    /// Remove the least recently used entries; entries in use or mounted stay
     Prune {
-        /// How much may be left: bytes, or K, M, G, T for powers of 1024; nothing if it is not said
+        /// Size to shrink the cache to: bytes, or K, M, G, T for powers of 1024 [default: 0]
         #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size, hide_default_value = true)]
         max_size: u64,
     },
@@ -37,7 +37,7 @@ enum Action {
 impl Cache {
     pub(crate) fn run(&self, common: &Common) -> anyhow::Result<u8> {
         let directory = self.cache_dir.clone().or_else(directory);
-        let directory = directory.context("cannot tell where the cache is; give --cache-dir")?;
+        let directory = directory.context("cannot find the cache directory; specify it with --cache-dir")?;
         match self.action {
             Action::Ls => {
                 let entries = list(&directory)?;

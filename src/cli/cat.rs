@@ -7,21 +7,21 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, bail};
 use clap::Args;
 use layflat::Cancel;
-use layflat::inspect::{Deed, Inside, InsideError, history};
+use layflat::inspect::{Action, Inside, InsideError, history};
 
 use super::SUCCESS;
 use super::arguments::{Common, LookArgs, Looked};
 
-/// Write a file of an image to standard output, without laying the image down
+/// Print a file of an image, without unpacking the image
 ///
-/// Symbolic links are followed inside the image. With --layer, also a file that a layer above replaces or hides.
+/// Symbolic links are followed inside the image. --layer also reaches files that a later layer changed or deleted.
 #[derive(Debug, Args)]
 pub(crate) struct Cat {
     #[command(flatten)]
     look: LookArgs,
-    /// A file in the image
+    /// Path of a file in the image
     path: OsString,
-    /// As it is with the layers up to N, counted from 0 at the bottom
+    /// Print the file as of layer N, counted from 0 at the bottom
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
 }
@@ -37,7 +37,7 @@ impl Cat {
         let mut out = std::io::BufWriter::with_capacity(256 << 10, std::io::stdout().lock());
         match inside.cat(self.path.as_bytes(), &mut out, options) {
             Err(error @ InsideError::Lookup { .. }) => match self.layer_that_had_it(&looked) {
-                Some(layer) => bail!("{error}; it was there up to layer {layer}: try --layer {layer}"),
+                Some(layer) => bail!("{error}; deleted by layer {}: try --layer {layer}", layer + 1),
                 None => Err(error.into()),
             },
             Err(error) => Err(error.into()),
@@ -50,8 +50,8 @@ impl Cat {
 
     /// The highest layer with which the path was there, though it is not any more.
     fn layer_that_had_it(&self, looked: &Looked) -> Option<usize> {
-        let happenings = history(self.path.as_bytes(), &looked.image, &looked.indexes, &looked.options).ok()?;
-        let hidden = happenings.last().filter(|last| last.deed == Deed::Hidden)?;
+        let events = history(self.path.as_bytes(), &looked.image, &looked.indexes, &looked.options).ok()?;
+        let hidden = events.last().filter(|last| last.deed == Action::Hidden)?;
         hidden.layer.checked_sub(1)
     }
 }

@@ -12,15 +12,16 @@ use super::output::{Colour, painted};
 use super::table::columns;
 use super::{FAILURE, SUCCESS, output, progress};
 
-/// Find everything that is wrong with an image
+/// Validate an image; find secrets that a later layer only deletes
 ///
-/// Digests, sizes, media types, history and configuration; entries that cannot be taken, links that lead nowhere, marks that hide nothing,
-/// names twice in a layer, and secrets that a later layer only hides. Exits with 0 if there is no error, 1 if there is one, 2 on trouble.
+/// Checks digests, sizes, media types, history and configuration. Reports entries that cannot be unpacked, dangling
+/// links, whiteouts that delete nothing, names that occur twice in a layer, and secrets that a later layer deletes but
+/// that are still in the image. Exits with 0 without errors, 1 with errors, 2 if the image cannot be checked.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]
     image: ImageArgs,
-    /// Read no layer: only what manifest and configuration state
+    /// Check only the manifest and the configuration; do not read layers
     #[arg(long)]
     fast: bool,
 }

@@ -18,20 +18,25 @@ use layflat::{Cancel, Options};
 use super::arguments::{Common, OpenArgs};
 use super::ends::EndsArgs;
 use super::filters::FilterArgs;
-use super::table::{align, bytes};
+use super::table::{align, bytes, counted};
 use super::{SUCCESS, output, progress};
 
-/// Copy an image to where it is needed
+/// Copy images between registries, engines, archives and OCI layouts
 ///
-/// DST is docker://HOST[:PORT]/NAME[:TAG], docker-daemon:NAME:TAG, docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-/// dir:DIR. FILE may be `-`, standard output. What is there stays: an image is added, and shares what it can. Unchanged bytes keep their digests, and what DST has already is not
-/// asked for.
+/// DST is docker://HOST[:PORT]/NAME[:TAG], docker-daemon:NAME:TAG, docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG],
+/// oci-archive:FILE[:TAG] or dir:DIR. FILE may be `-` for standard output. Images already in DST stay; the new image is
+/// added and shares blobs with them. Unchanged blobs keep their digests, and blobs that DST already has are not read.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat copy docker://alpine:3.20 oci:layout:alpine          # pull
+  layflat copy app.tar docker://localhost:5000/app:1           # push
+  layflat copy docker-daemon:app:dev docker-archive:app.tar    # save
+  layflat copy --all-platforms docker://alpine docker://registry.example.com/alpine")]
 pub(crate) struct Copy {
-    /// The image (see `layflat --help`)
+    /// The image; `layflat --help` lists all forms of its name
     #[arg(value_name = "SRC")]
     source: OsString,
-    /// Where it goes
+    /// The destination
     #[arg(value_name = "DST")]
     destination: OsString,
     /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be damaged
@@ -41,22 +46,23 @@ pub(crate) struct Copy {
     open: OpenArgs,
     #[command(flatten)]
     ends: EndsArgs,
-    /// Compress layers so: gzip[:LEVEL], zstd[:LEVEL] or none; default: as they are
+    /// Layer compression: gzip[:LEVEL], zstd[:LEVEL] or none [default: keep]
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<Compress>,
-    /// In which words manifests are stored: auto, oci or docker; auto: as they are, and in Docker's where a registry takes no other
+    /// Manifest format: auto, oci or docker. auto keeps the format, unless a registry only accepts Docker's
+    /// [default: auto]
     #[arg(long, value_name = "FORMAT", default_value = "auto", hide_default_value = true)]
     format: Format,
-    /// Copy an index whole: the images for all platforms, and what else it lists
+    /// Copy a whole index: the images for all platforms, and everything else it lists
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
-    /// Copy all images of SRC, each under its own tag
+    /// Copy all images of SRC, each with its tag
     #[arg(long)]
     all_tags: bool,
-    /// Take along what refers to the images: signatures, attestations, SBOMs
+    /// Also copy referrers of the images: signatures, attestations, SBOMs
     #[arg(long)]
     referrers: bool,
-    /// Push layers marked as non-distributable too; default: leave out those whose descriptors have URLs, as Docker does
+    /// Also push non-distributable layers. Without this, those with URLs are skipped, as Docker does
     #[arg(long)]
     allow_nondistributable: bool,
     #[command(flatten)]
@@ -77,7 +83,7 @@ impl Copy {
             .with_context(|| format!("cannot open {source}"))?;
         let referrers = if self.referrers {
             let found = layflat::transport::source::referrers(&source, &images, &opening);
-            found.with_context(|| format!("cannot tell what refers to {source}"))?
+            found.with_context(|| format!("cannot list the referrers of {source}"))?
         } else {
             Vec::new()
         };
@@ -168,9 +174,9 @@ fn table(report: &CopyReport) -> Vec<String> {
 }
 
 fn summary(destination: &Reference, report: &CopyReport) -> String {
-    let images = report.images.len();
-    let noun = if images == 1 { "image" } else { "images" };
-    let stored = bytes(report.bytes());
+    let images = counted(report.images.len() as u64, "image", "images");
+    let blobs = counted(report.blobs.len() as u64, "blob", "blobs");
+    let size = bytes(report.bytes());
     let destination = Printable(destination.to_string().as_bytes()).to_string();
-    format!("{destination}: {images} {noun}, {} blobs, {stored} stored in {:.2} s", report.blobs.len(), report.seconds)
+    format!("{destination}: {images}, {blobs}, {size} in {:.2} s", report.seconds)
 }

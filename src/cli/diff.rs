@@ -13,21 +13,24 @@ use super::arguments::{Common, OpenArgs, open};
 use super::owners::{Granted, granted};
 use super::{FAILURE, SUCCESS, output};
 
-/// List every difference between two trees
+/// Compare two images, directories or mounts
 ///
-/// Type, mode, owner, mtime, content, link target, device number, extended attributes, ACLs, and which names share an
-/// inode. Exits with 0 if there is none, 1 if there are some, 2 on trouble. An image is laid down flat in a temporary
-/// directory first.
+/// Compares type, mode, owner, mtime, content, link target, device number, extended attributes, ACLs, and hard links.
+/// Exits with 0 if the trees are equal, 1 if they differ, 2 on an error. Images are unpacked into a temporary directory
+/// first.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat diff docker://app:1.3 docker://app:1.4
+  layflat diff --ignore mtime,owner rootfs app.tar")]
 pub(crate) struct Diff {
-    /// A directory, a mount, or an image (see `layflat --help`)
+    /// A directory, a mount, or an image; `layflat --help` lists all forms of its name
     a: OsString,
-    /// What to compare it with
+    /// The directory, mount or image to compare A with
     b: OsString,
-    /// What does not count: mode, owner, mtime, content, links, xattr, xattr:PREFIX, with commas between
+    /// Differences to ignore, separated by commas: mode, owner, mtime, content, links, xattr, xattr:PREFIX
     #[arg(long, value_name = "LIST", default_value = "")]
     ignore: Ignore,
-    /// Do not look into file systems that are mounted in the trees
+    /// Do not descend into file systems mounted in the trees
     #[arg(long)]
     one_file_system: bool,
     #[command(flatten)]
@@ -67,8 +70,8 @@ impl Diff {
         Ok(if differences.is_empty() { SUCCESS } else { FAILURE })
     }
 
-    /// An ordinary user's trees with the image's owners, shifted, are seen as they are from inside of the user's namespace. Two directories
-    /// are compared as they lie: there, owners that it does not have would all look alike.
+    /// An ordinary user's trees with the image's owners, shifted, are seen as they are from inside of the user's
+    /// namespace. Two directories are compared as they lie: there, owners that it does not have would all look alike.
     fn enter(&self) -> anyhow::Result<()> {
         let image = [&self.a, &self.b].into_iter().any(|name| !is_tree(Path::new(name)));
         if image

@@ -9,10 +9,11 @@ use serde_json::json;
 use super::arguments::{Common, ImageArgs};
 use super::{SUCCESS, output};
 
-/// Print the digest of an image's manifest, by which a registry knows it
+/// Print the digest of an image's manifest, which identifies it at a registry
 ///
-/// No layer is read. Of an index it is the index's digest; with --platform that of the one image. Docker archives, engines and bare layers have
-/// no manifest: for them it is the configuration's digest, the image ID, and that is said.
+/// No layers are read. For an index the index's digest is printed; with --platform, that of the selected image. Docker
+/// archives, engines and bare layers have no manifest: for them the configuration's digest (the image ID) is printed,
+/// with a note.
 #[derive(Debug, Args)]
 pub(crate) struct Digest {
     #[command(flatten)]
@@ -29,12 +30,12 @@ impl Digest {
             None => {
                 let image = source::open(&reference, &options).with_context(opening)?;
                 let config = image.config.with_context(|| {
-                    format!("{reference} has neither a manifest nor a configuration, and so nothing that a digest could be of")
+                    format!("{reference} has neither a manifest nor a configuration, so it has no digest")
                 })?;
                 output::say(
                     common,
                     format_args!(
-                        "note: {reference} has no manifest: this is the configuration's digest, the image ID; a registry will know the image by another"
+                        "note: {reference} has no manifest; this is the digest of its configuration (the image ID). At a registry the image will have another digest"
                     ),
                 );
                 (config.digest, "config")

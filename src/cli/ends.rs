@@ -1,4 +1,4 @@
-//! The two ends of a copy, each with settings of its own: `--src-…` and `--dest-…`. An option without either is for both.
+//! Options for one end of a copy only: `--src-…` and `--dest-…`. An option without a prefix applies to both ends.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use layflat::transport::source;
 
 use super::arguments::{OpenArgs, RemoteArgs, password_file, password_stdin};
 
-const ENDS: &str = "Settings of one end";
+const ENDS: &str = "Options for SRC or DST only";
 
-/// Settings of one end that were given; the others are those of both.
+/// Options that were given for one end; for all others those of both ends apply.
 struct Given<'a> {
     end: End,
     username: Option<&'a str>,
@@ -28,36 +28,36 @@ struct Given<'a> {
 /// The same arguments for either end.
 macro_rules! end {
     ($name:ident, $prefix:literal, $what:literal, $end:expr) => {
-        #[doc = concat!("How the ", $what, " is talked to, where that is not as the other end is.")]
+        #[doc = concat!("Options for the ", $what, " only.")]
         #[derive(Debug, Args)]
         pub(crate) struct $name {
-            #[arg(help_heading = ENDS, id = concat!($prefix, "username"), long, value_name = "NAME",
-                help = concat!("Ask the ", $what, " under this name"))]
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "username"), long, value_name = "NAME",
+                help = concat!("User name for the ", $what))]
             username: Option<String>,
-            #[arg(help_heading = ENDS, id = concat!($prefix, "password-stdin"), long, requires = concat!($prefix, "username"),
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "password-stdin"), long, requires = concat!($prefix, "username"),
                 conflicts_with_all = ["password_stdin", concat!($prefix, "password-file")],
                 help = "Read its password from standard input")]
             password_stdin: bool,
-            #[arg(help_heading = ENDS, id = concat!($prefix, "password-file"), long, value_name = "FILE", requires = concat!($prefix, "username"),
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "password-file"), long, value_name = "FILE", requires = concat!($prefix, "username"),
                 help = "Read its password from this file")]
             password_file: Option<PathBuf>,
-            #[arg(help_heading = ENDS, id = concat!($prefix, "authfile"), long, value_name = "FILE",
-                help = "Look for its credentials in this file only")]
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "authfile"), long, value_name = "FILE",
+                help = "Its credentials file")]
             authfile: Option<PathBuf>,
-            #[arg(help_heading = ENDS, id = concat!($prefix, "ca-cert"), long, value_name = "FILE",
-                help = "Trust this authority's certificate (PEM) there")]
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "ca-cert"), long, value_name = "FILE",
+                help = "Additional CA certificate to trust (PEM)")]
             ca_cert: Vec<PathBuf>,
-            #[arg(help_heading = ENDS, id = concat!($prefix, "cert"), long, value_name = "FILE", requires = concat!($prefix, "key"),
-                help = "Show it this client certificate (PEM)")]
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "cert"), long, value_name = "FILE", requires = concat!($prefix, "key"),
+                help = "Client certificate (PEM)")]
             cert: Option<PathBuf>,
-            #[arg(help_heading = ENDS, id = concat!($prefix, "key"), long, value_name = "FILE", requires = concat!($prefix, "cert"),
-                help = concat!("The private key of --", $prefix, "cert (PEM)"))]
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "key"), long, value_name = "FILE", requires = concat!($prefix, "cert"),
+                help = concat!("Private key of --", $prefix, "cert (PEM)"))]
             key: Option<PathBuf>,
-            #[arg(help_heading = ENDS, id = concat!($prefix, "tls-verify"), long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                default_missing_value = "true", hide_possible_values = true, help = "With =false: trust whoever answers there")]
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "tls-verify"), long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                default_missing_value = "true", hide_possible_values = true, help = "Verify its TLS certificate; =false accepts any certificate")]
             tls_verify: Option<bool>,
-            #[arg(help_heading = ENDS, id = concat!($prefix, "plain-http"), long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                default_missing_value = "true", hide_possible_values = true, help = "Talk to it without TLS")]
+            #[arg(help_heading = ENDS, hide_short_help = true, id = concat!($prefix, "plain-http"), long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                default_missing_value = "true", hide_possible_values = true, help = "Use HTTP instead of HTTPS")]
             plain_http: Option<bool>,
         }
 
@@ -79,8 +79,8 @@ macro_rules! end {
     };
 }
 
-end!(SourceArgs, "src-", "registry that SRC is at", End::Source);
-end!(DestinationArgs, "dest-", "registry that DST is at", End::Destination);
+end!(SourceArgs, "src-", "registry of SRC", End::Source);
+end!(DestinationArgs, "dest-", "registry of DST", End::Destination);
 
 /// The settings of both ends.
 #[derive(Debug, Args)]
@@ -89,8 +89,8 @@ pub(crate) struct EndsArgs {
     source: SourceArgs,
     #[command(flatten)]
     destination: DestinationArgs,
-    /// The same as --platform: which image of SRC
-    #[arg(help_heading = ENDS, long, value_name = "PLATFORM", conflicts_with = "platform")]
+    /// The same as --platform: the platform to select from SRC
+    #[arg(help_heading = ENDS, hide_short_help = true, long, value_name = "PLATFORM", conflicts_with = "platform")]
     src_platform: Option<Platform>,
 }
 
@@ -107,7 +107,7 @@ impl EndsArgs {
         Ok(source::OpenOptions { platform: self.src_platform.clone().or(options.platform), ..options })
     }
 
-    /// How the registry of DST is talked to.
+    /// The options for the registry of DST.
     pub(crate) fn registry(
         &self,
         (source, destination): (&Reference, &Reference),
@@ -117,13 +117,13 @@ impl EndsArgs {
         settings(&self.destination.given(), remote, are_two(source, destination))
     }
 
-    /// Refuses one password for two registries: each would hear the other's.
+    /// Refuses one password for two registries: each would receive the other's password.
     fn check_password(&self, source: &Reference, destination: &Reference, remote: &RemoteArgs) -> anyhow::Result<()> {
         let (Reference::Registry(from), Reference::Registry(to)) = (source, destination) else { return Ok(()) };
         let both_have_their_own = self.source.username.is_some() && self.destination.username.is_some();
         anyhow::ensure!(
             !remote.has_username() || both_have_their_own || from.registry() == to.registry(),
-            "--username: {from} and {to} are at two registries, and one password is for one: give --src-username or --dest-username, \
+            "--username: {from} and {to} are at two registries, and a password is for one registry: use --src-username or --dest-username, \
              or log in to them instead (`podman login {}`, `podman login {}`)",
             from.registry(),
             to.registry()
@@ -137,7 +137,7 @@ fn are_two(source: &Reference, destination: &Reference) -> bool {
     matches!((source, destination), (Reference::Registry(from), Reference::Registry(to)) if from.registry() != to.registry())
 }
 
-/// What is said of both ends, and of this one more or otherwise.
+/// The options of both ends, overridden by those of this end.
 fn settings(given: &Given<'_>, remote: &RemoteArgs, are_two: bool) -> anyhow::Result<RegistryOptions> {
     let credentials = match given.username {
         None => remote.credentials()?,

@@ -1,33 +1,33 @@
-//! Arguments that say what is left out or changed, and what the library makes of them.
+//! Filter options: what to exclude or change.
 
 use anyhow::{Context, bail};
 use clap::Args;
 use layflat::core::filter::{Filter, Globs, Times};
 
-/// What stands for a time that was not said: the environment says it.
+/// Stands for an option without a value: the environment has it.
 const FROM_ENVIRONMENT: &str = "";
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// What is left out, and what is changed.
+/// What to exclude or change.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Filters")]
 pub(crate) struct FilterArgs {
-    /// Leave out what matches, directories with all that is in them: `usr/share/doc/*`, `**/__pycache__`
+    /// Exclude matching paths, directories recursively: `usr/share/doc/*`, `**/__pycache__`. Repeatable
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Leave out even marks (`.wh.NAME`), which brings back what they hide
-    #[arg(long, requires = "exclude")]
+    /// With --exclude: also exclude whiteouts (`.wh.NAME`); files that they deleted reappear
+    #[arg(long, hide_short_help = true, requires = "exclude")]
     force: bool,
-    /// Give everything to this owner
+    /// Set the owner of all files
     #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
     owner: Option<(u32, u32)>,
-    /// Leave out extended attributes whose names match: `security.*`
+    /// Remove extended attributes whose names match, like `security.*`. Repeatable
     #[arg(long, value_name = "GLOB")]
     strip_xattrs: Vec<String>,
-    /// Set all times to this one; default: that of the environment variable SOURCE_DATE_EPOCH
+    /// Set all timestamps to SECONDS since 1970 [default: the environment variable SOURCE_DATE_EPOCH]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = FROM_ENVIRONMENT)]
     normalize_timestamps: Option<String>,
-    /// Set later times to this one, as tar's --clamp-mtime does; default: that of SOURCE_DATE_EPOCH
+    /// Set later timestamps to SECONDS, like tar's --clamp-mtime [default: SOURCE_DATE_EPOCH]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = FROM_ENVIRONMENT)]
     #[arg(conflicts_with = "normalize_timestamps")]
     clamp_timestamps: Option<String>,

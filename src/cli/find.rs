@@ -6,24 +6,27 @@ use layflat::inspect::{Fate, Hit, Pattern, Traced};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
-use super::table::columns;
+use super::table::{columns, counted};
 use super::{FAILURE, SUCCESS, output};
 
-/// Find paths in an image, and the layers that have them
+/// Find files in any layer of an image
 ///
-/// Each line has the layer and the path; with --all-layers also what is not shown any more, and which layer hides or replaces it. Exits with 1 if
-/// nothing is found.
+/// Prints the layer and the path of each match. --all-layers also finds files that a later layer replaced or deleted,
+/// and names that layer. Exits with 1 if nothing is found.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat find app.tar '*.so'
+  layflat find --all-layers app.tar 'id_rsa' '*.env'")]
 pub(crate) struct Find {
     #[command(flatten)]
     look: LookArgs,
-    /// For the name, or, if there is a slash in it, for the whole path; `**` stands for any directories
+    /// Patterns for file names or, with a slash, for whole paths; `**` matches any number of directories
     #[arg(value_name = "GLOB", required = true)]
     patterns: Vec<String>,
-    /// The patterns are regular expressions, for any part of the path
+    /// Take the patterns as regular expressions, matched against any part of the path
     #[arg(long)]
     regex: bool,
-    /// What is replaced or hidden, too
+    /// Also find files that later layers replaced or deleted
     #[arg(long)]
     all_layers: bool,
 }
@@ -36,6 +39,16 @@ impl Find {
         let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
         let hits = traced.find(&pattern, self.all_layers);
         let code = if hits.is_empty() { FAILURE } else { SUCCESS };
+        if hits.is_empty() && !self.all_layers {
+            let more = traced.find(&pattern, true).len() as u64;
+            if more > 0 {
+                let matches = counted(more, "match", "matches");
+                output::say(
+                    common,
+                    format_args!("note: {matches} in replaced or deleted files: --all-layers lists them"),
+                );
+            }
+        }
         if common.json {
             output::json_lines(hits)?;
         } else if !common.quiet {
@@ -50,8 +63,8 @@ impl Find {
         if self.all_layers {
             row.push(match hit.fate {
                 Fate::Visible => "visible".to_owned(),
-                Fate::Replaced { by } => format!("replaced by {by}"),
-                Fate::Hidden { by } => format!("hidden by {by}"),
+                Fate::Replaced { by } => format!("replaced by layer {by}"),
+                Fate::Hidden { by } => format!("deleted by layer {by}"),
                 Fate::Overwritten => "overwritten".to_owned(),
             });
         }

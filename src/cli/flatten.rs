@@ -7,35 +7,41 @@ use layflat::export::{Filesystem, flat_archive, flat_filesystem};
 use layflat::fs::Output;
 use layflat::{Cancel, Options, Owners, Report};
 
-use super::arguments::{Common, ImageArgs, LayArgs};
+use super::arguments::{Common, ImageArgs, UnpackArgs};
 use super::filters::FilterArgs;
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress};
 
-/// Lay an image down as one root file system
+/// Unpack an image into one root file system
 ///
-/// DEST appears whole or not at all. It may be missing, or an empty directory, or an empty mounted file system. With
-/// --to, the root file system becomes one file instead: a sorted tar archive, or an image by mkfs.erofs or mksquashfs.
+/// DEST is created by a single rename: on an error it does not appear at all. An empty directory or an empty mounted
+/// file system may be there already. With --to, the root file system is written to one file instead: a sorted tar
+/// archive, or a file system image made by mkfs.erofs or mksquashfs.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  docker save app | layflat flatten - rootfs              # then: systemd-nspawn -D rootfs
+  layflat flatten docker://alpine:3.20 rootfs
+  layflat flatten app.tar --to squashfs -o rootfs.squashfs
+  layflat flatten --exclude 'usr/share/doc/*' app.tar rootfs")]
 pub(crate) struct Flatten {
     #[command(flatten)]
     image: ImageArgs,
-    /// The directory that becomes the root file system
+    /// The root file system's directory
     #[arg(required_unless_present = "to")]
     dest: Option<PathBuf>,
-    /// Make a file of this format instead of a directory
+    /// Write a file of this format instead of a directory
     #[arg(long, value_name = "FORMAT", requires = "output", conflicts_with_all = ["dest", "uid_map", "record_ownership"])]
     to: Option<Format>,
-    /// The file to make; `-` is standard output
+    /// The file to write; `-` is standard output
     #[arg(short, long, value_name = "FILE", requires = "to")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    lay: LayArgs,
+    unpack: UnpackArgs,
     #[command(flatten)]
     filters: FilterArgs,
 }
 
-/// What a root file system in one file can be.
+/// Formats of a root file system in one file.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Format {
     /// A tar archive, sorted, with PAX records where they are needed
@@ -52,19 +58,21 @@ impl Flatten {
             // An archive holds any owner, whoever writes it.
             (Some(Format::Tar), Some(file), _) => self.file(Format::Tar, file, Owners::AsTheyAre, common, cancel),
             // An image of a file system is made of a tree, as its maker sees that.
-            (Some(format), Some(file), _) => self.file(format, file, self.lay.owners.settle()?.owners, common, cancel),
+            (Some(format), Some(file), _) => {
+                self.file(format, file, self.unpack.owners.settle()?.owners, common, cancel)
+            }
             (_, _, Some(directory)) => self.directory(directory, common, cancel),
-            _ => anyhow::bail!("say where: a directory, or --to FORMAT -o FILE"),
+            _ => anyhow::bail!("no destination: specify a directory, or --to FORMAT -o FILE"),
         }
     }
 
     fn options(&self, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
-        Ok(Options { filter: self.filters.filter()?, ..self.lay.options(&self.image.open, owners, cancel)? })
+        Ok(Options { filter: self.filters.filter()?, ..self.unpack.options(&self.image.open, owners, cancel)? })
     }
 
     fn directory(&self, dest: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let settled = self.lay.owners.settle()?;
-        if self.lay.replace {
+        let settled = self.unpack.owners.settle()?;
+        if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), dest)?;
         }
         let image = self.image.open(cancel)?;
@@ -84,7 +92,7 @@ impl Flatten {
         cancel: &Cancel,
     ) -> anyhow::Result<u8> {
         let options = &self.options(owners, cancel)?;
-        if self.lay.replace {
+        if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), file)?;
         }
         let destination = output::destination(file)?;

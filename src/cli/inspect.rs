@@ -17,24 +17,24 @@ use super::arguments::{Common, ImageArgs};
 use super::table::{align, bytes, count};
 use super::{SUCCESS, output, progress};
 
-/// Show what an image is made of, and what each layer adds, replaces and hides
+/// Show the configuration, the layers, and what each layer adds, changes and deletes
 ///
-/// Writes nothing. Layers that are here are read and checked. From a registry no layer is fetched: their sizes are those that the manifest
-/// states, and what they add, replace and hide is told where the cache has their indexes, or with --counts.
+/// Nothing is unpacked. Local layers are read and verified. Layers at a registry are not fetched: sizes come from the
+/// manifest, and what a layer adds, changes and deletes is shown if the cache has its index, or with --counts.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     #[command(flatten)]
     image: ImageArgs,
-    /// Fetch and check layers that are elsewhere, to count what each adds, replaces and hides
+    /// Fetch and verify remote layers, to count what each adds, changes and deletes
     #[arg(long)]
     counts: bool,
-    /// List the paths that each layer adds (+), replaces (~) and hides (-); fetches layers as --counts does
+    /// List the paths that each layer adds (+), changes (~) and deletes (-); fetches remote layers, like --counts
     #[arg(long)]
     paths: bool,
-    /// Print the manifest as it is stored, to the byte, and nothing else; of an index the index, unless --platform is given
+    /// Print only the manifest, byte for byte; for a multi-platform image the index, unless --platform is given
     #[arg(long, conflicts_with_all = ["counts", "paths", "config"])]
     raw: bool,
-    /// Print the configuration as it is stored, to the byte, and nothing else
+    /// Print only the configuration, byte for byte
     #[arg(long, conflicts_with_all = ["counts", "paths"])]
     config: bool,
 }
@@ -68,7 +68,7 @@ impl Inspect {
             if !is_counted {
                 output::say(
                     common,
-                    "note: no layer was fetched; --counts fetches them, and shows what each adds, replaces and hides",
+                    "note: no layer was fetched; --counts fetches them and shows what each adds, changes and deletes",
                 );
             }
         }
@@ -192,13 +192,13 @@ impl Inspect {
         for (index, changes) in paths.enumerate() {
             lines.push(String::new());
             lines.push(format!("layer {index}"));
-            let marked =
-                |mark: char, paths: &[LayerPath]| paths.iter().map(|path| (path.clone(), mark)).collect::<Vec<_>>();
-            let mut all = marked('+', &changes.adds);
-            all.extend(marked('~', &changes.replaces));
-            all.extend(marked('-', &changes.hides));
+            let signed =
+                |sign: char, paths: &[LayerPath]| paths.iter().map(|path| (path.clone(), sign)).collect::<Vec<_>>();
+            let mut all = signed('+', &changes.adds);
+            all.extend(signed('~', &changes.replaces));
+            all.extend(signed('-', &changes.hides));
             all.sort();
-            lines.extend(all.into_iter().map(|(path, mark)| format!("{mark} {path}")));
+            lines.extend(all.into_iter().map(|(path, sign)| format!("{sign} {path}")));
         }
         lines
     }
@@ -220,10 +220,10 @@ fn facts(image: &Image, rows: &[Row]) -> Vec<String> {
             fact(name, value);
         }
     }
-    let stored = bytes(rows.iter().map(|row| row.size).sum());
+    let compressed = bytes(rows.iter().map(|row| row.size).sum());
     let expanded: Option<u64> = rows.iter().map(|row| row.expanded).sum();
     let expanded = expanded.map(|expanded| format!(", {} uncompressed", bytes(expanded))).unwrap_or_default();
-    fact("layers", format!("{}, {stored} stored{expanded}", rows.len()));
+    fact("layers", format!("{}, {compressed} compressed{expanded}", rows.len()));
     lines
 }
 
@@ -231,10 +231,10 @@ fn facts(image: &Image, rows: &[Row]) -> Vec<String> {
 fn table(rows: &[Row]) -> Vec<String> {
     let is_read = rows.iter().all(|row| row.expanded.is_some());
     let is_counted = rows.iter().all(|row| row.changes.is_some());
-    let mut head = vec!["", "stored", ""];
-    head.extend(is_read.then_some("expanded"));
+    let mut head = vec!["", "compressed", ""];
+    head.extend(is_read.then_some("size"));
     if is_counted {
-        head.extend(["entries", "adds", "replaces", "hides"]);
+        head.extend(["entries", "adds", "changes", "deletes"]);
     }
     head.push("diff_id");
     let mut table = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];

@@ -5,37 +5,40 @@ use std::path::PathBuf;
 use clap::Args;
 use layflat::{Cancel, Options};
 
-use super::arguments::{Common, ImageArgs, LayArgs, NamespaceArg};
+use super::arguments::{Common, ImageArgs, NamespaceArg, UnpackArgs};
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress};
 
-/// Lay an image down as directories for an overlay mount
+/// Unpack each layer into its own directory, ready for overlayfs
 ///
-/// DEST gets layers/NNNN-…, layflat.json, which lists them as overlayfs wants them, and image-config.json. It appears
-/// whole or not at all.
+/// DEST gets one directory per layer (layers/NNNN-…), layflat.json, which lists them as overlayfs lowerdirs, and
+/// image-config.json. It is created by a single rename: on an error it does not appear at all.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat layers app.tar app-layers && layflat mount app-layers mnt
+  docker save app | layflat layers - app-layers")]
 pub(crate) struct Layers {
     #[command(flatten)]
     image: ImageArgs,
-    /// The directory to make
+    /// The directory to create
     dest: PathBuf,
     #[command(flatten)]
-    lay: LayArgs,
-    /// Where overlay marks are written; default: trusted where that is allowed, else user
+    unpack: UnpackArgs,
+    /// Xattr namespace for whiteouts and opaque directories [default: trusted if permitted, else user]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
 }
 
 impl Layers {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let settled = self.lay.owners.settle()?;
-        if self.lay.replace {
+        let settled = self.unpack.owners.settle()?;
+        if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), &self.dest)?;
         }
         let image = self.image.open(cancel)?;
         let options = Options {
             xattr_namespace: self.xattr_namespace.map(Into::into),
-            ..self.lay.options(&self.image.open, settled.owners.clone(), cancel)?
+            ..self.unpack.options(&self.image.open, settled.owners.clone(), cancel)?
         };
         let report = layflat::layers(&image, &self.dest, &options, progress::progress(common).as_ref())?;
         settled.say(common);

@@ -14,27 +14,27 @@ use super::output::{Colour, painted};
 use super::table::columns;
 use super::{SUCCESS, output};
 
-/// List what an image has in a directory, without laying it down
+/// List files of an image, without unpacking it
 ///
-/// Symbolic links in PATH are followed inside the image. With --layer, what that layer changes is listed: files that it adds or replaces,
-/// and as `w` the names that it hides. Times are UTC, owners are numbers.
+/// Symbolic links in PATH are followed inside the image. --layer lists the files that one layer adds or changes, and
+/// its whiteouts as type `w`. Times are UTC, owners are numeric.
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     #[command(flatten)]
     look: LookArgs,
-    /// A directory or a file in the image
+    /// A directory or file in the image
     #[arg(default_value = "/")]
     path: OsString,
-    /// Mode, links, owner, group, size or device, time, and what a symbolic link leads to
+    /// Show mode, links, owner, group, size or device number, time, and the target of symbolic links
     #[arg(short, long)]
     long: bool,
-    /// All that is in directories, too, one path a line
+    /// List directories recursively, one path per line
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// A directory itself, and not what is in it
+    /// List a directory itself, not its contents
     #[arg(short, long)]
     directory: bool,
-    /// Only what layer N changes, counted from 0 at the bottom
+    /// List only what layer N adds, changes and deletes, counted from 0 at the bottom
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
 }
@@ -75,7 +75,7 @@ fn name(entry: &Entry, above: usize) -> String {
     let name = if path.is_empty() { entry.path.to_string() } else { Printable(&path).to_string() };
     match entry.kind {
         Kind::Whiteout => painted(name, Colour::Red),
-        _ if entry.opaque => format!("{name} (hides what lies below)"),
+        _ if entry.opaque => format!("{name} (opaque: deletes what lower layers have in it)"),
         _ => name,
     }
 }

@@ -7,10 +7,10 @@ use clap::{Args, Command};
 
 use super::SUCCESS;
 
-/// Write the man pages, one for each command, into a directory
+/// Write the man pages, one per command, into a directory
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// The directory; it is made if it is not there
+    /// The directory; it is created if it is missing
     dir: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! The command line: one file a command. Arguments in, the library's work, reports out; nothing imports this.
+//! The command line: one file per command. Arguments in, the library's work, reports out; nothing imports this.
 
 mod arguments;
 mod bundle;
@@ -44,13 +44,13 @@ use signals::Signals;
 const SUCCESS: u8 = 0;
 /// Any failure; for `diff`, trees that differ; for `check`, an image that is not sound.
 const FAILURE: u8 = 1;
-/// Arguments that make no sense; for `diff` and `check`, any trouble.
+/// Invalid arguments; for `diff` and `check`, any error.
 const TROUBLE: u8 = 2;
 
-/// Turn container images into file systems, exactly as the specification says: overlayfs lowerdirs that the kernel
-/// mounts, or one flat rootfs.
+/// Unpack container images without a container engine, exactly as the specification says
 #[derive(Debug, Parser)]
-#[command(name = "layflat", version, max_term_width = 100, arg_required_else_help = true, after_help = IMAGE_HELP)]
+#[command(name = "layflat", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(help_template = TEMPLATE, after_help = SHORT_HELP, after_long_help = LONG_HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     common: Common,
@@ -58,23 +58,77 @@ pub(crate) struct Cli {
     command: Command,
 }
 
-const IMAGE_HELP: &str = "\
-IMAGE is one of
-  docker://[HOST/]NAME[:TAG]      at a registry, Docker Hub if there is no HOST[:PORT]; or NAME@DIGEST
-  docker-daemon:NAME[:TAG]        in the store of a Docker or Podman that runs
-  docker-archive:FILE[:NAME:TAG]  as `docker save`, podman, skopeo, buildah and kaniko write it
-  oci:DIR[:TAG]                   an OCI image layout
-  oci-archive:FILE[:TAG]          an OCI image layout in a tar file
-  dir:DIR                         an unpacked docker archive, or a directory that skopeo wrote
-  layers:A.tar,B.tar.gz           bare layers, bottom first
-  PATH                            an archive, a layout or a directory, recognised by its content
-FILE may be compressed, and `-` is standard input, or standard output where `copy` writes.
+/// The top-level help. Clap cannot group subcommands; a test checks that none is missing here.
+const TEMPLATE: &str = "\
+{about-with-newline}
+{usage-heading} {usage}
 
-Of containers' configuration these files are read, each from ~/.config/containers or /etc/containers:
-  registries.conf, registries.conf.d   mirrors, locations, insecure and blocked registries of docker://;
-                                       or the file that CONTAINERS_REGISTRIES_CONF names
+Unpack
+  flatten      Unpack an image into one root file system (or .tar, .erofs, .squashfs)
+  layers       Unpack each layer into its own directory, ready for overlayfs
+  mount        Mount an image or unpacked layers with overlayfs
+  umount       Unmount it
+  bundle       Make an OCI runtime bundle for runc or crun
+  unshare      Run a command in a user and mount namespace (rootless mounts)
+Look inside (nothing is unpacked, except by diff)
+  inspect      Show the configuration, the layers, and what each layer changes
+  ls           List files
+  cat          Print a file
+  find         Find files in any layer
+  log          Show which layers touched a path
+  waste        Show bytes that are shipped but replaced or deleted later
+  check        Validate an image; find secrets that a later layer only deletes
+  diff         Compare two images, directories or mounts
+Convert and copy
+  copy         Copy between registries, engines, archives and OCI layouts (pull, push)
+  tags         List the tags of a repository, or the images in an archive
+  digest       Print the digest of an image's manifest
+  squash       Merge layers
+  pack         Turn an overlay upperdir into a layer
+Housekeeping
+  cache        List or prune the cache
+  completions  Print a completion script for a shell
+  man          Write the man pages
+
+Options:
+{options}{after-help}";
+
+const SHORT_HELP: &str = "\
+IMAGE
+  docker://debian:12         registry           docker-daemon:app:dev  Docker or Podman
+  ./app.tar, app.tar.gz      docker save        oci:DIR[:TAG]          OCI image layout
+  - (stdin)                  any archive        layers:a.tar,b.tar     bare layers
+  (all forms: layflat --help)
+
+Examples
+  docker save app | layflat flatten - rootfs
+  layflat flatten docker://alpine rootfs
+  layflat diff docker://app:1.3 docker://app:1.4
+  layflat find --all-layers app.tar 'id_rsa' '*.env'";
+
+const LONG_HELP: &str = "\
+IMAGE is one of
+  docker://[HOST/]NAME[:TAG]      registry; Docker Hub without HOST[:PORT]. Also NAME@DIGEST
+  docker-daemon:NAME[:TAG]        the local Docker or Podman daemon
+  docker-archive:FILE[:NAME:TAG]  written by `docker save`, podman, skopeo, buildah or kaniko
+  oci:DIR[:TAG]                   OCI image layout
+  oci-archive:FILE[:TAG]          OCI image layout in a tar file
+  dir:DIR                         unpacked docker archive, or a directory written by skopeo
+  layers:A.tar,B.tar.gz           bare layers, bottom first
+  PATH                            archive, layout or directory, recognised by its content
+FILE may be compressed. `-` is standard input; as a destination of `copy`, standard output.
+
+Examples
+  docker save app | layflat flatten - rootfs
+  layflat flatten docker://alpine rootfs
+  layflat diff docker://app:1.3 docker://app:1.4
+  layflat find --all-layers app.tar 'id_rsa' '*.env'
+
+Configuration, each file from ~/.config/containers or /etc/containers
+  registries.conf, registries.conf.d   mirrors, locations, insecure and blocked registries of docker://
+                                       (or the file named by CONTAINERS_REGISTRIES_CONF)
   policy.json                          which images may be used (--policy, --no-policy)
-Short names (aliases, unqualified-search-registries) are suggested, but never pulled unasked.";
+Short names (aliases, unqualified-search-registries) are suggested, but never pulled without being asked.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -102,8 +156,8 @@ enum Command {
     Man(man::Man),
 }
 
-/// Takes as many file handles as the system lets us have: the usual soft limit is for programs that use `select`, and an image
-/// of many layers has many directories open at once.
+/// Takes as many file handles as the system lets us have: the usual soft limit is for programs that use `select`, and
+/// an image of many layers has many directories open at once.
 fn raise_handle_limit() {
     let limit = getrlimit(Resource::Nofile);
     // With fewer it is slower, no more.

@@ -12,34 +12,38 @@ use layflat::mount::{Method, MountOptions, Mounted, UpperDirectories, may_mount,
 use layflat::userns::in_user_namespace;
 use layflat::{Cancel, Loss, Options, Owners, XattrNamespace};
 
-use super::arguments::{Common, LayArgs, NamespaceArg, OpenArgs, open};
+use super::arguments::{Common, NamespaceArg, OpenArgs, UnpackArgs, open};
 use super::{SUCCESS, output, progress};
 use layflat::unpack::cached;
 
-/// Mount what `layers` or `bundle --overlay` made, or an image, with the kernel's overlayfs
+/// Mount an image or unpacked layers with overlayfs
 ///
-/// The mount is read-only, unless --upper and --work are given; a bundle's has its own. An image is laid down in a cache directory
-/// first, once.
+/// The mount is read-only, unless --upper and --work are given; a bundle has its own. An image is first unpacked into
+/// the cache, once.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat mount docker://debian:12 mnt
+  layflat mount app-layers mnt --upper changes --work scratch    # writable
+  layflat umount mnt")]
 pub(crate) struct Mount {
-    /// A directory that `layers` or `bundle --overlay` made, or an image (see `layflat --help`)
+    /// An image, or a directory made by `layflat layers` or `layflat bundle --overlay`
     #[arg(value_name = "IMAGE|DEST|BUNDLE")]
     source: OsString,
-    /// The directory to mount on, which must be there; a bundle has its own
+    /// The mount point, an existing directory; a bundle has its own
     target: Option<PathBuf>,
-    /// Take changes into this directory, which makes the mount writable
+    /// Write changes to this directory; makes the mount writable
     #[arg(long, value_name = "DIR", requires = "work")]
     upper: Option<PathBuf>,
-    /// An empty directory beside --upper, for the kernel's own use
+    /// Overlayfs workdir: an empty directory on the file system of --upper
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
-    /// Let no device nodes be opened through the mount
+    /// Do not allow access to device nodes
     #[arg(long)]
     nodev: bool,
-    /// Ignore setuid, setgid and file capabilities in the mount
+    /// Ignore setuid, setgid and file capabilities
     #[arg(long)]
     nosuid: bool,
-    /// Mount with fuse-overlayfs, which shows what --record-ownership wrote down, though the kernel could do it
+    /// Use fuse-overlayfs instead of the kernel; it shows the owners that --record-ownership stored
     #[arg(long)]
     fuse: bool,
     #[command(flatten)]
@@ -52,8 +56,8 @@ pub(crate) struct CachedArgs {
     #[command(flatten)]
     open: OpenArgs,
     #[command(flatten)]
-    pub(crate) lay: LayArgs,
-    /// Where overlay marks are written in the cache; default: trusted where that is allowed, else user
+    pub(crate) unpack: UnpackArgs,
+    /// Xattr namespace for whiteouts and opaque directories in the cache [default: trusted if permitted, else user]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
 }
@@ -70,7 +74,7 @@ impl Mount {
         let upper = self.upper.clone().zip(self.work.clone()).map(|(upper, work)| UpperDirectories { upper, work });
         let method = self.fuse.then_some(Method::Fuse);
         let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, method };
-        let owners = self.cached.lay.owners.without_namespace()?;
+        let owners = self.cached.unpack.owners.without_namespace()?;
         let done = self.cached.mount(&self.source, self.target.as_deref(), options, owners, common, cancel)?;
         if common.json {
             output::json(&serde_json::json!({
@@ -98,6 +102,8 @@ pub(super) fn say_layers(common: &Common, repaired: Option<&str>, not_kept: &[Lo
 /// A mount that was made.
 #[derive(Debug)]
 pub(crate) struct Done {
+    /// The image, unpacked layers or bundle, as the user named it.
+    name: PathBuf,
     source: PathBuf,
     target: PathBuf,
     mounted: Mounted,
@@ -109,12 +115,12 @@ impl Done {
         let fuse = self.mounted.method == Method::Fuse;
         let how = if fuse { format!("{access}, by fuse-overlayfs") } else { access.to_owned() };
         let name = |path: &PathBuf| Printable(path.as_os_str().as_encoded_bytes()).to_string();
-        output::say(common, format_args!("{} mounted on {}, {how}", name(&self.source), name(&self.target)));
+        output::say(common, format_args!("{} mounted on {}, {how}", name(&self.name), name(&self.target)));
     }
 }
 
 impl CachedArgs {
-    /// Mounts an overlay form, a bundle or an image.
+    /// Mounts unpacked layers, a bundle or an image.
     pub(crate) fn mount(
         &self,
         source: &OsStr,
@@ -127,35 +133,35 @@ impl CachedArgs {
         let path = Path::new(source);
         if let Some(bundle) = OverlayBundle::open(path)? {
             if target.is_some() || options.upper.is_some() {
-                bail!("{source:?} is a bundle, which has a place for its mount and its changes: name the bundle alone");
+                bail!(
+                    "{source:?} is a bundle, which has its own mount point and upper directory: give only the bundle"
+                );
             }
             let mounted = bundle.mount(options)?;
-            return Ok(Done { source: path.to_owned(), target: bundle.rootfs(), mounted });
+            return Ok(Done { name: path.to_owned(), source: path.to_owned(), target: bundle.rootfs(), mounted });
         }
         let target =
-            target.with_context(|| format!("where is {source:?} to be mounted? Only a bundle says so itself"))?;
+            target.with_context(|| format!("no mount point given for {source:?}; only a bundle has its own"))?;
         let holds_an_image = || ["index.json", "manifest.json"].iter().any(|name| path.join(name).exists());
         // Held until it is mounted: then it is in use by that.
         let mut kept = None;
         let directory = if path.join(FILE_NAME).is_file() {
             path
         } else if path.is_dir() && !holds_an_image() {
-            bail!(
-                "{source:?} is a directory that holds neither {FILE_NAME}, as `layflat layers` makes it, nor an image"
-            );
+            bail!("{source:?} is a directory with neither {FILE_NAME} (made by `layflat layers`) nor an image");
         } else {
-            // Before a large image is laid down for nothing.
+            // Before a large image is unpacked for nothing.
             if options.method != Some(Method::Fuse) {
                 may_mount()?;
             }
-            kept.insert(self.laid_down(source, owners, common, cancel)?).path()
+            kept.insert(self.unpacked(source, owners, common, cancel)?).path()
         };
         let mounted = mount_layout(directory, target, options)?;
-        Ok(Done { source: directory.to_owned(), target: target.to_owned(), mounted })
+        Ok(Done { name: path.to_owned(), source: directory.to_owned(), target: target.to_owned(), mounted })
     }
 
-    /// The image's overlay form in the cache.
-    fn laid_down(
+    /// The image's layers, unpacked in the cache.
+    fn unpacked(
         &self,
         source: &OsStr,
         owners: Owners,
@@ -173,10 +179,10 @@ impl CachedArgs {
     pub(crate) fn options(&self, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
         let namespace = match self.xattr_namespace {
             Some(namespace) => Some(namespace.into()),
-            // Marks in trusted.overlay.* are not obeyed there.
+            // Overlayfs ignores trusted.overlay.* there.
             None => in_user_namespace().then_some(XattrNamespace::User),
         };
-        Ok(Options { xattr_namespace: namespace, ..self.lay.options(&self.open, owners, cancel)? })
+        Ok(Options { xattr_namespace: namespace, ..self.unpack.options(&self.open, owners, cancel)? })
     }
 
     /// Where the cache is.

@@ -13,7 +13,7 @@ use layflat::image::Notice;
 use layflat::{Loss, Notes, Report};
 
 use super::arguments::Common;
-use super::table::{bytes, count};
+use super::table::{bytes, count, counted};
 
 /// Prints one JSON document.
 pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
@@ -38,7 +38,8 @@ fn escaped_json(text: String) -> String {
     escaped
 }
 
-/// Prints what a function writes. That it is written is only known once it is flushed: at the program's end nobody would notice.
+/// Prints what a function writes. That it is written is only known once it is flushed: at the program's end nobody
+/// would notice.
 pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     write(&mut out).and_then(|()| out.flush()).context("cannot write to standard output")
@@ -54,7 +55,7 @@ pub(crate) fn json_lines<T: serde::Serialize>(values: impl IntoIterator<Item = T
     })
 }
 
-/// Colours for standard output: what a layer adds, changes and hides. They mean nothing that the text does not say.
+/// Colours for standard output: what a layer adds, changes and deletes. The text has the same information without them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Colour {
     Green,
@@ -62,7 +63,7 @@ pub(crate) enum Colour {
     Red,
 }
 
-/// A text in a colour, where someone watches who wants colours.
+/// Colours the text if standard output is a terminal and NO_COLOR is unset.
 pub(crate) fn painted(text: impl std::fmt::Display, colour: Colour) -> String {
     let code = match colour {
         _ if !colours(&std::io::stdout()) => return text.to_string(),
@@ -161,7 +162,7 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Reports one laying down, with the destination as the user named it.
+/// Reports what was unpacked, with the destination as the user named it.
 pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> anyhow::Result<()> {
     notices(common, &report.notices);
     losses(common, &report.not_kept);
@@ -171,10 +172,10 @@ pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> an
     say(
         common,
         format_args!(
-            "{}: {} layers, {} entries, {} in {:.2} s",
+            "{}: {}, {}, {} in {:.2} s",
             Printable(destination.as_os_str().as_encoded_bytes()),
-            report.layers.len(),
-            count(report.entries),
+            counted(report.layers.len() as u64, "layer", "layers"),
+            counted(report.entries, "entry", "entries"),
             bytes(report.expanded),
             report.seconds.total
         ),
@@ -217,7 +218,10 @@ pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
 
 /// Refuses to send bytes to a terminal.
 pub(crate) fn refuse_terminal() -> anyhow::Result<()> {
-    anyhow::ensure!(!std::io::stdout().is_terminal(), "standard output is a terminal; send it to a file or a program");
+    anyhow::ensure!(
+        !std::io::stdout().is_terminal(),
+        "standard output is a terminal; redirect it to a file or a program"
+    );
     Ok(())
 }
 
@@ -231,7 +235,8 @@ pub(crate) fn report_file(common: &Common, file: &Path, report: &Report) -> anyh
     self::report(common, file, report)
 }
 
-/// Prints the JSON document about a file that was made. Where that went to standard output, there is no room for it there.
+/// Prints the JSON document about a file that was made. Where that went to standard output, there is no room for it
+/// there.
 pub(crate) fn json_beside(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
     if file != Path::new("-") {
         return json(value);

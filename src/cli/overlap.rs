@@ -16,7 +16,7 @@ pub(crate) fn refuse_replacing_source(image: &OsStr, cache: Option<PathBuf>, des
             && (whole.starts_with(&place) || place.starts_with(&whole))
         {
             anyhow::bail!(
-                "--replace {} would remove the image that is read, {}: write to another place",
+                "--replace {} would remove its own source {}: choose another destination",
                 name(destination),
                 name(source)
             );
@@ -25,7 +25,7 @@ pub(crate) fn refuse_replacing_source(image: &OsStr, cache: Option<PathBuf>, des
     let cache = cache.and_then(|cache| cache.canonicalize().ok()).filter(|cache| cache.starts_with(&place));
     if let Some(cache) = cache {
         anyhow::bail!(
-            "--replace {} would remove the cache in {}: write to another place",
+            "--replace {} would remove the cache in {}: choose another destination",
             name(destination),
             name(&cache)
         );

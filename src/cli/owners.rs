@@ -1,4 +1,4 @@
-//! Whose files become, and the user namespace that keeping their owners takes.
+//! Ownership of the created files, and the user namespace that is needed to keep their owners.
 
 use std::sync::Arc;
 
@@ -11,23 +11,24 @@ use layflat::userns::{enter, subordinate_ids};
 use super::arguments::Common;
 use super::output;
 
-/// What the help calls them.
+/// The heading of these options.
 const HEADING: &str = "Owners";
 
-/// Whose files become.
+/// Ownership of the created files.
 #[derive(Debug, Args)]
 pub(crate) struct OwnerArgs {
-    /// Shift users as a user namespace with this map sees them; may be given several times. As an ordinary user:
-    /// instead of what /etc/subuid grants
+    /// Map user ids as a user namespace with this map would; repeatable. Without root, it replaces the map from
+    /// /etc/subuid
     #[arg(help_heading = HEADING, long = "uid-map", value_name = "IN:OUT:COUNT", conflicts_with_all = ["record_ownership", "single_owner"])]
     uid_map: Vec<IdRange>,
-    /// The same for groups; default: as for users
+    /// The same for group ids [default: as --uid-map]
     #[arg(help_heading = HEADING, long = "gid-map", value_name = "IN:OUT:COUNT", requires = "uid_map")]
     gid_map: Vec<IdRange>,
-    /// Make all files the caller's, and write owner and mode into user.containers.override_stat
+    /// Own all files yourself; store real owner and mode in the xattr user.containers.override_stat, which
+    /// fuse-overlayfs reads
     #[arg(help_heading = HEADING, long, conflicts_with = "single_owner")]
     record_ownership: bool,
-    /// Make all files the caller's, though subordinate ids could keep their owners
+    /// Own all files yourself, even if /etc/subuid would allow keeping owners
     #[arg(help_heading = HEADING, long)]
     single_owner: bool,
 }
@@ -35,7 +36,7 @@ pub(crate) struct OwnerArgs {
 /// What was decided.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    /// For laying down.
+    /// For unpacking.
     pub(crate) owners: Owners,
     /// The map that was asked for, or that of the user namespace which was entered.
     pub(crate) maps: Option<IdMaps>,
@@ -53,8 +54,8 @@ impl Settled {
 }
 
 impl OwnerArgs {
-    /// Decides, and enters a user namespace where an ordinary user's subordinate ids can keep the owners. To be called before
-    /// the process has threads.
+    /// Decides, and enters a user namespace where an ordinary user's subordinate ids can keep the owners. To be called
+    /// before the process has threads.
     pub(crate) fn settle(&self) -> anyhow::Result<Settled> {
         let settled = |owners, maps, note| Ok(Settled { owners, maps, note });
         if self.record_ownership {
@@ -74,7 +75,7 @@ impl OwnerArgs {
             Granted::Ids(maps) => {
                 enter(&maps)?;
                 let note = format!(
-                    "owners are shifted by {}; `layflat unshare CMD` sees them as the image has them, and can remove them",
+                    "owners are shifted by {}; in `layflat unshare CMD` they look as in the image, and files can be removed",
                     maps.uids
                 );
                 settled(Owners::AsTheyAre, Some(maps), Some(note))
@@ -136,7 +137,7 @@ pub(crate) enum Granted {
 
 /// For a user who is granted ids that nothing maps.
 pub(crate) const NO_HELPER: &str =
-    "/etc/subuid grants you ids, but there is no newuidmap to map them (package uidmap): owners are not kept";
+    "owners are not kept: /etc/subuid grants you ids, but newuidmap is not installed (package uidmap)";
 
 /// The caller's subordinate ids.
 pub(crate) fn granted() -> anyhow::Result<Granted> {

@@ -12,43 +12,47 @@ use serde_json::json;
 
 use super::arguments::{Common, NamespaceArg};
 use super::filters::FilterArgs;
-use super::table::{bytes, count};
+use super::table::{bytes, count, counted};
 use super::{SUCCESS, output};
 
-/// Pack an overlay's upper directory as a layer, or the difference of two trees
+/// Turn an overlay upperdir, or the difference of two trees, into a layer
 ///
-/// Overlay marks become .wh. marks. A renamed directory, or a file whose data is below, needs the lower directories at
-/// hand. If there are --lower and no overlay marks at all, TREE is taken for a whole tree, and the layer is how it differs.
+/// Overlayfs whiteouts and opaque directories become OCI whiteouts (.wh.NAME). Renamed directories (redirect_dir) and
+/// metadata-only files (metacopy) need --lower. With --lower, if TREE has no overlayfs whiteouts, opaque directories or
+/// other overlay xattrs, it is taken as a whole tree, and the layer is its difference from --lower.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat pack upper -o layer.tar.zst
+  layflat pack --lower rootfs-before rootfs-after -o layer.tar.gz")]
 pub(crate) struct Pack {
-    /// The upper directory, unmounted; or a whole tree
+    /// The upper directory, not mounted at the moment; or a whole tree
     #[arg(value_name = "TREE")]
     tree: PathBuf,
-    /// A directory below; topmost first if there are several
+    /// A lower directory; repeatable, topmost first
     #[arg(long, value_name = "DIR")]
     lower: Vec<PathBuf>,
     /// The layer to write; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Compress it so: gzip[:LEVEL], zstd[:LEVEL] or none; default: as FILE's name ends, .gz, .tgz or .zst
+    /// Compression: gzip[:LEVEL], zstd[:LEVEL] or none [default: by the name of FILE: .gz, .tgz or .zst]
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<Compress>,
-    /// What TREE is; default: told by its marks
+    /// What TREE is [default: detected, see above]
     #[arg(long = "as", value_name = "MEANING")]
     meaning: Option<MeaningArg>,
-    /// Where overlay marks are; default: told by the marks
+    /// Xattr namespace of TREE's opaque directories and redirects [default: detected]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
-    /// Replace a file that is there
+    /// Replace an existing file
     #[arg(long)]
     replace: bool,
-    /// Do not wait until the layer is on disk: after a power loss soon after, it may be empty
-    #[arg(long)]
+    /// Do not wait until the layer is on disk; after a power loss within the next seconds it may be empty
+    #[arg(hide_short_help = true, long)]
     no_sync: bool,
-    /// Fail where an archive cannot hold everything, instead of reporting it
+    /// Fail if the archive cannot preserve something, instead of reporting it
     #[arg(long)]
     strict: bool,
-    /// Keep security.selinux
+    /// Keep SELinux labels (security.selinux)
     #[arg(long)]
     selinux: bool,
     #[command(flatten)]
@@ -58,9 +62,9 @@ pub(crate) struct Pack {
 /// What a tree is.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum MeaningArg {
-    /// Changes, as an overlay mount leaves them in its upper directory
+    /// Changes: the upper directory of an overlay mount
     Changes,
-    /// All that there is, to be compared with --lower
+    /// A complete tree, to be compared with --lower
     Whole,
 }
 
@@ -89,13 +93,13 @@ impl Pack {
         let (_, facts) = compressor.finish()?;
         output::losses(common, &report.not_kept);
         if self.strict && !report.not_kept.is_empty() {
-            anyhow::bail!("refused by --strict, since an archive cannot hold all of the tree");
+            anyhow::bail!("refused by --strict, since the archive cannot preserve all of the tree");
         }
         output.publish()?;
         if self.meaning.is_none() && report.meaning == Meaning::Whole {
             output::say(
                 common,
-                "note: there are no overlay marks: taken for a whole tree, of which the layer is the difference; --as changes says otherwise",
+                "note: no overlay whiteouts or xattrs found: the layer is the difference of this tree from --lower; to pack it as an upper directory, use --as changes",
             );
         }
         if common.json {
@@ -105,19 +109,19 @@ impl Pack {
             });
             output::json_beside(&self.output, &document)?;
         } else {
-            let (entries, marks) = (count(report.entries), count(report.marks));
+            let (entries, whiteouts) = (counted(report.entries, "entry", "entries"), count(report.marks));
             let name = Printable(self.output.as_os_str().as_encoded_bytes()).to_string();
             let size = bytes(facts.size);
             output::say(
                 common,
-                format_args!("{name}: {entries} entries, {marks} of them marks, {size}, diff_id {}", facts.diff_id),
+                format_args!("{name}: {entries}, {whiteouts} of them whiteouts, {size}, diff_id {}", facts.diff_id),
             );
         }
         Ok(SUCCESS)
     }
 }
 
-/// A layer that is made in a tree that is packed would be packed itself.
+/// Refuses an output file inside a tree that is packed: it would be packed too.
 fn refuse_inside(output: &Path, tree: &Path) -> anyhow::Result<()> {
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // What is not there is for others to say.
@@ -127,7 +131,11 @@ fn refuse_inside(output: &Path, tree: &Path) -> anyhow::Result<()> {
     let is_file = output != Path::new("-") && !output.metadata().is_ok_and(|there| !there.is_file());
     if is_file && parent.starts_with(whole) {
         let name = |path: &Path| Printable(path.as_os_str().as_encoded_bytes()).to_string();
-        anyhow::bail!("{} lies in the tree {}, and would be part of it; write it elsewhere", name(output), name(tree));
+        anyhow::bail!(
+            "{} is inside the tree {} and would be packed into itself; write it elsewhere",
+            name(output),
+            name(tree)
+        );
     }
     Ok(())
 }

@@ -64,7 +64,7 @@ impl Progress for Bars {
     fn entries(&self, index: usize, entries: u64) {
         self.with(index, |layer| {
             if layer.entries.swap(entries, Ordering::Relaxed) != entries {
-                layer.bar.set_message(format!("{} entries", super::table::count(entries)));
+                layer.bar.set_message(super::table::counted(entries, "entry", "entries"));
             }
         });
     }

@@ -16,20 +16,23 @@ use super::ends::EndsArgs;
 use super::filters::FilterArgs;
 use super::{SUCCESS, progress};
 
-/// Make one layer of an image's layers, or of those above the lowest N
+/// Merge all layers of an image, or those above the lowest N, into one
 ///
-/// The N lowest stay, byte by byte, but for what filters change. Of marks only those remain that still hide something. The configuration stays, but for its
-/// layers; of the history's lines none is lost, and one more says what was done. Files and the new layer lie in TMPDIR meanwhile,
-/// uncompressed.
+/// The lowest N layers stay byte for byte, unless a filter changes them. Only whiteouts that still delete something are
+/// kept. The configuration changes only in its layers; all history stays, with one line added. Temporary files are
+/// written to TMPDIR, uncompressed.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat squash app.tar oci:layout:small
+  layflat squash --from 1 docker-daemon:app:dev docker-daemon:app:small    # keep the base layer")]
 pub(crate) struct Squash {
-    /// The image (see `layflat --help`)
+    /// The image; `layflat --help` lists all forms of its name
     #[arg(value_name = "SRC")]
     source: OsString,
-    /// Where it goes, as `layflat copy` has it
+    /// The destination, as for `layflat copy`
     #[arg(value_name = "DST")]
     destination: OsString,
-    /// Let the N lowest layers stay
+    /// Keep the lowest N layers, squash the rest
     #[arg(long, value_name = "N", default_value_t = 0)]
     from: usize,
     /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be damaged
@@ -39,13 +42,13 @@ pub(crate) struct Squash {
     open: OpenArgs,
     #[command(flatten)]
     ends: EndsArgs,
-    /// Compress layers so: gzip[:LEVEL], zstd[:LEVEL] or none; default: those that stay as they are, the new one with gzip
+    /// Layer compression: gzip[:LEVEL], zstd[:LEVEL] or none [default: keep, and gzip for the new layer]
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<Compress>,
-    /// Keep security.selinux in the layers that are written anew
+    /// Keep SELinux labels (security.selinux) in rewritten layers
     #[arg(long)]
     selinux: bool,
-    /// In which words the manifest is stored: auto, oci or docker; auto: OCI's, and Docker's where a registry takes no other
+    /// Manifest format: auto, oci or docker. auto writes OCI, unless a registry only accepts Docker's [default: auto]
     #[arg(long, value_name = "FORMAT", default_value = "auto", hide_default_value = true)]
     format: Format,
     #[command(flatten)]

@@ -13,13 +13,14 @@ use serde_json::json;
 use super::arguments::{Common, OpenArgs};
 use super::{SUCCESS, output};
 
-/// List the tags of a repository, or the names of the images in an archive, a layout or an engine
+/// List the tags of a repository, or the images in an archive, a layout or an engine
 ///
-/// SOURCE is docker://[HOST/]NAME, docker-archive:FILE, oci:DIR, oci-archive:FILE, dir:DIR, a path, docker-daemon:NAME for the tags of this
-/// name, or docker-daemon: for all images. An image without a name is listed as `@` and what it can be named by.
+/// SOURCE is docker://[HOST/]NAME, docker-archive:FILE, oci:DIR, oci-archive:FILE, dir:DIR, a path, docker-daemon:NAME
+/// for the tags of this name, or docker-daemon: for all images. An image without a name is listed as `@` followed by
+/// its index or digest.
 #[derive(Debug, Args)]
 pub(crate) struct Tags {
-    /// The repository, or what holds the images
+    /// The repository, archive, layout or engine
     #[arg(value_name = "SOURCE")]
     source: OsString,
     #[command(flatten)]
@@ -37,7 +38,7 @@ impl Tags {
                 && (name.tag().is_some() || name.digest().is_some())
             {
                 anyhow::bail!(
-                    "{reference} names one image: leave out what stands behind the name, docker://{}/{}",
+                    "{reference} names one image; omit the tag or digest: docker://{}/{}",
                     name.registry(),
                     name.repository()
                 );

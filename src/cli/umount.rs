@@ -8,13 +8,13 @@ use layflat::bundle::OverlayBundle;
 use super::arguments::Common;
 use super::{SUCCESS, output};
 
-/// Take an overlay mount away again
+/// Unmount what `layflat mount` or `layflat bundle --overlay` mounted
 #[derive(Debug, Args)]
 pub(crate) struct Umount {
-    /// The directory that it is mounted on, or a bundle
+    /// The mount point, or a bundle
     #[arg(value_name = "TARGET|BUNDLE")]
     target: PathBuf,
-    /// Detach it now, although it is in use, and let it go when it no longer is
+    /// Detach now, even if in use; the file system is unmounted when it is no longer in use
     #[arg(long)]
     lazy: bool,
 }

@@ -18,29 +18,33 @@ use super::mount::CachedArgs;
 use super::output;
 use super::owners::{Granted, NO_HELPER, granted, own};
 
-/// Run a command, or a shell, in the user and mount namespace that rootless work needs
+/// Run a command, or a shell, in a new user and mount namespace (rootless mounts)
 ///
-/// In there an ordinary user is root over their subordinate ids, or over their own id alone where they have none; owners look
-/// as the image has them, and overlays can be mounted. Root gets a mount namespace alone. The mounts go when the command ends.
+/// In the namespace an ordinary user is root over their subordinate ids, or over their own id alone if they have none.
+/// Owners look as in the image, and overlays can be mounted. Root gets only a mount namespace. Mounts end with the
+/// command.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat unshare --mount docker://alpine:mnt ls -l mnt
+  layflat unshare rm -rf rootfs")]
 pub(crate) struct Unshare {
-    /// Mount an image, or what `layers` made, on TARGET, or a bundle where it belongs; may be given several times
+    /// Mount an image or unpacked layers on TARGET, or a bundle on its rootfs. Repeatable
     #[arg(long = "mount", value_name = "IMAGE|DEST:TARGET|BUNDLE")]
     mounts: Vec<OsString>,
     #[command(flatten)]
     cached: CachedArgs,
-    /// The command and its arguments; default: $SHELL
+    /// The command and its arguments [default: $SHELL]
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
 
 impl Unshare {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let asked = self.cached.lay.owners.maps()?;
+        let asked = self.cached.unpack.owners.maps()?;
         match asked {
             Some(maps) => enter(&maps)?,
             None if rustix::process::geteuid().is_root() => enter_mounts()?,
-            None if self.cached.lay.owners.is_single() => enter(&own())?,
+            None if self.cached.unpack.owners.is_single() => enter(&own())?,
             None => match granted()? {
                 Granted::Ids(maps) => enter(&maps)?,
                 Granted::Nothing => enter(&own())?,
@@ -52,7 +56,7 @@ impl Unshare {
         }
         for mount in &self.mounts {
             let (source, target) = parts(mount)?;
-            let owners = if self.cached.lay.owners.is_recorded() { Owners::Recorded } else { Owners::AsTheyAre };
+            let owners = if self.cached.unpack.owners.is_recorded() { Owners::Recorded } else { Owners::AsTheyAre };
             let target = target.map(Path::new);
             self.cached.mount(source, target, MountOptions::default(), owners, common, cancel)?.say(common);
         }

@@ -11,15 +11,15 @@ use super::output::{Colour, painted};
 use super::table::{bytes, columns};
 use super::{SUCCESS, output};
 
-/// Show which bytes an image ships that nobody sees
+/// Show bytes that are shipped but replaced or deleted later, or duplicated
 ///
-/// Files that layers above replace or delete, and files whose content another one has as well; the largest first. Sizes are of the
-/// content before compression.
+/// Lists files that later layers replace or delete, and files with the same content as another file, largest first.
+/// Sizes are of the content before compression.
 #[derive(Debug, Args)]
 pub(crate) struct Waste {
     #[command(flatten)]
     look: LookArgs,
-    /// How many files are listed; 0 for all
+    /// List the N largest files (0: all)
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
 }
@@ -43,7 +43,7 @@ impl Waste {
             output::json_lines(layers.chain(files).collect::<Result<Vec<_>, serde_json::Error>>()?)?;
             return Ok(SUCCESS);
         }
-        let head = ["layer", "shipped", "wasted", "replaced", "deleted", "duplicated", "files", ""];
+        let head = ["layer", "size", "wasted", "replaced", "deleted", "duplicated", "files", ""];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for layer in &waste.layers {
             let created_by = layer.created_by.as_deref().unwrap_or_default();
@@ -63,7 +63,7 @@ impl Waste {
         output::lines(lines)?;
         if listed < waste.files.len() {
             let more = super::table::count((waste.files.len() - listed) as u64);
-            output::say(common, format_args!("and {more} more: --top 0 lists them all"));
+            output::say(common, format_args!("{more} more: --top 0 lists all"));
         }
         Ok(SUCCESS)
     }
@@ -71,8 +71,8 @@ impl Waste {
 
 fn row(file: &WastedFile) -> Vec<String> {
     let reason = match &file.reason {
-        Reason::Replaced { by } => painted(format_args!("replaced by {by}"), Colour::Yellow),
-        Reason::Deleted { by } => painted(format_args!("deleted by {by}"), Colour::Red),
+        Reason::Replaced { by } => painted(format_args!("replaced by layer {by}"), Colour::Yellow),
+        Reason::Deleted { by } => painted(format_args!("deleted by layer {by}"), Colour::Red),
         Reason::Duplicated { of } => format!("same as {of}"),
     };
     vec![bytes(file.bytes), file.layer.to_string(), file.path.to_string(), reason]

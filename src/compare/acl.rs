@@ -25,7 +25,7 @@ impl AclKind {
 }
 
 /// The text form of acl(5), entries with commas between: `user::rw-,user:1000:r--,group::r--,mask::r--,other::---`.
-/// `None` for what is no ACL.
+/// `None` for what is not an ACL.
 pub(super) fn to_text(value: &[u8]) -> Option<String> {
     let (version, entries) = value.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*version) != 2 || entries.len() % 8 != 0 {

@@ -30,7 +30,7 @@ pub enum CompareError {
         path: Vec<u8>,
     },
     /// More than 2^32 - 1 names.
-    #[error("{} holds more names than can be compared: 4294967295", place(.root, b""))]
+    #[error("{} has more than 4294967295 names, too many to compare", place(.root, b""))]
     TooLarge {
         /// The tree.
         root: PathBuf,

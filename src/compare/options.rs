@@ -54,7 +54,7 @@ impl Ignore {
 
 /// A word that names nothing to ignore.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot ignore {0:?}: choose from mode, owner, mtime, content, links, xattr, xattr:PREFIX")]
+#[error("cannot ignore {0:?}: available: mode, owner, mtime, content, links, xattr, xattr:PREFIX")]
 pub struct IgnoreError(String);
 
 impl FromStr for Ignore {
@@ -91,6 +91,6 @@ mod tests {
         assert!(ignore.xattr(b"user.k") && !ignore.xattr(b"trusted.k"));
         assert_eq!("".parse::<Ignore>().unwrap(), Ignore::default());
         assert!("xattr".parse::<Ignore>().unwrap().xattr(b"security.capability"));
-        assert!("atime".parse::<Ignore>().unwrap_err().to_string().contains("choose from"));
+        assert!("atime".parse::<Ignore>().unwrap_err().to_string().contains("available: mode"));
     }
 }

@@ -137,7 +137,7 @@ impl fmt::Display for KindName {
             Self::BlockDevice => "block device",
             Self::Fifo => "FIFO",
             Self::Socket => "socket",
-            Self::Ghost => "ghost: listed, but not there",
+            Self::Ghost => "ghost: listed, but missing",
         })
     }
 }

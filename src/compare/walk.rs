@@ -113,7 +113,7 @@ fn not_found(snapshot: &mut Snapshot, above: &[NodeId], error: walkdir::Error) -
     let parent = error.depth().checked_sub(1).and_then(|depth| above.get(depth)).copied().unwrap_or(above[0]);
     let name = error.path().and_then(Path::file_name).map_or(Vec::new(), |name| name.as_bytes().to_vec());
     let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
-    // a directory that was there a moment ago is no ghost
+    // a directory that was there a moment ago is not a ghost
     let known = |node: &Node| node.children.iter().any(|&child| snapshot.node(child).name.as_ref() == name);
     let is_ghost = error.kind() == io::ErrorKind::NotFound
         && !name.is_empty()

@@ -1,5 +1,5 @@
-//! `policy.json`: what is required of an image before it may be used. Read as strictly as containers/image reads it, since a word that is
-//! passed over here could be a check that is not made.
+//! `policy.json`: what is required of an image before it may be used. Read as strictly as containers/image reads it,
+//! since a word that is passed over here could be a check that is not made.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -243,7 +243,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Once<V> {
                 let mut map = HashMap::new();
                 while let Some((name, value)) = access.next_entry::<String, V>()? {
                     if map.contains_key(&name) {
-                        return Err(A::Error::custom(format!("{name:?} is there twice")));
+                        return Err(A::Error::custom(format!("{name:?} occurs twice")));
                     }
                     map.insert(name, value);
                 }
@@ -303,7 +303,7 @@ mod tests {
             (r#"{"default":[{"type":"reject"}],"default":[{"type":"reject"}]}"#.to_owned(), "duplicate field"),
             (
                 r#"{"default":[{"type":"reject"}],"transports":{"docker":{},"docker":{}}}"#.to_owned(),
-                "\"docker\" is there twice",
+                "\"docker\" occurs twice",
             ),
             (
                 r#"{"default":[{"type":"reject"}],"transports":{"oci":{"a/b":[{"type":"reject"}]}}}"#.to_owned(),

@@ -1,5 +1,5 @@
-//! `registries.conf`: rules for names that begin with a prefix. The longest prefix that fits counts, and a later file's rule replaces an
-//! earlier one's for the same prefix.
+//! `registries.conf`: rules for names that begin with a prefix. The longest prefix that fits counts, and a later file's
+//! rule replaces an earlier one's for the same prefix.
 
 mod document;
 mod keys;
@@ -80,7 +80,7 @@ impl Registries {
     /// Adds what a file says; only the main one may be of the old format.
     pub(super) fn add(&mut self, path: &Path, text: &str, is_main: bool) -> Result<(), ConfigurationError> {
         let said = document::parse(path, text, is_main)?;
-        self.notes.extend(said.idle.iter().map(|key| format!("{path:?}: {key} is not read here, and does nothing")));
+        self.notes.extend(said.idle.iter().map(|key| format!("{path:?}: {key} is not supported and is ignored")));
         let mut own: Vec<Rule> = Vec::new();
         for rule in said.rules {
             if own.iter().any(|other| other.prefix == rule.prefix) {
@@ -145,7 +145,7 @@ impl Registries {
     pub(crate) fn meant_by(&self, word: &str) -> Option<String> {
         let (short, tag) = word.split_once([':', '@']).map_or((word, ""), |(short, _)| (short, &word[short.len()..]));
         if let Some((name, file)) = self.aliases.get(short) {
-            return Some(format!("docker://{name}{tag}, which is what {short:?} stands for in {file:?}"));
+            return Some(format!("docker://{name}{tag}, the alias of {short:?} in {file:?}"));
         }
         // With a dot or a slash it is rather a file's name.
         let is_word = !short.contains(['.', '/']);

@@ -1,4 +1,5 @@
-//! The scopes of a policy that an image is in, the narrowest first: itself, then what is around it. Symbolic links were followed before.
+//! The scopes of a policy that an image is in, the narrowest first: itself, then what is around it. Symbolic links were
+//! followed before.
 
 use std::path::PathBuf;
 
@@ -34,7 +35,7 @@ impl Subject<'_> {
         match self {
             Self::Docker(name) | Self::Daemon(name) => of_name(name),
             Self::Path(_, path) => {
-                // The root itself is no scope.
+                // The root itself is not a scope.
                 let around = path.ancestors().filter(|path| path.parent().is_some());
                 around.map(|path| path.to_string_lossy().into_owned()).collect()
             }

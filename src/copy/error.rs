@@ -36,17 +36,17 @@ pub enum CopyError {
     },
     /// An index for a place that holds single images.
     #[error(
-        "docker archives, engines and `dir:` hold images of one platform each: leave out --all-platforms, or copy to oci:DIR or oci-archive:FILE"
+        "docker archives, engines and `dir:` hold images of one platform each: omit --all-platforms, or copy to oci:DIR or oci-archive:FILE"
     )]
     Index,
     /// A compression for a place that holds none.
     #[error(
-        "docker archives, engines and `dir:` hold layers uncompressed: leave out --compression {0}, or copy to oci:DIR or oci-archive:FILE"
+        "docker archives, engines and `dir:` hold layers uncompressed: omit --compression {0}, or copy to oci:DIR or oci-archive:FILE"
     )]
     Uncompressed(Compress),
-    /// Something that is no image, for a place that holds nothing else.
+    /// Something that is not an image, for a place that holds nothing else.
     #[error(
-        "{name} is {what}, not an image, and docker archives, engines and `dir:` hold images only: copy it to a registry, oci:DIR or oci-archive:FILE"
+        "{name} is {what}, not an image, and docker archives, engines and `dir:` cannot hold it: copy it to a registry, oci:DIR or oci-archive:FILE"
     )]
     Artifact {
         /// What the source calls it.
@@ -58,7 +58,7 @@ pub enum CopyError {
     #[error("{0}")]
     Format(&'static str),
     /// A registry refuses a manifest in OCI's words, and it cannot be had in Docker's.
-    #[error("{refusal}; it cannot be stored in Docker's words instead: {name} {problem}")]
+    #[error("{refusal}; it cannot be converted to Docker's format instead: {name} {problem}")]
     Refused {
         /// What the registry says.
         refusal: String,
@@ -76,7 +76,7 @@ pub enum CopyError {
         problem: String,
     },
     /// The work was cancelled.
-    #[error("interrupted; nothing was left behind")]
+    #[error("interrupted; no partial output was left")]
     Cancelled,
 }
 

@@ -1,7 +1,7 @@
 //! Manifests in Docker's words (schema 2, and lists of manifests), for registries that know no others.
 //!
-//! Blobs stay as they are, and so do their digests: only the documents that name them are written anew. What Docker's documents have no place for
-//! is said.
+//! Blobs stay as they are, and so do their digests: only the documents that name them are written anew. What Docker's
+//! documents have no place for is said.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -89,7 +89,7 @@ impl Converter<'_> {
         let config = value.object("config");
         let said = config.string("mediaType").unwrap_or_default();
         if MediaType::of(&said) != MediaType::Config {
-            let problem = "is an artifact, and only images can be written in Docker's words".to_owned();
+            let problem = "is an artifact, and only images can be written in Docker's format".to_owned();
             return Err(CopyError::Document { name: manifest.digest.to_string(), problem });
         }
         self.lose_annotations("the manifest's annotations", value);
@@ -125,7 +125,7 @@ impl Converter<'_> {
             let listed = listed.ok_or_else(missing)?;
             if !is_convertible(listed)? {
                 self.notes
-                    .push(format!("left out {}: it is not an image, and has no form in Docker's words", listed.digest));
+                    .push(format!("left out {}: it is not an image, so Docker's format cannot hold it", listed.digest));
                 is_changed = true;
                 continue;
             }

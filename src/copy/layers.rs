@@ -53,7 +53,8 @@ struct Plan<'a> {
     options: &'a CopyOptions,
 }
 
-/// By what a blob is told from others: its digest, else its DiffID. Of bare layers nothing is known, and each is its own.
+/// By what a blob is told from others: its digest, else its DiffID. Of bare layers nothing is known, and each is its
+/// own.
 pub(super) type Key = (Option<Digest>, Option<Digest>, bool);
 
 pub(super) fn key(blob: &Blob, diff_id: Option<&Digest>, is_layer: bool) -> Option<Key> {
@@ -112,7 +113,7 @@ impl Plan<'_> {
             }
             (Form::Manifests { .. }, None) => Compress::GZIP,
         };
-        // Who names a level wants that level; else what is compressed so stays as it is.
+        // An explicit level forces recompression; otherwise a layer already in the wanted format is kept.
         let is_so = matches!(wanted, Compress::None | Compress::GZIP | Compress::ZSTD)
             && matches!(self.form, Form::Manifests { .. })
             && is_stated

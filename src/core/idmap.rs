@@ -31,10 +31,10 @@ pub struct IdMaps {
 #[non_exhaustive]
 pub enum IdMapError {
     /// A range that is not written as one.
-    #[error("{0:?} is no range of ids: expected INSIDE:OUTSIDE:COUNT, like 0:100000:65536")]
+    #[error("{0:?} is not a range of ids: expected INSIDE:OUTSIDE:COUNT, like 0:100000:65536")]
     Malformed(String),
     /// Nothing, or more ids than there are.
-    #[error("{0} is no range of ids: it is empty, or ends beyond the last id, 4294967294")]
+    #[error("{0} is not a range of ids: it is empty, or ends beyond the last id, 4294967294")]
     OutOfRange(IdRange),
     /// An id would mean two.
     #[error("the ranges {0} and {1} overlap")]

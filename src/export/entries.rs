@@ -1,5 +1,5 @@
-//! From what a directory must hold to the entries of an archive: sorted by path, every inode's content once, at the first of its
-//! names. A layer's archive has marks; a flat one has none to have.
+//! From what a directory must hold to the entries of an archive: sorted by path, every inode's content once, at the
+//! first of its names. A layer's archive has whiteouts; a flat one has none to have.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -50,7 +50,7 @@ impl Spooled {
     }
 }
 
-/// Whether an archive has marks.
+/// Whether an archive has whiteouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marks {
     /// A layer: `.wh.NAME`, and `.wh..wh..opq`.
@@ -173,7 +173,8 @@ impl<W: Write> Entries<'_, '_, W> {
         };
         self.drop_label(&mut entry);
         if let Some(first) = self.first_names.get(&inode) {
-            // The attributes stand there once more, for readers that set them with every name. There is nothing to add to them.
+            // The attributes stand there once more, for readers that set them with every name. There is nothing to add
+            // to them.
             entry = Entry {
                 kind: EntryKind::HardLink,
                 link_name: first.clone(),
@@ -207,7 +208,7 @@ impl<W: Write> Entries<'_, '_, W> {
         }
     }
 
-    /// `.wh.` and the rest of a mark's name, in a directory.
+    /// `.wh.` and the rest of a whiteout's name, in a directory.
     fn mark(&mut self, directory: &LayerPath, name: &[u8]) -> io::Result<()> {
         let name = [b".wh.", name].concat();
         let path = LayerPath::of_components(directory.components().chain([name.as_slice()]));
@@ -216,7 +217,7 @@ impl<W: Write> Entries<'_, '_, W> {
     }
 }
 
-/// The entry of a mark: an empty file, of which only the name counts.
+/// The entry of a whiteout: an empty file, of which only the name counts.
 pub(crate) fn mark(name: Vec<u8>) -> Entry {
     let attributes = Attributes { mode: 0o600, mtime: Timestamp::default(), ..Attributes::of_unnamed_directory() };
     attributes.to_entry(EntryKind::File, name)

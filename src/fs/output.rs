@@ -1,4 +1,5 @@
-//! Where a file goes that is made: beside its name first, and to its name when it is whole (rule S2); or to standard output.
+//! Where a file goes that is made: beside its name first, and to its name when it is whole (rule S2); or to standard
+//! output.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Seek, SeekFrom};
@@ -24,10 +25,10 @@ pub enum Destination {
 #[non_exhaustive]
 pub enum OutputError {
     /// Something is there.
-    #[error("{0:?} is there already; --replace puts the new file in its place")]
+    #[error("{0:?} exists already; --replace replaces it")]
     Exists(PathBuf),
     /// A directory is there.
-    #[error("{0:?} is a directory, and the result is a file")]
+    #[error("{0:?} is a directory, but the output is a file")]
     IsDirectory(PathBuf),
     /// A place that cannot be used as it is named.
     #[error("{path:?} {problem}")]
@@ -67,8 +68,8 @@ enum Place {
 }
 
 impl Output {
-    /// Checks that the destination can be used, and makes a file for its bytes, which are written in order. With `no_sync` nobody
-    /// waits until it is on disk (rule S6).
+    /// Checks that the destination can be used, and makes a file for its bytes, which are written in order. With
+    /// `no_sync` nobody waits until it is on disk (rule S6).
     ///
     /// # Errors
     /// A destination that is there, unless `replace` is set, or whose directory cannot be written.

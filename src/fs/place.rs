@@ -14,14 +14,14 @@ use super::open_path;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlaceError {
     /// `..`, `/`.
-    #[error("names neither a file nor a directory that could be made")]
+    #[error("is not a name for a new file or directory")]
     NoName,
     /// Whoever owns a symlink decides where it leads, at any moment.
-    #[error("is a symlink of another user (uid {0}), who could lead it anywhere: name the place that it leads to")]
+    #[error("is a symlink of another user (uid {0}), who could change where it points: use the path that it points to")]
     ForeignLink(u32),
     /// In a directory where anybody can make files, another user made one of this name first.
     #[error(
-        "belongs to another user (uid {0}), who put it into a directory that everybody can write: name another place"
+        "belongs to another user (uid {0}), who created it in a world-writable directory: choose another destination"
     )]
     Foreign(u32),
     /// The kernel's word.
@@ -38,7 +38,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Finds the place of a path. A symlink there is followed if it is the caller's own, or root's, and leads somewhere.
+    /// Finds the place of a path. A symlink there is followed if it is the caller's own, or root's, and leads
+    /// somewhere.
     pub(crate) fn find(path: &Path) -> Result<Self, PlaceError> {
         let named = Self::of(path)?;
         match statat(&named.parent, &named.name, AtFlags::SYMLINK_NOFOLLOW) {

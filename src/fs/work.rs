@@ -1,7 +1,8 @@
-//! The work directory, and the step by which a directory tree appears (rules S2 and S6): whole, or not at all, and on disk.
+//! The work directory, and the step by which a directory tree appears (rules S2 and S6): whole, or not at all, and on
+//! disk.
 //!
-//! All is made beside the destination, on the same file system, in a directory that only its owner can enter, and renamed into
-//! place at the end. When the value is dropped before that, nothing remains.
+//! All is made beside the destination, on the same file system, in a directory that only its owner can enter, and
+//! renamed into place at the end. When the value is dropped before that, nothing remains.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,10 +20,10 @@ use super::{Aside, Durability, make_directory, mounts_below, open_directory, ope
 #[non_exhaustive]
 pub enum DestinationError {
     /// Something else than a directory is there.
-    #[error("destination {0:?} exists and is no directory")]
+    #[error("destination {0:?} exists and is not a directory")]
     NotADirectory(PathBuf),
     /// A directory with something in it is there.
-    #[error("destination {0:?} is not empty; --replace puts the new tree in its place")]
+    #[error("destination {0:?} is not empty; --replace replaces it")]
     NotEmpty(PathBuf),
     /// A mount point with something in it cannot be exchanged.
     #[error("destination {0:?} is a mount point and not empty; it cannot be replaced, only filled when empty")]
@@ -51,7 +52,7 @@ pub enum DestinationError {
     #[error("destination {0:?} names no directory")]
     NoName(PathBuf),
     /// The directory that it is to be in cannot be used.
-    #[error("cannot make a directory in {parent:?}, where the destination belongs: {error}")]
+    #[error("cannot create the destination in {parent:?}: {error}")]
     Parent {
         /// That directory.
         parent: PathBuf,
@@ -148,7 +149,8 @@ impl Work {
 
     /// Writes the directory `name` of the work directory to disk, puts it at the destination, and removes all else.
     ///
-    /// `settle_root` sets the attributes of the tree's root, should that be another directory now than the one that was made.
+    /// `settle_root` sets the attributes of the tree's root, should that be another directory now than the one that was
+    /// made.
     pub(crate) fn publish(
         self,
         name: &str,
@@ -192,7 +194,7 @@ impl Work {
                 return Ok(destination);
             }
         }
-        // An ordinary user may have made a root that only its own owner's absence can enter.
+        // An unprivileged user may have given the root a mode that forbids reopening it.
         if let Ok(root) = open_directory(parent, own.as_bytes()) {
             settle_root(root.as_fd()).map_err(failed)?;
             durability.sync(&root).map_err(unsynced)?;

@@ -60,7 +60,7 @@ pub struct Layer {
     pub media_type: Option<String>,
     /// The digest of the uncompressed archive that the configuration states. Bare layers have none until they are read.
     pub diff_id: Option<Digest>,
-    /// The digest that the name of its file spells, where nothing else states one. A name is no statement, and may be wrong (rule D2).
+    /// The digest that the name of its file spells, where nothing else states one. A name is not a statement, and may be wrong (rule D2).
     pub file_digest: Option<Digest>,
     /// Where else it can be had, as its descriptor says: layers that only their vendor may hand out have such addresses.
     pub urls: Vec<String>,
@@ -104,15 +104,15 @@ impl Layer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// It is no JSON document of the specified form.
+    /// It is not a JSON document of the specified form.
     #[error("the image's configuration cannot be read: {0}")]
     Json(DocumentError),
-    /// A diff_id is no digest.
+    /// A diff_id is not a digest.
     #[error("the image's configuration: {0}")]
     DiffId(crate::core::digest::DigestError),
     /// As many layers as diff_ids there must be.
     #[error(
-        "the image's configuration has {diff_ids} diff_ids, its manifest {layers} layers: they do not belong together"
+        "the image's configuration has {diff_ids} diff_ids, but its manifest has {layers} layers: they do not belong together"
     )]
     LayerCount {
         /// In the configuration.
@@ -167,7 +167,7 @@ impl Config {
     /// Reads a configuration, as Go's encoding/json does (rule D1).
     ///
     /// # Errors
-    /// A text that is no image configuration.
+    /// A text that is not an image configuration.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, ConfigError> {
         let parsed = document::read(&bytes).map_err(ConfigError::Json)?;
         Ok(Self { digest: Digest::sha256_of(&bytes), bytes, parsed })
@@ -200,7 +200,7 @@ impl Config {
         Self { digest, ..self }
     }
 
-    /// The configuration as text that any reader of JSON takes: what is no Unicode is replaced, as Go does.
+    /// The configuration as text that any reader of JSON takes: what is not Unicode is replaced, as Go does.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         document::text(&self.bytes)
     }
@@ -208,7 +208,7 @@ impl Config {
     /// The diff_ids of the layers, bottom first.
     ///
     /// # Errors
-    /// One that is no digest, or not as many as there are layers.
+    /// One that is not a digest, or not as many as there are layers.
     pub fn diff_ids(&self, layers: usize) -> Result<Vec<Digest>, ConfigError> {
         let diff_ids: Vec<Digest> = self
             .parsed

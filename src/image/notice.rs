@@ -57,10 +57,7 @@ impl fmt::Display for Notice {
                 "the file {file:?} is named by a digest that is not its own, which is {found}: its content was changed after it was named"
             ),
             Self::LayoutMarker { problem } => {
-                write!(
-                    formatter,
-                    "the file oci-layout, which marks an OCI image layout, {problem}; it was read as version 1.0.0"
-                )
+                write!(formatter, "the file oci-layout {problem}; it was read as version 1.0.0")
             }
             Self::MediaType { what, media_type } => {
                 write!(formatter, "{what} has the media type {media_type:?}; its content shows what it is")
@@ -74,7 +71,7 @@ impl fmt::Display for Notice {
                 )
             }
             Self::Platform { described, stated } => {
-                write!(formatter, "the index lists the image for {described}, but its configuration says {stated}")
+                write!(formatter, "the index lists the image for {described}, but its configuration states {stated}")
             }
             Self::NotChosen { images } => write!(
                 formatter,

@@ -29,7 +29,7 @@ enum Kind {
 
 /// A pattern that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{pattern:?} is no {kind}: {problem}")]
+#[error("{pattern:?} is not a {kind}: {problem}")]
 pub struct PatternError {
     kind: &'static str,
     pattern: String,
@@ -52,8 +52,8 @@ impl PatternError {
 }
 
 impl Pattern {
-    /// Shell patterns: `*` and `?` stand for anything but a slash, `**` for any directories, `[…]` and `{…,…}` as in shells. One with a
-    /// slash must match the whole path from the root, any other the last component.
+    /// Shell patterns: `*` and `?` stand for anything but a slash, `**` for any directories, `[…]` and `{…,…}` as in
+    /// shells. One with a slash must match the whole path from the root, any other the last component.
     ///
     /// # Errors
     /// No such pattern.
@@ -113,18 +113,18 @@ pub struct Hit {
     pub entry: Entry,
 }
 
-/// What became of something that a layer has.
+/// What later layers did to something that a layer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "fate")]
 pub enum Fate {
-    /// It is shown.
+    /// It is visible in the image.
     Visible,
     /// A layer above has something else there.
     Replaced {
         /// Which.
         by: usize,
     },
-    /// A layer above hides it, and has nothing there.
+    /// A layer above deletes it.
     Hidden {
         /// Which.
         by: usize,
@@ -168,7 +168,7 @@ impl Traced<'_> {
         hits
     }
 
-    /// The files that a later entry of their own layer replaces, so that they were never shown.
+    /// The files that a later entry of their own layer replaces, so that they were never visible.
     pub(super) fn overwritten(&self) -> Vec<(InodeId, Hit)> {
         let shown: HashSet<_> = self.events.iter().filter_map(|event| event.now).filter_map(leaf).collect();
         let mut hits = Vec::new();
@@ -231,9 +231,9 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_pattern_is_said_once() {
         let glob = Pattern::globs(["*", "[a"]).unwrap_err();
-        assert_eq!(glob.to_string(), "\"[a\" is no glob: unclosed character class; missing ']'");
+        assert_eq!(glob.to_string(), "\"[a\" is not a glob: unclosed character class; missing ']'");
         let regex = Pattern::regexes(["a", "b("]).unwrap_err();
-        assert_eq!(regex.to_string(), "\"b(\" is no regular expression: unclosed group");
+        assert_eq!(regex.to_string(), "\"b(\" is not a regular expression: unclosed group");
         for error in [glob, regex] {
             assert!(std::error::Error::source(&error).is_none());
         }

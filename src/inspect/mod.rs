@@ -1,7 +1,8 @@
-//! Questions about an image, answered from the indexes of its layers: what is where, since when, and what is wrong with it.
+//! Questions about an image, answered from the indexes of its layers: what is where, since when, and what is wrong with
+//! it.
 //!
-//! Nothing is laid down. Every answer comes from the one replay of [`Stack`], so that what is listed here is what
-//! the forms lay down; and is plain data, in an order that is always the same.
+//! Nothing is unpacked. Every answer comes from the one replay of [`Stack`], so that what is listed here is what
+//! the forms unpack; and is plain data, in an order that is always the same.
 
 mod cat;
 pub mod check;
@@ -23,7 +24,7 @@ use crate::unpack::{Error, Options};
 
 pub use entry::{Entry, Facts, Kind};
 pub use find::{Fate, Hit, Pattern, PatternError};
-pub use history::{Deed, Difference, Happening, history};
+pub use history::{Action, Difference, PathEvent, history};
 pub use ls::{ListOptions, Listing};
 pub use survey::{LayerChanges, LayerSurvey, survey, survey_known};
 pub use waste::{LayerWaste, Reason, Waste, WastedFile};
@@ -76,10 +77,10 @@ pub enum InsideError {
         path: LayerPath,
     },
     /// A path that no layer ever had.
-    #[error("no layer has ever had {}", crate::core::text::Printable(.0))]
+    #[error("no layer contains {}", crate::core::text::Printable(.0))]
     NeverThere(Vec<u8>),
     /// Content of something that has none.
-    #[error("{path:?} is a {}, only regular files have content", .kind.name())]
+    #[error("{path:?} is a {}; only regular files have content", .kind.name())]
     NoContent {
         /// What was asked for.
         path: LayerPath,

@@ -21,7 +21,7 @@ pub struct LayerSurvey {
 /// What one layer does to what lies below it.
 #[derive(Debug, Default)]
 pub struct LayerChanges {
-    /// Entries, marks counted.
+    /// Entries, whiteouts counted.
     pub entries: u64,
     /// Paths that were not there below.
     pub adds: Vec<LayerPath>,

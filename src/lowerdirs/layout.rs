@@ -1,11 +1,11 @@
-//! `layflat.json`: what an overlay form is made of, and how to mount it.
+//! `layflat.json`: describes unpacked overlay layers, and how to mount them.
 
 use super::modified::Modified;
 use crate::core::digest::Digest;
 use crate::core::overlayfs::XattrNamespace;
 use std::collections::BTreeMap;
 
-/// The file that describes an overlay form, at the top of its directory.
+/// The file that describes unpacked overlay layers, at the top of their directory.
 pub const FILE_NAME: &str = "layflat.json";
 
 /// The contents of `layflat.json`. Directories are relative to the file's own.
@@ -21,19 +21,20 @@ pub struct Layout {
     /// Digest of the image's configuration: the image ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_digest: Option<Digest>,
-    /// The namespace of the overlay marks: a mount must be told `userxattr` if and only if this is `user`.
+    /// The namespace of the overlayfs whiteouts and opaque directories: a mount must be told `userxattr` if and only if
+    /// this is `user`.
     pub xattr_namespace: XattrNamespace,
     /// The image's layers, bottom first.
     pub layers: Vec<LayerDirectory>,
     /// What to mount, topmost first: at least two directories, as overlayfs wants.
     pub lowerdir: Vec<String>,
-    /// For each of those: when its root and the directories right in it were last modified, so that a mount can tell whether it was
-    /// changed since.
+    /// For each of those: when its root and the directories right in it were last modified, so that a mount can tell
+    /// whether it was changed since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modified: BTreeMap<String, Modified>,
 }
 
-/// One layer of an overlay form.
+/// One layer of unpacked overlay layers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LayerDirectory {
     /// Digest of the uncompressed archive.

@@ -13,33 +13,33 @@ use std::path::{Path, PathBuf};
 pub enum MountError {
     /// Fewer layers than overlayfs mounts.
     #[error(
-        "{0} layers cannot be mounted: without an upper directory overlayfs wants two (add an empty directory), with \
-         one it wants at least one"
+        "{0} layers cannot be mounted: overlayfs needs at least two layers (add an empty directory), or one with \
+         an upper directory"
     )]
     TooFewLayers(usize),
     /// More layers than overlayfs mounts.
     #[error("{0} layers cannot be mounted: overlayfs takes at most {MOST_LAYERS}; flatten the image instead")]
     TooManyLayers(usize),
-    /// `trusted.overlay.*` marks in a user namespace, where overlayfs does not see them.
+    /// `trusted.overlay.*` whiteouts in a user namespace, where overlayfs does not see them.
     #[error(
-        "the layers' marks are trusted.overlay.* attributes, which overlayfs ignores in a user namespace: deleted files \
-         would come back. Lay the image down with `--xattr-namespace user`"
+        "the layers have whiteouts and opaque directories in trusted.overlay.* attributes, which overlayfs ignores in a user \
+         namespace: deleted files would reappear. Unpack the image again with `--xattr-namespace user`"
     )]
     MarksIgnored,
     /// Only a namespace's own administrator may mount in it.
     #[error(
-        "not permitted to mount. As an ordinary user, mount in a user namespace, where the mount is seen by what runs in \
-         there: `layflat unshare --mount DEST:TARGET`"
+        "not permitted to mount. As an ordinary user, mount in a user namespace; only programs in it see the mount: \
+         `layflat unshare --mount DEST:TARGET`"
     )]
     NotPermitted,
     /// The kernel knows no overlayfs.
     #[error("this kernel has no overlayfs (try `modprobe overlay`)")]
     NoOverlayfs,
     /// The kernel cannot, and there is nothing else.
-    #[error("there is no fuse-overlayfs, which mounts where the kernel cannot (package fuse-overlayfs)")]
+    #[error("fuse-overlayfs is not installed (package fuse-overlayfs); it is needed where the kernel cannot mount")]
     NoFuse,
     /// The kernel cannot, and the other way fails, too.
-    #[error("{kernel}; and fuse-overlayfs does not do it either: {fuse}")]
+    #[error("{kernel}; fuse-overlayfs failed, too: {fuse}")]
     NeitherWay {
         /// What the kernel says.
         kernel: Box<MountError>,
@@ -47,7 +47,7 @@ pub enum MountError {
         fuse: Box<MountError>,
     },
     /// Something is mounted there already.
-    #[error("something is mounted on {} already, and would be hidden: unmount it, or choose another directory", printable(.0))]
+    #[error("something is already mounted on {}: unmount it, or choose another directory", printable(.0))]
     Busy(PathBuf),
     /// A directory cannot be used.
     #[error("cannot {action} {what} {}", printable(.path))]
@@ -62,7 +62,7 @@ pub enum MountError {
         source: io::Error,
     },
     /// Changes would go into a layer.
-    #[error("{} lies in the layer {}: changes would become part of it", printable(.path), printable(.layer))]
+    #[error("{} is inside the layer {}: changes would become part of that layer", printable(.path), printable(.layer))]
     InsideLayer {
         /// The upper or work directory.
         path: PathBuf,
@@ -80,19 +80,19 @@ pub enum MountError {
         log: String,
     },
     /// mount(2) takes a page of options, and even the shortest names do not fit.
-    #[error("the mount options take {0} bytes, mount(2) takes 4095; a kernel from 6.8 on has no such limit")]
+    #[error("the mount options need {0} bytes, but mount(2) takes 4095; Linux 6.8 and newer has no such limit")]
     OptionsTooLong(usize),
-    /// What is to be mounted is no overlay form.
+    /// What is to be mounted is not a directory of unpacked overlay layers.
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }
 
-/// Why a directory is no overlay form that can be mounted.
+/// Why a directory does not have unpacked overlay layers that can be mounted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
     /// There is no description.
-    #[error("{} is not there: only what `layflat layers` made can be mounted", printable(.path))]
+    #[error("{} does not exist: only directories made by `layflat layers` can be mounted", printable(.path))]
     Missing {
         /// The file.
         path: PathBuf,
@@ -106,7 +106,7 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// The description is none.
-    #[error("{} does not describe an overlay form", printable(.path))]
+    #[error("{} does not describe unpacked overlay layers", printable(.path))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -115,13 +115,13 @@ pub enum LayoutError {
     },
     /// The description is another program's, or a later layflat's.
     #[error(
-        "{} describes the form {form:?} in format {format}; this version of layflat knows \"overlay\" in format 1",
+        "{} describes {form:?} in format {format}; this version of layflat reads \"overlay\" in format 1",
         printable(.path)
     )]
     Unknown {
         /// The file.
         path: PathBuf,
-        /// The form it describes.
+        /// What it describes.
         form: String,
         /// Its format.
         format: u32,
@@ -134,9 +134,9 @@ pub enum LayoutError {
         /// What it names.
         name: String,
     },
-    /// A layer is not what was laid down.
+    /// A layer is not what was unpacked.
     #[error(
-        "{} was changed since {} was written: what would be mounted is not the image; lay it down again",
+        "{} was changed since {} was written, so the mount would not show the image; unpack it again",
         printable(.changed),
         printable(.path)
     )]
@@ -167,10 +167,10 @@ pub enum UnmountError {
     #[error("{} is a mount point, but not of an overlay: use umount", printable(.0))]
     NotAnOverlay(PathBuf),
     /// Files in it are open, or it is someone's working directory, or something is mounted in it.
-    #[error("{} is in use; end what uses it, or detach it now and let it go later (--lazy)", printable(.0))]
+    #[error("{} is in use; stop the programs that use it, or detach it with --lazy", printable(.0))]
     Busy(PathBuf),
     /// Only a namespace's own administrator may unmount in it.
-    #[error("not permitted to unmount {}: it takes the rights, and the namespaces, in which it was mounted", printable(.0))]
+    #[error("not permitted to unmount {}: unmount it as the user and in the namespaces that mounted it", printable(.0))]
     NotPermitted(PathBuf),
     /// Anything else.
     #[error("cannot unmount {}", printable(.path))]

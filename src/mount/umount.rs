@@ -15,8 +15,8 @@ const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 /// when nothing uses it any more.
 ///
 /// # Errors
-/// A target that is no mount point of an overlay (nothing is done to it), one in use, and what the kernel refuses. A
-/// symbolic link is no mount point.
+/// A target that is not a mount point of an overlay (nothing is done to it), one in use, and what the kernel refuses. A
+/// symbolic link is not a mount point.
 pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     let path = || target.to_owned();
     let fuse = check(target)?;
@@ -38,7 +38,8 @@ pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     })
 }
 
-/// Looks before anything is done, and tells whether the mount is one of fuse-overlayfs. What is opened here is closed again, or it would keep the mount busy itself.
+/// Looks before anything is done, and tells whether the mount is one of fuse-overlayfs. What is opened here is closed
+/// again, or it would keep the mount busy itself.
 fn check(target: &Path) -> Result<bool, UnmountError> {
     let failed = |errno: Errno| UnmountError::Target { path: target.to_owned(), source: errno.into() };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

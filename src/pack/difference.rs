@@ -58,7 +58,7 @@ pub(super) fn pack<'a, W: Write>(
     for path in gone {
         let names: Vec<Vec<u8>> = path.split(|&byte| byte == b'/').map(<[u8]>::to_vec).collect();
         let directory = whole.find(&names[..names.len() - 1].join(&b'/'));
-        // In what is no directory any more nothing is left to be hidden.
+        // In what is not a directory any more nothing is left to be hidden.
         if directory.is_some_and(|directory| whole.entry(directory).kind == Kind::Directory) {
             add(&mut paths, whole, names, None);
         }
@@ -82,7 +82,8 @@ pub(super) fn pack<'a, W: Write>(
 /// What is to be written, by path; nothing stands for what is gone.
 type Paths = BTreeMap<Vec<Vec<u8>>, Option<NodeId>>;
 
-/// Adds a path, and the directories on the way to it: they keep what they have, also for engines that would make them anew.
+/// Adds a path, and the directories on the way to it: they keep what they have, also for engines that would make them
+/// anew.
 fn add(paths: &mut Paths, whole: &Snapshot, names: Vec<Vec<u8>>, node: Option<NodeId>) {
     for length in 0..names.len() {
         let above = names[..length].to_vec();

@@ -12,7 +12,7 @@ pub enum PackError {
     Tree(#[from] CompareError),
     /// A directory that was renamed, or made of another one.
     #[error(
-        "{path:?} is the directory {target:?} of the layers below under another name; name those with --lower, topmost first"
+        "{path:?} is a renamed directory, {target:?} in the layers below; specify them with --lower, topmost first"
     )]
     Redirect {
         /// Where it is now.
@@ -22,7 +22,7 @@ pub enum PackError {
     },
     /// A renamed directory that the lower ones do not have.
     #[error(
-        "{path:?} is the directory {target:?} of the layers below, but the lower directories that were named have none there"
+        "{path:?} is a renamed directory, {target:?} in the layers below, but none of the --lower directories has it"
     )]
     RedirectMissing {
         /// Where it is now.
@@ -32,22 +32,22 @@ pub enum PackError {
     },
     /// A file that holds attributes only.
     #[error(
-        "{0:?} holds attributes only, its data is in a layer below (metacopy); name the lower directories with --lower, topmost first"
+        "{0:?} has only attributes, its data is in a lower layer (metacopy); specify the lower directories with --lower, topmost first"
     )]
     Metacopy(LayerPath),
     /// A file that holds attributes only, and no data below.
-    #[error("{0:?} holds attributes only (metacopy), but the lower directories that were named have no data for it")]
+    #[error("{0:?} has only attributes (metacopy), but none of the --lower directories has its data")]
     MetacopyMissing(LayerPath),
-    /// A name that a layer would take for a mark.
-    #[error("{0:?}: names that begin with .wh. are marks in a layer; no layer can hold a file of that name")]
+    /// A name that a layer would take for a whiteout.
+    #[error("{0:?}: names that begin with .wh. are whiteouts in a layer; a layer cannot hold a file of this name")]
     NameOfMark(LayerPath),
     /// More than one lower directory for a whole tree, or none.
     #[error(
-        "a whole tree is compared with one lower directory, and {0} were named; compare it with a mount of them all"
+        "a whole tree is compared with one --lower directory, but {0} were given; compare it with a mount of them all"
     )]
     LowerCount(usize),
     /// Directories in directories without an end.
-    #[error("{0:?}…: more than {1} directories in one another")]
+    #[error("{0:?}…: more than {1} nested directories")]
     TooDeep(LayerPath, usize),
     /// The layer cannot be written, or a file not be read.
     #[error("cannot pack {path:?}: {error}")]
@@ -58,6 +58,6 @@ pub enum PackError {
         error: std::io::Error,
     },
     /// [`crate::Cancel`] was used.
-    #[error("interrupted; nothing was left behind")]
+    #[error("interrupted; no partial output was left")]
     Cancelled,
 }

@@ -1,10 +1,10 @@
-//! Overlayfs' words, read: what a directory of changes says with device numbers and extended attributes.
+//! Parses overlayfs whiteouts and xattrs: what a directory of changes says with device numbers and extended attributes.
 
 use crate::compare::{Entry, Kind, Snapshot};
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Xattrs;
 
-/// Reads marks in one namespace.
+/// Reads whiteouts in one namespace.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Marks {
     prefix: &'static str,
@@ -24,7 +24,8 @@ impl Marks {
         Self { prefix: namespace.prefix() }
     }
 
-    /// The namespace that a tree has marks in: that of privileged mounts, if there are any, since to those the other one is data.
+    /// The namespace that a tree has whiteouts in: that of privileged mounts, if there are any, since to those the
+    /// other one is data.
     pub(super) fn namespace_of(tree: &Snapshot) -> XattrNamespace {
         let has = |namespace: XattrNamespace| {
             let marks = Self::new(namespace);

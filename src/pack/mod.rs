@@ -1,9 +1,10 @@
 //! The way back: a directory tree becomes a layer.
 //!
-//! An overlay mount's upper directory says what changed in the kernel's words: character devices 0:0, and extended attributes. Its
-//! layer says the same in the image specification's: `.wh.NAME` and `.wh..wh..opq`. What overlayfs leaves for its own use is
-//! dropped, and what was escaped for its sake is unescaped. A directory that was renamed, and a file whose data is still below, can
-//! only be packed with the lower directories at hand (kernel, Documentation/filesystems/overlayfs.rst).
+//! An overlay mount's upper directory says what changed in the kernel's words: character devices 0:0, and extended
+//! attributes. Its layer says the same in the image specification's: `.wh.NAME` and `.wh..wh..opq`. What overlayfs
+//! leaves for its own use is dropped, and what was escaped for its sake is unescaped. A directory that was renamed, and
+//! a file whose data is still below, can only be packed with the lower directories at hand (kernel,
+//! Documentation/filesystems/overlayfs.rst).
 //!
 //! The other way to a layer is the difference between two whole trees.
 
@@ -32,9 +33,9 @@ use write::LayerWriter;
 pub struct PackOptions {
     /// The directories below, topmost first.
     pub lower: Vec<PathBuf>,
-    /// What the tree is; told by its marks when `None`.
+    /// What the tree is; told by its whiteouts when `None`.
     pub meaning: Option<Meaning>,
-    /// Where its marks are; told by the marks when `None`.
+    /// Where its whiteouts are; told by the whiteouts when `None`.
     pub xattr_namespace: Option<XattrNamespace>,
     /// Keep `security.selinux`, which is of the system that the tree was on.
     pub selinux: bool,
@@ -59,9 +60,9 @@ pub enum Meaning {
 pub struct PackReport {
     /// What the tree was taken for.
     pub meaning: Meaning,
-    /// Entries, marks counted.
+    /// Entries, whiteouts counted.
     pub entries: u64,
-    /// Whiteouts and opaque marks.
+    /// Whiteouts, opaque ones included.
     pub marks: u64,
     /// What an archive cannot hold (rule A4).
     pub not_kept: Vec<Loss>,
@@ -70,7 +71,7 @@ pub struct PackReport {
 /// Packs a tree as a layer: entries sorted by path, the root's first.
 ///
 /// # Errors
-/// A tree that cannot be read whole, marks that cannot be resolved, an output that cannot be written.
+/// A tree that cannot be read whole, whiteouts that cannot be resolved, an output that cannot be written.
 pub fn pack(tree: &Path, options: &PackOptions, output: impl Write) -> Result<PackReport, PackError> {
     let read = SnapshotOptions { cancel: options.cancel.clone(), ..SnapshotOptions::default() };
     let mut trees = vec![Snapshot::take(tree, &read)?];

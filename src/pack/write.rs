@@ -93,7 +93,7 @@ impl<'a, W: Write> LayerWriter<'a, W> {
         self.write(&path, &attributes.to_entry(EntryKind::Directory, name))
     }
 
-    /// Writes a file that is no directory, with the data of another one where its own is there.
+    /// Writes a file that is not a directory, with the data of another one where its own is there.
     pub(super) fn leaf(&mut self, path: &[u8], source: Source, data: Source) -> Result<(), PackError> {
         let name = path.to_vec();
         let path = layer_path(path)?;
@@ -215,7 +215,7 @@ fn fragments(file: &File, size: u64) -> io::Result<Vec<Fragment>> {
     Ok(fragments)
 }
 
-/// A path of a tree on disk: it cannot climb, but it may be a mark's.
+/// A path of a tree on disk: it cannot climb, but it may be a whiteout's.
 fn layer_path(path: &[u8]) -> Result<LayerPath, PackError> {
     let path = LayerPath::of_components(path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()));
     match path.split_last() {

@@ -22,8 +22,9 @@ pub(crate) struct PublicKey {
 impl PublicKey {
     /// Reads a key as PEM; says otherwise what is wrong with it.
     pub(crate) fn parse(pem: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(pem).map_err(|_| "is no text".to_owned())?;
-        let (label, document) = Document::from_pem(text.trim_start()).map_err(|error| format!("is no PEM: {error}"))?;
+        let text = std::str::from_utf8(pem).map_err(|_| "is not text".to_owned())?;
+        let (label, document) =
+            Document::from_pem(text.trim_start()).map_err(|error| format!("is not PEM: {error}"))?;
         if label == "RSA PUBLIC KEY" {
             return Ok(Self { algorithm: &RSA_PKCS1_2048_8192_SHA256, bytes: document.as_bytes().to_vec() });
         }
@@ -31,7 +32,7 @@ impl PublicKey {
             return Err(format!("holds a {label}, not a PUBLIC KEY"));
         }
         let info = SubjectPublicKeyInfoRef::try_from(document.as_bytes())
-            .map_err(|error| format!("is no public key: {error}"))?;
+            .map_err(|error| format!("is not a public key: {error}"))?;
         let curve = || info.algorithm.parameters_oid().ok();
         let algorithm: &'static dyn VerificationAlgorithm = match info.algorithm.oid {
             EC if curve() == Some(P256) => &ECDSA_P256_SHA256_ASN1,
@@ -44,7 +45,7 @@ impl PublicKey {
                 );
             }
         };
-        let bytes = info.subject_public_key.as_bytes().ok_or("is no public key: it does not end at a byte")?;
+        let bytes = info.subject_public_key.as_bytes().ok_or("is not a public key: it does not end at a byte")?;
         Ok(Self { algorithm, bytes: bytes.to_vec() })
     }
 
@@ -91,6 +92,6 @@ mod tests {
         openssl(place, "pkey -in key -pubout -out public");
         let public = std::fs::read(place.join("public")).unwrap();
         assert!(PublicKey::parse(&public).err().unwrap().contains("not supported"));
-        assert!(PublicKey::parse(b"").err().unwrap().contains("no PEM"));
+        assert!(PublicKey::parse(b"").err().unwrap().contains("not PEM"));
     }
 }

@@ -86,8 +86,8 @@ fn clear(path: &Path, problem: String) -> Result<String, Error> {
     }
 }
 
-/// The unpacked layers of an image in the cache directory `cache`; the image is unpacked if they are not there, or damaged. A filter of `options` is passed over: what is
-/// kept under an image's digest is the image as it is.
+/// The unpacked layers of an image in the cache directory `cache`; the image is unpacked if they are not there, or damaged.
+/// A filter of `options` is passed over: what is kept under an image's digest is the image as it is.
 ///
 /// # Errors
 /// As for [`layers`].
@@ -110,7 +110,7 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
         }
     }
     let fresh = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&directory).map_err(io)?;
-    // Who tidies up while it grows leaves it alone.
+    // The lock keeps a concurrent `prune` from removing it while it is being written.
     let _growing = Lock::shared(fresh.path());
     let made = fresh.path().join("form");
     let report =
@@ -188,7 +188,7 @@ fn key(id: &Digest, namespace: XattrNamespace, options: &Options) -> String {
     key
 }
 
-/// Whose the files are on disk, which is part of what is laid down.
+/// Whose the files are on disk, which is part of what is unpacked.
 fn owners(owners: &Owners) -> String {
     let shifted = match owners {
         Owners::AsTheyAre => String::new(),

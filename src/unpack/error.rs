@@ -27,7 +27,7 @@ impl std::fmt::Display for WhichLayer {
     }
 }
 
-/// Why an image could not be laid down.
+/// Why an image could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -83,9 +83,9 @@ pub enum Error {
     #[error("{0}")]
     Write(String),
     /// The destination cannot hold everything, and [`Options::strict`](crate::Options::strict) is set (rule A4).
-    #[error("refused by --strict, since the destination cannot hold all of the image: {0}")]
+    #[error("refused by --strict, since the destination cannot preserve all of the image: {0}")]
     NotKept(String),
-    /// A description of an overlay form cannot be read or written.
+    /// A description of unpacked overlay layers cannot be read or written.
     #[error("{path:?}: {problem}")]
     Description {
         /// The file.
@@ -94,7 +94,7 @@ pub enum Error {
         problem: String,
     },
     /// Fewer layers than are to stay.
-    #[error("there are {layers} layers, and none is left to squash above the lowest {from}")]
+    #[error("the image has {layers} layers: nothing to squash above the lowest {from}")]
     NothingToSquash {
         /// How many there are.
         layers: usize,
@@ -102,7 +102,7 @@ pub enum Error {
         from: usize,
     },
     /// The work was cancelled.
-    #[error("interrupted; nothing was left behind")]
+    #[error("interrupted; no partial output was left")]
     Cancelled,
 }
 

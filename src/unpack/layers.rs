@@ -1,4 +1,4 @@
-//! The overlay form: a directory for each layer, with the marks that the kernel's overlayfs obeys.
+//! Overlay layers: a directory for each layer, with the whiteouts that the kernel's overlayfs obeys.
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,19 +20,20 @@ use crate::image::Image;
 use crate::lowerdirs::{FILE_NAME, LayerDirectory, Layout, Modified, modified};
 use crate::unpack::{Error, Losses, Options, Progress, Report};
 
-/// The directory of an overlay form that holds the layers' directories.
+/// The directory of unpacked overlay layers that holds the layers' directories.
 const LAYERS: &str = "layers";
 /// The image's configuration, byte by byte.
 const CONFIG: &str = "image-config.json";
 
-/// Lays an image down as directories for an overlay mount: `destination` gets `layers/`, [`FILE_NAME`] and, if the image has a configuration,
-/// `image-config.json`.
+/// Unpacks an image as directories for an overlay mount: `destination` gets `layers/`, [`FILE_NAME`] and, if the image
+/// has a configuration, `image-config.json`.
 ///
-/// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The marks are written
-/// in [`Options::xattr_namespace`], or as privilege allows (rule O5).
+/// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The whiteouts are
+/// written in [`Options::xattr_namespace`], or as privilege allows (rule O5).
 ///
 /// # Errors
-/// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or written.
+/// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or
+/// written.
 pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
     let work = Work::beside(destination, options.replace, options.durability())?;
     let result =

@@ -10,7 +10,7 @@ use crate::core::record::{LayerPath, Record};
 use crate::image::Notice;
 use crate::unpack::Error;
 
-/// One laying down of an image.
+/// One unpacking of an image.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Report {
     /// What the source calls the image.
@@ -26,7 +26,7 @@ pub struct Report {
     pub form: &'static str,
     /// Where it lies.
     pub destination: PathBuf,
-    /// The namespace of the overlay marks, in the overlay form.
+    /// The namespace of the overlayfs whiteouts and opaque directories, in overlay layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xattr_namespace: Option<XattrNamespace>,
     /// The layers, bottom first.
@@ -79,12 +79,12 @@ pub struct LayerReport {
     pub size: u64,
     /// Uncompressed bytes.
     pub expanded: u64,
-    /// Entries, marks counted.
+    /// Entries, whiteouts counted.
     pub entries: u64,
     /// Global PAX headers, which change nothing (rule T1).
     #[serde(skip_serializing_if = "is_zero")]
     pub global_headers: u64,
-    /// Where it lies in the overlay form; none for a layer that changes nothing.
+    /// Where it lies in overlay layers; none for a layer that changes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     /// Seconds until it was read and written.
@@ -117,7 +117,7 @@ fn is_zero(number: &u64) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
-    /// Owner and group; the caller's stand instead.
+    /// Owner and group; the file belongs to the calling user.
     Owner,
     /// The setuid and setgid bits, which would have given another owner's rights.
     SetId,
@@ -127,7 +127,7 @@ pub enum LossKind {
     Acl,
     /// A device node, which is left out.
     Device,
-    /// A time outside of what the file system can hold; the nearest it can hold stands instead.
+    /// A time out of the file system's range; it is clamped.
     Time,
     /// A socket, which is left out.
     Socket,
@@ -138,17 +138,17 @@ pub enum LossKind {
 }
 
 impl LossKind {
-    /// For a line of a report: what, and what stands instead.
+    /// Description for a report: what was lost, and what replaces it.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Owner => "owner not kept, the caller's stands instead",
+            Self::Owner => "owner not kept, the file belongs to the calling user",
             Self::SetId => "setuid and setgid bits dropped, since the owner could not be kept",
             Self::Xattr => "extended attribute not kept",
             Self::Acl => "ACL not kept",
             Self::Device => "device left out",
-            Self::Time => "time outside of the file system's range, the nearest stands instead",
-            Self::Socket => "socket left out, since archives hold none",
-            Self::HardLink => "hard link not kept, the name has a copy of the file",
+            Self::Time => "time out of the file system's range, clamped",
+            Self::Socket => "socket left out, since archives cannot hold one",
+            Self::HardLink => "hard link not kept, the name is a copy of the file",
             Self::WhiteoutDevice => "character device 0:0, which an overlay mount cannot show, is a nested whiteout",
         }
     }
@@ -237,7 +237,7 @@ impl<P> Losses<P> {
     }
 }
 
-/// Told how the work goes on. Called from several threads at once.
+/// Receives progress events. Called from several threads at once.
 pub trait Progress: Sync {
     /// The layers are about to be read; `sizes` are their stored bytes.
     fn begin(&self, sizes: &[u64]) {
@@ -263,7 +263,7 @@ pub trait Progress: Sync {
     fn settling(&self) {}
 }
 
-/// Nobody wants to know.
+/// A `Progress` that ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

@@ -63,7 +63,7 @@ pub enum NamespaceError {
         error: io::Error,
     },
     /// The files that grant ids grant none that could be mapped.
-    #[error("{file} grants ranges that make no map: {error}")]
+    #[error("{file} has ranges that are not a valid map: {error}")]
     BadGrants {
         /// Which.
         file: &'static str,

@@ -424,7 +424,7 @@ fn damaged(mut bytes: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
             Damage::Flip { at, with } => {
                 let at = at % bytes.len();
                 bytes[at] ^= with;
-                // Damage that the checksum finds is no test of anything else.
+                // Damage that the checksum finds is not a test of anything else.
                 if headers.contains(&(at / 512)) && with % 8 > 0 {
                     mend(&mut bytes[at / 512 * 512..][..512]);
                 }

@@ -1,4 +1,4 @@
-//! The archives of `scripts/make-archives`, each laid down and held against what the tool that packed it extracts.
+//! The archives of `scripts/make-archives`, each unpacked and held against what the tool that packed it extracts.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -36,7 +36,7 @@ fn archives(tool: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Lays each archive down and has the tool extract it; whatever differs is a failure.
+/// Unpacks each archive and has the tool extract it; whatever differs is a failure.
 fn same(tool: &str, count: usize, extract: impl Fn(&Path, &Path) -> Command) {
     let archives = archives(tool);
     assert_eq!(archives.len(), count);

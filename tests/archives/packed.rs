@@ -249,7 +249,7 @@ fn a3_xattrs_and_acls_of_gnu_tar_and_bsdtar() {
     }
 }
 
-/// What layflat lays down is what the tool that packed it takes out again.
+/// What layflat unpacks is what the tool that packed it takes out again.
 fn what_comes_out_is_what_the_tool_itself_extracts() {
     let layflat = assert_cmd::cargo::cargo_bin!("layflat").to_str().unwrap().to_owned();
     let gnu =

@@ -56,7 +56,7 @@ fn archive(place: &Place) -> String {
     "layers:layer.tar".to_owned()
 }
 
-/// GNU tar takes the user's tree, as it is seen from inside of the user's namespace, and root lays down what it read.
+/// GNU tar takes the user's tree, as it is seen from inside of the user's namespace, and root unpacks what it read.
 fn equal_to_roots(place: &Place) {
     let image = archive(place);
     succeeds(&mut place.layflat(&["flatten", &image, "real"]));

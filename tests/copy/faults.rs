@@ -133,7 +133,7 @@ fn s2_a_signal_leaves_nothing() {
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()), "{said}");
-        assert_eq!(said, "layflat: interrupted; nothing was left behind\n");
+        assert_eq!(said, "layflat: interrupted; no partial output was left\n");
         assert!(content(&place) == before, "{to}: {:?}", place.names(""));
     }
 }

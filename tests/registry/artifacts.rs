@@ -1,4 +1,4 @@
-//! What is no image but lies among them: artifacts, and what refers to images; and manifests in Docker's words for registries that know no
+//! What is not an image but lies among them: artifacts, and what refers to images; and manifests in Docker's words for registries that know no
 //! others.
 
 use std::sync::Arc;
@@ -332,7 +332,7 @@ fn refused() {
     let output = place.run(&["copy", "--all-platforms", index, &proxy.image("a:index")]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        output.status.success() && said.contains("it is not an image, and has no form in Docker's words"),
+        output.status.success() && said.contains("it is not an image, so Docker's format cannot hold it"),
         "{said}"
     );
     assert_eq!(
@@ -361,7 +361,7 @@ fn vanished() {
         None => Act::Pass,
     });
     let message = place.message(&["copy", "--all-tags", &proxy.image("a"), "oci:o"]);
-    assert!(message.contains("the tag \"gone\" is listed, but there is nothing behind it"), "{message}");
+    assert!(message.contains("the tag \"gone\" is listed, but does not exist"), "{message}");
     let message = place.message(&["copy", "--all-tags", &proxy.image("none"), "oci:o"]);
-    assert!(message.ends_with("has no tags: there is nothing to be had"), "{message}");
+    assert!(message.ends_with("has no tags, so there is nothing to copy"), "{message}");
 }

@@ -54,7 +54,7 @@ fn by_digest() {
     place.printed(&["flatten", &image, "third"]);
     assert_eq!(place.printed(&["diff", "first", "third"]), "");
     let refused = format!(
-        "cannot open {image}: cannot reach the registry {address}: the connection is refused: nobody listens there; \
+        "cannot open {image}: cannot reach the registry {address}: connection refused: nothing listens there; \
          check its name, the network, and HTTPS_PROXY if there is one"
     );
     assert_eq!(place.message(&["flatten", "--no-cache", &image, "fourth"]), refused);
@@ -71,7 +71,7 @@ fn platforms() {
     }
     assert_eq!(
         place.message(&["inspect", "--platform", "linux/s390x", &image]),
-        format!("cannot open {image}: there is no image for linux/s390x; there is: linux/amd64, linux/arm64/v8")
+        format!("cannot open {image}: there is no image for linux/s390x; available: linux/amd64, linux/arm64/v8")
     );
 }
 
@@ -83,8 +83,8 @@ fn bad_names() {
     let host = registry.address;
     let opening = |name: &str| format!("cannot open docker://{host}/{name}");
     for (name, expected) in [
-        ("four:2", format!("{}: there is no image \"2\"; there is: 1, old", opening("four:2"))),
-        ("four", format!("{}: there is no image \"latest\"; there is: 1, old", opening("four"))),
+        ("four:2", format!("{}: there is no image \"2\"; available: 1, old", opening("four:2"))),
+        ("four", format!("{}: there is no image \"latest\"; available: 1, old", opening("four"))),
         (
             "none:1",
             format!(
@@ -113,7 +113,7 @@ fn bad_names() {
         ("quay.io//a", "a part of it is empty"),
     ] {
         let message = place.message(&["inspect", &format!("docker://{name}")]);
-        assert_eq!(message, format!("{name:?} is no image's name: {problem}; {expected}"));
+        assert_eq!(message, format!("{name:?} is not an image's name: {problem}; {expected}"));
     }
     let invalid = "docker://registry.invalid/a:1";
     let message = place.message(&["inspect", invalid]);
@@ -196,8 +196,8 @@ fn no_manifest() {
     assert_eq!(
         place.message(&["inspect", "--plain-http", &image]),
         format!(
-            "cannot open {image}: a@{stated}: the registry {} answers what it should not: a manifest of the digest {found} where it \
-             should be {stated}: it was altered",
+            "cannot open {image}: a@{stated}: the registry {} gave an unexpected answer: a manifest with the digest {found} \
+             instead of {stated}: it was altered",
             liar.address
         )
     );

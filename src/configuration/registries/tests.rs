@@ -106,7 +106,7 @@ fn short_names_are_only_ever_suggested() {
     let meant = |registries: &Registries, word| registries.meant_by(word).unwrap_or_default();
     assert_eq!(
         meant(&registries, "fedora:40"),
-        "docker://registry.fedoraproject.org/fedora:40, which is what \"fedora\" stands for in \"/a.conf\""
+        "docker://registry.fedoraproject.org/fedora:40, the alias of \"fedora\" in \"/a.conf\""
     );
     assert_eq!(
         meant(&registries, "x:1"),
@@ -178,7 +178,7 @@ fn keys_are_known_in_any_case_and_the_others_are_named() {
     );
     assert_eq!(registries.pull(&"a.io/x".parse().unwrap()).unwrap().len(), 2);
     assert!(registries.push(&"a.io/x".parse().unwrap()).blocked.is_some());
-    let note = |key: &str| format!("\"/a.conf\": {key} is not read here, and does nothing");
+    let note = |key: &str| format!("\"/a.conf\": {key} is not supported and is ignored");
     let keys = ["other", "credential-helpers", "[[registry]] blockd", "[[registry.mirror]] blocked"];
     assert_eq!(registries.notes(), keys.map(note));
 }

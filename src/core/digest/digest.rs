@@ -36,9 +36,9 @@ pub struct Digest {
     hex: Box<str>,
 }
 
-/// A text that is no digest.
+/// A text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no digest: expected sha256:<64 lower-case hex digits> or sha512:<128>")]
+#[error("{0:?} is not a digest: expected sha256:<64 lower-case hex digits> or sha512:<128>")]
 pub struct DigestError(String);
 
 impl Digest {

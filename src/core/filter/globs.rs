@@ -13,7 +13,7 @@ pub struct Globs(Option<Arc<GlobSet>>);
 
 /// A pattern that cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{pattern:?} is no pattern: {problem}; a backslash takes the meaning from the character after it")]
+#[error("{pattern:?} is not a pattern: {problem}; a backslash escapes the next character")]
 pub struct GlobError {
     pattern: String,
     problem: String,
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_cannot_be_read_says_so() {
-        assert!(Globs::paths(["a[b"]).unwrap_err().to_string().contains("\"a[b\" is no pattern"));
+        assert!(Globs::paths(["a[b"]).unwrap_err().to_string().contains("\"a[b\" is not a pattern"));
         assert!(Globs::paths(["/"]).unwrap_err().to_string().contains("empty"));
     }
 }

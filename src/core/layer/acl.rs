@@ -23,7 +23,7 @@ const OTHER: u16 = 0x20;
 pub(super) enum AclError {
     #[error("its entry {:?} is malformed", Printable(.0))]
     Malformed(Vec<u8>),
-    #[error("its entry {:?} has a name but no number, and names of the image's users mean nothing here", Printable(.0))]
+    #[error("its entry {:?} has a name but no number, and names of the image's users are unknown here", Printable(.0))]
     NameOnly(Vec<u8>),
 }
 

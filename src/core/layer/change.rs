@@ -1,4 +1,4 @@
-//! What an entry's name means: an entry, or one of the marks that hide what lies below (rules M2 and M3).
+//! What an entry's name means: an entry, or one of the whiteouts that hide what lies below (rules M2 and M3).
 
 use crate::core::record::{LayerPath, WHITEOUT as MARK};
 
@@ -21,15 +21,15 @@ pub(crate) enum Meaning {
     LinkSource,
 }
 
-/// A mark that cannot be.
+/// A whiteout that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MarkError {
     /// `.wh.`, `.wh..` or `.wh...`.
-    #[error("a whiteout must name what it hides; this one would hide the directory itself or its parent")]
+    #[error("a whiteout must name what it deletes; this one would delete the directory itself or its parent")]
     HidesNothing,
     /// `.wh.x/y`.
-    #[error("a component of the path is a whiteout, which can hold nothing")]
+    #[error("a component of the path is a whiteout, which cannot contain anything")]
     InPath,
 }
 

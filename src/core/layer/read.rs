@@ -136,7 +136,7 @@ pub enum LayerError {
         problem: EntryProblem,
     },
     /// The layer asks for more than it may (rule S4).
-    #[error("{what} exceeds the limit of {limit}; raise it with --limit {name}=N if the image is to be trusted")]
+    #[error("{what} exceeds the limit of {limit}; raise it with --limit {name}=N if you trust the image")]
     Limit {
         /// What was too much.
         what: String,
@@ -165,10 +165,10 @@ pub enum LayerError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryProblem {
-    /// Its name is no safe name (rule N1).
+    /// Its name is not a safe name (rule N1).
     #[error(transparent)]
     Name(#[from] PathError),
-    /// Its name is a mark that cannot be (rule M3).
+    /// Its name is a whiteout that cannot be (rule M3).
     #[error(transparent)]
     Mark(#[from] MarkError),
     /// Its attributes cannot be (rule A1).
@@ -178,10 +178,10 @@ pub enum EntryProblem {
     #[error("a link without a target")]
     EmptyTarget,
     /// A symlink target that the kernel does not take.
-    #[error("the target of the symbolic link has {0} bytes, 4095 is the most that the kernel takes")]
+    #[error("the target of the symbolic link has {0} bytes; the kernel takes at most 4095")]
     LongTarget(usize),
-    /// A hard link's target that is no safe name.
-    #[error("the target {:?} of the hard link is no safe name: {problem}", Printable(.target))]
+    /// A hard link's target that is not a safe name.
+    #[error("the target {:?} of the hard link is not a safe name: {problem}", Printable(.target))]
     Target {
         /// The target as the archive has it.
         target: Vec<u8>,
@@ -191,13 +191,13 @@ pub enum EntryProblem {
     /// A hard link to a whiteout.
     #[error("hard link to {:?}, which is a whiteout", Printable(.0))]
     LinkToMark(Vec<u8>),
-    /// A mark that a filter would leave out, and not what it hides.
+    /// A whiteout that a filter would leave out, and not what it hides.
     #[error(
-        "excluding this mark would bring back what it hides; exclude the path that it hides instead, or use --force"
+        "excluding this whiteout would bring back the file that it deletes; exclude that file instead, or use --force"
     )]
     Uncovers,
     /// A device number that the kernel does not have.
-    #[error("device number {0}:{1} is out of range: 4095:1048575 is the largest that the kernel takes")]
+    #[error("device number {0}:{1} is out of range; the kernel takes at most 4095:1048575")]
     Device(i64, i64),
 }
 
@@ -206,7 +206,7 @@ pub enum EntryProblem {
 pub struct ReadOptions {
     /// The most that it may ask for.
     pub limits: Limits,
-    /// What is changed of attributes, and whether marks may be left out.
+    /// What is changed of attributes, and whether whiteouts may be left out.
     pub filter: Filter,
     /// Stops early.
     pub cancel: Cancel,
@@ -320,7 +320,7 @@ impl<S: Sink> LayerReader<'_, S> {
         }
     }
 
-    /// Whether the filter leaves a mark out, which it must be told twice: what the mark hides comes back.
+    /// Whether the filter leaves a whiteout out, which it must be told twice: what the whiteout deletes comes back.
     fn is_left_out(&mut self, mark: &LayerPath, meaning: &Meaning) -> Result<bool, EntryProblem> {
         let hidden = if let Meaning::Whiteout(hidden) = meaning { Some(hidden) } else { None };
         match self.filter.uncovers(mark, hidden) {
@@ -336,7 +336,7 @@ impl<S: Sink> LayerReader<'_, S> {
         let name = self.intern(path)?;
         let attributes = self.attributes(entry, name)?;
         let size = entry.size;
-        // A file for a root goes nowhere; the stack refuses it.
+        // A regular file named `/` has no content; the stack rejects it.
         let content = if name == NameId::ROOT {
             ContentId(u32::MAX)
         } else {

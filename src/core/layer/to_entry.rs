@@ -55,7 +55,7 @@ impl Attributes {
 }
 
 impl ChangeKind {
-    /// The entry that asks for this change at a name; `None` for marks and hard links, which have no attributes.
+    /// The entry that asks for this change at a name; `None` for whiteouts and hard links, which have no attributes.
     pub fn to_entry(&self, name: Vec<u8>) -> Option<Entry> {
         let attributes = self.attributes()?;
         let of = |kind| attributes.to_entry(kind, name.clone());

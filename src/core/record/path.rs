@@ -26,10 +26,10 @@ pub enum PathError {
     #[error("the name climbs above the root")]
     Climbs,
     /// A component of more than 255 bytes, which no Linux file system holds.
-    #[error("a component of the name has {0} bytes, 255 is the most that a file system holds")]
+    #[error("a component of the name has {0} bytes; file systems hold at most 255")]
     LongComponent(usize),
     /// A whiteout of such a name.
-    #[error("a whiteout hides a name of {0} bytes, 255 is the most that a file system holds")]
+    #[error("a whiteout deletes a name of {0} bytes; file systems hold at most 255")]
     LongWhiteout(usize),
     /// A NUL byte, which ends a string for the kernel.
     #[error("the name holds a NUL byte")]

@@ -11,7 +11,7 @@ pub struct ContentId(pub u32);
 /// What one entry of a layer asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// The path that it is about: for a whiteout what it hides, for an opaque mark the directory.
+    /// The path that it is about: for a whiteout what it hides, for an opaque whiteout the directory.
     pub name: NameId,
     /// What is asked for.
     pub kind: ChangeKind,
@@ -81,7 +81,7 @@ pub enum DeviceKind {
 }
 
 impl ChangeKind {
-    /// The attributes that the entry states; marks and hard links have none.
+    /// The attributes that the entry states; whiteouts and hard links have none.
     pub fn attributes(&self) -> Option<&Attributes> {
         match self {
             Self::Whiteout | Self::Opaque | Self::HardLink { .. } => None,

@@ -29,7 +29,7 @@ pub struct ImageName {
 
 /// A text that names no image at a registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no image's name: {problem}; expected [HOST[:PORT]/]NAME[:TAG][@DIGEST]")]
+#[error("{name:?} is not an image's name: {problem}; expected [HOST[:PORT]/]NAME[:TAG][@DIGEST]")]
 pub struct ImageNameError {
     /// What was written.
     pub name: String,
@@ -70,7 +70,7 @@ impl ImageName {
     /// The same name with this tag and no digest.
     ///
     /// # Errors
-    /// A text that is no tag.
+    /// A text that is not a tag.
     pub fn with_tag(&self, tag: &str) -> Result<Self, ImageNameError> {
         check_tag(tag).map_err(|problem| ImageNameError { name: tag.to_owned(), problem })?;
         Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
@@ -114,7 +114,7 @@ impl FromStr for ImageName {
         let (rest, digest) = match text.split_once('@') {
             None => (text, None),
             Some((rest, digest)) => {
-                let problem = |_| wrong(format!("{digest:?} is no digest, which is sha256: and 64 hex digits"));
+                let problem = |_| wrong(format!("{digest:?} is not a digest, which is sha256: and 64 hex digits"));
                 (rest, Some(digest.parse().map_err(problem)?))
             }
         };
@@ -145,7 +145,7 @@ fn is_host(word: &str) -> bool {
 }
 
 fn check_host(text: &str) -> Result<(), String> {
-    let wrong = || Err(format!("{text:?} is no host with an optional port"));
+    let wrong = || Err(format!("{text:?} is not a host with an optional port"));
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => {
             if address.parse::<::core::net::Ipv6Addr>().is_err() {
@@ -279,10 +279,10 @@ mod tests {
             ("quay.io/-a", "dashes"),
             ("quay.io/a:", "tag"),
             ("quay.io/a:.x", "tag"),
-            ("quay.io:99999/a", "no host"),
-            ("-x.io/a", "no host"),
-            ("[1.2.3.4]/a", "no host"),
-            ("quay.io/a@sha256:12", "no digest"),
+            ("quay.io:99999/a", "not a host"),
+            ("-x.io/a", "not a host"),
+            ("[1.2.3.4]/a", "not a host"),
+            ("quay.io/a@sha256:12", "not a digest"),
             ("quay.io/../../v2", "dashes"),
         ] {
             let error = text.parse::<ImageName>().unwrap_err();

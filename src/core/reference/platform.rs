@@ -16,7 +16,7 @@ pub struct Platform {
 
 /// A text that names no platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no platform: expected os/arch or os/arch/variant, like linux/arm64")]
+#[error("{0:?} is not a platform: expected os/arch or os/arch/variant, like linux/arm64")]
 pub struct PlatformError(pub String);
 
 impl Platform {

@@ -69,7 +69,7 @@ impl fmt::Display for DaemonImage {
 #[non_exhaustive]
 pub enum ReferenceError {
     /// A transport, and nothing behind it.
-    #[error("{0:?} names no file: write {0}PATH")]
+    #[error("{0:?} has no file: write {0}PATH")]
     Empty(String),
     /// A transport of other tools that this one does not have.
     #[error(
@@ -82,8 +82,8 @@ pub enum ReferenceError {
     /// A name that no registry and no engine can have.
     #[error(transparent)]
     Name(#[from] ImageNameError),
-    /// A tag that is no text.
-    #[error("the name behind {0:?} is not valid UTF-8")]
+    /// A tag that is not text.
+    #[error("the name after {0:?} is not valid UTF-8")]
     NotText(PathBuf),
 }
 

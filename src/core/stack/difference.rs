@@ -12,7 +12,7 @@ use super::{InodeId, View};
 #[derive(Debug, Default)]
 pub struct Difference {
     emissions: Vec<Emission>,
-    /// Names that directories with an opaque mark hide: the directory's index, and the name's slot.
+    /// Names that directories with an opaque whiteout hide: the directory's index, and the name's slot.
     hidden: Vec<(u32, SlotId)>,
     /// Whether it is all that a view shows, and so has a root in any case.
     is_whole: bool,
@@ -20,18 +20,18 @@ pub struct Difference {
     is_filtered: bool,
 }
 
-/// One entry to be laid down.
+/// One entry to be unpacked.
 #[derive(Debug)]
 pub struct Emission {
     parent: u32,
     slot: SlotId,
-    /// What is laid down.
+    /// What is unpacked.
     pub what: What,
     /// What the view below has at this path.
     pub over: Over,
 }
 
-/// What is laid down.
+/// What is unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// A directory.
@@ -307,7 +307,7 @@ impl Builder<'_, '_> {
         }
     }
 
-    /// An opaque mark stays one if it hid something; everything from below is gone then, so that the directory
+    /// An opaque whiteout stays one if it hid something; everything from below is gone then, so that the directory
     /// needs no whiteouts.
     fn is_marked_opaque(&self, directory: DirectoryId) -> bool {
         self.changes.is_some_and(|(changes, ..)| changes.opaque.contains(&directory)) && self.had_children(directory)

@@ -48,7 +48,7 @@ impl<'a, 'r> Step<'a, 'r> {
         self.view.resolve(path, last)
     }
 
-    /// The marks of the layer that hid nothing, by their numbers in its record.
+    /// The whiteouts of the layer that deleted nothing, by their numbers in its record.
     pub fn idle_marks(&self) -> &[usize] {
         &self.changes.idle_marks
     }

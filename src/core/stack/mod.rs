@@ -1,9 +1,28 @@
 //! The whole stack, in memory: what the layers show together, and what each layer's directory must hold for the
 //! kernel to show the same.
 //!
-//! This is the heart of the program. [`View`] replays the layers' records bottom up, marks first, then entries; a
-//! [`Difference`] is what has to be laid down on disk to get from one view to the next. Nothing here does I/O, so all
+//! This is the heart of the program. [`View`] replays the layers' records bottom up, whiteouts first, then entries; a
+//! [`Difference`] is what has to be unpacked on disk to get from one view to the next. Nothing here does I/O, so all
 //! of it is tested without root and without a file system.
+//!
+//! # One layer, step by step
+//!
+//! The layers below have a file `old` and a directory `d` with the files `d/x` and `d/y`. The next layer's archive has:
+//!
+//! ```text
+//! d/z                  a regular file
+//! d/.wh..wh..opq       an opaque whiteout
+//! .wh.old              a whiteout
+//! .wh.never            a whiteout of a name that no layer has
+//! ```
+//!
+//! 1. Whiteouts come first, wherever they are in the archive, and act on the layers below only (rule M1): `old`, `d/x` and
+//!    `d/y` leave the view. `.wh.never` deletes nothing.
+//! 2. Then the entries: `d/z` joins the view. The opaque whiteout does not touch it, since it is in the same layer.
+//! 3. The difference to the view before says what the layer's directory must hold for the kernel to show the same: `d`,
+//!    opaque, with `z` in it, and a whiteout `old`. There is none for `never`, which overlayfs would list (rule O1).
+//!
+//! A flat rootfs is the same with one difference: from nothing to the view after the last layer.
 
 mod difference;
 mod events;
@@ -48,8 +67,8 @@ pub enum Problem {
     ParentIsFile(LayerPath),
     /// A parent that a symlink makes of a file (rule N4).
     #[error(
-        "the symbolic link {link:?} on the way to it leads to {file:?}, which is not a directory; \
-         a layer that is to replace the link must have an entry for a directory {link:?}"
+        "the symbolic link {link:?} on the way to it points to {file:?}, which is not a directory; \
+         to replace the link, a layer needs a directory entry {link:?}"
     )]
     ParentLeadsToFile {
         /// The symlink that was followed last.
@@ -60,11 +79,11 @@ pub enum Problem {
     /// More than 40 symlinks on the way (rule N4).
     #[error("more than 40 symbolic links on the way to it")]
     TooManyLinks,
-    /// A root that is no directory (rule N2).
+    /// A root that is not a directory (rule N2).
     #[error("the root of a file system must be a directory")]
     RootIsNoDirectory,
     /// A hard link to nothing (rule L1).
-    #[error("hard link to {0:?}, which is neither in this layer before it nor in a layer below")]
+    #[error("hard link to {0:?}, which is neither earlier in this layer nor in a lower layer")]
     LinkTargetMissing(LayerPath),
     /// A hard link to a directory (rule L2).
     #[error("hard link to {0:?}, which is a directory")]
@@ -82,7 +101,7 @@ pub enum Problem {
 pub struct Reading {
     /// Ignore entries for the root directory (rule N2).
     pub ignore_root_entry: bool,
-    /// Paths to leave out of what is laid down, and the attributes of directories that no layer names.
+    /// Paths to leave out of what is unpacked, and the attributes of directories that no layer names.
     pub filter: Filter,
 }
 
@@ -162,7 +181,7 @@ impl<'r> Stack<'r> {
         &self.layers
     }
 
-    /// What one directory must hold that shows everything: the flat form.
+    /// What one directory must hold that shows everything: the flat rootfs.
     pub fn whole(&self) -> Difference {
         self.filtered(Difference::whole(&self.view))
     }
@@ -183,7 +202,7 @@ impl<'r> Stack<'r> {
         LayerPath::of_components(components.into_iter().rev())
     }
 
-    /// The paths that a layer's opaque marks hide, where no whiteout says so.
+    /// The paths that a layer's opaque whiteouts delete, where no whiteout says so.
     pub fn hidden_by_opaque<'a>(&'a self, difference: &'a Difference) -> impl Iterator<Item = LayerPath> + 'a {
         difference.hidden().iter().map(|&(directory, slot)| {
             let directory = self.path(difference, directory as usize);
@@ -191,7 +210,7 @@ impl<'r> Stack<'r> {
         })
     }
 
-    /// What is at a path, as under chroot. The path may say what it likes.
+    /// What is at a path, as under chroot. The path may be absolute and may contain `..`.
     ///
     /// # Errors
     /// Nothing is there.
@@ -214,7 +233,7 @@ impl<'r> Stack<'r> {
         self.view.is_linked(inode)
     }
 
-    /// Whether a layer above the one that made a file gives it another name, so that the overlay form must hold a
+    /// Whether a layer above the one that made a file gives it another name, so that the overlay layers must hold a
     /// copy of it there (rule L2).
     pub fn is_copied_up(&self, inode: InodeId) -> bool {
         self.view.is_copied_up(inode)

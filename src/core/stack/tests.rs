@@ -4,7 +4,7 @@ use super::*;
 use crate::core::record::{ChangeKind, ContentId};
 use crate::core::text::Timestamp;
 
-/// A layer in words: `D d`, `F d/a`, `L a->b`, `H b=a`, `W d/a` (whiteout), `O d` (opaque mark).
+/// A layer in words: `D d`, `F d/a`, `L a->b`, `H b=a`, `W d/a` (whiteout), `O d` (opaque whiteout).
 fn layer(words: &str) -> Record {
     let mut record = Record::default();
     for (index, word) in words.split(", ").filter(|word| !word.is_empty()).enumerate() {

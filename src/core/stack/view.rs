@@ -26,7 +26,7 @@ impl DirectoryId {
     pub(super) const ROOT: Self = Self(0);
 }
 
-/// A file that is no directory: an inode, which may have several names.
+/// A file that is not a directory: an inode, which may have several names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InodeId(u32);
 
@@ -108,11 +108,11 @@ pub(super) struct Changes {
     pub(super) before: HashMap<SlotId, Child>,
     /// The attributes that touched directories had before.
     pub(super) attributes_before: HashMap<DirectoryId, Source>,
-    /// Directories with an opaque mark.
+    /// Directories with an opaque whiteout.
     pub(super) opaque: HashSet<DirectoryId>,
     /// Files from below that got another name.
     pub(super) relinked: Vec<InodeId>,
-    /// Marks that hid nothing: their numbers in the layer's record.
+    /// Whiteouts that deleted nothing: their numbers in the layer's record.
     pub(super) idle_marks: Vec<usize>,
 }
 

@@ -42,7 +42,7 @@ pub struct Entry {
     pub mtime: Timestamp,
     /// Time of the last access, where a PAX record states it.
     pub atime: Option<Timestamp>,
-    /// Device number, major and minor; 0 for what is no device. Not yet checked for its range.
+    /// Device number, major and minor; 0 for what is not a device. Not yet checked for its range.
     pub device: (i64, i64),
     /// Whether the content has a map of holes.
     pub sparse: bool,

@@ -56,7 +56,7 @@ pub(super) fn parse(block: &[u8; BLOCK]) -> Result<Fields, ArchiveError> {
         Dialect::V7 => &[][..],
         Dialect::Ustar => text(&block[345..500]),
         Dialect::Star => {
-            // Nobody wants these times, but a field that is no number is a damaged header.
+            // Nobody wants these times, but a field that is not a number is a damaged header.
             number("atime", &block[476..488])?;
             number("ctime", &block[488..500])?;
             text(&block[345..476])

@@ -51,13 +51,13 @@ pub enum ArchiveError {
     #[error("the archive is truncated")]
     Truncated,
     /// A header whose checksum is not that of its bytes: no tar archive, or a damaged one.
-    #[error("a header with a wrong checksum: this is no tar archive, or it is damaged")]
+    #[error("a header with a wrong checksum: this is not a tar archive, or it is damaged")]
     Checksum,
     /// One zero block, and then something that is none.
     #[error("a single zero block in the middle of the archive")]
     LoneZeroBlock,
     /// A field that should be a number.
-    #[error("{field} is {:?}, which is no number that fits", Printable(.value))]
+    #[error("{field} is {:?}, which is not a valid number", Printable(.value))]
     Number {
         /// Which field or record.
         field: &'static str,
@@ -71,7 +71,7 @@ pub enum ArchiveError {
     #[error("malformed PAX record at {:?}", Printable(.0))]
     PaxRecord(Vec<u8>),
     /// A PAX header or long name that is too long.
-    #[error("an extended header of {size} bytes, {limit} is the most; --limit extended-header=N raises it")]
+    #[error("an extended header of {size} bytes; the limit is {limit}, raise it with --limit extended-header=N")]
     ExtendedHeaderTooLong {
         /// Its size.
         size: u64,
@@ -85,7 +85,7 @@ pub enum ArchiveError {
     #[error("the map of a sparse file has more than {0} fragments")]
     SparseTooLong(usize),
     /// An entry of a type that layers do not have.
-    #[error("an entry of type {:?}, which is none of a container image's", Printable(&[*.0]))]
+    #[error("an entry of type {:?}, which container images do not have", Printable(&[*.0]))]
     UnknownType(u8),
 }
 

@@ -62,7 +62,7 @@ impl Descriptor {
         Self { media_type, digest: digest.to_string(), size: Some(size), written, ..Self::default() }
     }
 
-    /// Whether it is of an attestation, which is no image although it lies among them.
+    /// Whether it is of an attestation, which is not an image although it lies among them.
     pub(crate) fn is_attestation(&self) -> bool {
         let unknown = self.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
         let refers = !self.artifact_type.is_empty() && MediaType::of(&self.artifact_type) != MediaType::Config;

@@ -107,7 +107,7 @@ impl<'de> Value<'de> {
         Ok(all)
     }
 
-    /// A value that is no list and no object; of no value an empty one.
+    /// A value that is neither a list nor an object; of no value an empty one.
     fn scalar<T: Deserialize<'de> + Default>(&self, expected: &str) -> Result<T, DocumentError> {
         self.last().map_or(Ok(T::default()), |raw| serde_json::from_str(raw.get()).map_err(|_| mismatch(raw, expected)))
     }

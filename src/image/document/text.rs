@@ -1,4 +1,4 @@
-//! A document's bytes as text, with U+FFFD for what is no Unicode: Go reads them so, and Rust's readers refuse them.
+//! A document's bytes as text, with U+FFFD for what is not Unicode: Go reads them so, and Rust's readers refuse them.
 
 use std::borrow::Cow;
 

@@ -114,7 +114,8 @@ fn of_layer(error: LayerError) -> Finding {
     Finding::error(kind, error.to_string())
 }
 
-/// Names that several entries of a layer have. A directory that is only listed again is none: nothing depends on the order.
+/// Names that several entries of a layer have. A directory that is only listed again is none: nothing depends on the
+/// order.
 fn duplicates(record: &Record) -> Vec<Finding> {
     let mut seen: HashMap<NameId, (&Change, usize)> = HashMap::new();
     let is_entry =
@@ -127,7 +128,7 @@ fn duplicates(record: &Record) -> Vec<Finding> {
     seen.into_iter()
         .filter(|(_, (_, count))| *count > 1)
         .map(|(name, (_, count))| {
-            let text = format!("{count} entries of one name in the layer, of which the last counts");
+            let text = format!("{count} entries of this name in the layer; the last one counts");
             Finding::warning(FindingKind::DuplicateEntry, text).at(record.names.path(name))
         })
         .collect()

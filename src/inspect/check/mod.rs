@@ -1,8 +1,8 @@
 //! Is an image sound? Everything that is wrong with it, and not only the first thing.
 //!
-//! What the image states is held against what is there: sizes, digests, DiffIDs, media types, history, configuration. Each layer is
-//! read on its own, past entries that cannot be taken, so that one damaged layer does not keep the others from being checked. What the
-//! layers show together is looked at past entries that cannot be carried out, too.
+//! What the image states is held against what is there: sizes, digests, DiffIDs, media types, history, configuration.
+//! Each layer is read on its own, past entries that cannot be taken, so that one damaged layer does not keep the others
+//! from being checked. What the layers show together is looked at past entries that cannot be carried out, too.
 
 mod layers;
 mod secrets;
@@ -21,9 +21,9 @@ use crate::unpack::{Error, Options, Progress};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The image is not sound: it cannot be laid down, or is not what it says it is.
+    /// The image is not sound: it cannot be unpacked, or is not what it says it is.
     Error,
-    /// It can be laid down, but tools may differ over it, or it gives something away.
+    /// It can be unpacked, but tools may differ over it, or it gives something away.
     Warning,
     /// Worth knowing.
     Note,
@@ -67,7 +67,7 @@ pub enum FindingKind {
     Limit,
     /// A layer has several entries of one name.
     DuplicateEntry,
-    /// A mark hides nothing.
+    /// A whiteout deletes nothing.
     IdleMark,
     /// A symlink leads nowhere.
     DanglingLink,
@@ -149,8 +149,8 @@ impl Finding {
     }
 }
 
-/// Checks an image, which is best opened with [`OpenOptions::incomplete`](crate::transport::source::OpenOptions). With `fast` no layer is read: only
-/// what manifest and configuration state is held against sizes and each other.
+/// Checks an image, which is best opened with [`OpenOptions::incomplete`](crate::transport::source::OpenOptions). With
+/// `fast` no layer is read: only what manifest and configuration state is held against sizes and each other.
 ///
 /// The findings are sorted: first what is about the whole image, then by layer; the worst first.
 ///
@@ -171,7 +171,7 @@ pub fn check(image: &Image, fast: bool, options: &Options, progress: &dyn Progre
     Ok(findings)
 }
 
-/// What an image is found to be that cannot even be opened; nothing, if that is no fault of the image.
+/// What an image is found to be that cannot even be opened; nothing, if that is not a fault of the image.
 pub fn of_source_error(error: &SourceError) -> Option<Finding> {
     let kind = match error {
         SourceError::Config(_) => FindingKind::Config,

@@ -16,7 +16,7 @@ pub(super) fn check(image: &Image) -> Vec<Finding> {
     let mut wrong = |text: String| findings.push(Finding::warning(FindingKind::Config, text));
     let parsed = &config.parsed;
     if !matches!(parsed.rootfs.kind.as_str(), "" | "layers") {
-        wrong(format!("rootfs.type is {:?}, \"layers\" is the only one there is", parsed.rootfs.kind));
+        wrong(format!("rootfs.type is {:?}, only \"layers\" is defined", parsed.rootfs.kind));
     }
     for (name, value) in [("os", &parsed.os), ("architecture", &parsed.architecture)] {
         if value.is_empty() {
@@ -25,7 +25,7 @@ pub(super) fn check(image: &Image) -> Vec<Finding> {
     }
     let created = &parsed.created;
     if !created.is_empty() && created.parse::<jiff::Timestamp>().is_err() {
-        wrong(format!("created is {created:?}, which is no date and time as in RFC 3339"));
+        wrong(format!("created is {created:?}, which is not a date and time as in RFC 3339"));
     }
     let run = &parsed.config;
     let mut names = HashSet::new();

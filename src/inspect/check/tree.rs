@@ -1,5 +1,5 @@
-//! What the layers show together: entries that cannot be carried out, marks that hide nothing, links that lead nowhere, secrets that are only
-//! hidden.
+//! What the layers show together: entries that cannot be carried out, whiteouts that delete nothing, links that lead
+//! nowhere, secrets that are only hidden.
 
 use hashbrown::{HashMap, HashSet};
 
@@ -18,8 +18,8 @@ const MOUNTED: [&[u8]; 4] = [b"proc", b"sys", b"dev", b"run"];
 /// Entries that do not fit, up to which each is named: every one takes another replay.
 const MOST_REFUSED: usize = 100;
 
-/// Checks what the layers show together, past what does not fit: an entry that cannot be carried out is named and left out, and a layer that
-/// cannot be read counts as empty.
+/// Checks what the layers show together, past what does not fit: an entry that cannot be carried out is named and left
+/// out, and a layer that cannot be read counts as empty.
 ///
 /// # Errors
 /// The work was cancelled.
@@ -50,7 +50,7 @@ pub(super) fn check(
         refused += 1;
         let left_out = refused < MOST_REFUSED && leave_out(&mut indexes.records[error.layer], &error);
         if !left_out {
-            let text = format!("what this layer and those above show was not checked after {refused} errors");
+            let text = format!("after {refused} errors, this layer and those above were not checked further");
             findings.push(Finding::note(FindingKind::NotChecked, text).in_layer(error.layer));
             indexes.records.truncate(error.layer);
         }
@@ -94,7 +94,7 @@ fn leave_out(record: &mut Record, error: &StackError) -> bool {
     record.changes.len() < count
 }
 
-/// Replays the layers, and notes the marks that hide nothing.
+/// Replays the layers, and notes the whiteouts that delete nothing.
 fn replay<'a>(
     image: &'a Image,
     indexes: &'a Indexes,
@@ -106,8 +106,8 @@ fn replay<'a>(
         for &mark in step.idle_marks() {
             let change = &record.changes[mark];
             let text = match change.kind {
-                ChangeKind::Opaque => "an opaque mark on a directory that has nothing below",
-                _ => "a whiteout for something that is not there below",
+                ChangeKind::Opaque => "an opaque directory with nothing below",
+                _ => "a whiteout that deletes nothing: no lower layer has the name",
             };
             let path = record.names.path(change.name);
             idle.push(Finding::note(FindingKind::IdleMark, text).in_layer(step.layer()).at(path));
@@ -132,7 +132,7 @@ impl Inside<'_> {
             {
                 continue;
             }
-            let text = format!("leads to {}, which leads nowhere: {error}", crate::core::text::Printable(target));
+            let text = format!("points to {}, which does not exist: {error}", crate::core::text::Printable(target));
             findings.push(Finding::note(FindingKind::DanglingLink, text).in_layer(layer).at(path));
         }
         findings
@@ -153,7 +153,7 @@ impl Inside<'_> {
             let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
             path.split(':').any(|directory| there(format!("{directory}/{program}")))
         };
-        let text = format!("the image starts {program:?}, which it does not hold");
+        let text = format!("the image starts {program:?}, which is not in the image");
         (!found).then(|| Finding::warning(FindingKind::Config, text))
     }
 }
@@ -182,7 +182,7 @@ impl Traced<'_> {
             let named = names.iter().find_map(|(path, by)| secrets::by_name(path).map(|what| (path, by, what)));
             let key = || names.last().filter(|_| content.private_key).map(|(path, by)| (path, by, "a private key"));
             if let Some((path, by, what)) = named.or_else(key) {
-                let text = format!("most likely holds {what}; layer {by} takes it away, but this layer still ships it");
+                let text = format!("most likely holds {what}; deleted by layer {by}, but still in this layer");
                 findings.push(Finding::warning(FindingKind::HiddenSecret, text).in_layer(layer).at(path.clone()));
             }
         }

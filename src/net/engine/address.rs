@@ -69,7 +69,7 @@ impl Address {
         let wrong = |problem| DaemonError::Address { address: text.to_owned(), problem };
         let (scheme, rest) = text.split_once("://").unwrap_or(("unix", text));
         if rest.is_empty() {
-            return Err(wrong("nothing stands behind the scheme"));
+            return Err(wrong("nothing follows the scheme"));
         }
         let authority = rest.trim_end_matches('/').to_owned();
         match scheme {
@@ -124,10 +124,10 @@ mod tests {
         assert_eq!(parse("https://127.0.0.1:2375/").unwrap(), host(Some(Certificates::default())));
         assert_eq!(parse("ssh://me@a:22").unwrap().to_string(), "ssh://me@a:22");
         for (bad, reason) in [
-            ("unix://", "nothing stands"),
+            ("unix://", "nothing follows"),
             ("ssh://me:pw@a", "no password"),
             ("npipe:////./pipe/x", "unix://PATH"),
-            ("fd://", "nothing stands"),
+            ("fd://", "nothing follows"),
         ] {
             assert!(parse(bad).unwrap_err().to_string().contains(reason), "{bad}");
         }

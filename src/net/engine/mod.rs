@@ -44,12 +44,12 @@ pub struct Daemon {
 pub enum DaemonError {
     /// No socket is where engines have theirs.
     #[error(
-        "no engine was found: there is no socket at {}; start Docker, or `systemctl --user start podman.socket`, or say where it is with --socket or DOCKER_HOST",
+        "no Docker or Podman daemon found: there is no socket at {}; start Docker, or `systemctl --user start podman.socket`, or specify its address with --socket or DOCKER_HOST",
         list(.0)
     )]
     None(Vec<PathBuf>),
     /// An address that makes no sense, or of a kind that is not supported.
-    #[error("{address:?} is no engine's address: {problem}")]
+    #[error("{address:?} is not an engine's address: {problem}")]
     Address {
         /// What was given.
         address: String,
@@ -57,7 +57,7 @@ pub enum DaemonError {
         problem: &'static str,
     },
     /// A context of Docker's that cannot be used.
-    #[error("Docker's context {name:?} cannot be used: {problem}; `docker context ls` shows those that can")]
+    #[error("Docker's context {name:?} cannot be used: {problem}; `docker context ls` lists the contexts")]
     Context {
         /// Its name.
         name: String,
@@ -90,7 +90,7 @@ pub enum DaemonError {
     },
     /// It has no such image.
     #[error(
-        "the engine at {address} has no image {image}: {message}; `docker images` or `podman images` shows what it has"
+        "the engine at {address} has no image {image}: {message}; list its images with `docker images` or `podman images`"
     )]
     NotFound {
         /// Where.
@@ -101,7 +101,7 @@ pub enum DaemonError {
         message: String,
     },
     /// It refuses.
-    #[error("the engine at {address} refuses: {message}")]
+    #[error("the engine at {address} refused: {message}")]
     Refused {
         /// Where.
         address: String,
@@ -109,7 +109,7 @@ pub enum DaemonError {
         message: String,
     },
     /// What was to be sent cannot be read.
-    #[error("cannot read what the engine is to load: {0}")]
+    #[error("cannot read the image that the engine should load: {0}")]
     Input(std::io::Error),
     /// [`Cancel`] was used.
     #[error("interrupted")]
@@ -166,7 +166,7 @@ impl Daemon {
         };
         let by_name = |archive| Saved { archive, is_named: matches!(image, DaemonImage::Name(_)) };
         match (self.save_as(&name, image).map(by_name), id) {
-            // What is no name may be the beginning of an ID, as Docker has it.
+            // What is not a name may be the beginning of an ID, as Docker has it.
             (Err(not_found @ DaemonError::NotFound { .. }), Some(id)) => match self.save_as(&id, image) {
                 Ok(archive) => Ok(Saved { archive, is_named: false }),
                 Err(DaemonError::NotFound { .. }) => Err(not_found),
@@ -288,13 +288,13 @@ impl Daemon {
                     DaemonError::Unreachable { address, problem }
                 }
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                    let problem = format!("nobody listens there ({error}); is it running?");
+                    let problem = format!("connection refused or no such socket ({error}); is it running?");
                     DaemonError::Unreachable { address, problem }
                 }
                 _ => DaemonError::Broken { address, problem: error.to_string() },
             },
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                DaemonError::Unreachable { address, problem: "there is no such host, or nobody listens".to_owned() }
+                DaemonError::Unreachable { address, problem: "no such host, or connection refused".to_owned() }
             }
             error => DaemonError::Broken { address, problem: error.to_string() },
         }

@@ -31,7 +31,7 @@ impl Ssh {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
         if path.contains(['?', '#']) || authority.contains(['?', '#']) {
-            return Err("an address of ssh has neither a query nor a fragment");
+            return Err("an ssh address cannot have a query or a fragment");
         }
         let (user, place) = match authority.rsplit_once('@') {
             Some((user, _)) if user.contains(':') => {

@@ -66,5 +66,5 @@ fn read<T>(path: &Path, wanted: fn(PemItem<'static>) -> Option<T>) -> Result<Vec
     for item in parse_pem(&pem) {
         found.extend(wanted(item.map_err(|error| wrong(format!("is not in PEM form: {error}")))?));
     }
-    if found.is_empty() { Err(wrong("holds none of what it is for".to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(wrong("holds no certificate or key of the expected kind".to_owned())) } else { Ok(found) }
 }

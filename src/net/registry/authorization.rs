@@ -166,7 +166,7 @@ impl Authorizer {
     /// Where tokens are, which may be relative to the registry. Secrets go nowhere in the clear, but where that was asked for, or where
     /// they stay on this machine.
     fn realm(&self, realm: &str, from: &str) -> Result<String, Answering> {
-        let wrong = |problem: &str| Answering::Nonsense(format!("it sends for a token to {realm}, which {problem}"));
+        let wrong = |problem: &str| Answering::Nonsense(format!("its token server {realm} {problem}"));
         let address = resolve(from, realm.as_bytes()).ok_or_else(|| wrong("is not an address"))?;
         if address.starts_with("https://") {
             return Ok(address);
@@ -191,7 +191,7 @@ impl Authorizer {
                 None => credentials::find(&self.registry, &self.repository, self.options.authfile.as_deref())?,
             };
             for skipped in &found.skipped {
-                self.options.notes.tell(format!("{skipped}; passed over"));
+                self.options.notes.tell(format!("{skipped}; skipped"));
             }
             self.found.get_or_init(|| found);
         }
@@ -206,8 +206,7 @@ impl Authorizer {
         for _ in 0..=MOST_REDIRECTS {
             let request = self.request(&address, address == realm, same_server(&address, realm), service, scopes)?;
             let request = request.map_err(|error| failed(format!("is not an address: {error}")))?;
-            let elsewhere =
-                |failure: Failure| Answering::Failure(failure.of(&format!("{realm}, which gives out its tokens")));
+            let elsewhere = |failure: Failure| Answering::Failure(failure.of(&format!("{realm}, its token server")));
             let mut response = http.run(request).map_err(elsewhere)?;
             let status = response.status();
             let body = response.body_mut().with_config().limit(MOST_ANSWER).read_to_vec();
@@ -218,7 +217,7 @@ impl Authorizer {
                     let body = body.map_err(|error| elsewhere(http.failure(error)))?;
                     return token_of(&body).map_err(failed);
                 }
-                400 | 401 | 403 => return Err(Answering::Denied(and(format!("{realm} gives no token ({status})")))),
+                400 | 401 | 403 => return Err(Answering::Denied(and(format!("{realm} refused a token ({status})")))),
                 301 | 302 | 303 | 307 | 308 => {
                     let next =
                         header(response.headers(), &LOCATION).and_then(|next| resolve(&address, next.as_bytes()));

@@ -18,7 +18,7 @@ use super::RegistryError;
 
 /// Docker Hub's name in Docker's files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// The name under which helpers keep what is no password.
+/// The name under which helpers keep what is not a password.
 const TOKEN: &str = "<token>";
 /// What helpers say who have nothing.
 const NOT_FOUND: &str = "credentials not found";
@@ -39,7 +39,7 @@ pub enum Credentials {
     RegistryToken(String),
 }
 
-/// Secrets are not for logs.
+/// Redacts secrets.
 impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,7 +61,7 @@ pub(super) struct Found {
     pub(super) skipped: Vec<String>,
 }
 
-/// Finds the credentials for a repository. That there are none is no error: much is public, and for that a helper that fails, or a
+/// Finds the credentials for a repository. That there are none is not an error: much is public, and for that a helper that fails, or a
 /// file that is not there yet, does no harm.
 ///
 /// # Errors
@@ -107,13 +107,13 @@ fn look_in(path: &Path, registry: &str, repository: &str, found: &mut Found) -> 
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            found.skipped.push(format!("{path:?}, the file of credentials, is not there"));
+            found.skipped.push(format!("the credentials file {path:?} does not exist"));
             return Ok(());
         }
         Err(error) => return Err(format!("cannot read the credentials: {error}")),
     };
     if bytes.trim_ascii().is_empty() {
-        found.skipped.push(format!("{path:?}, the file of credentials, is empty"));
+        found.skipped.push(format!("the credentials file {path:?} is empty"));
         return Ok(());
     }
     let file: Value =
@@ -192,7 +192,7 @@ fn scope_of(key: &str) -> String {
 
 /// Where a document is not what it should be. What stands there may be a secret, and is not told.
 pub(super) fn misfit(error: &serde_json::Error) -> String {
-    let problem = if error.is_data() { "it holds something else than it should" } else { "it is not a JSON document" };
+    let problem = if error.is_data() { "it does not have the expected structure" } else { "it is not a JSON document" };
     format!("{problem}, see line {} column {}", error.line(), error.column())
 }
 
@@ -347,12 +347,12 @@ mod tests {
         ] {
             assert_eq!(skipped(nothing), [""; 0], "{nothing}");
         }
-        assert!(skipped("\n")[0].ends_with("auth.json\", the file of credentials, is empty"));
+        assert!(skipped("\n")[0].ends_with("auth.json\" is empty"));
         let skipped = skipped(r#"{"auths": {}, "CREDSSTORE": "desktop.exe"}"#);
         assert!(skipped[0].starts_with("docker-credential-desktop.exe, which \""), "{skipped:?}");
         assert!(skipped[0].ends_with("auth.json\" names, is not installed"), "{skipped:?}");
         let missing = find("quay.io", "a", Some(&place.path().join("missing.json"))).unwrap();
-        assert!(missing.skipped[0].ends_with("missing.json\", the file of credentials, is not there"));
+        assert!(missing.skipped[0].ends_with("missing.json\" does not exist"));
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn request(
             let start = range.trim_start_matches("bytes").trim_start().split('-').next();
             match start.and_then(|start| start.parse::<u64>().ok()) {
                 Some(start) if start <= offset => offset - start,
-                _ => return Err(session.nonsense(&what, format!("{range:?} where byte {offset} was asked for"))),
+                _ => return Err(session.nonsense(&what, format!("{range:?} in answer to a request for byte {offset}"))),
             }
         }
         (206, None) => 0,
@@ -136,7 +136,7 @@ fn request(
     }
     if let Some(length) = length.filter(|length| *length != expected) {
         let whole = length.saturating_add(offset).saturating_sub(again);
-        return Err(session.nonsense(&what, format!("a blob of {whole} bytes, where the image states {size}")));
+        return Err(session.nonsense(&what, format!("a blob of {whole} bytes, but the image states {size}")));
     }
     Ok(Begun { body: Box::new(response.into_body().into_reader()), again, encoded: false })
 }

@@ -132,7 +132,7 @@ impl Endpoints {
                 Err(error) if index == last => failure = Some(error),
                 Err(error) => {
                     let mirror = whole(&place.endpoint.name);
-                    self.notes.tell(format!("{mirror}, a mirror of {}, is passed over: {error}", self.name));
+                    self.notes.tell(format!("{mirror}, a mirror of {}, is skipped: {error}", self.name));
                 }
             }
         }

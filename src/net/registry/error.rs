@@ -20,7 +20,7 @@ pub enum RegistryError {
     },
     /// The registry cannot show that it is the registry.
     #[error(
-        "the registry {registry} shows a certificate that cannot be trusted: {problem}; {}=false trusts anyone",
+        "the registry {registry} has an untrusted certificate: {problem}; {}=false accepts any certificate",
         .end.option("tls-verify")
     )]
     Certificate {
@@ -33,7 +33,7 @@ pub enum RegistryError {
     },
     /// The registry wants to see a certificate of who asks.
     #[error(
-        "the registry {registry} wants a client certificate that it knows ({problem}): give one with --cert FILE and --key FILE, or as *.cert and *.key in /etc/containers/certs.d/{registry}"
+        "the registry {registry} requires a client certificate that it accepts ({problem}): give one with --cert FILE and --key FILE, or as *.cert and *.key in /etc/containers/certs.d/{registry}"
     )]
     ClientCertificate {
         /// Its host.
@@ -43,7 +43,7 @@ pub enum RegistryError {
     },
     /// No TLS, and nobody allowed that.
     #[error(
-        "the registry {registry} does not speak TLS; if it is to be trusted all the same, give {}",
+        "the registry {registry} does not speak TLS; if you expect that, use {}",
         .end.option("plain-http")
     )]
     NotTls {
@@ -72,8 +72,8 @@ pub enum RegistryError {
         /// For how long.
         waited: Duration,
     },
-    /// Who asks may not have it.
-    #[error("{what}: the registry {registry} denies it: {problem}")]
+    /// 401 or 403: access denied.
+    #[error("{what}: the registry {registry} denied access: {problem}")]
     Denied {
         /// What was asked for.
         what: String,
@@ -82,7 +82,7 @@ pub enum RegistryError {
         /// What it says, and what to do.
         problem: String,
     },
-    /// There is nothing of the name.
+    /// 404: no such manifest, blob or repository.
     #[error("{what}: the registry {registry} does not have it: {problem}")]
     NotFound {
         /// What was asked for.
@@ -93,7 +93,7 @@ pub enum RegistryError {
         problem: String,
     },
     /// Any other answer that is a refusal.
-    #[error("{what}: the registry {registry} answers {status}{}", said(.message, *.retry_after))]
+    #[error("{what}: the registry {registry} answered {status}{}", said(.message, *.retry_after))]
     Refused {
         /// What was asked for.
         what: String,
@@ -109,7 +109,7 @@ pub enum RegistryError {
         retry_after: Option<Duration>,
     },
     /// An answer that makes no sense.
-    #[error("{what}: the registry {registry} answers what it should not: {problem}")]
+    #[error("{what}: the registry {registry} gave an unexpected answer: {problem}")]
     Nonsense {
         /// What was asked for.
         what: String,
@@ -140,7 +140,7 @@ pub enum RegistryError {
         file: PathBuf,
     },
     /// The server that gives out a registry's tokens does not.
-    #[error("{what}: {server}, which gives out the tokens of the registry {registry}, {problem}{}", said("", *.retry_after))]
+    #[error("{what}: {server}, the token server of the registry {registry}, {problem}{}", said("", *.retry_after))]
     Token {
         /// What was asked for.
         what: String,
@@ -179,7 +179,7 @@ pub enum RegistryError {
 fn said(message: &str, retry_after: Option<Duration>) -> String {
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     match retry_after {
-        Some(wait) => format!("{message} (it says to ask again in {} s)", wait.as_secs()),
+        Some(wait) => format!("{message} (it asks to retry after {} s)", wait.as_secs()),
         None => message,
     }
 }

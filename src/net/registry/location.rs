@@ -25,7 +25,7 @@ pub(super) fn resolve(base: &str, location: &[u8]) -> Option<String> {
     matches!(scheme.as_str(), "http" | "https").then(|| format!("{scheme}{rest}"))
 }
 
-/// All that no address has as `%XX`, and what is no escape as one of a percent sign. Without what follows `#`, which is never sent.
+/// All that no address has as `%XX`, and what is not an escape as one of a percent sign. Without what follows `#`, which is never sent.
 fn escape(text: &[u8]) -> String {
     let text = text.split(|byte| *byte == b'#').next().unwrap_or_default();
     // Brackets are for the host alone (`[::1]`), which ends where a path begins.

@@ -171,7 +171,7 @@ impl Repository {
                 self.send_whole(&upload, &mut input, digest, size, &what)
             };
             let Input { reader, count, error, .. } = input;
-            // What cannot be read, or is not what it should be, is no fault of the registry's.
+            // What cannot be read, or is not what it should be, is not a fault of the registry's.
             let verified = match (error, reader) {
                 (Some(error), _) => Err(error),
                 (None, Some(reader)) if count == size => reader.verified(),
@@ -215,7 +215,7 @@ impl Repository {
                 let location = location.as_bytes();
                 resolve(&response.get_uri().to_string(), location).ok_or_else(|| {
                     let location = String::from_utf8_lossy(location);
-                    self.session.nonsense(what, format!("an upload to {location:?}, which is no address"))
+                    self.session.nonsense(what, format!("an upload to {location:?}, which is not an address"))
                 })?
             }
             (None, Some(last)) => last.to_owned(),

@@ -91,14 +91,13 @@ impl Repository {
         if let Ok(expected) = wanted.parse::<Digest>() {
             if differs(&expected) {
                 let digest = Digest::of(expected.algorithm(), &bytes);
-                let problem =
-                    format!("a manifest of the digest {digest} where it should be {expected}: it was altered");
+                let problem = format!("a manifest with the digest {digest} instead of {expected}: it was altered");
                 return Err(self.session.nonsense(&what, problem));
             }
         } else if let Some(stated) =
             stated.filter(|stated| stated.parse().map_or(!stated.is_empty(), |stated| differs(&stated)))
         {
-            let problem = format!("states the digest {stated} for what has {digest}; the content counts");
+            let problem = format!("states the digest {stated}, but the content has {digest}; the content counts");
             self.session.note(&what, &problem);
         }
         Ok(FetchedManifest { digest, media_type, bytes })
@@ -153,7 +152,7 @@ impl Repository {
                 || !pages.insert(std::mem::replace(&mut address, next))
                 || pages.contains(&address)
             {
-                return Err(self.session.nonsense(&what, format!("pages that lead round and round, by {address}")));
+                return Err(self.session.nonsense(&what, format!("pages in a loop, through {address}")));
             }
         }
         Err(self.session.nonsense(&what, format!("more than {MOST_TAGS} tags")))

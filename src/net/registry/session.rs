@@ -68,7 +68,7 @@ impl Greeting {
     }
 }
 
-/// A registry, as one repository's visitor sees it.
+/// A connection to a registry on behalf of one repository.
 #[derive(Debug)]
 pub(super) struct Session {
     registry: String,
@@ -108,7 +108,7 @@ impl Session {
         Attempts::new(self.options.retries, &self.cancel)
     }
 
-    /// Asks once, and gets any answer but a demand to say who asks.
+    /// Sends a request, authenticating once on a 401 challenge; returns any other response.
     pub(super) fn ask(&self, scopes: &[String], mut request: Request<'_>) -> Result<Response<Body>, RegistryError> {
         if request.address.starts_with('/') {
             request.address = format!("{}{}", self.base(&request.what)?, request.address);
@@ -209,11 +209,11 @@ impl Session {
     ) -> Result<(Response<Body>, String), RegistryError> {
         let start = request.address.clone();
         let mut address = start.clone();
-        // What begins encrypted stays so, also where an upload is sent elsewhere.
+        // Never downgrade from HTTPS to HTTP, not even for redirected uploads, also where an upload is sent elsewhere.
         let mut from = self.base(&request.what)?.to_owned();
         for _ in 0..=MOST_REDIRECTS {
             if from.starts_with("https://") && !address.starts_with("https://") {
-                let problem = format!("it sends from an encrypted address to {address}, which is none");
+                let problem = format!("a redirect from HTTPS to the unencrypted {address}");
                 return Err(self.nonsense(&request.what, problem));
             }
             let mut built = HttpRequest::builder().method(request.method.clone()).uri(address.as_str());
@@ -227,7 +227,7 @@ impl Session {
             }
             let response = self.send(built, &request.method, &mut request.body).map_err(|failure| match failure {
                 Sending::Address(error) => {
-                    self.nonsense(&request.what, format!("it sends to {address:?}, which is no address: {error}"))
+                    self.nonsense(&request.what, format!("a redirect to {address:?}, which is not an address: {error}"))
                 }
                 Sending::Failure(failure) => self.failed(failure, &request.what),
             })?;
@@ -246,7 +246,9 @@ impl Session {
             };
             let Some(next) = resolve(&address, location.as_bytes()) else {
                 let location = String::from_utf8_lossy(location.as_bytes());
-                return Err(self.nonsense(&request.what, format!("a redirect to {location:?}, which is no address")));
+                return Err(
+                    self.nonsense(&request.what, format!("a redirect to {location:?}, which is not an address"))
+                );
             };
             from = std::mem::replace(&mut address, next);
         }
@@ -411,7 +413,7 @@ pub(super) fn message(body: &[u8]) -> String {
             let say = |said: &Said| if said.message.is_empty() { said.code.clone() } else { said.message.clone() };
             said.errors.iter().map(say).collect::<Vec<_>>().join("; ")
         }
-        // A page for people is no message.
+        // Ignore HTML error pages.
         Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
         Err(_) => String::from_utf8_lossy(body).lines().next().unwrap_or_default().trim().to_owned(),
     };

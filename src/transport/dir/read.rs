@@ -60,8 +60,8 @@ fn recognise(path: &Path, options: &OpenOptions) -> Result<Found, SourceError> {
     if !files.has(MANIFEST) {
         let problem = match path.is_dir() {
             true if files.has("index.json") => "has no manifest.json: it is an OCI image layout, write oci:DIR",
-            true => "has no manifest.json: it is no unpacked docker archive",
-            false => "is no directory",
+            true => "has no manifest.json: it is not an unpacked docker archive",
+            false => "is not a directory",
         };
         return Err(SourceError::NotAnImage { path: path.to_owned(), problem: problem.to_owned() });
     }

@@ -39,7 +39,7 @@ impl Dir {
         let Some(bytes) = self.staging.read(MANIFEST)? else { return Ok(Vec::new()) };
         document::read(&bytes).map_err(|error| {
             let path = self.staging.place().join(MANIFEST);
-            let problem = format!("is no list of images as `docker save` writes it: {error}; name another place");
+            let problem = format!("is not a list of images as `docker save` writes it: {error}; name another place");
             StoreError::Occupied { path, problem }
         })
     }

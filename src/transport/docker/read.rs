@@ -67,7 +67,7 @@ fn items(files: &Files, options: &OpenOptions) -> Result<Vec<SavedImage>, Source
         } else if files.has("index.json") {
             "has no manifest.json: it is an OCI archive, write oci-archive:FILE"
         } else {
-            "has no manifest.json: it is no docker archive; if it is a bare layer, write layers:FILE"
+            "has no manifest.json: it is not a docker archive; if it is a bare layer, write layers:FILE"
         };
         return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem: problem.to_owned() });
     }
@@ -77,7 +77,7 @@ fn items(files: &Files, options: &OpenOptions) -> Result<Vec<SavedImage>, Source
 fn image(files: &Files, item: SavedImage, options: &OpenOptions) -> Result<Image, SourceError> {
     let config = Config::parse(files.read(&item.config, None, None, options)?)?;
     let mut notices = Vec::new();
-    // People edit the configuration and pack the archive again, and engines load it: a name is no statement (rule D2).
+    // People edit the configuration and pack the archive again, and engines load it: a name is not a statement (rule D2).
     let named = digest_in_name(&item.config);
     if let Some(named) = named.filter(|named| *named != Digest::of(named.algorithm(), &config.bytes)) {
         let found = Digest::of(named.algorithm(), &config.bytes);

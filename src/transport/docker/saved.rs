@@ -84,7 +84,7 @@ pub(in crate::transport) fn repositories(items: &[SavedImage]) -> Vec<u8> {
 
 /// What an image is called: whole names, as engines know them, with `latest` where no tag is said.
 ///
-/// A layout knows an image by a tag alone, which is no name here: `of_source` counts only as far as it holds names, or as tags
+/// A layout knows an image by a tag alone, which is not a name here: `of_source` counts only as far as it holds names, or as tags
 /// for the name that is `own`.
 pub(in crate::transport) fn names(
     own: Option<&str>,

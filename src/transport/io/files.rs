@@ -229,14 +229,14 @@ impl Sparse {
     }
 }
 
-/// What is no archive from its first block on is something else, rather than damaged.
+/// What is not an archive from its first block on is something else, rather than damaged.
 fn wrong(path: &Path, position: u64, error: ArchiveError) -> SourceError {
     let path = path.to_owned();
     if position >= HEADER {
         return SourceError::Archive { path, position, error };
     }
     let problem =
-        "is no image: neither a tar archive, compressed or not, nor the directory of an OCI layout".to_owned();
+        "is not an image: neither a tar archive, compressed or not, nor the directory of an OCI layout".to_owned();
     SourceError::NotAnImage { path, problem }
 }
 

@@ -57,7 +57,7 @@ impl OciArchive {
             };
             let files = Files::of_archive(file.place(), &open).map_err(StoreError::Present)?;
             if !files.has(INDEX) {
-                let problem = format!("is no OCI archive (it has no {INDEX}): name another file");
+                let problem = format!("is not an OCI archive (it has no {INDEX}): name another file");
                 return Err(StoreError::Occupied { path: file.place().to_owned(), problem });
             }
             let bytes = files.read(INDEX, None, None, &open).map_err(StoreError::Present)?;

@@ -41,7 +41,7 @@ struct Choice<'a> {
 
 /// An image that suits, by how well it does.
 type Suitable = (u32, Chosen);
-/// How well something suits that is no image and so is for no platform: only where there is nothing else.
+/// How well something suits that is not an image and so is for no platform: only where there is nothing else.
 const NO_IMAGE: u32 = u32::MAX;
 
 impl Choice<'_> {
@@ -108,7 +108,7 @@ impl Choice<'_> {
         for entry in candidates {
             match self.suitable(entry, depth, offered) {
                 Ok(found) => suitable.extend(found),
-                // What is no image, or is not there, is of no matter where another one suits.
+                // What is not an image, or is not there, is of no matter where another one suits.
                 Err(error) if is_no_image(&error) => drop(failed.get_or_insert(error)),
                 Err(error) => return Err(error),
             }

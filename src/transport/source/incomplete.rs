@@ -53,12 +53,13 @@ pub(in crate::transport) fn not_distributed(
     digest: Option<Digest>,
     options: &OpenOptions,
 ) -> Result<Blob, SourceError> {
-    let mut problem = "is a non-distributable layer, which only its vendor may hand out, and is not here".to_owned();
+    let mut problem =
+        "is a non-distributable layer, which only its vendor may distribute, and it is not in the image".to_owned();
     if layer.urls.is_empty() && !options.incomplete {
         return Err(SourceError::Unsupported { name: layer.digest.clone(), problem });
     }
     if !layer.urls.is_empty() {
-        problem.push_str(&format!(": its vendor has it at {}", layer.urls.join(", ")));
+        problem.push_str(&format!(": its vendor provides it at {}", layer.urls.join(", ")));
     }
     let size = layer.size;
     Ok(Blob::from_remote(Arc::new(Absent { problem, size: size.unwrap_or(0) })).stated(digest, size))

@@ -26,7 +26,7 @@ pub(in crate::transport) trait Content {
                 let bytes =
                     base64::engine::general_purpose::STANDARD.decode(data).map_err(|error| SourceError::Json {
                         name: descriptor.digest.clone(),
-                        problem: format!("the data in its descriptor is no base64: {error}"),
+                        problem: format!("the data in its descriptor is not base64: {error}"),
                     })?;
                 Blob::from_bytes(bytes)
             }
@@ -53,7 +53,7 @@ pub(in crate::transport) fn open(
     Ok(Image { name, ..image(content, chosen, options)? })
 }
 
-/// As [`open`], but what is no image is opened, too, to be handed on as it is.
+/// As [`open`], but what is not an image is opened, too, to be handed on as it is.
 pub(in crate::transport) fn open_any(
     content: &dyn Content,
     candidates: Vec<Descriptor>,
@@ -100,7 +100,7 @@ pub(in crate::transport) fn read(
         // Some writers leave it out, or say what is true of any file; the document tells.
         MediaType::Generic => {}
         _ => {
-            let problem = format!("is of type {:?}, which is no image", descriptor.media_type);
+            let problem = format!("is of type {:?}, which is not an image", descriptor.media_type);
             return Err(SourceError::Unsupported { name: descriptor.digest.clone(), problem });
         }
     }
@@ -121,8 +121,8 @@ pub(in crate::transport) fn read(
     // One reader would take it for the one, another for the other (CVE-2021-41190).
     match (stated, is_index, is_manifest) {
         (_, true, true) => wrong("is a manifest and an index at once, which is not allowed"),
-        (MediaType::Manifest, true, false) => wrong("is an index, but its descriptor says that it is a manifest"),
-        (MediaType::Index, false, true) => wrong("is a manifest, but its descriptor says that it is an index"),
+        (MediaType::Manifest, true, false) => wrong("is an index, but its descriptor states that it is a manifest"),
+        (MediaType::Index, false, true) => wrong("is a manifest, but its descriptor states that it is an index"),
         _ => {
             let unsaid = if is_index { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST };
             let said = [&descriptor.media_type, &document.media_type];
@@ -233,7 +233,7 @@ pub(in crate::transport) fn read_config(
         return Err(SourceError::Artifact { name, what });
     };
     if !matches!(MediaType::of(&document.media_type), MediaType::Manifest | MediaType::Generic) {
-        return no_image(format!("says that it is {:?}, which is no image manifest", document.media_type));
+        return no_image(format!("states that it is {:?}, which is not an image manifest", document.media_type));
     }
     Ok(Config::parse(content.document(config, options)?)?.known_as(digest(&config.digest)?))
 }

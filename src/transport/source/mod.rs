@@ -73,7 +73,7 @@ pub enum SourceError {
         error: std::io::Error,
     },
     /// Something else than a regular file.
-    #[error("{0:?} is no regular file")]
+    #[error("{0:?} is not a regular file")]
     NotAFile(PathBuf),
     /// A compressed archive that cannot be decompressed.
     #[error("{path:?}: damaged {} data: {error}", .compression.name())]
@@ -87,7 +87,7 @@ pub enum SourceError {
     },
     /// A compressed archive that grows out of all proportion (rule S4).
     #[error(
-        "{path:?}: the ratio of uncompressed to stored bytes exceeds the limit of {limit}; raise it with --limit ratio=N if the image is to be trusted"
+        "{path:?}: the ratio of uncompressed to compressed bytes exceeds the limit of {limit}; raise it with --limit ratio=N if you trust the image"
     )]
     Ratio {
         /// The archive.
@@ -136,13 +136,13 @@ pub enum SourceError {
         problem: String,
     },
     /// Which image of several was not said.
-    #[error("there are {} images, say which: {}", .names.len(), .names.join(", "))]
+    #[error("there are {} images, specify one of: {}", .names.len(), .names.join(", "))]
     Ambiguous {
         /// What they are called.
         names: Vec<String>,
     },
     /// An image of that name is not there.
-    #[error("there is no image {wanted:?}; there is: {}", list(.names))]
+    #[error("there is no image {wanted:?}; available: {}", list(.names))]
     NoSuchImage {
         /// What was asked for.
         wanted: String,
@@ -150,7 +150,7 @@ pub enum SourceError {
         names: Vec<String>,
     },
     /// No image for the platform is there.
-    #[error("there is no image for {wanted}; there is: {}", list(.offered))]
+    #[error("there is no image for {wanted}; available: {}", list(.offered))]
     NoSuchPlatform {
         /// What was asked for.
         wanted: Platform,
@@ -165,7 +165,7 @@ pub enum SourceError {
         /// What it is.
         problem: String,
     },
-    /// Something that is no image, and has no file system.
+    /// Something that is not an image, and has no file system.
     #[error("{name} is {what}, not an image")]
     Artifact {
         /// What was asked for, or its digest.
@@ -175,17 +175,17 @@ pub enum SourceError {
     },
     /// A tag that a registry lists and does not have.
     #[error(
-        "the tag {0:?} is listed, but there is nothing behind it: it was deleted meanwhile, or the registry's list is out of date"
+        "the tag {0:?} is listed, but does not exist: it was deleted meanwhile, or the registry's list is out of date"
     )]
     Vanished(String),
     /// A repository without tags.
-    #[error("{0} has no tags: there is nothing to be had")]
+    #[error("{0} has no tags, so there is nothing to copy")]
     NoTags(String),
     /// Indexes within indexes.
     #[error("indexes are nested more than {0} deep")]
     NestedTooDeep(usize),
     /// The administrator's policy does not allow it.
-    #[error("refused by {scope} in {policy:?}: {problem}; --no-policy is for those who decide otherwise")]
+    #[error("refused by {scope} in {policy:?}: {problem}; --no-policy overrides this")]
     Policy {
         /// The file.
         policy: PathBuf,
@@ -281,7 +281,7 @@ pub(in crate::transport) fn open_path(path: &Path, options: &OpenOptions) -> Res
             return oci::read::open(&files, None, options);
         }
         if path.join(crate::lowerdirs::FILE_NAME).exists() {
-            return Err(not_an_image("holds layers that were laid down already: mount it with `layflat mount`"));
+            return Err(not_an_image("holds layers that are unpacked already: mount it with `layflat mount`"));
         }
         if path.join("manifest.json").exists() {
             admit_path("dir", path, options)?;
@@ -295,7 +295,7 @@ pub(in crate::transport) fn open_path(path: &Path, options: &OpenOptions) -> Res
         && path != Path::new("-")
         && let Some(meant) = path.to_str().and_then(|word| registry::read::short_name(word, options))
     {
-        return Err(not_an_image(&format!("is not there; an image at a registry is {meant}")));
+        return Err(not_an_image(&format!("does not exist; for an image at a registry write {meant}")));
     }
     let files = Files::of_archive(path, options)?;
     if files.has("manifest.json") {

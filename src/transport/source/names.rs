@@ -2,7 +2,7 @@
 
 use crate::core::reference::ImageName;
 
-/// `debian`, `library/debian:latest` and `docker.io/library/debian:latest` are one name. What is no name is itself.
+/// `debian`, `library/debian:latest` and `docker.io/library/debian:latest` are one name. What is not a name is itself.
 pub(in crate::transport) fn canonical(name: &str) -> String {
     name.parse::<ImageName>().map_or_else(|_| name.to_owned(), |name| name.complete().to_string())
 }

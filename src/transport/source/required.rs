@@ -32,7 +32,7 @@ pub(in crate::transport) fn admit(subject: &Subject<'_>, options: &OpenOptions) 
     let required = Required::of(subject, options)?;
     match required.signed.is_empty() {
         true => Ok(()),
-        false => Err(required.refusal.because("it must be signed, and signatures are read at registries alone")),
+        false => Err(required.refusal.because("it must be signed, and signatures are only read from registries")),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Several images at once: all that a source has, and all platforms of one, with what belongs to them. For whoever hands images on
-//! rather than laying one down.
+//! rather than unpacking one.
 
 use crate::transport::{dir, docker, oci, registry};
 use std::path::Path;
@@ -51,7 +51,7 @@ pub struct Index {
     pub entries: Vec<Tree>,
 }
 
-/// A manifest that is no image's, with its blobs.
+/// A manifest that is not an image's, with its blobs.
 #[derive(Debug, Clone)]
 pub struct Attachment {
     /// The manifest as it is stored.
@@ -91,7 +91,7 @@ pub fn open_set(reference: &Reference, selection: Selection, options: &OpenOptio
         Reference::Directory(path) => dir::read::open_set(path, selection, options),
         Reference::Path(path) => of_path(reference, path, selection, options),
         _ if selection.all_tags => {
-            let problem = "does not say which images it has: --all-tags is not for it".to_owned();
+            let problem = "does not list its images, so --all-tags does not work for it".to_owned();
             Err(SourceError::Unsupported { name: reference.to_string(), problem })
         }
         _ => one(reference, options),

@@ -34,7 +34,7 @@ impl Required {
         match &image.manifest {
             _ if self.signed.is_empty() => Ok(()),
             Some(manifest) => self.check(name, manifest, signatures),
-            None => Err(self.refusal.because("it must be signed, and has no manifest that could be")),
+            None => Err(self.refusal.because("it must be signed, but it has no manifest to sign")),
         }
     }
 
@@ -75,7 +75,7 @@ impl Required {
                 }
                 [] => {}
                 problems => {
-                    let problem = format!("no signature of {digest} is good: {}", problems.join("; "));
+                    let problem = format!("no valid signature of {digest}: {}", problems.join("; "));
                     return Err(self.refusal.because(problem));
                 }
             }
@@ -123,7 +123,7 @@ fn judge(
         return Err(format!("one is of another image, {}", statement.digest));
     }
     if !required.identity.fits(name, &statement.name) {
-        return Err(format!("one is for the name {:?}, which is not good for {}", statement.name, name.complete()));
+        return Err(format!("one is for the name {:?}, which does not match {}", statement.name, name.complete()));
     }
     Ok(())
 }

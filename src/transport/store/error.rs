@@ -21,7 +21,7 @@ pub enum StoreError {
         error: std::io::Error,
     },
     /// Whoever reads standard output has gone, or cannot take more.
-    #[error("cannot write the archive to standard output: {0}; what was sent of it is of no use")]
+    #[error("cannot write the archive to standard output: {0}; the part written is incomplete")]
     Stdout(std::io::Error),
     /// What was to be stored cannot be read.
     #[error("{0}")]
@@ -43,7 +43,7 @@ pub enum StoreError {
         problem: String,
     },
     /// What is there already cannot be read, so that nothing can be added.
-    #[error("nothing can be added to what is there: {0}")]
+    #[error("cannot add to the existing destination: {0}")]
     Present(SourceError),
     /// A registry does not take it.
     #[cfg(feature = "registry")]
@@ -68,7 +68,7 @@ pub enum StoreError {
     #[error("{0}")]
     NameNeeded(String),
     /// The work was cancelled.
-    #[error("interrupted; nothing was left behind")]
+    #[error("interrupted; no partial output was left")]
     Cancelled,
 }
 

@@ -1,4 +1,4 @@
-//! The contents of one layer's files, one after the other in one file without a name, for those who lay down no tree but
+//! The contents of one layer's files, one after the other in one file without a name, for those who unpack no tree but
 //! want contents in an order of their own. Holes are kept as such: they take no room, and come out as holes.
 
 use std::fs::File;

@@ -44,10 +44,10 @@ pub enum Last {
 #[non_exhaustive]
 pub enum LookupError {
     /// A name that is not there.
-    #[error("{0:?} is not there")]
+    #[error("{0:?} does not exist")]
     Missing(LayerPath),
-    /// A way through something that is no directory.
-    #[error("{0:?} is no directory")]
+    /// A way through something that is not a directory.
+    #[error("{0:?} is not a directory")]
     NotADirectory(LayerPath),
     /// A circle, most likely.
     #[error("more than 40 symbolic links on the way")]

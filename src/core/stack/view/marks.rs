@@ -15,7 +15,7 @@ use super::{Changes, Child, DirectoryId, SlotId, View};
 use crate::core::record::{ChangeKind, Record};
 use crate::core::stack::Reading;
 
-/// What a layer's marks hide.
+/// What a layer's whiteouts delete.
 #[derive(Default)]
 pub(super) struct Marks {
     /// Names, with all that is under them.
@@ -24,7 +24,7 @@ pub(super) struct Marks {
     directories: Vec<DirectoryId>,
 }
 
-/// A mark that goes through symlinks.
+/// A whiteout that goes through symlinks.
 struct Through {
     /// Its number in the record.
     change: usize,
@@ -48,7 +48,7 @@ impl Marks {
 }
 
 impl View<'_> {
-    /// Resolves a layer's marks in the view as it is. Those that hide nothing are only noted in `changes`.
+    /// Resolves a layer's whiteouts in the view as it is. Those that delete nothing are only noted in `changes`.
     pub(super) fn marks(&mut self, layer: usize, record: &Record, reading: &Reading, changes: &mut Changes) -> Marks {
         let mut marks = Marks::default();
         let mut through: Vec<Through> = Vec::new();
@@ -99,7 +99,7 @@ impl View<'_> {
         }
     }
 
-    /// Adds the marks whose links stay. A link that one of them would hide does not: in doubt nothing is hidden, since what
+    /// Adds the whiteouts whose links stay. A link that one of them would hide does not: in doubt nothing is hidden, since what
     /// depends on itself has no answer, and a file too many is better than one too few.
     fn sort_out(&self, followed: Vec<Through>, marks: &mut Marks, changes: &mut Changes) {
         let mut names: HashSet<SlotId> = HashSet::new();
@@ -130,7 +130,7 @@ impl View<'_> {
         }
     }
 
-    /// The names of the view that a layer touches, without the marks that go through symlinks. The view is as before afterwards,
+    /// The names of the view that a layer touches, without the whiteouts that go through symlinks. The view is as before afterwards,
     /// but for empty slots.
     fn touched_in_trial(&mut self, marks: &Marks, mut entries: Entries<'_>, epoch: u32) -> HashSet<SlotId> {
         let (directories, inodes) = (self.directories.len(), self.inodes.len());

@@ -29,7 +29,7 @@ impl<'a> Entries<'a> {
 }
 
 impl View<'_> {
-    /// Carries out one layer: its marks, each resolved in the view as it is now, then its entries in order (rule M1).
+    /// Carries out one layer: its whiteouts, each resolved in the view as it is now, then its entries in order (rule M1).
     ///
     /// `changes` holds what the layers below did that count as one with it: nothing for a layer of its own.
     pub(in crate::core::stack) fn apply(
@@ -55,7 +55,7 @@ impl View<'_> {
         Ok(changes)
     }
 
-    /// Carries out one entry; a mark is none.
+    /// Carries out one entry; a whiteout is none.
     pub(super) fn entry(
         &mut self,
         entries: &mut Entries<'_>,

@@ -31,7 +31,7 @@ pub(in crate::net::registry) enum Failure {
 
 impl Failure {
     pub(super) fn from(error: ureq::Error, options: &RegistryOptions) -> Self {
-        let stalled = || Self::Broken(format!("it brought nothing for {} s", options.patience.as_secs_f64()));
+        let stalled = || Self::Broken(format!("no data for {} s", options.patience.as_secs_f64()));
         match error {
             ureq::Error::HostNotFound => Self::Unreachable("there is no host of this name".to_owned()),
             ureq::Error::ConnectionFailed => Self::Unreachable("no connection can be made".to_owned()),
@@ -43,9 +43,7 @@ impl Failure {
                 // As ureq says it: "proxy server responded 407/407".
                 let status = problem.rsplit('/').next().filter(|status| status.parse::<u16>().is_ok());
                 Self::Unreachable(match status {
-                    Some("407") => {
-                        "it wants to know who asks (407): give it as http://USER:PASSWORD@HOST:PORT".to_owned()
-                    }
+                    Some("407") => "it requires a login (407): use http://USER:PASSWORD@HOST:PORT".to_owned(),
                     Some(status) => format!("it refuses the connection ({status})"),
                     None => problem,
                 })
@@ -70,7 +68,7 @@ impl Failure {
                 }
                 match error.kind() {
                     ErrorKind::ConnectionRefused => {
-                        Self::Unreachable("the connection is refused: nobody listens there".to_owned())
+                        Self::Unreachable("connection refused: nothing listens there".to_owned())
                     }
                     ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
                         Self::Unreachable(error.to_string())

@@ -77,9 +77,7 @@ impl Http {
         let Some(way) = way else { return answer };
         match answer {
             Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                Err(Failure::Unreachable(
-                    "it wants to know who asks (407): give it as http://USER:PASSWORD@HOST:PORT".to_owned(),
-                ))
+                Err(Failure::Unreachable("it requires a login (407): use http://USER:PASSWORD@HOST:PORT".to_owned()))
             }
             answer => answer,
         }

@@ -98,7 +98,7 @@ impl Setting {
             "socks4a" => ProxyProtocol::Socks4A,
             // As Go has it, the proxy finds the host by its name in both cases.
             "socks" | "socks5" | "socks5h" => ProxyProtocol::Socks5h,
-            _ => return Err(wrong("names a kind of proxy that is not known")),
+            _ => return Err(wrong("is an unknown kind of proxy")),
         };
         let (user, place) = match rest.rsplit_once('@') {
             Some((user, place)) => (Some(user), place),

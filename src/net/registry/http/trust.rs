@@ -78,7 +78,7 @@ impl Trust {
     fn directory(&self, names: &[&str]) -> Result<Directory, RegistryError> {
         for directory in &self.options.certificate_directories {
             for name in names {
-                // A name is no path: `..` leads nowhere.
+                // A name is not a path: `..` leads nowhere.
                 if !name.contains('/') && !name.starts_with('.') && directory.join(name).is_dir() {
                     return read(&directory.join(name));
                 }
