@@ -444,6 +444,7 @@ fn public_images() {
     for (text, note) in [
         ("", format!("note: {path:?}, the file of credentials, is empty; passed over\n")),
         (r#"{"auths": null, "credHelpers": null}"#, String::new()),
+        ("null", String::new()),
         (
             r#"{"credsStore": "desktop.exe"}"#,
             format!("note: docker-credential-desktop.exe, which {path:?} names, is not installed; passed over\n"),
