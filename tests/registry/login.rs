@@ -441,6 +441,7 @@ fn public_images() {
     for (text, note) in [
         ("", format!("note: the credentials file {path:?} is empty; skipped\n")),
         (r#"{"auths": null, "credHelpers": null}"#, String::new()),
+        ("null", String::new()),
         (
             r#"{"credsStore": "desktop.exe"}"#,
             format!("note: docker-credential-desktop.exe, which {path:?} names, is not installed; skipped\n"),

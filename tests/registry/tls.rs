@@ -65,6 +65,12 @@ fn wrong() {
     let expired = message(&place, &registry, &["--ca-cert", "server.pem"]);
     assert!(expired.contains("untrusted certificate: it expired on "), "{expired}");
     assert!(message(&place, &registry, &["--tls-verify=false"]).contains(EMPTY));
+    // What is named and cannot be read is told, for it may be what is missed.
+    let image = registry.image("a:1");
+    let mut command = place.layflat(&["ls", "--no-cache", "--tls-verify", "--retries", "0", &image]);
+    let output = command.env("SSL_CERT_FILE", place.path("none")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("note: SSL_CERT_FILE: ") && said.contains("No such file"), "{said}");
     for (file, problem) in [("server.key", "holds no certificate in PEM form"), ("none", "No such file")] {
         let said = message(&place, &registry, &["--ca-cert", file]);
         assert!(said.contains(problem), "{said}");

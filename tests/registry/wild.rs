@@ -1,5 +1,7 @@
 //! Registries as they are: what they answer although the specification has it otherwise, and how slowly.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use layflat::Cancel;
@@ -24,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("wild::a_tag_is_pulled_whatever_digest_is_stated", false, digests),
     ("wild::bodies_that_come_encoded_are_decoded", false, encoded),
     ("wild::no_tag_is_left_out", false, tags),
+    ("wild::a_kept_connection_may_be_closed_at_any_time", false, closed),
 ];
 
 fn repository(proxy: &Proxy, answer: Duration) -> Repository {
@@ -174,6 +177,14 @@ fn chunks() {
         _ => Act::Pass,
     });
     push(&small);
+    // A guard before the registry lets nothing large through, and says that this is forbidden.
+    let place = Place::new();
+    let other = Registry::open(&place);
+    let guard = Proxy::start(Some(other.address), |head, _| match head.header("content-length") {
+        Some(length) if is_put(head) && length != "0" => answer("403 Forbidden", &[], ""),
+        _ => Act::Pass,
+    });
+    push(&guard);
     // Wanted, and not taken.
     let place = Place::new();
     let other = Registry::open(&place);
@@ -248,4 +259,29 @@ fn tags() {
     assert!(round.heads().len() < 5);
     let none = Proxy::start(None, |_, _| answer("200 OK", &[], r#"{"name":"a","tags":null}"#));
     assert_eq!(repository(&none, Duration::from_secs(60)).tags().unwrap(), [""; 0]);
+}
+
+/// A server that says that it keeps connections, and closes each at the second request.
+fn closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, requests) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(&client).lines().map_while(Result::ok);
+            let mut request = || lines.by_ref().take_while(|line| !line.is_empty()).next();
+            let Some(first) = request() else { continue };
+            let _ = tell.send(first);
+            let body = r#"{"tags":["a"]}"#;
+            let _ = write!(&client, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = request();
+        }
+    });
+    let name: ImageName = format!("{address}/a").parse().unwrap();
+    let options = RegistryOptions { retries: 0, plain_http: true, ..RegistryOptions::default() };
+    let repository = Repository::new(&name, &options, &Cancel::default());
+    for _ in 0..3 {
+        assert_eq!(repository.tags().unwrap(), ["a"]);
+    }
+    assert_eq!(requests.try_iter().count(), 3);
 }

@@ -20,6 +20,10 @@ pub(super) fn end_of_userinfo(text: &str) -> Option<usize> {
 /// The text with a password before a host replaced.
 pub(super) fn without_password(text: &str) -> Cow<'_, str> {
     let Some(end) = end_of_userinfo(text) else { return Cow::Borrowed(text) };
+    // What messages say is expected, and nobody's name.
+    if text.starts_with("[USER@]") {
+        return Cow::Borrowed(text);
+    }
     let shown = match text[..end - 1].split_once(':') {
         Some((name, _)) => format!("{name}:{MASK}"),
         // It may be a token.
@@ -54,6 +58,8 @@ mod tests {
     fn passwords_are_masked_wherever_they_stand() {
         let digest = format!("sha256:{}", "0".repeat(64));
         for (text, expected) in [
+            ("expected ssh://[USER@]HOST[:PORT][/SOCKET]", "expected ssh://[USER@]HOST[:PORT][/SOCKET]"),
+            ("docker://[me:pw@]a.io/b", "docker://[me:***@]a.io/b"),
             ("cannot open docker://me:pw@a.io/b:1: no", "cannot open docker://me:***@a.io/b:1: no"),
             ("\"docker://me:p/w@x@a.io:5000/b\" is", "\"docker://me:***@a.io:5000/b\" is"),
             ("http://token@a.io/ and https://me:pw@b.io", "http://***@a.io/ and https://me:***@b.io"),

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long it may take until the other machine answers at all.
@@ -78,11 +79,11 @@ impl Ssh {
         // The command holds the other end; while it does, nobody would see that the program has ended.
         drop(command);
         let said = Arc::new(Mutex::new(Vec::new()));
-        if let Some(errors) = child.stderr.take() {
+        let listener = child.stderr.take().map(|errors| {
             let said = Arc::clone(&said);
-            std::thread::spawn(move || listen(errors, &said));
-        }
-        Ok((ours, Running { child: Mutex::new(child), said }))
+            std::thread::spawn(move || listen(errors, &said))
+        });
+        Ok((ours, Running { child: Mutex::new(child), said, listener }))
     }
 }
 
@@ -103,6 +104,7 @@ fn listen(mut errors: impl Read, said: &Mutex<Vec<u8>>) {
 pub(super) struct Running {
     child: Mutex<Child>,
     said: Arc<Mutex<Vec<u8>>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -121,6 +123,11 @@ impl Running {
         };
         if status.success() {
             return None;
+        }
+        // It has said all, but that may not be heard yet; what it has left running may hold the pipe open.
+        while waited < ENDING && self.listener.as_ref().is_some_and(|listener| !listener.is_finished()) {
+            std::thread::sleep(step);
+            waited += step;
         }
         let said = self.said.lock().map(|said| String::from_utf8_lossy(&said).trim().to_owned()).unwrap_or_default();
         let said = if said.is_empty() { String::new() } else { format!(": {said}") };

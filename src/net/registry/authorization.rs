@@ -20,7 +20,7 @@ use super::http::{Failure, Http};
 use super::location::resolve;
 use super::retry::retry_after;
 use super::session::{header, is_passing, message};
-use super::{RegistryError, RegistryOptions};
+use super::{RegistryError, RegistryOptions, encoding};
 
 const MOST_REDIRECTS: usize = 5;
 /// A token is a few kilobytes.
@@ -215,7 +215,7 @@ impl Authorizer {
             match status.as_u16() {
                 200..=299 => {
                     let body = body.map_err(|error| elsewhere(http.failure(error)))?;
-                    return token_of(&body).map_err(failed);
+                    return token_of(&encoding::document(body, MOST_ANSWER)).map_err(failed);
                 }
                 400 | 401 | 403 => return Err(Answering::Denied(and(format!("{realm} refused a token ({status})")))),
                 301 | 302 | 303 | 307 | 308 => {

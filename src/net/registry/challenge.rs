@@ -48,7 +48,7 @@ fn read(header: &str, found: &mut Vec<Challenge>) {
     let begin = found.len();
     let mut rest = header;
     loop {
-        rest = rest.trim_start_matches([' ', '\t', ',']);
+        rest = rest.trim_start_matches([' ', '\t', ',', ';']);
         let (word, after) = word(rest);
         let behind = after.trim_start();
         if rest.is_empty() {
@@ -78,7 +78,7 @@ fn read(header: &str, found: &mut Vec<Challenge>) {
 
 /// What comes up to a sign that ends a word, and the rest.
 fn word(text: &str) -> (&str, &str) {
-    text.split_at(text.find([' ', '\t', ',', '=', '"']).unwrap_or(text.len()))
+    text.split_at(text.find([' ', '\t', ',', ';', '=', '"']).unwrap_or(text.len()))
 }
 
 /// A parameter's value, and the rest. Without quotes it ends at a comma, or where the next parameter or challenge begins: it may hold blanks.
@@ -98,6 +98,10 @@ fn value(text: &str) -> (String, &str) {
         }
         // Without its end it holds all that comes.
         return (value, "");
+    }
+    // No quotes by the rule, but whoever writes them means some.
+    if let Some((value, rest)) = text.strip_prefix('\'').and_then(|quoted| quoted.split_once('\'')) {
+        return (value.to_owned(), rest);
     }
     let mut end = 0;
     for (at, character) in text.char_indices() {
@@ -154,6 +158,9 @@ mod tests {
             (&["Bearer service=b,scope=r:a:pull,push,realm=t"], "bearer service=<b> scope=<r:a:pull> realm=<t>"),
             (&[r#"Bearer realm="a\"b\\c""#], r#"bearer realm=<a"b\c>"#),
             (&["Bearer realm=\"https://a"], "bearer realm=<https://a>"),
+            (&["Bearer realm='https://a',service='b c'"], "bearer realm=<https://a> service=<b c>"),
+            (&["Basic; realm=\"x\"; charset=\"UTF-8\""], "basic realm=<x> charset=<UTF-8>"),
+            (&["Basic realm='x"], "basic realm=<'x>"),
             (&["Negotiate abc==, Basic realm=\"x\""], "negotiate abc=<=> | basic realm=<x>"),
             (&["realm=\"x\"", "", ",,", "=\"\u{e4}\"", "Basic realm=\"y\""], "basic realm=<y>"),
         ] {

@@ -5,23 +5,18 @@
 //! have one for a part of it, and which says neither which file nor what in it is wrong.
 
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-use super::RegistryError;
+use super::{RegistryError, helper};
 
 /// Docker Hub's name in Docker's files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// The name under which helpers keep what is not a password.
-const TOKEN: &str = "<token>";
-/// What helpers say who have nothing.
-const NOT_FOUND: &str = "credentials not found";
 
 /// Who asks a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,7 +119,8 @@ fn look_in(path: &Path, registry: &str, repository: &str, found: &mut Found) -> 
         Some(_) => Err(format!("is not a credentials file: its {name:?} is not an object")),
     };
     let (auths, helpers) = (part("auths")?, part("credHelpers")?);
-    if !file.is_object() {
+    // Go's programs take null for one with nothing in it.
+    if !(file.is_object() || file.is_null()) {
         return Err("is not a credentials file: it is not an object".to_owned());
     }
     // An entry may be there with nothing in it, to say that the store has it.
@@ -132,7 +128,7 @@ fn look_in(path: &Path, registry: &str, repository: &str, found: &mut Found) -> 
     let helper = own.map(|(_, helper)| helper).or(member(&file, "credsStore"));
     if let Some(helper) = helper.and_then(Value::as_str).filter(|helper| !helper.is_empty()) {
         let host = if registry == "docker.io" { DOCKER_HUB } else { registry };
-        match ask(helper, host) {
+        match helper::ask(helper, host) {
             Ok(None) => {}
             Ok(Some(credentials)) => {
                 found.credentials = Some((credentials, path.to_owned()));
@@ -227,45 +223,6 @@ fn decode(entry: &Value) -> Result<Option<Credentials>, String> {
         }
         _ => Ok(None),
     }
-}
-
-/// Asks a program for what it keeps (docker/docker-credential-helpers).
-fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, String> {
-    if helper.contains('/') {
-        return Err("is not a program's name".to_owned());
-    }
-    let mut child = Command::new(format!("docker-credential-{helper}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => "is not installed".to_owned(),
-            _ => format!("cannot be started: {error}"),
-        })?;
-    if let Some(mut input) = child.stdin.take() {
-        // Who does not read it will say so.
-        let _ = input.write_all(host.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|error| format!("cannot be waited for: {error}"))?;
-    if !output.status.success() {
-        let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
-        return if said.contains(NOT_FOUND) { Ok(None) } else { Err(format!("fails: {said}")) };
-    }
-    let answer: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("answers something other than credentials: {}", misfit(&error)))?;
-    let text = |name: &str| member(&answer, name).and_then(Value::as_str);
-    let (Some(username), Some(secret)) = (text("Username"), text("Secret")) else {
-        return Err("answers without a Username and a Secret".to_owned());
-    };
-    Ok(match username {
-        // Some have nothing, and say so with nothing.
-        "" if secret.is_empty() => None,
-        TOKEN => Some(Credentials::IdentityToken(secret.to_owned())),
-        _ => Some(Credentials::Password { username: username.to_owned(), password: secret.to_owned() }),
-    })
 }
 
 #[cfg(test)]

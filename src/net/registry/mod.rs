@@ -6,7 +6,7 @@
 //! repository  what can be asked for: manifests, tags, blobs          push      what can be put there
 //! download    a blob on its way, which survives a broken connection
 //! session     one question, with whatever it takes to get an answer: tokens, redirects
-//! challenge   what a registry wants to see    authorization  what it is shown    credentials  where that is from
+//! challenge   what a registry wants to see    authorization  what it is shown    credentials, helper  where that is from
 //! location    where an answer leads                              link      where the next page is
 //! http        connections: TLS, proxies, time-outs
 //! ```
@@ -20,6 +20,7 @@ mod download;
 mod encoding;
 mod endpoints;
 mod error;
+mod helper;
 mod http;
 mod link;
 mod location;

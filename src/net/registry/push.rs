@@ -55,6 +55,8 @@ impl Manner {
             }
             // The upload is not known, as it seems.
             RegistryError::NotFound { .. } => 404,
+            // It was allowed to begin: what stands before the registry may not let so much through.
+            RegistryError::Denied { .. } => 403,
             _ => return Err(error),
         };
         match status {

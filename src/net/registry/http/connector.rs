@@ -108,6 +108,8 @@ struct PatientTransport<T> {
     inner: T,
     /// Something was sent, and nothing has come back yet.
     asked: bool,
+    /// There was an answer before: the connection was kept, and the server may have closed it meanwhile.
+    kept: bool,
     /// The answer came while there was more to send, which nobody waits for.
     over: bool,
 }
@@ -116,7 +118,7 @@ impl<In: Transport> Connector<In> for PatientConnector {
     type Out = PatientTransport<In>;
 
     fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Ok(chained.map(|inner| PatientTransport { inner, asked: false, over: false }))
+        Ok(chained.map(|inner| PatientTransport { inner, asked: false, kept: false, over: false }))
     }
 }
 
@@ -135,14 +137,18 @@ impl<T: Transport> Transport for PatientTransport<T> {
             (self.asked, self.over) = (false, true);
             return Ok(());
         }
-        result
+        result.map_err(|error| self.closed(error))
     }
 
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, Error> {
         if self.asked {
             timeout.per_read = None;
         }
-        let more = self.inner.await_input(timeout)?;
+        let more = self.inner.await_input(timeout).map_err(|error| self.closed(error))?;
+        if !more && self.asked && self.kept {
+            return Err(Error::Other(Closed.into()));
+        }
+        self.kept |= more && self.asked;
         self.asked &= !more;
         Ok(more)
     }
@@ -155,6 +161,19 @@ impl<T: Transport> Transport for PatientTransport<T> {
         self.inner.is_tls()
     }
 }
+
+impl<T> PatientTransport<T> {
+    /// What an error means on a connection that was kept, before any of its next answer has come.
+    fn closed(&self, error: Error) -> Error {
+        let ended = matches!(&error, Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof);
+        if self.asked && self.kept && (ended || is_hung_up(&error)) { Error::Other(Closed.into()) } else { error }
+    }
+}
+
+/// The server closed a connection that was kept for another request: it may not even have seen that one.
+#[derive(Debug, thiserror::Error)]
+#[error("it ended too early")]
+pub(super) struct Closed;
 
 fn is_hung_up(error: &Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};

@@ -129,7 +129,8 @@ fn certificate(problem: &CertificateError) -> String {
     };
     let clock = "the registry needs a new one, or this machine's clock is wrong";
     match problem {
-        Problem::UnknownIssuer => unknown(),
+        // The latter is what an authority of the same name, but of another key, makes of it.
+        Problem::UnknownIssuer | Problem::BadSignature => unknown(),
         Problem::Expired => format!("it has expired; {clock}"),
         Problem::ExpiredContext { not_after, .. } => format!("it expired{}; {clock}", day(not_after)),
         Problem::NotValidYet => format!("it is not valid yet; {clock}"),

@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use ureq::http::{Request, Response, StatusCode};
+use ureq::http::header::CONTENT_LENGTH;
+use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, Proxy, SendBody};
 
+use self::connector::Closed;
 pub(super) use self::failure::Failure;
 use self::proxy::Proxies;
 use self::trust::Trust;
@@ -73,7 +75,7 @@ impl Http {
         }
         let way = self.proxies.get_or_init(Proxies::of_environment).way(request.uri()).map_err(Failure::Setup)?;
         let agent = self.agent(way.as_ref().map(|way| &way.proxy));
-        let answer = agent.run(request).map_err(|error| self.failure(error));
+        let answer = self.run_by(&agent, request).map_err(|error| self.failure(error));
         let Some(way) = way else { return answer };
         match answer {
             Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -82,6 +84,30 @@ impl Http {
             answer => answer,
         }
         .map_err(|failure| failure.of(&format!("by the proxy {}", way.shown)))
+    }
+
+    /// Asks once more where a kept connection was closed meanwhile (RFC 9112, 9.3.1), if that does no harm. Each time one less is kept.
+    fn run_by(&self, agent: &Agent, request: Request<SendBody<'_>>) -> Result<Response<Body>, ureq::Error> {
+        let (head, body) = request.into_parts();
+        let length = head.headers.get(CONTENT_LENGTH).map(|length| length.as_bytes());
+        let is_harmless = match head.method {
+            Method::GET | Method::HEAD => true,
+            // An upload that was begun for nobody is forgotten.
+            Method::POST => length == Some(b"0"),
+            _ => false,
+        };
+        if !is_harmless {
+            return agent.run(Request::from_parts(head, body));
+        }
+        let mut answer = agent.run(Request::from_parts(head.clone(), body));
+        while matches!(&answer, Err(ureq::Error::Other(error)) if error.is::<Closed>()) && !self.cancel.is_cancelled() {
+            let body = match head.method {
+                Method::POST => SendBody::from_owned_reader(std::io::empty()),
+                _ => SendBody::none(),
+            };
+            answer = agent.run(Request::from_parts(head.clone(), body));
+        }
+        answer
     }
 
     /// What an error of a connection means.

@@ -65,13 +65,34 @@ impl Trust {
             Verifier::of_anyone(&provider)
         } else {
             let given = directories.iter().flat_map(|directory| &directory.authorities);
-            Verifier::new(&provider, trusted(self.options.ca_certificates.iter().chain(given))?)
+            Verifier::new(&provider, self.trusted(self.options.ca_certificates.iter().chain(given))?)
         };
         // Who we are is shown to the registry alone, or to whom a directory was made for.
         let of_directory = if is_registry { directories.first() } else { directories.get(1) };
         let given = self.options.client_certificate.as_ref().filter(|_| is_registry);
         let client = given.or(of_directory.and_then(|directory| directory.client.as_ref()));
         config(provider, verifier, client)
+    }
+
+    /// The certificates of the system (or of SSL_CERT_FILE and SSL_CERT_DIR), and those of files.
+    fn trusted<'p>(
+        &self,
+        files: impl Iterator<Item = &'p PathBuf>,
+    ) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
+        let native = rustls_native_certs::load_native_certs();
+        // What of the system's own cannot be read is missed when a certificate needs it. What somebody has named is told.
+        let named: Vec<&str> =
+            ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
+        if !named.is_empty() {
+            for error in &native.errors {
+                self.options.notes.tell(format!("{}: {error}; passed over", named.join(" and ")));
+            }
+        }
+        let mut all = native.certs;
+        for path in files {
+            all.extend(certificates(path)?);
+        }
+        Ok(all)
     }
 
     /// The first directory that there is for one of these names.
@@ -145,16 +166,6 @@ fn read(directory: &Path) -> Result<Directory, RegistryError> {
         }
     }
     Ok(found)
-}
-
-/// The certificates of the system (or of SSL_CERT_FILE and SSL_CERT_DIR), and those of files.
-fn trusted<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
-    // What of the system's cannot be read is missed when a certificate needs it, and then said.
-    let mut all = rustls_native_certs::load_native_certs().certs;
-    for path in files {
-        all.extend(certificates(path)?);
-    }
-    Ok(all)
 }
 
 /// The certificates of a file.

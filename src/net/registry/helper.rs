@@ -1,0 +1,119 @@
+//! Programs that keep credentials (docker/docker-credential-helpers).
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde_json::Value;
+
+use super::credentials::{Credentials, member, misfit};
+
+/// The name under which helpers keep what is no password.
+const TOKEN: &str = "<token>";
+/// What helpers say who have nothing.
+const NOT_FOUND: &str = "credentials not found";
+/// So long one is waited for: it may ask somebody to unlock a key ring, or wait for ever for one that is not there.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How soon its end is noticed.
+const LOOK_UP: Duration = Duration::from_millis(10);
+/// As much of its answer as is read.
+const MOST_ANSWER: u64 = 1 << 20;
+
+/// Asks a helper, `docker-credential-NAME`, for a host's credentials; none if it has none.
+pub(super) fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, String> {
+    if helper.contains('/') {
+        return Err("is not a program's name".to_owned());
+    }
+    let mut command = Command::new(format!("docker-credential-{helper}"));
+    command.arg("get");
+    let (status, output, errors) = run(command, host, PATIENCE)?;
+    if !status.success() {
+        let said = String::from_utf8_lossy(&[output, errors].concat()).trim().to_owned();
+        return if said.contains(NOT_FOUND) { Ok(None) } else { Err(format!("fails: {said}")) };
+    }
+    let answer: Value = serde_json::from_slice(&output)
+        .map_err(|error| format!("answers something other than credentials: {}", misfit(&error)))?;
+    let text = |name: &str| member(&answer, name).and_then(Value::as_str);
+    let (Some(username), Some(secret)) = (text("Username"), text("Secret")) else {
+        return Err("answers without a Username and a Secret".to_owned());
+    };
+    Ok(match username {
+        // Some have nothing, and say so with nothing.
+        "" if secret.is_empty() => None,
+        TOKEN => Some(Credentials::IdentityToken(secret.to_owned())),
+        _ => Some(Credentials::Password { username: username.to_owned(), password: secret.to_owned() }),
+    })
+}
+
+/// Runs a program with something to read, and gets what it writes to standard output and to standard error. That goes into memory and not
+/// through pipes, whose ends a program that it leaves behind may hold open.
+fn run(mut command: Command, input: &str, patience: Duration) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), String> {
+    let unable = |error: std::io::Error| format!("cannot be started: {error}");
+    let memory = || memfd_create("layflat", MemfdFlags::CLOEXEC).map(File::from).map_err(|error| unable(error.into()));
+    let (output, errors) = (memory()?, memory()?);
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(output.try_clone().map_err(unable)?)
+        .stderr(errors.try_clone().map_err(unable)?)
+        .spawn();
+    let mut child = child.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "is not installed".to_owned(),
+        _ => unable(error),
+    })?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // Who does not read it will say so.
+        let _ = pipe.write_all(input.as_bytes());
+    }
+    let status = wait(&mut child, patience)?;
+    Ok((status, written(output), written(errors)))
+}
+
+/// Waits for its end, and sees to it.
+fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus, String> {
+    let begin = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if begin.elapsed() < patience => std::thread::sleep(LOOK_UP),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("does not answer within {} s", patience.as_secs_f64()));
+            }
+            Err(error) => return Err(format!("cannot be waited for: {error}")),
+        }
+    }
+}
+
+fn written(mut file: File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // What cannot be read says nothing.
+    let _ = file.rewind().and_then(|()| file.take(MOST_ANSWER).read_to_end(&mut bytes));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, patience: Duration) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), String> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        run(command, "host", patience)
+    }
+
+    #[test]
+    fn a_helper_is_not_waited_for_without_end() {
+        assert_eq!(sh("sleep 100", Duration::from_millis(50)).unwrap_err(), "does not answer within 0.05 s");
+    }
+
+    #[test]
+    fn what_a_helper_leaves_running_is_not_waited_for() {
+        let begin = Instant::now();
+        let (status, output, errors) = sh("sleep 5 & cat; echo oh >&2", Duration::from_secs(60)).unwrap();
+        assert!(status.success() && begin.elapsed() < Duration::from_secs(4));
+        assert_eq!((output.as_slice(), errors.as_slice()), (&b"host"[..], &b"oh\n"[..]));
+    }
+}
