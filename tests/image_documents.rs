@@ -117,6 +117,32 @@ fn d1_every_document_is_read_however_its_keys_are_written() {
 }
 
 #[test]
+fn d1_a_byte_order_mark_is_called_by_its_name() {
+    let place = Place::new();
+    let (a, items) = (layer("a"), r#"[{"Config":"c","Layers":["l"]}]"#);
+    let utf_16: Vec<u8> = [0xfeff].into_iter().chain(items.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    for text in [format!("\u{feff}{items}").into_bytes(), utf_16] {
+        let saved = place.write("saved.tar", &archive(&[("manifest.json", &text), ("c", &config(&[&a])), ("l", &a)]));
+        let (well, said) = place.layflat(&["ls", &saved]);
+        assert!(!well && said.contains("manifest.json: it begins with a byte order mark"), "{said}");
+    }
+}
+
+/// An archive that begins with a file whose map of holes cannot be.
+#[test]
+fn what_is_wrong_with_the_first_file_of_an_archive_is_said() {
+    let place = Place::new();
+    let mut bytes = archive(&[("a", b"")]);
+    bytes[156] = b'S';
+    bytes[386..398].copy_from_slice(b"0000000abcd\0");
+    bytes[148..156].fill(b' ');
+    let sum: u32 = bytes[..512].iter().map(|&byte| u32::from(byte)).sum();
+    bytes[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let (well, said) = place.layflat(&["ls", &format!("docker-archive:{}", place.write("bad.tar", &bytes))]);
+    assert!(!well && said.contains("abcd"), "{said}");
+}
+
+#[test]
 fn d1_what_is_copied_keeps_what_layflat_does_not_know() {
     let place = Place::new();
     let a = layer("a");
@@ -253,6 +279,31 @@ fn d2_all_tags_says_which_images_it_leaves() {
     assert!(well && !said.contains("left out"), "{said}");
     for platform in ["linux/amd64", "linux/arm64"] {
         try_open_for(&format!("{copy}:t"), platform).unwrap();
+    }
+}
+
+#[test]
+fn d2_all_tags_takes_all_images_of_a_name() {
+    let place = Place::new();
+    let (a, b) = (layer("a"), layer("b"));
+    let mut layout = Layout::default();
+    let [one, two] = [&a, &b].map(|layer| tagged(layout.image(&[layer]), "t"));
+    let layout = place.layout(&layout.list(one).list(two.clone()));
+    let [cs, ct] = [&a, &b].map(|layer| config(&[layer]));
+    let items = json!([{"Config": "c", "RepoTags": ["x:t"], "Layers": ["l"]}, {"Config": "d", "RepoTags": ["x:t"], "Layers": ["m"]}]);
+    let items = items.to_string();
+    let saved = archive(&[("manifest.json", items.as_bytes()), ("c", &cs), ("l", &a), ("d", &ct), ("m", &b)]);
+    let saved = place.write("saved.tar", &saved);
+    let (well, said) = place.layflat(&["ls", &saved]);
+    assert!(!well && said.contains("@0, @1"), "{said}");
+    for (from, name, to) in [(&layout, "t", "one"), (&saved, "x:t", "two")] {
+        let copy = format!("oci:{}", place.path(to).display());
+        let (well, said) = place.layflat(&["copy", "--all-tags", from, &copy]);
+        assert!(well && said.contains("is taken without it"), "{said}");
+        assert_eq!(place.flat(&[&format!("{copy}:{name}")]).0, ["a"]);
+        let (_, error) = place.layflat(&["ls", &copy]);
+        let last = error.rsplit("@sha256:").next().unwrap().trim();
+        assert_eq!(place.flat(&[&format!("{copy}@sha256:{last}")]).0, ["b"], "{error}");
     }
 }
 

@@ -42,6 +42,13 @@ pub enum Notice {
         /// The configuration's.
         stated: Platform,
     },
+    /// An image has a name that another one of the same source has, too.
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Digest of the image that is without it.
+        image: String,
+    },
     /// Other images of the same name, for other platforms, were not chosen.
     NotChosen {
         /// What they are: a platform and a digest each.
@@ -72,6 +79,12 @@ impl fmt::Display for Notice {
             }
             Self::Platform { described, stated } => {
                 write!(formatter, "the index lists the image for {described}, but its configuration states {stated}")
+            }
+            Self::NameTaken { name, image } => {
+                write!(
+                    formatter,
+                    "several images have the name {name:?}; the first keeps it, and {image} is taken without it"
+                )
             }
             Self::NotChosen { images } => write!(
                 formatter,

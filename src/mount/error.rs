@@ -195,6 +195,7 @@ fn explain(errno: Errno, log: &str) -> String {
 /// What an error most likely means where the kernel does not say it: mount(2) has only its log, which few may read.
 fn hint(errno: Errno, log: &str) -> &'static str {
     match errno {
+        _ if log.contains("not supported as upperdir") => "; use a directory on ext4, xfs, btrfs or tmpfs",
         _ if !log.is_empty() => "",
         Errno::LOOP => "; two of the directories are one, or one lies in another",
         Errno::BUSY => "; the upper or work directory belongs to another mount",

@@ -28,5 +28,11 @@ pub(crate) use text::text;
 /// # Errors
 /// A text that is not JSON, or a field of another type than it must have; the message says which.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DocumentError> {
+    let marks: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
+    if marks.iter().any(|mark| bytes.starts_with(mark)) {
+        return Err(DocumentError::new(
+            "it begins with a byte order mark; JSON is UTF-8 without one: convert the file",
+        ));
+    }
     go::read(&text(bytes))
 }

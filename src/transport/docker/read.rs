@@ -101,11 +101,16 @@ fn choose(
     wanted: Option<&str>,
     path: &Path,
 ) -> Result<(SavedImage, Option<String>), SourceError> {
+    // A name that several have tells none of them apart.
+    let is_shared = |tag: &String| {
+        items.iter().filter(|item| item.repo_tags.iter().flatten().any(|other| other == tag)).count() > 1
+    };
     let names: Vec<String> = items
         .iter()
         .enumerate()
         .map(|(index, item)| match item.repo_tags.as_deref() {
             Some([]) | None => format!("@{index}"),
+            Some(tags) if tags.iter().any(is_shared) => format!("@{index}"),
             Some(tags) => tags.join(" = "),
         })
         .collect();

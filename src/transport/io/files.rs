@@ -229,10 +229,10 @@ impl Sparse {
     }
 }
 
-/// What is not an archive from its first block on is something else, rather than damaged.
+/// What does not begin with a header is something else, rather than a damaged archive.
 fn wrong(path: &Path, position: u64, error: ArchiveError) -> SourceError {
     let path = path.to_owned();
-    if position >= HEADER {
+    if position >= HEADER || !matches!(error, ArchiveError::Checksum | ArchiveError::Truncated) {
         return SourceError::Archive { path, position, error };
     }
     let problem =

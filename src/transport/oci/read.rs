@@ -62,7 +62,19 @@ pub(in crate::transport) fn open_set(
         };
         Ok(Named { names, content })
     };
-    let mut images: Vec<Named> = groups.into_iter().map(open).collect::<Result<_, SourceError>>()?;
+    let mut images = Vec::new();
+    for group in groups {
+        match open(group.clone()) {
+            // Nothing tells them apart but their digests. All are wanted, so each is taken by itself.
+            Err(SourceError::Ambiguous { .. }) if selection.all_tags => {
+                let mut seen = HashSet::new();
+                for entry in group.into_iter().filter(|entry| seen.insert(entry.digest.clone())) {
+                    images.push(open(vec![entry])?);
+                }
+            }
+            opened => images.push(opened?),
+        }
+    }
     // What is wrong with the layout is said once.
     if let Some(Tree::Image(first)) = images.first_mut().map(|named| &mut named.content) {
         first.notices.splice(0..0, notices);

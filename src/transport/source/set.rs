@@ -2,13 +2,14 @@
 //! rather than unpacking one.
 
 use crate::transport::{dir, docker, oci, registry};
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::blob::Blob;
 use crate::core::digest::Digest;
 use crate::core::reference::Reference;
 use crate::image::document::{self, Document};
-use crate::image::{Image, Manifest};
+use crate::image::{Image, Manifest, Notice};
 use crate::transport::io::files::Files;
 use crate::transport::source::required::admit_path;
 use crate::transport::source::{OpenOptions, SourceError, open};
@@ -76,6 +77,31 @@ impl Attachment {
 /// # Errors
 /// As for [`open`]; and a source that holds one image only, when all were asked for.
 pub fn open_set(reference: &Reference, selection: Selection, options: &OpenOptions) -> Result<Vec<Named>, SourceError> {
+    let mut images = open_all(reference, selection, options)?;
+    if selection.all_tags {
+        name_once(&mut images);
+    }
+    Ok(images)
+}
+
+/// A name leads to one image. Where a source has several of a name, the later ones would take it from the first, which nobody would find
+/// again.
+fn name_once(images: &mut [Named]) {
+    let mut taken = HashSet::new();
+    for Named { names, content } in images {
+        let (own, others) = std::mem::take(names).into_iter().partition(|name| taken.insert(name.clone()));
+        *names = own;
+        if let Tree::Image(image) = content {
+            let digest = image.manifest_digest().or(image.config.as_ref().map(|config| &config.digest));
+            let digest = digest.map_or_else(|| "another".to_owned(), |digest| format!("@{digest}"));
+            let lost = |name: String| Notice::NameTaken { name, image: digest.clone() };
+            let lost: Vec<Notice> = Vec::into_iter(others).map(lost).collect();
+            image.notices.extend(lost);
+        }
+    }
+}
+
+fn open_all(reference: &Reference, selection: Selection, options: &OpenOptions) -> Result<Vec<Named>, SourceError> {
     crate::transport::source::admit(reference, options)?;
     match reference {
         Reference::DockerArchive { file, name } => {
