@@ -209,7 +209,7 @@ fn one_report_as_json() {
 
 #[test]
 fn what_is_not_kept_is_reported_and_with_strict_refused() {
-    // The overlay form cannot show a genuine device 0:0; an ordinary user loses the owners, too.
+    // The overlay layers cannot show a genuine device 0:0; an ordinary user loses the owners, too.
     let place = place();
     fs::write(place.path().join("null.tar"), Tar::new().file("a", "").device("null", 0, 0).done()).unwrap();
     let output = run(&place, &["layers", "layers:null.tar", "lax"]);
@@ -304,7 +304,7 @@ fn progress_is_for_terminals() {
     fs::write(place.path().join("many.tar"), many.done()).unwrap();
     let shown = on_terminal(&place, &[], "flatten layers:many.tar shown");
     assert!(shown.contains("layer 0 [") && shown.contains("entries"), "{shown:?}");
-    assert!(shown.trim_end().lines().last().unwrap().contains("shown: 1 layers, 20,000 entries"), "{shown:?}");
+    assert!(shown.trim_end().lines().last().unwrap().contains("shown: 1 layer, 20,000 entries"), "{shown:?}");
     assert_eq!(on_terminal(&place, &[], "flatten --quiet layers:many.tar quiet"), "");
     let output = run(&place, &["flatten", "layers:many.tar", "piped"]);
     assert!(!text(&output.stderr).contains('['), "{}", text(&output.stderr));
@@ -517,11 +517,11 @@ fn what_is_read_is_not_replaced() {
     ] {
         for command in ["flatten", "layers", "bundle"] {
             let message = message(&place, &[command, "--replace", image, destination], 1);
-            assert!(message.contains("would remove the image that is read"), "{message}");
+            assert!(message.contains("would remove its own source"), "{message}");
         }
     }
     let message = message(&place, &["flatten", "--replace", "--to", "tar", "-o", "image.tar", "image.tar"], 1);
-    assert!(message.contains("would remove the image that is read"), "{message}");
+    assert!(message.contains("would remove its own source"), "{message}");
     fs::create_dir_all(place.path().join("out/cache")).unwrap();
     for command in ["flatten", "bundle"] {
         let arguments = [command, "--replace", "--cache-dir", "out/cache", "image.tar", "out"];

@@ -391,7 +391,7 @@ fn failed_mount(namespace: XattrNamespace) {
         // the kernel takes this, and a layer would hold its own changes
         request.options.upper = Some(UpperDirectories { upper: stack.path("1/upper"), work: stack.path("1/work") });
         let error = mount(&request, &stack.target()).unwrap_err().to_string();
-        assert!(error.contains("/1/upper lies in the layer "), "{error}");
+        assert!(error.contains("/1/upper is inside the layer "), "{error}");
         assert_eq!(names(&stack.path("1")), ["/", "f"], "{method:?}");
 
         // and this is the kernel's to judge
@@ -410,7 +410,7 @@ fn refusals(namespace: XattrNamespace) {
     let refused =
         |layers: &[&str], method, target: &Path| mount(&stack.request(layers, method), target).unwrap_err().to_string();
     let target = stack.target();
-    assert!(refused(&["1"], None, &target).contains("wants two"));
+    assert!(refused(&["1"], None, &target).contains("needs at least two layers"));
     assert!(refused(&vec!["1"; 501], None, &target).contains("at most 500"));
     stack.file("file", "");
     assert!(refused(&["1", "2"], None, &stack.path("file")).starts_with("cannot open the target "));
@@ -450,7 +450,7 @@ fn layout(namespace: XattrNamespace) {
     umount(&stack.target(), false).unwrap();
 
     let error = mount_layout(&stack.path("target"), &stack.target(), MountOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("layflat.json is not there"), "{error}");
+    assert!(error.contains("layflat.json does not exist"), "{error}");
 }
 
 fn layout_elsewhere(namespace: XattrNamespace) {
@@ -472,7 +472,7 @@ fn busy_target(namespace: XattrNamespace) {
     mount(&request, &stack.target()).unwrap();
     let error = mount(&request, &stack.target()).unwrap_err().to_string();
     assert!(error.contains("something is mounted") && error.contains("target"), "{error}");
-    assert!(mount(&request, Path::new("/")).unwrap_err().to_string().contains("something is mounted on /"));
+    assert!(mount(&request, Path::new("/")).unwrap_err().to_string().contains("something is already mounted on /"));
     umount(&stack.target(), false).unwrap();
     assert_eq!(names(&stack.target()), ["/"]);
 }
@@ -670,7 +670,7 @@ fn trusted_in_user_namespace(_: XattrNamespace) {
             stack.dir(layer);
         }
         let error = mount(&stack.request(&["2", "1"], None), &stack.target()).unwrap_err().to_string();
-        assert!(error.contains("deleted files would come back"), "{error}");
+        assert!(error.contains("deleted files would reappear"), "{error}");
         assert!(error.contains("--xattr-namespace user"), "{error}");
     }
 }

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         for (name, possible, namespace) in
             [("layers", root, XattrNamespace::Trusted), ("layers_user", root, XattrNamespace::User)]
         {
-            // A device 0:0 is something else already in the overlay form, which says so.
+            // A device 0:0 is something else already in overlay layers, and is reported.
             let tree = match &case.overlay {
                 Some(overlay) => Tree::parse(&overlay.replace("OVERLAY.", namespace.prefix())),
                 None => tree.clone(),
@@ -188,10 +188,13 @@ fn what_is_below_must_be_named() -> Result<(), Failed> {
     let expected = Tree::of_directory(&mountpoint);
     drop(mount);
     let error = packed(&upper, &PackOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("new is the directory old of the layers below") && error.contains("--lower"), "{error}");
+    assert!(
+        error.contains("new is a renamed directory, old in the layers below") && error.contains("--lower"),
+        "{error}"
+    );
     let elsewhere = PackOptions { lower: vec![work], ..PackOptions::default() };
     let error = packed(&upper, &elsewhere).unwrap_err().to_string();
-    assert!(error.contains("have none there"), "{error}");
+    assert!(error.contains("none of the --lower directories has it"), "{error}");
     let layer = packed(&upper, &PackOptions { lower: vec![lower.clone()], ..PackOptions::default() }).unwrap();
     // The lower directory as a layer: all of it is new on nothing.
     let empty = scratch.0.join("empty");
@@ -282,9 +285,9 @@ fn what_no_layer_can_hold() -> Result<(), Failed> {
     drop(socket);
     fs::write(tree.join(".wh.file"), "").unwrap();
     let error = packed(&tree, &PackOptions::default()).unwrap_err().to_string();
-    assert!(error.starts_with(".wh.file: names that begin with .wh. are marks"), "{error}");
+    assert!(error.starts_with(".wh.file: names that begin with .wh. are whiteouts"), "{error}");
     let whole = PackOptions { meaning: Some(Meaning::Whole), ..PackOptions::default() };
-    assert!(packed(&tree, &whole).unwrap_err().to_string().contains("one lower directory, and 0 were named"));
+    assert!(packed(&tree, &whole).unwrap_err().to_string().contains("one --lower directory, but 0 were given"));
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Random stacks: the flat form, the overlay mount and the oracle show the same, or all refuse.
+//! Random stacks: the flat rootfs, the overlay mount and the oracle show the same, or all refuse.
 //!
 //! 300 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test property` tries that many new ones. A failure is
 //! shrunk and printed in the notation of `tests/common/mod.rs`, ready to become a line in fixtures/stacks.

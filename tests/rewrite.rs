@@ -418,7 +418,7 @@ fn whole_or_not_at_all() -> Result<(), Failed> {
     for arguments in [&["pack", ".", "-o", "layer.tar"][..], &["pack", "elsewhere", "--lower", ".", "-o", "layer.tar"]]
     {
         let (success, talk) = layflat(arguments, &scratch.0);
-        assert!(!success && talk.contains("layer.tar lies in the tree"), "{talk}");
+        assert!(!success && talk.contains("layer.tar is inside the tree"), "{talk}");
     }
     assert_eq!(names(), ["bad.tar", "good.tar", "out"]);
     Ok(())

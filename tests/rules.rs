@@ -1,6 +1,6 @@
 //! A test for every rule of the design: each from a line in fixtures/stacks that states the layers and the whole tree.
 //!
-//! Each line is run against the oracle, against what `ls` and its like say of it, in the flat form, and through real mounts of the overlay form with marks in either
+//! Each line is run against the oracle, against what `ls` and its like say of it, in the flat rootfs, and through real overlay mounts with whiteouts in either
 //! namespace; for root on a tmpfs, too. What this user may not do is counted as ignored.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         eprintln!("overlay mounts are not tested and count as ignored: {why}");
     }
     if power != Power::Root {
-        eprintln!("not root: marks in trusted.overlay.* and a tmpfs of our own are not tested and count as ignored");
+        eprintln!(
+            "not root: whiteouts in trusted.overlay.* and a tmpfs of our own are not tested and count as ignored"
+        );
     }
     let mut trials = Vec::new();
     for case in cases::all() {

@@ -766,7 +766,7 @@ fn what_is_missing_or_altered_is_named() {
     place.write("image.tar", &archive(&[("manifest.json", &two), ("c.json", &config_bytes), ("a.tar", &a)]));
     assert_eq!(
         refused(&place, &place.reference("", "image.tar", "")),
-        "the image's configuration has 1 diff_ids, its manifest 2 layers: they do not belong together"
+        "the image's configuration has 1 diff_ids, but its manifest has 2 layers: they do not belong together"
     );
 
     // OCI layouts.
@@ -783,7 +783,10 @@ fn what_is_missing_or_altered_is_named() {
         let (config, layer) = (layout.blob(CONFIG, &config(&[&a, &b])), layout.blob(LAYER, &a));
         layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": [layer]}))
     });
-    assert_eq!(error, "the image's configuration has 2 diff_ids, its manifest 1 layers: they do not belong together");
+    assert_eq!(
+        error,
+        "the image's configuration has 2 diff_ids, but its manifest has 1 layers: they do not belong together"
+    );
 
     // A layer is read when it is unpacked.
     let lay = |layout: &Layout, expected: &str| {

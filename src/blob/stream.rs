@@ -19,7 +19,7 @@ use crate::core::limits::Limits;
 /// Buffers between one thread and the next.
 const AHEAD: usize = 3;
 
-/// Who decompresses and hashes.
+/// Whether decompression and hashing run on the caller's thread or ahead on their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// The caller's thread, when it asks.
@@ -94,7 +94,7 @@ impl LayerStream {
         Ok(Self { supply, stored, expanded: 0, buffer: Vec::new(), at: 0 })
     }
 
-    /// Who decompresses and hashes.
+    /// Whether decompression and hashing run on the caller's thread or ahead on their own.
     pub fn pace(&self) -> Pace {
         match self.supply {
             Supply::OnDemand { .. } => Pace::OnDemand,

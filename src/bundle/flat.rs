@@ -1,4 +1,4 @@
-//! The bundle whose root file system is the flat form.
+//! The bundle whose root file system is the flat rootfs.
 
 use super::error::BundleError;
 use super::options::{BundleOptions, Confinement};

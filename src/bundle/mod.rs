@@ -2,7 +2,7 @@
 //!
 //! A bundle is a directory with a `config.json` and a root file system. The first is the image's configuration, converted
 //! as the image specification says, over the defaults of runc's own template; the second is one of the two forms: the
-//! flat one, or a mount of the overlay form, whose layers lie in the cache and serve any number of bundles.
+//! flat one, or an overlay mount, whose layers lie in the cache and serve any number of bundles.
 
 mod defaults;
 mod error;

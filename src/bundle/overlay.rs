@@ -1,4 +1,4 @@
-//! The bundle whose root file system is a mount of the overlay form, and the changes made to it.
+//! The bundle whose root file system is an overlay mount, and the changes made to it.
 //!
 //! The layers lie in the cache, where any number of bundles share them: a bundle of an image that is there costs no
 //! extraction. A `layflat.json` in the bundle says where they are, so that `layflat mount` finds them.
@@ -35,9 +35,9 @@ pub struct OverlayBundle {
 struct Description {
     /// Version of this file's format; this is 1.
     format: u32,
-    /// [`FORM`], where an overlay form has `overlay`.
+    /// [`FORM`]; for unpacked overlay layers `layflat.json` has `overlay`.
     form: String,
-    /// The overlay form that holds the layers.
+    /// The directory with the unpacked layers.
     layers: PathBuf,
 }
 

@@ -97,8 +97,8 @@ impl Blobs {
     /// What went wrong, and what to do.
     pub(super) fn error(&self, error: &Error) -> Error {
         let advice = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room with `layflat cache prune`, or give",
-            _ => "give",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room with `layflat cache prune`, or use",
+            _ => "use",
         };
         let place = &self.directory;
         let problem = format!("cannot keep it in the cache {place:?}: {error}; {advice} --cache-dir or --no-cache");
@@ -209,7 +209,7 @@ struct Growing {
 }
 
 impl Growing {
-    /// It is whole, and right: from now on it can be found, in the place of any that is there.
+    /// Publishes the verified blob under its digest, in the place of any that is there.
     fn publish(self) -> Result<()> {
         let name = match self.name {
             Some(name) => name,

@@ -30,7 +30,7 @@ pub enum Kind {
     Blob,
     /// What a process that was killed has left behind.
     Remains,
-    /// Anything else, by the directory that it is kept in: an overlay form by `overlay`.
+    /// Anything else, by the directory that it is kept in: unpacked overlay layers by `overlay`.
     #[serde(untagged)]
     Directory(String),
 }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, bail};
 use clap::Args;
 use layflat::Cancel;
-use layflat::inspect::{Deed, Inside, InsideError, history};
+use layflat::inspect::{Action, Inside, InsideError, history};
 
 use super::SUCCESS;
 use super::arguments::{Common, LookArgs, Looked};
@@ -50,8 +50,8 @@ impl Cat {
 
     /// The highest layer with which the path was there, though it is not any more.
     fn layer_that_had_it(&self, looked: &Looked) -> Option<usize> {
-        let happenings = history(self.path.as_bytes(), &looked.image, &looked.indexes, &looked.options).ok()?;
-        let hidden = happenings.last().filter(|last| last.deed == Deed::Hidden)?;
+        let events = history(self.path.as_bytes(), &looked.image, &looked.indexes, &looked.options).ok()?;
+        let hidden = events.last().filter(|last| last.deed == Action::Hidden)?;
         hidden.layer.checked_sub(1)
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Args;
 use layflat::Cancel;
 use layflat::core::text::Printable;
-use layflat::inspect::{Deed, Happening, history};
+use layflat::inspect::{Action, PathEvent, history};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
@@ -27,36 +27,36 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let looked = self.look.look(common, cancel)?;
-        let happenings = history(self.path.as_bytes(), &looked.image, &looked.indexes, &looked.options)?;
+        let events = history(self.path.as_bytes(), &looked.image, &looked.indexes, &looked.options)?;
         if common.json {
-            output::json_lines(happenings)?;
+            output::json_lines(events)?;
         } else {
-            let rows: Vec<Vec<String>> = happenings.iter().map(row).collect();
+            let rows: Vec<Vec<String>> = events.iter().map(row).collect();
             output::lines(columns(&rows, &[0]))?;
         }
         Ok(SUCCESS)
     }
 }
 
-fn row(happening: &Happening) -> Vec<String> {
-    let (word, colour) = match happening.deed {
-        Deed::Added => ("added", Colour::Green),
-        Deed::Replaced => ("changed", Colour::Yellow),
-        Deed::Metadata => ("metadata", Colour::Yellow),
-        Deed::Hidden => ("deleted", Colour::Red),
+fn row(event: &PathEvent) -> Vec<String> {
+    let (word, colour) = match event.deed {
+        Action::Added => ("added", Colour::Green),
+        Action::Replaced => ("changed", Colour::Yellow),
+        Action::Metadata => ("metadata", Colour::Yellow),
+        Action::Hidden => ("deleted", Colour::Red),
     };
-    let created_by = happening.created_by.as_deref().unwrap_or("(no history)");
+    let created_by = event.created_by.as_deref().unwrap_or("(no history)");
     let created_by = Printable(created_by.as_bytes()).to_string();
-    vec![happening.layer.to_string(), painted(word, colour), what(happening), created_by]
+    vec![event.layer.to_string(), painted(word, colour), what(event), created_by]
 }
 
-fn what(happening: &Happening) -> String {
-    if !happening.differences.is_empty() {
+fn what(event: &PathEvent) -> String {
+    if !event.differences.is_empty() {
         let change =
             |change: &layflat::inspect::Difference| format!("{} {} → {}", change.what, change.before, change.now);
-        return happening.differences.iter().map(change).collect::<Vec<_>>().join(", ");
+        return event.differences.iter().map(change).collect::<Vec<_>>().join(", ");
     }
-    let Some((now, facts)) = happening.now.as_ref().and_then(|now| now.facts.as_ref().map(|facts| (now, facts))) else {
+    let Some((now, facts)) = event.now.as_ref().and_then(|now| now.facts.as_ref().map(|facts| (now, facts))) else {
         return String::new();
     };
     let detail = match (&facts.target, facts.device, &facts.digest) {

@@ -93,7 +93,7 @@ impl Pack {
         let (_, facts) = compressor.finish()?;
         output::losses(common, &report.not_kept);
         if self.strict && !report.not_kept.is_empty() {
-            anyhow::bail!("--strict: the archive cannot preserve all of the tree");
+            anyhow::bail!("refused by --strict, since the archive cannot preserve all of the tree");
         }
         output.publish()?;
         if self.meaning.is_none() && report.meaning == Meaning::Whole {

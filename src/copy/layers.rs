@@ -112,7 +112,7 @@ impl Plan<'_> {
             }
             (Form::Manifests { .. }, None) => Compress::GZIP,
         };
-        // Who names a level wants that level; else what is compressed so stays as it is.
+        // An explicit level forces recompression; otherwise a layer already in the wanted format is kept.
         let is_so = matches!(wanted, Compress::None | Compress::GZIP | Compress::ZSTD)
             && matches!(self.form, Form::Manifests { .. })
             && is_stated

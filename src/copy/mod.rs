@@ -139,7 +139,7 @@ pub fn copy_with_referrers(
 /// What is not as it should be about images.
 fn notices(tree: &Tree) -> Vec<String> {
     match tree {
-        // That a layer is used of which that goes without saying is not news to those who only copy it.
+        // A note about using such a layer is of no interest when it is only copied.
         Tree::Image(image) => {
             let told = |notice: &&Notice| !matches!(notice, Notice::NonDistributable { .. });
             image.notices.iter().filter(told).map(ToString::to_string).collect()

@@ -1,4 +1,4 @@
-//! Images of read-only file systems, made by their own tools from the flat form: what they hold is what `flatten` unpacks, as
+//! Images of read-only file systems, made by their own tools from the flat rootfs: what they hold is what `flatten` unpacks, as
 //! far as their formats can hold it.
 
 use std::ffi::OsStr;
@@ -75,7 +75,7 @@ impl Filesystem {
 
 /// Makes an image of a file system that holds what an image's layers show together, at [`Output::path`].
 ///
-/// The flat form is unpacked in a temporary directory beside it for this, so that what this user cannot keep is missing from the
+/// The flat rootfs is unpacked in a temporary directory beside it for this, so that what this user cannot keep is missing from the
 /// image, too, and is reported.
 ///
 /// # Errors

@@ -181,7 +181,7 @@ impl Work {
                 return Ok(destination);
             }
         }
-        // An ordinary user may have made a root that only its own owner's absence can enter.
+        // An unprivileged user may have given the root a mode that forbids reopening it.
         if let Ok(root) = open_directory(parent, own.as_bytes()) {
             settle_root(root.as_fd()).map_err(failed)?;
             durability.sync(&root).map_err(unsynced)?;

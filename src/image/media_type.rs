@@ -58,7 +58,7 @@ impl MediaType {
         }
     }
 
-    /// The same in OCI's words, of what Docker has words of its own for.
+    /// Translates a Docker media type to its OCI equivalent.
     pub(crate) fn in_oci_words(text: &str) -> String {
         match Self::of(text) {
             Self::Manifest => Self::OCI_MANIFEST.to_owned(),

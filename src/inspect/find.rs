@@ -113,18 +113,18 @@ pub struct Hit {
     pub entry: Entry,
 }
 
-/// What became of something that a layer has.
+/// What later layers did to something that a layer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "fate")]
 pub enum Fate {
-    /// It is shown.
+    /// It is visible in the image.
     Visible,
     /// A layer above has something else there.
     Replaced {
         /// Which.
         by: usize,
     },
-    /// A layer above hides it, and has nothing there.
+    /// A layer above deletes it.
     Hidden {
         /// Which.
         by: usize,
@@ -168,7 +168,7 @@ impl Traced<'_> {
         hits
     }
 
-    /// The files that a later entry of their own layer replaces, so that they were never shown.
+    /// The files that a later entry of their own layer replaces, so that they were never visible.
     pub(super) fn overwritten(&self) -> Vec<(InodeId, Hit)> {
         let shown: HashSet<_> = self.events.iter().filter_map(|event| event.now).filter_map(leaf).collect();
         let mut hits = Vec::new();

@@ -12,11 +12,11 @@ use crate::unpack::{Error, Options};
 
 /// What a layer did to a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Happening {
+pub struct PathEvent {
     /// The layer, from 0 at the bottom.
     pub layer: usize,
     /// What it did.
-    pub deed: Deed,
+    pub deed: Action,
     /// What differs, where the same thing is still there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
@@ -28,10 +28,10 @@ pub struct Happening {
     pub created_by: Option<String>,
 }
 
-/// The ways in which a layer can touch a path.
+/// How a layer changed a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Deed {
+pub enum Action {
     /// Nothing was there.
     Added,
     /// Something else was there.
@@ -64,7 +64,7 @@ pub fn history(
     image: &Image,
     indexes: &Indexes,
     options: &Options,
-) -> Result<Vec<Happening>, InsideError> {
+) -> Result<Vec<PathEvent>, InsideError> {
     let mut found: Vec<Option<Found>> = Vec::new();
     let stack = Stack::replay_watched(&indexes.records, reading(options), &mut |step| {
         found.push(step.resolve(path, Last::Keep).ok());
@@ -72,29 +72,29 @@ pub fn history(
     .map_err(Error::from)?;
     let inside = Inside { image, indexes, stack };
     let created_by = image.created_by();
-    let mut happenings = Vec::new();
+    let mut events = Vec::new();
     let mut before: Option<Found> = None;
     for (layer, now) in found.into_iter().enumerate() {
         if let Some((deed, differences)) = inside.deed(before.as_ref(), now.as_ref()) {
             let created_by = created_by.get(layer).cloned().flatten();
             let now = now.as_ref().map(|now| inside.entry(now.path.clone(), now.node, None));
-            happenings.push(Happening { layer, deed, differences, now, created_by });
+            events.push(PathEvent { layer, deed, differences, now, created_by });
         }
         before = now;
     }
     // The root is always there, though no layer may name it.
     let is_root = LayerPath::normalise(path).is_ok_and(|path| path.is_root());
-    if happenings.is_empty() && !is_root { Err(InsideError::NeverThere(path.to_vec())) } else { Ok(happenings) }
+    if events.is_empty() && !is_root { Err(InsideError::NeverThere(path.to_vec())) } else { Ok(events) }
 }
 
 impl Inside<'_> {
-    fn deed(&self, before: Option<&Found>, now: Option<&Found>) -> Option<(Deed, Vec<Difference>)> {
+    fn deed(&self, before: Option<&Found>, now: Option<&Found>) -> Option<(Action, Vec<Difference>)> {
         let (before, now) = match (before, now) {
             (None, None) => return None,
             // The root is there before any layer.
             (None, Some(now)) if now.path.is_root() && is_unnamed(now.node) => return None,
-            (None, Some(_)) => return Some((Deed::Added, Vec::new())),
-            (Some(_), None) => return Some((Deed::Hidden, Vec::new())),
+            (None, Some(_)) => return Some((Action::Added, Vec::new())),
+            (Some(_), None) => return Some((Action::Hidden, Vec::new())),
             (Some(before), Some(now)) if before.node == now.node => return None,
             (Some(before), Some(now)) => (before, now),
         };
@@ -107,7 +107,7 @@ impl Inside<'_> {
         if same_directory {
             let differences = differences(&one, &other);
             // The same entry again, as layers repeat the directories on the way to what they change.
-            return (!differences.is_empty()).then_some((Deed::Metadata, differences));
+            return (!differences.is_empty()).then_some((Action::Metadata, differences));
         }
         let same_content = one.kind == other.kind
             && one.kind != Kind::Directory
@@ -115,9 +115,9 @@ impl Inside<'_> {
                 (&one.digest, &one.target, one.device) == (&other.digest, &other.target, other.device)
             });
         if same_content {
-            return Some((Deed::Metadata, differences(&one, &other)));
+            return Some((Action::Metadata, differences(&one, &other)));
         }
-        Some((Deed::Replaced, Vec::new()))
+        Some((Action::Replaced, Vec::new()))
     }
 }
 

@@ -23,7 +23,7 @@ use crate::unpack::{Error, Options};
 
 pub use entry::{Entry, Facts, Kind};
 pub use find::{Fate, Hit, Pattern, PatternError};
-pub use history::{Deed, Difference, Happening, history};
+pub use history::{Action, Difference, PathEvent, history};
 pub use ls::{ListOptions, Listing};
 pub use survey::{LayerChanges, LayerSurvey, survey, survey_known};
 pub use waste::{LayerWaste, Reason, Waste, WastedFile};

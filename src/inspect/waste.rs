@@ -1,4 +1,4 @@
-//! Bytes that an image ships and nobody sees: replaced, deleted, or the same as another file's.
+//! Bytes that an image ships but does not show: replaced, deleted, or the same as another file's.
 
 use hashbrown::HashMap;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use super::Traced;
 use crate::core::record::{ChangeKind, LayerPath};
 use crate::core::stack::InodeId;
 
-/// What an image ships in vain.
+/// Wasted space in an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waste {
     /// For each layer that has regular files, the one that wastes most first.
@@ -16,7 +16,7 @@ pub struct Waste {
     pub files: Vec<WastedFile>,
 }
 
-/// What one layer ships in vain. All sizes are bytes of content, before compression.
+/// Wasted space in one layer. All sizes are bytes of content, before compression.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LayerWaste {
     /// The layer, from 0 at the bottom.
@@ -25,9 +25,9 @@ pub struct LayerWaste {
     pub shipped: u64,
     /// Of this, what is not needed: the sum of the following.
     pub wasted: u64,
-    /// Content of files that layers above, or later entries, replace.
+    /// Content of files that layers above, or later entries of the layer, replace.
     pub replaced: u64,
-    /// Content of files that layers above hide.
+    /// Content of files that layers above delete.
     pub deleted: u64,
     /// Content that another file that is shown has, too.
     pub duplicated: u64,
@@ -38,7 +38,7 @@ pub struct LayerWaste {
     pub created_by: Option<String>,
 }
 
-/// One file that is shipped in vain.
+/// One file that is shipped but not needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WastedFile {
     /// Bytes of content that the archive has of it; holes have none.
@@ -52,7 +52,7 @@ pub struct WastedFile {
     pub reason: Reason,
 }
 
-/// Why a file is shipped in vain.
+/// Why a file is shipped but not needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "reason")]
 pub enum Reason {

@@ -1,11 +1,11 @@
-//! `layflat.json`: what an overlay form is made of, and how to mount it.
+//! `layflat.json`: describes unpacked overlay layers, and how to mount them.
 
 use super::modified::Modified;
 use crate::core::digest::Digest;
 use crate::core::overlayfs::XattrNamespace;
 use std::collections::BTreeMap;
 
-/// The file that describes an overlay form, at the top of its directory.
+/// The file that describes unpacked overlay layers, at the top of their directory.
 pub const FILE_NAME: &str = "layflat.json";
 
 /// The contents of `layflat.json`. Directories are relative to the file's own.
@@ -33,7 +33,7 @@ pub struct Layout {
     pub modified: BTreeMap<String, Modified>,
 }
 
-/// One layer of an overlay form.
+/// One layer of unpacked overlay layers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LayerDirectory {
     /// Digest of the uncompressed archive.

@@ -38,7 +38,7 @@ pub(crate) fn changed(layer: impl AsFd, remembered: &Modified) -> Option<&str> {
         let name = if name.is_empty() { "." } else { name };
         match statat(&layer, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat.st_mtime != seconds,
-            // Another's eyes.
+            // The directory is not readable for this user; assume that it is unchanged.
             Err(Errno::ACCESS) => false,
             Err(_) => true,
         }

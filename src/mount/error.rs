@@ -82,12 +82,12 @@ pub enum MountError {
     /// mount(2) takes a page of options, and even the shortest names do not fit.
     #[error("the mount options need {0} bytes, but mount(2) takes 4095; Linux 6.8 and newer has no such limit")]
     OptionsTooLong(usize),
-    /// What is to be mounted is not an overlay form.
+    /// What is to be mounted is not a directory of unpacked overlay layers.
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }
 
-/// Why a directory is not an overlay form that can be mounted.
+/// Why a directory does not have unpacked overlay layers that can be mounted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
@@ -115,13 +115,13 @@ pub enum LayoutError {
     },
     /// The description is another program's, or a later layflat's.
     #[error(
-        "{} describes the form {form:?} in format {format}; this version of layflat knows \"overlay\" in format 1",
+        "{} describes {form:?} in format {format}; this version of layflat reads \"overlay\" in format 1",
         printable(.path)
     )]
     Unknown {
         /// The file.
         path: PathBuf,
-        /// The form it describes.
+        /// What it describes.
         form: String,
         /// Its format.
         format: u32,

@@ -1,4 +1,4 @@
-//! An overlay form on disk, opened for mounting.
+//! Unpacked overlay layers on disk, opened for mounting.
 
 use super::directory::LowerDirectory;
 use super::error::{LayoutError, MountError};
@@ -12,7 +12,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path};
 
-/// Opens the layers of an overlay form, topmost first. Everything is opened relative to the directory, and no symbolic
+/// Opens the layers of unpacked overlay layers, topmost first. Everything is opened relative to the directory, and no symbolic
 /// link in it is followed: what is mounted is what lies there.
 pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamespace), MountError> {
     let (base, text) = read(directory)?;
@@ -39,7 +39,7 @@ pub(crate) fn read(directory: &Path) -> Result<(OwnedFd, Vec<u8>), MountError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let base = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| MountError::Directory {
         action: "open",
-        what: "the overlay form",
+        what: "the unpacked layers",
         path: directory.to_owned(),
         source: errno.into(),
     })?;

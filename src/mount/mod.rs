@@ -1,4 +1,4 @@
-//! The overlay form as the kernel shows it: mounting and unmounting.
+//! Overlay layers as the kernel shows them: mounting and unmounting.
 //!
 //! The kernel's side is described in Documentation/filesystems/overlayfs.rst. layflat's mounts always say
 //! `redirect_dir=nofollow` and `metacopy=off`, whatever the kernel's defaults are: a layer's own

@@ -61,7 +61,7 @@ pub struct Mounted {
 }
 
 impl MountRequest {
-    /// To mount an overlay form: a directory with a `layflat.json`, as unpacked by this crate.
+    /// To mount unpacked overlay layers: a directory with a `layflat.json`, as unpacked by this crate.
     ///
     /// # Errors
     /// [`MountError::Layout`], and a layer that cannot be opened or lies behind a symbolic link.
@@ -71,7 +71,7 @@ impl MountRequest {
     }
 }
 
-/// Mounts an overlay form.
+/// Mounts unpacked overlay layers.
 ///
 /// # Errors
 /// As [`MountRequest::of_layout`] and [`mount`].

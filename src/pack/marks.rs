@@ -1,4 +1,4 @@
-//! Overlayfs' words, read: what a directory of changes says with device numbers and extended attributes.
+//! Parses overlayfs whiteouts and xattrs: what a directory of changes says with device numbers and extended attributes.
 
 use crate::compare::{Entry, Kind, Snapshot};
 use crate::core::overlayfs::XattrNamespace;

@@ -92,6 +92,6 @@ mod tests {
         openssl(place, "pkey -in key -pubout -out public");
         let public = std::fs::read(place.join("public")).unwrap();
         assert!(PublicKey::parse(&public).err().unwrap().contains("not supported"));
-        assert!(PublicKey::parse(b"").err().unwrap().contains("no PEM"));
+        assert!(PublicKey::parse(b"").err().unwrap().contains("not PEM"));
     }
 }

@@ -1,4 +1,4 @@
-//! Overlay forms that are kept: an image that is mounted again need not be unpacked again.
+//! Unpacked overlay layers in the cache: an image that is mounted again need not be unpacked again.
 //!
 //! A form is stored under the image's configuration digest and all options that change what is unpacked, so that a stored one
 //! can be used as it is. It appears by one rename; two processes that make the same one at once both end up with it.
@@ -17,7 +17,7 @@ use crate::lowerdirs::FILE_NAME;
 use crate::unpack::{Error, Options, Owners, Progress, layers};
 use crate::userns::in_user_namespace;
 
-/// An overlay form in the cache, which is not removed from there as long as this is held, or as long as it is mounted.
+/// Unpacked overlay layers in the cache, which are not removed from there as long as this is held, or as long as they are mounted.
 #[derive(Debug)]
 pub struct KeptForm {
     path: PathBuf,
@@ -38,7 +38,7 @@ impl KeptForm {
     }
 }
 
-/// The overlay form of an image in the cache directory `cache`; it is made if it is not there. A filter of `options` is passed over: what is
+/// The overlay layers of an image in the cache directory `cache`; they are unpacked there if they are missing. A filter of `options` is passed over: what is
 /// kept under an image's digest is the image as it is.
 ///
 /// # Errors
@@ -59,7 +59,7 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
         }
     }
     let fresh = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&directory).map_err(io)?;
-    // Who tidies up while it grows leaves it alone.
+    // The lock keeps a concurrent `prune` from removing it while it is being written.
     let _growing = Lock::shared(fresh.path());
     let made = fresh.path().join("form");
     let report =

@@ -83,9 +83,9 @@ pub enum Error {
     #[error("{0}")]
     Write(String),
     /// The destination cannot hold everything, and [`Options::strict`](crate::Options::strict) is set (rule A4).
-    #[error("--strict: the destination cannot preserve all of the image: {0}")]
+    #[error("refused by --strict, since the destination cannot preserve all of the image: {0}")]
     NotKept(String),
-    /// A description of an overlay form cannot be read or written.
+    /// A description of unpacked overlay layers cannot be read or written.
     #[error("{path:?}: {problem}")]
     Description {
         /// The file.

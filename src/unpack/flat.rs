@@ -1,4 +1,4 @@
-//! The flat form: one directory that shows what the whole stack shows.
+//! The flat rootfs: one directory that shows what the whole stack shows.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The overlay form: a directory for each layer, with the whiteouts that the kernel's overlayfs obeys.
+//! Overlay layers: a directory for each layer, with the whiteouts that the kernel's overlayfs obeys.
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,7 +20,7 @@ use crate::image::Image;
 use crate::lowerdirs::{FILE_NAME, LayerDirectory, Layout, Modified, modified};
 use crate::unpack::{Error, Losses, Options, Progress, Report};
 
-/// The directory of an overlay form that holds the layers' directories.
+/// The directory of unpacked overlay layers that holds the layers' directories.
 const LAYERS: &str = "layers";
 /// The image's configuration, byte by byte.
 const CONFIG: &str = "image-config.json";

@@ -1,4 +1,4 @@
-//! The forms in which a stack is unpacked: overlay and flat. One extraction, two finishes.
+//! The two ways to unpack a stack: overlay layers and a flat rootfs. One extraction, two finishes.
 
 pub mod cached;
 mod error;

@@ -22,7 +22,7 @@ pub struct Options {
     pub ignore_root_entry: bool,
     /// Set `security.selinux` as the image has it (rule A3).
     pub selinux: bool,
-    /// Whose the files become.
+    /// Ownership of the created files.
     pub owners: Owners,
     /// Where overlayfs whiteouts and opaque directories are written; chosen by privilege when `None` (rule O5).
     pub xattr_namespace: Option<XattrNamespace>,

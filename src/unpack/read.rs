@@ -1,4 +1,4 @@
-//! Every layer of an image is read once, as a stream, several at a time: for whoever wants a layer's record and what a sink kept
+//! Every layer of an image is read once, as a stream, several at a time: for callers that need a layer's record and what a sink kept
 //! of it.
 
 use std::io::{BufRead, Read};

@@ -26,7 +26,7 @@ pub struct Report {
     pub form: &'static str,
     /// Where it lies.
     pub destination: PathBuf,
-    /// The namespace of the overlayfs whiteouts and opaque directories, in the overlay form.
+    /// The namespace of the overlayfs whiteouts and opaque directories, in overlay layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xattr_namespace: Option<XattrNamespace>,
     /// The layers, bottom first.
@@ -88,7 +88,7 @@ pub struct LayerReport {
     /// Global PAX headers, which change nothing (rule T1).
     #[serde(skip_serializing_if = "is_zero")]
     pub global_headers: u64,
-    /// Where it lies in the overlay form; none for a layer that changes nothing.
+    /// Where it lies in overlay layers; none for a layer that changes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     /// Seconds until it was read and written.
@@ -121,7 +121,7 @@ fn is_zero(number: &u64) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
-    /// Owner and group; the caller's stand instead.
+    /// Owner and group; the file belongs to the calling user.
     Owner,
     /// The setuid and setgid bits, which would have given another owner's rights.
     SetId,
@@ -131,7 +131,7 @@ pub enum LossKind {
     Acl,
     /// A device node, which is left out.
     Device,
-    /// A time outside of what the file system can hold; the nearest it can hold stands instead.
+    /// A time out of the file system's range; it is clamped.
     Time,
     /// A socket, which is left out.
     Socket,
@@ -142,7 +142,7 @@ pub enum LossKind {
 }
 
 impl LossKind {
-    /// For a line of a report: what, and what stands instead.
+    /// Description for a report: what was lost, and what replaces it.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Owner => "owner not kept, the file belongs to the calling user",
@@ -235,7 +235,7 @@ impl<P> Losses<P> {
     }
 }
 
-/// Told how the work goes on. Called from several threads at once.
+/// Receives progress events. Called from several threads at once.
 pub trait Progress: Sync {
     /// The layers are about to be read; `sizes` are their stored bytes.
     fn begin(&self, sizes: &[u64]) {
@@ -261,7 +261,7 @@ pub trait Progress: Sync {
     fn settling(&self) {}
 }
 
-/// Nobody wants to know.
+/// A `Progress` that ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

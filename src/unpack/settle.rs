@@ -3,7 +3,7 @@
 //! A layer's stage already has most of its files where they belong. First all that does not belong where it is goes
 //! out of the way, then the tree is walked once: directories and files that are missing come in, by rename, by link or by being made; whiteouts
 //! are written; and on the way back up each directory gets its attributes, when nothing will touch it any more (rule A1).
-//! For the overlay form this is done for each layer's own directory; for the flat form once, with the whole view, in
+//! For the overlay layers this is done for each layer's own directory; for the flat rootfs once, with the whole view, in
 //! the directory of the layer that has the most files.
 
 use std::ffi::OsStr;

@@ -207,13 +207,13 @@ fn entrypoints(place: &Place) {
 
 fn processes(place: &Place) {
     for (config, problem) in [
-        (json!({}), "the image says nothing of what to run"),
-        (json!({ "Cmd": [], "Entrypoint": [] }), "the image says nothing of what to run"),
+        (json!({}), "the image has neither an Entrypoint nor a Cmd"),
+        (json!({ "Cmd": [], "Entrypoint": [] }), "the image has neither an Entrypoint nor a Cmd"),
         (json!({ "Cmd": ["", "x"] }), "the program to run has an empty name"),
-        (json!({ "Cmd": ["/x", "a\0b"] }), "the argument \"a\\0b\" has a NUL in it"),
-        (json!({ "Cmd": ["/x"], "WorkingDir": "/a\0b" }), "the working directory \"/a\\0b\" has a NUL in it"),
-        (json!({ "Cmd": ["/x"], "User": "nobody:" }), "the image is for user \"nobody:\", but"),
-        (json!({ "Cmd": ["/x"], "User": "4294967295" }), "the image is for user \"4294967295\", but"),
+        (json!({ "Cmd": ["/x", "a\0b"] }), "the argument \"a\\0b\" contains a NUL byte"),
+        (json!({ "Cmd": ["/x"], "WorkingDir": "/a\0b" }), "the working directory \"/a\\0b\" contains a NUL byte"),
+        (json!({ "Cmd": ["/x"], "User": "nobody:" }), "the image runs as user \"nobody:\", but"),
+        (json!({ "Cmd": ["/x"], "User": "4294967295" }), "the image runs as user \"4294967295\", but"),
     ] {
         let message = bundled(place, image(config), Overrides::default()).unwrap_err().to_string();
         assert!(message.starts_with(problem), "{message}");

@@ -160,7 +160,7 @@ fn unmounted(place: &Place) {
         assert_eq!(place.names("b/rootfs/tmp"), ["kept"]);
     }
     let message = fails(&mut place.layflat(&["mount", "b", "elsewhere"]));
-    assert!(message.contains("name the bundle alone"), "{message}");
+    assert!(message.contains("give only the bundle"), "{message}");
     succeeds(&mut place.layflat(&["umount", "b"]));
     std::fs::remove_dir_all(place.path("cache")).unwrap();
     let message = fails(&mut place.layflat(&["mount", "b"]));
@@ -216,7 +216,7 @@ fn failures(place: &Place) {
     for (image, arguments, word) in [
         (busybox(), &["--user", "nobody"][..], "no user \"nobody\""),
         (busybox(), &["--user", "app:none"], "no group \"none\""),
-        (busybox(), &["--cwd", "srv"], "no absolute path"),
+        (busybox(), &["--cwd", "srv"], "not an absolute path"),
         (busybox(), &["--bind", "missing:/x"], "missing"),
         (busybox(), &["--rootless"], "--uid-map"),
         (Path::new("layers:empty.tar").to_owned(), &[], "--arg /bin/sh"),

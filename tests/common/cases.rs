@@ -12,7 +12,7 @@ pub struct Case {
     pub name: String,
     pub stack: Stack,
     pub expected: Expected,
-    /// The overlay form's tree, where it cannot be the flat one's.
+    /// The tree of the overlay mount, where it cannot be the flat one's.
     pub overlay: Option<String>,
     /// What a layer's own directory must hold.
     pub layers: Vec<(usize, String)>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use layflat::image::Image;
-use layflat::inspect::{Deed, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
+use layflat::inspect::{Action, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
 use layflat::{NoProgress, Options};
 
 use super::oracle;
@@ -118,9 +118,9 @@ fn found(stack: &Stack, traced: &Traced<'_>, tree: &Tree) {
 /// `log` ends with what is there.
 fn told(image: &Image, indexes: &layflat::inspect::index::Indexes, tree: &Tree) {
     for (path, node) in tree.0.iter().filter(|(path, _)| !path.is_empty()) {
-        let happenings = history(path, image, indexes, &Options::default()).unwrap();
-        assert_eq!(happenings[0].deed, Deed::Added);
-        let now = happenings.last().unwrap().now.as_ref().unwrap();
+        let events = history(path, image, indexes, &Options::default()).unwrap();
+        assert_eq!(events[0].deed, Action::Added);
+        let now = events.last().unwrap().now.as_ref().unwrap();
         assert_eq!(now.path.as_bytes(), path);
         let facts = now.facts.as_ref().unwrap();
         assert_eq!((facts.mode, facts.uid), (node.attributes.mode, node.attributes.uid), "{}", now.path);

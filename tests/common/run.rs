@@ -1,4 +1,4 @@
-//! What becomes of a stack in each form: unpacked by layflat, and, for the overlay form, mounted by the kernel.
+//! What becomes of a stack in each form: unpacked by layflat, and, for overlay layers, mounted by the kernel.
 //!
 //! Root mounts in a mount namespace of its own. An ordinary user's trees are mounted by this same program, started once more
 //! in a user namespace, which prints what it sees.
@@ -47,7 +47,7 @@ pub enum Power {
 pub struct Laid {
     pub tree: Tree,
     pub report: Report,
-    /// In the overlay form: each layer's own directory, as a listing.
+    /// For overlay layers: each layer's own directory, as a listing.
     pub layers: Vec<String>,
     pub layout: Option<Layout>,
 }
@@ -171,7 +171,7 @@ pub fn lay_image(image: &Image, form: Form, base: &Path, options: &Options) -> R
     Ok(Laid { tree, report, layers, layout })
 }
 
-/// What a form shows, and, of the overlay form, each layer's own directory as a listing.
+/// What a form shows, and, of the overlay layers, each layer's own directory as a listing.
 fn look(place: &Path, form: Form) -> (Tree, Vec<String>) {
     let Form::Overlay(namespace) = form else {
         return (own(Tree::of_directory(place)), Vec::new());
@@ -203,7 +203,7 @@ fn layout(place: &Path) -> Layout {
     serde_json::from_slice(&std::fs::read(place.join("layflat.json")).unwrap()).unwrap()
 }
 
-/// Mounts an overlay form with mount(2) and looks at it.
+/// Mounts unpacked overlay layers with mount(2) and looks at them.
 fn show_overlay(place: &Path, mountpoint: &Path, namespace: XattrNamespace) -> Tree {
     let layout = layout(place);
     let lower: Vec<String> =
@@ -279,7 +279,7 @@ fn own(mut tree: Tree) -> Tree {
     tree
 }
 
-/// Whether the kernel lets this user make the whiteouts that the overlay form needs.
+/// Whether the kernel lets this user make the whiteouts that overlay layers need.
 pub fn can_make_whiteouts() -> bool {
     let scratch = Scratch::new(&std::env::temp_dir());
     let path = scratch.0.join("whiteout");

@@ -99,7 +99,7 @@ fn all_tags_keep_their_names() {
         (["--all-tags", "oci:src", "docker-archive:x.tar"], "write docker-archive:FILE:NAME"),
         (["--all-tags", "oci:src", "docker-archive:x.tar:a:1"], "leave it out"),
         (["--all-tags", "oci:src", "oci:x:a"], "leave it out"),
-        (["--all-tags", "layers:d.tar", "oci:x"], "--all-tags is not for it"),
+        (["--all-tags", "layers:d.tar", "oci:x"], "--all-tags does not work for it"),
     ] {
         let refused = place.refused(&arguments);
         assert!(refused.contains(expected), "{refused}");
@@ -175,8 +175,8 @@ fn what_is_there_and_no_image_is_left_alone() {
         ("dir:full", "is not empty and no unpacked docker archive"),
         ("oci:file:x", "is not a directory"),
         ("dir:src", "is an OCI image layout"),
-        ("docker-archive:file:a:1", "nothing can be added to what is there"),
-        ("oci-archive:file:a", "nothing can be added to what is there"),
+        ("docker-archive:file:a:1", "cannot add to the existing destination"),
+        ("oci-archive:file:a", "cannot add to the existing destination"),
         ("docker-archive:oa.tar:a:1", "it is an OCI archive, write oci-archive:FILE"),
         ("oci-archive:d.tar:a", "is not an OCI archive"),
         ("docker-archive:src:a:1", "is not a regular file"),
@@ -210,7 +210,7 @@ fn a_damaged_layer_that_is_there_is_not_taken_over() {
     bytes[at] = b'L';
     fs::write(place.path("d.tar"), &bytes).unwrap();
     let refused = place.refused(&["oci:src:two", "docker-archive:d.tar:demo:2"]);
-    assert!(refused.contains("nothing can be added to what is there"), "{refused}");
+    assert!(refused.contains("cannot add to the existing destination"), "{refused}");
     assert!(refused.contains("damaged or was altered"), "{refused}");
     assert!(fs::read(place.path("d.tar")).unwrap() == bytes);
     // A layer that is stored compressed is none that can be told by its DiffID: it is stored anew.

@@ -361,7 +361,7 @@ fn vanished() {
         None => Act::Pass,
     });
     let message = place.message(&["copy", "--all-tags", &proxy.image("a"), "oci:o"]);
-    assert!(message.contains("the tag \"gone\" is listed, but there is nothing behind it"), "{message}");
+    assert!(message.contains("the tag \"gone\" is listed, but does not exist"), "{message}");
     let message = place.message(&["copy", "--all-tags", &proxy.image("none"), "oci:o"]);
-    assert!(message.ends_with("has no tags: there is nothing to be had"), "{message}");
+    assert!(message.ends_with("has no tags, so there is nothing to copy"), "{message}");
 }

@@ -148,7 +148,7 @@ fn homeless() {
     let message = place.message(&["inspect", "--counts", "--cache-dir", "file", &image]);
     let begin = format!("cannot open {image}: cannot keep it in the cache \"file/blobs\": ");
     assert!(
-        message.starts_with(&begin) && message.ends_with("; specify it with --cache-dir or --no-cache"),
+        message.starts_with(&begin) && message.ends_with("; use --cache-dir or --no-cache"),
         "{message}"
     );
 }

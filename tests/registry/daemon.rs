@@ -81,11 +81,11 @@ fn there_and_back() {
     assert_eq!(document["config_digest"], id.trim());
     let message = failed(&inspect("docker-daemon:none:1"));
     let begin = format!("cannot open docker-daemon:none:1: the engine at {socket} has no image none:1: ");
-    let end = "; `docker images` or `podman images` shows what it has";
+    let end = "; list its images with `docker images` or `podman images`";
     assert!(message.starts_with(&begin) && message.ends_with(end), "{message}");
 
     let refused = daemon.load(&mut &b"no archive"[..]).unwrap_err().to_string();
-    assert!(refused.starts_with(&format!("the engine at {socket} refuses: ")), "{refused}");
+    assert!(refused.starts_with(&format!("the engine at {socket} refused: ")), "{refused}");
     struct Torn;
     impl std::io::Read for Torn {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
@@ -93,7 +93,7 @@ fn there_and_back() {
         }
     }
     let torn = daemon.load(&mut Torn).unwrap_err().to_string();
-    assert_eq!(torn, "cannot read what the engine is to load: the tape is torn");
+    assert_eq!(torn, "cannot read the image that the engine should load: the tape is torn");
 }
 
 fn none() {
@@ -102,7 +102,7 @@ fn none() {
     for (socket, problem) in [
         (
             "nowhere",
-            "cannot reach the engine at nowhere: nobody listens there (No such file or directory (os error 2)); is it running?",
+            "cannot reach the engine at nowhere: connection refused or no such socket (No such file or directory (os error 2)); is it running?",
         ),
         (
             "ssh://me:secret@a",
@@ -110,7 +110,7 @@ fn none() {
         ),
         (
             "tcp://127.0.0.1:1",
-            "cannot reach the engine at tcp://127.0.0.1:1: nobody listens there (Connection refused (os error 111)); is it running?",
+            "cannot reach the engine at tcp://127.0.0.1:1: connection refused or no such socket (Connection refused (os error 111)); is it running?",
         ),
     ] {
         let message = place.message(&["inspect", "--socket", socket, "docker-daemon:a:1"]);

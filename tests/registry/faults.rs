@@ -120,7 +120,7 @@ fn wrong_byte() {
     });
     let image = proxy.image(&format!("a@{}", stand.registry.digest("a:1")));
     let message = stand.place.message(&["flatten", "--no-cache", &image, "dest"]);
-    assert!(message.contains("a manifest of the digest sha256:") && message.contains("it was altered"), "{message}");
+    assert!(message.contains("a manifest with the digest sha256:") && message.contains("it was altered"), "{message}");
     // What was wrong once does no harm later.
     stand.flattens(&stand.proxy(|_, _| Act::Pass), &[]);
 }
@@ -130,7 +130,7 @@ fn too_short() {
     let proxy = stand.proxy(|_, _| Act::Shorten);
     let (blob, size) = (&stand.blob, stand.stored);
     let expected = format!(
-        "layer 1: blob sha256:{blob}: a: the registry {} answers what it should not: a blob of {} bytes, where the \
+        "layer 1: blob sha256:{blob}: a: the registry {} gave an unexpected answer: a blob of {} bytes, but the \
          image states {size}",
         proxy.address,
         size - 1
@@ -156,8 +156,8 @@ fn busy() {
         answer("429 Too Many Requests", &["Retry-After: 3600"], r#"{"errors":[{"message":"come tomorrow"}]}"#)
     });
     let expected = format!(
-        "layer 1: blob sha256:{0}: a: the registry {1} answers 429 Too Many Requests: come tomorrow (it says to ask again \
-         in 3600 s)",
+        "layer 1: blob sha256:{0}: a: the registry {1} answered 429 Too Many Requests: come tomorrow (it asks to retry \
+         after 3600 s)",
         stand.blob, proxy.address
     );
     assert_eq!(stand.refused(&proxy, &[]), expected);
@@ -171,10 +171,8 @@ fn stalled() {
     assert_eq!(stand.ranges(&proxy), [None, Some("bytes=100000-".to_owned())]);
     let stand = Stand::new();
     let proxy = stand.proxy(|_, _| Act::Stall(0));
-    let expected = format!(
-        "layer 1: blob sha256:{0}: a: the connection to {1} broke: it brought nothing for 1 s",
-        stand.blob, proxy.address
-    );
+    let expected =
+        format!("layer 1: blob sha256:{0}: a: the connection to {1} broke: no data for 1 s", stand.blob, proxy.address);
     assert_eq!(stand.refused(&proxy, &["--timeout", "1", "--retries", "0"]), expected);
 }
 
@@ -227,7 +225,7 @@ fn full_disk() {
         .unwrap();
     let message = failed(&output);
     let problem = format!(
-        "cannot keep it in the cache {:?}: No space left on device (os error 28); make room with `layflat cache prune`, or give \
+        "cannot keep it in the cache {:?}: No space left on device (os error 28); make room with `layflat cache prune`, or use \
          --cache-dir or --no-cache",
         small.join("blobs")
     );

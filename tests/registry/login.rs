@@ -41,9 +41,9 @@ fn passwords() {
         place.layflat(&arguments).write_stdin(password.to_owned()).output().unwrap()
     };
     succeeded(&given("secret\n"));
-    let denied = format!("cannot open {image}: four:1: the registry {host} denies it: authentication required;");
+    let denied = format!("cannot open {image}: four:1: the registry {host} denied access: authentication required;");
     assert_eq!(failed(&given("wrong")), format!("{denied} the credentials of me that were given were refused"));
-    assert_eq!(failed(&given("")), "--password-stdin: there is no password on standard input");
+    assert_eq!(failed(&given("")), "--password-stdin: no password on standard input");
     assert_eq!(
         place.message(&["inspect", "--counts", &image]),
         format!(
@@ -79,10 +79,7 @@ fn passwords() {
     let broken = format!("{docker:?}: is not a credentials file: it is not a JSON document, see line 1 column 1");
     let said = place.run(&["inspect", "--counts", "--no-cache", &image]);
     let said = String::from_utf8(said.stderr).unwrap();
-    assert!(
-        said.starts_with(&format!("note: {broken}; passed over\nlayflat: {denied} if it is there, log in")),
-        "{said}"
-    );
+    assert!(said.starts_with(&format!("note: {broken}; skipped\nlayflat: {denied} if it is there, log in")), "{said}");
     assert!(said.ends_with(&format!("--password-stdin; {broken}\n")), "{said}");
 
     // A helper is asked with the host, and is named when it fails.
@@ -104,7 +101,7 @@ fn passwords() {
         script("echo the vault is locked; exit 1");
         let expected = format!("docker-credential-test, which {docker:?} names, fails: the vault is locked");
         let said = String::from_utf8(inspect("PATH", &path).stderr).unwrap();
-        assert!(said.starts_with(&format!("note: {expected}; passed over\nlayflat: {denied}")), "{said}");
+        assert!(said.starts_with(&format!("note: {expected}; skipped\nlayflat: {denied}")), "{said}");
         assert!(said.ends_with(&format!("; {expected}\n")), "{said}");
     }
     script("echo credentials not found in native keychain; exit 1");
@@ -168,7 +165,7 @@ fn tokens() {
     assert_eq!(
         message,
         format!(
-            "cannot open {image}: four:1: the registry {} denies it: http://{}/token gives no token (401 Unauthorized); the \
+            "cannot open {image}: four:1: the registry {} denied access: http://{}/token refused a token (401 Unauthorized); the \
              credentials of me that were given were refused",
             front.address, tokens.address
         )
@@ -185,8 +182,8 @@ fn lost_token_server() {
     assert_eq!(
         place.message(&["inspect", "--counts", "--plain-http", "--retries", "1", &image]),
         format!(
-            "cannot open {image}: a:1: the connection to {} broke: http://127.0.0.1:1/token, which gives out its tokens: the connection \
-             is refused: nobody listens there",
+            "cannot open {image}: a:1: the connection to {} broke: http://127.0.0.1:1/token, its token server: connection \
+             refused: nothing listens there",
             server.address
         )
     );
@@ -232,7 +229,7 @@ fn redirects() {
     let image = circle.image("four:1");
     let host = circle.address;
     let problem =
-        format!("answers what it should not: more than 10 redirects, from http://{host}/v2/four/manifests/1 on");
+        format!("gave an unexpected answer: more than 10 redirects, from http://{host}/v2/four/manifests/1 on");
     assert_eq!(
         place.message(&["inspect", "--counts", "--plain-http", &image]),
         format!("cannot open {image}: four:1: the registry {host} {problem}")
@@ -262,8 +259,8 @@ fn in_the_clear() {
     assert_eq!(
         message,
         format!(
-            "cannot open {image}: a:1: the registry {} answers what it should not: it sends for a token to \
-             http://tokens.example:1/token, which is not encrypted",
+            "cannot open {image}: a:1: the registry {} gave an unexpected answer: its token server \
+             http://tokens.example:1/token is not encrypted",
             server.address
         )
     );
@@ -375,19 +372,19 @@ fn ways_to_ask() {
         let image = front.image("four:1");
         let message = place.message(&["inspect", "--plain-http", "--authfile", "auth.json", &image]);
         let host = front.address;
-        assert_eq!(message, format!("cannot open {image}: four:1: the registry {host} denies it: {advice}"));
+        assert_eq!(message, format!("cannot open {image}: four:1: the registry {host} denied access: {advice}"));
     }
 }
 
 fn failing_token_servers() {
     let place = Place::new();
     for (status, headers, body, problem) in [
-        ("404 Not Found", &[][..], "", "answers 404 Not Found"),
+        ("404 Not Found", &[][..], "", "answered 404 Not Found"),
         (
             "500 Internal Server Error",
             &[],
             "{\"errors\":[{\"message\":\"oops\"}]}",
-            "answers 500 Internal Server Error: oops",
+            "answered 500 Internal Server Error: oops",
         ),
         ("200 OK", &[], "<html>", "answers without a token: it is not a JSON document, see line 1 column 1"),
         ("200 OK", &[], "{\"expires_in\": 60}", "answers without a token"),
@@ -405,7 +402,7 @@ fn failing_token_servers() {
         authfile(&place, front.address, &serde_json::json!({"identitytoken": "long lived"}));
         let image = front.image("a:1");
         let message = place.message(&["inspect", "--plain-http", "--retries", "0", "--authfile", "auth.json", &image]);
-        let who = format!("{realm}, which gives out the tokens of the registry {},", front.address);
+        let who = format!("{realm}, the token server of the registry {},", front.address);
         assert_eq!(message, format!("cannot open {image}: a:1: {who} {problem}"));
     }
     // A password does not follow a redirect to another server; the token that it gives is taken.
@@ -438,15 +435,15 @@ fn public_images() {
         succeeded(&output);
         String::from_utf8(output.stderr).unwrap()
     };
-    let missing = format!("note: the credentials file {path:?} does not exist; passed over\n");
+    let missing = format!("note: the credentials file {path:?} does not exist; skipped\n");
     assert_eq!(inspect(&[]), missing);
     assert_eq!(inspect(&["--quiet"]), "");
     for (text, note) in [
-        ("", format!("note: the credentials file {path:?} is empty; passed over\n")),
+        ("", format!("note: the credentials file {path:?} is empty; skipped\n")),
         (r#"{"auths": null, "credHelpers": null}"#, String::new()),
         (
             r#"{"credsStore": "desktop.exe"}"#,
-            format!("note: docker-credential-desktop.exe, which {path:?} names, is not installed; passed over\n"),
+            format!("note: docker-credential-desktop.exe, which {path:?} names, is not installed; skipped\n"),
         ),
     ] {
         fs::write(&path, text).unwrap();

@@ -69,13 +69,15 @@ fn as_skopeo() {
     expected.sort_unstable();
     let printed = place.printed(&["tags", &registry.image("app")]);
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
-    assert!(place.message(&["tags", &registry.image("app:1")]).contains("leave out what stands behind the name"));
+    assert!(place.message(&["tags", &registry.image("app:1")]).contains("omit the tag or digest"));
     // What holds several images says their names; what has no manifest says what its digest is.
     assert_eq!(place.printed(&["tags", "oci:one"]), "1\n");
     assert_eq!(place.printed(&["tags", "--json", &fixture()]), "{\"name\":\"four-layers:latest\"}\n");
     let output = place.run(&["digest", &fixture()]);
     assert!(succeeded(&output).starts_with("sha256:cebee428f132"));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("has no manifest: this is the configuration's digest"));
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains("has no manifest; this is the digest of its configuration")
+    );
     assert!(place.message(&["inspect", "--raw", &fixture()]).contains("has no manifest; --config prints"));
 }
 
@@ -140,7 +142,7 @@ fn two_ends() {
     assert!(message.contains("give --src-username and --src-password-stdin"), "{message}");
     // One name for both is refused, unless each has its own.
     let both = ["copy", "--username", "me", "--password-file", "password", &here, &there];
-    assert!(failed(&place.run(&both)).contains("give --src-username or --dest-username"));
+    assert!(failed(&place.run(&both)).contains("use --src-username or --dest-username"));
     let auth = |host: &str| format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"bWU6c2VjcmV0\"}}}}}}");
     std::fs::write(place.path("auth.json"), auth(&closed.address.to_string())).unwrap();
     place.printed(&["copy", "--no-cache", "--dest-authfile", "auth.json", &here, &closed.image("other:1")]);
@@ -180,5 +182,5 @@ fn stdout() {
     );
     let output = Command::new("sh").args(["-c", &script]).current_dir(place.0.path()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("what was sent of it is of no use") && said.ends_with("1\n"), "{said}");
+    assert!(said.contains("the part written is incomplete") && said.ends_with("1\n"), "{said}");
 }

@@ -216,17 +216,17 @@ fn signatures() {
     let exact = json!({"type": "matchExact"});
     let tagged = statement(&format!("{name}:1"), &digest);
     let of_tagged = sign(&place, "ours", &tagged);
-    refused(&ours, &exact, &image, "which is not good for");
+    refused(&ours, &exact, &image, "which does not match");
     attach(&place, &registry, "four", &digest, &[(tagged, Some(of_tagged))]);
     assert_eq!(pull(&place, &signed_by(&ours, &exact), &image), None);
     let unsaid = json!({"default": [{"type": "sigstoreSigned", "keyPath": ours}]});
     assert_eq!(pull(&place, &unsaid, &image), None);
     assert_eq!(pull(&place, &unsaid, &by_digest), None);
-    refused(&ours, &exact, &by_digest, "which is not good for");
+    refused(&ours, &exact, &by_digest, "which does not match");
     let this = json!({"type": "exactRepository", "dockerRepository": name});
     assert_eq!(pull(&place, &signed_by(&ours, &this), &image), None);
     let this = json!({"type": "exactReference", "dockerReference": format!("{name}:2")});
-    refused(&ours, &this, &image, "which is not good for");
+    refused(&ours, &this, &image, "which does not match");
     let remap = |prefix: &str| json!({"type": "remapIdentity", "prefix": "reg.test/a", "signedPrefix": prefix});
     assert_eq!(pull(&place, &signed_by(&ours, &remap("reg.test/b")), &image), None);
 
@@ -298,5 +298,5 @@ fn unsupported() {
     // Where nobody keeps signatures, none can be good.
     let signed = signed_by("/k", &json!({"type": "matchRepository"}));
     let message = pull(&place, &signed, &fixture()).unwrap();
-    assert!(message.contains("signatures are read at registries alone"), "{message}");
+    assert!(message.contains("signatures are only read from registries"), "{message}");
 }

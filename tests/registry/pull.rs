@@ -196,8 +196,8 @@ fn no_manifest() {
     assert_eq!(
         place.message(&["inspect", "--plain-http", &image]),
         format!(
-            "cannot open {image}: a@{stated}: the registry {} answers what it should not: a manifest of the digest {found} where it \
-             should be {stated}: it was altered",
+            "cannot open {image}: a@{stated}: the registry {} gave an unexpected answer: a manifest with the digest {found} \
+             instead of {stated}: it was altered",
             liar.address
         )
     );

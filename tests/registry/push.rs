@@ -84,7 +84,7 @@ fn whole() {
     let wrong = Blob::from_bytes(&b"other"[..]);
     let missing = Digest::sha256_of(b"missing");
     let error = repository.push_blob(&wrong, &missing, wrong.len(), &|_| {}).unwrap_err().to_string();
-    assert!(error.contains("answers 400 Bad Request"), "{error}");
+    assert!(error.contains("answered 400 Bad Request"), "{error}");
 }
 
 fn mounted() {
@@ -171,7 +171,7 @@ fn encrypted() {
     let image = place.image("layout", &[("a", b"a".to_vec())]);
     let message = place.message(&["copy", "--retries", "0", "--ca-cert", "ca.pem", &image, &to]);
     let problem =
-        "answers what it should not: it sends from an encrypted address to http://127.0.0.1:1/v2/a/blobs/uploads/";
+        "gave an unexpected answer: a redirect from HTTPS to the unencrypted http://127.0.0.1:1/v2/a/blobs/uploads/";
     assert!(message.contains(problem), "{message}");
 }
 
@@ -215,7 +215,8 @@ fn denied() {
     let repository = Repository::new(&name, &options, &Cancel::default());
     let (digest, blob) = &blobs(&image)[0];
     let error = repository.push_blob(blob, digest, blob.len(), &|_| {}).unwrap_err().to_string();
-    let begin = format!("a@{digest}: the registry {host} denies it: authentication required; if it is there, log in");
+    let begin =
+        format!("a@{digest}: the registry {host} denied access: authentication required; if it is there, log in");
     assert!(error.starts_with(&begin), "{error}");
     let secret = layflat::net::registry::Credentials::Password { username: "me".into(), password: "secret".into() };
     let options = RegistryOptions { credentials: Some(secret), ..RegistryOptions::default() };

@@ -27,7 +27,7 @@ fn self_signed() {
         let registry = Registry::self_signed(&place, &[&NAMES[..], more].concat(), None);
         let unknown = message(&place, &registry, &[]);
         assert!(
-            unknown.contains("cannot be trusted: it is signed by an unknown authority, or by itself; give"),
+            unknown.contains("untrusted certificate: it is signed by an unknown authority, or by itself; give"),
             "{unknown}"
         );
         assert!(message(&place, &registry, &["--ca-cert", "server.pem"]).contains(EMPTY));
@@ -63,7 +63,7 @@ fn wrong() {
     fs::rename(&key, path("server.key")).unwrap();
     let registry = Registry::with_certificate(&place, None);
     let expired = message(&place, &registry, &["--ca-cert", "server.pem"]);
-    assert!(expired.contains("cannot be trusted: it expired on "), "{expired}");
+    assert!(expired.contains("untrusted certificate: it expired on "), "{expired}");
     assert!(message(&place, &registry, &["--tls-verify=false"]).contains(EMPTY));
     for (file, problem) in [("server.key", "holds no certificate in PEM form"), ("none", "No such file")] {
         let said = message(&place, &registry, &["--ca-cert", file]);
@@ -77,7 +77,7 @@ fn client() {
     let registry = Registry::self_signed(&place, &NAMES, Some("client"));
     let ca = ["--ca-cert", "server.pem"];
     let missing = message(&place, &registry, &ca);
-    assert!(missing.contains("wants a client certificate that it knows"), "{missing}");
+    assert!(missing.contains("requires a client certificate that it accepts"), "{missing}");
     let given = [&ca[..], &["--cert", "client.pem", "--key", "client.key"]].concat();
     assert!(message(&place, &registry, &given).contains(EMPTY));
     let directory = place.path("home/.config/containers/certs.d").join(registry.address.to_string());

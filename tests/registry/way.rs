@@ -43,7 +43,7 @@ fn forwarded() {
     let mut command = place.layflat(&["ls", "--plain-http", "--retries", "0", "--no-cache", ELSEWHERE]);
     let message = failed(&command.env("http_proxy", wants.address.to_string()).output().unwrap());
     assert!(
-        message.contains(&format!("by the proxy {} (http_proxy): it wants to know who asks (407)", wants.address)),
+        message.contains(&format!("by the proxy {} (http_proxy): it requires a login (407)", wants.address)),
         "{message}"
     );
 }

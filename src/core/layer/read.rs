@@ -336,7 +336,7 @@ impl<S: Sink> LayerReader<'_, S> {
         let name = self.intern(path)?;
         let attributes = self.attributes(entry, name)?;
         let size = entry.size;
-        // A file for a root goes nowhere; the stack refuses it.
+        // A regular file named `/` has no content; the stack rejects it.
         let content = if name == NameId::ROOT {
             ContentId(u32::MAX)
         } else {

@@ -27,7 +27,7 @@ impl Xattrs {
     }
 }
 
-/// Of doubled names the last counts.
+/// If a name occurs twice, the last value counts.
 impl<N: Into<Box<[u8]>>, V: Into<Box<[u8]>>> FromIterator<(N, V)> for Xattrs {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let sorted: std::collections::BTreeMap<Box<[u8]>, Box<[u8]>> =

@@ -279,10 +279,10 @@ mod tests {
             ("quay.io/-a", "dashes"),
             ("quay.io/a:", "tag"),
             ("quay.io/a:.x", "tag"),
-            ("quay.io:99999/a", "no host"),
-            ("-x.io/a", "no host"),
-            ("[1.2.3.4]/a", "no host"),
-            ("quay.io/a@sha256:12", "no digest"),
+            ("quay.io:99999/a", "not a host"),
+            ("-x.io/a", "not a host"),
+            ("[1.2.3.4]/a", "not a host"),
+            ("quay.io/a@sha256:12", "not a digest"),
             ("quay.io/../../v2", "dashes"),
         ] {
             let error = text.parse::<ImageName>().unwrap_err();

@@ -162,7 +162,7 @@ impl<'r> Stack<'r> {
         &self.layers
     }
 
-    /// What one directory must hold that shows everything: the flat form.
+    /// What one directory must hold that shows everything: the flat rootfs.
     pub fn whole(&self) -> Difference {
         self.filtered(Difference::whole(&self.view))
     }
@@ -191,7 +191,7 @@ impl<'r> Stack<'r> {
         })
     }
 
-    /// What is at a path, as under chroot. The path may say what it likes.
+    /// What is at a path, as under chroot. The path may be absolute and may contain `..`.
     ///
     /// # Errors
     /// Nothing is there.
@@ -214,7 +214,7 @@ impl<'r> Stack<'r> {
         self.view.is_linked(inode)
     }
 
-    /// Whether a layer above the one that made a file gives it another name, so that the overlay form must hold a
+    /// Whether a layer above the one that made a file gives it another name, so that the overlay layers must hold a
     /// copy of it there (rule L2).
     pub fn is_copied_up(&self, inode: InodeId) -> bool {
         self.view.is_copied_up(inode)

@@ -22,7 +22,7 @@ use crate::core::digest::Digest;
 use crate::core::record::{ChangeKind, ContentId, NameId, Record};
 
 const MAGIC: &[u8] = b"layflat index\n";
-/// To be counted up when the body changes, be it by a field of an attribute.
+/// Increase it whenever the encoding of the body changes, be it by a field of an attribute.
 const VERSION: u32 = 1;
 const HASH: usize = 32;
 
@@ -167,7 +167,7 @@ mod tests {
         }));
     }
 
-    /// A checksum keeps accidents away, and not a hand that writes a new one.
+    /// The checksum detects corruption, not tampering.
     #[test]
     fn what_is_spoilt_under_a_right_checksum_does_no_harm() {
         let (diff_id, record, contents) = index("bsdtar-xattrs.tar");

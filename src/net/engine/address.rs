@@ -124,10 +124,10 @@ mod tests {
         assert_eq!(parse("https://127.0.0.1:2375/").unwrap(), host(Some(Certificates::default())));
         assert_eq!(parse("ssh://me@a:22").unwrap().to_string(), "ssh://me@a:22");
         for (bad, reason) in [
-            ("unix://", "nothing stands"),
+            ("unix://", "nothing follows"),
             ("ssh://me:pw@a", "no password"),
             ("npipe:////./pipe/x", "unix://PATH"),
-            ("fd://", "nothing stands"),
+            ("fd://", "nothing follows"),
         ] {
             assert!(parse(bad).unwrap_err().to_string().contains(reason), "{bad}");
         }

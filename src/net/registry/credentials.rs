@@ -39,7 +39,7 @@ pub enum Credentials {
     RegistryToken(String),
 }
 
-/// Secrets are not for logs.
+/// Redacts secrets.
 impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -347,12 +347,12 @@ mod tests {
         ] {
             assert_eq!(skipped(nothing), [""; 0], "{nothing}");
         }
-        assert!(skipped("\n")[0].ends_with("auth.json\", the file of credentials, is empty"));
+        assert!(skipped("\n")[0].ends_with("auth.json\" is empty"));
         let skipped = skipped(r#"{"auths": {}, "CREDSSTORE": "desktop.exe"}"#);
         assert!(skipped[0].starts_with("docker-credential-desktop.exe, which \""), "{skipped:?}");
         assert!(skipped[0].ends_with("auth.json\" names, is not installed"), "{skipped:?}");
         let missing = find("quay.io", "a", Some(&place.path().join("missing.json"))).unwrap();
-        assert!(missing.skipped[0].ends_with("missing.json\", the file of credentials, is not there"));
+        assert!(missing.skipped[0].ends_with("missing.json\" does not exist"));
     }
 
     #[test]

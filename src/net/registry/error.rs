@@ -72,7 +72,7 @@ pub enum RegistryError {
         /// For how long.
         waited: Duration,
     },
-    /// Who asks may not have it.
+    /// 401 or 403: access denied.
     #[error("{what}: the registry {registry} denied access: {problem}")]
     Denied {
         /// What was asked for.
@@ -82,7 +82,7 @@ pub enum RegistryError {
         /// What it says, and what to do.
         problem: String,
     },
-    /// There is nothing of the name.
+    /// 404: no such manifest, blob or repository.
     #[error("{what}: the registry {registry} does not have it: {problem}")]
     NotFound {
         /// What was asked for.
@@ -109,7 +109,7 @@ pub enum RegistryError {
         retry_after: Option<Duration>,
     },
     /// An answer that makes no sense.
-    #[error("{what}: unexpected answer from the registry {registry}: {problem}")]
+    #[error("{what}: the registry {registry} gave an unexpected answer: {problem}")]
     Nonsense {
         /// What was asked for.
         what: String,

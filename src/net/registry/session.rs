@@ -68,7 +68,7 @@ impl Greeting {
     }
 }
 
-/// A registry, as one repository's visitor sees it.
+/// A connection to a registry on behalf of one repository.
 #[derive(Debug)]
 pub(super) struct Session {
     registry: String,
@@ -108,7 +108,7 @@ impl Session {
         Attempts::new(self.options.retries, &self.cancel)
     }
 
-    /// Asks once, and gets any answer but a demand to say who asks.
+    /// Sends a request, authenticating once on a 401 challenge; returns any other response.
     pub(super) fn ask(&self, scopes: &[String], mut request: Request<'_>) -> Result<Response<Body>, RegistryError> {
         if request.address.starts_with('/') {
             request.address = format!("{}{}", self.base(&request.what)?, request.address);
@@ -209,7 +209,7 @@ impl Session {
     ) -> Result<(Response<Body>, String), RegistryError> {
         let start = request.address.clone();
         let mut address = start.clone();
-        // What begins encrypted stays so, also where an upload is sent elsewhere.
+        // Never downgrade from HTTPS to HTTP, not even for redirected uploads, also where an upload is sent elsewhere.
         let mut from = self.base(&request.what)?.to_owned();
         for _ in 0..=MOST_REDIRECTS {
             if from.starts_with("https://") && !address.starts_with("https://") {
@@ -413,7 +413,7 @@ pub(super) fn message(body: &[u8]) -> String {
             let say = |said: &Said| if said.message.is_empty() { said.code.clone() } else { said.message.clone() };
             said.errors.iter().map(say).collect::<Vec<_>>().join("; ")
         }
-        // A page for people is not a message.
+        // Ignore HTML error pages.
         Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
         Err(_) => String::from_utf8_lossy(body).lines().next().unwrap_or_default().trim().to_owned(),
     };

@@ -300,7 +300,7 @@ pub(in crate::transport) fn open_path(path: &Path, options: &OpenOptions) -> Res
         && path != Path::new("-")
         && let Some(meant) = path.to_str().and_then(|word| registry::read::short_name(word, &options.registry))
     {
-        return Err(not_an_image(&format!("is not there; an image at a registry is {meant}")));
+        return Err(not_an_image(&format!("does not exist; for an image at a registry write {meant}")));
     }
     let files = Files::of_archive(path, options)?;
     if files.has("manifest.json") {

@@ -29,7 +29,7 @@ pub(in crate::transport) const CHUNK: usize = 256 << 10;
 pub enum Form {
     /// Manifests and indexes, and blobs as they are stored, by their digests.
     Manifests {
-        /// Whether manifests in Docker's words are taken too. In OCI layouts no reader knows them: skopeo, Podman and umoci refuse.
+        /// Whether Docker's media types are accepted, too. In OCI layouts no reader knows them: skopeo, Podman and umoci refuse.
         docker: bool,
     },
     /// As `docker save` has it: the configuration, and layers uncompressed by their DiffIDs; no manifest and no index.

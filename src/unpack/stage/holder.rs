@@ -17,7 +17,7 @@ use crate::unpack::{LossKind, Losses, OVERRIDE_STAT, Options, Owners};
 /// With so many bytes free a disk is not full for one attribute, whatever else it keeps of them.
 const ROOM_FOR_XATTR: u64 = 256 << 10;
 
-/// What is known of the destination before the first file is written.
+/// Capabilities of the destination file system, probed once, and how attributes are applied to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     /// Whose files those are that we make.
@@ -26,11 +26,11 @@ pub(crate) struct Holder {
     umask: u32,
     /// The earliest and the latest time that the file system holds.
     times: (i64, i64),
-    /// The namespace in which overlayfs would obey the image's own attributes (rule A7); none in the flat form.
+    /// The namespace in which overlayfs would obey the image's own attributes (rule A7); none in the flat rootfs.
     escape: Option<XattrNamespace>,
     /// Whether `security.selinux` is set.
     selinux: bool,
-    /// Whose the files become.
+    /// Ownership of the created files.
     owners: Owners,
 }
 
