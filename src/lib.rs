@@ -26,8 +26,9 @@
 //! - **Change and move it**: [`squash`](mod@squash), [`pack`](mod@pack), [`copy`](mod@copy).
 //! - **Only the rules**: [`core`](mod@core) does no I/O. [`core::stack`](mod@core::stack) takes records and tells what each layer must hold.
 //!
-//! What this machine's administrator has decided, in files that podman and skopeo read too, is [`configuration`]: a source obeys it
-//! before it hands on an image. The library obeys what a caller names in its options; the program, what is there.
+//! What this machine's administrator has decided, in files that podman and skopeo read too, is [`configuration`]: a
+//! source obeys it before it hands on an image. The library obeys what a caller names in its options; the program, what
+//! is there.
 //!
 //! Each room uses only rooms below it. ARCHITECTURE.md lists them, floor by floor, and a test holds the code to it.
 //!

@@ -4,8 +4,8 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Does `work` for each number of `order`, which has each number below its length once, with so many threads. The results stand in the
-/// order of the numbers; what was not begun when `stop` was set is missing.
+/// Does `work` for each number of `order`, which has each number below its length once, with so many threads. The
+/// results stand in the order of the numbers; what was not begun when `stop` was set is missing.
 pub(crate) fn each<T: Send>(
     order: &[usize],
     jobs: usize,
@@ -34,8 +34,8 @@ pub(crate) fn each<T: Send>(
     results.into_iter().map(|slot| slot.into_inner().ok().flatten()).collect()
 }
 
-/// All results, or the error of the first one that has an error of its own, and not only stopped because another one had; `cancelled` is
-/// the error of those.
+/// All results, or the error of the first one that has an error of its own, and not only stopped because another one
+/// had; `cancelled` is the error of those.
 pub(crate) fn all<T, E>(
     results: Vec<Option<Result<T, E>>>,
     cancelled: fn() -> E,
@@ -56,8 +56,8 @@ pub(crate) fn all<T, E>(
 /// Layers that are on their way from elsewhere at the same time, if nobody says how many.
 const MOST_WAITING: usize = 6;
 
-/// How many threads do some work, of which so many parts come from elsewhere: as many as were asked for, else as many as there are processors, and
-/// some more that wait for the network and leave the processors to the others.
+/// How many threads do some work, of which so many parts come from elsewhere: as many as were asked for, else as many
+/// as there are processors, and some more that wait for the network and leave the processors to the others.
 pub(crate) fn jobs(asked: Option<NonZero<usize>>, remote: usize) -> NonZero<usize> {
     let processors = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     asked.unwrap_or_else(|| processors().saturating_add(remote.min(MOST_WAITING)))

@@ -1,9 +1,9 @@
-//! The runtime configuration as it is before the image says anything: that of `runc spec`, and what differs for those who are not
-//! root.
+//! The runtime configuration as it is before the image says anything: that of `runc spec`, and what differs for those
+//! who are not root.
 //!
-//! The image specification leaves all this to the implementation (conversion.md). template.json is what runc's own template says
-//! today (libcontainer/specconv/example.go), but for the terminal, the read-only root and the program, which are the
-//! caller's and the image's to choose, and for the version: nothing in it is newer than 1.0.2.
+//! The image specification leaves all this to the implementation (conversion.md). template.json is what runc's own
+//! template says today (libcontainer/specconv/example.go), but for the terminal, the read-only root and the program,
+//! which are the caller's and the image's to choose, and for the version: nothing in it is newer than 1.0.2.
 
 use super::options::Confinement;
 use super::runtime::{Mapping, Mount, Namespace, Spec};
@@ -37,8 +37,8 @@ pub(super) fn spec(confinement: &Confinement, unified: bool) -> Result<Spec, ser
     Ok(spec)
 }
 
-/// As runc's ToRootless: /sys belongs to the network's namespace, which stays the host's, and what a mount says of owners may
-/// be an id that is not there.
+/// As runc's ToRootless: /sys belongs to the network's namespace, which stays the host's, and what a mount says of
+/// owners may be an id that is not there.
 fn rootless_mount(mut mount: Mount) -> Mount {
     if mount.destination == "/sys" {
         let options = ["rbind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec();

@@ -17,8 +17,8 @@ pub(super) const RESULT: &str = "result";
 
 /// Makes a bundle with the image's flat form as its root file system.
 ///
-/// It appears whole or not at all (rule S2). `directory` must not be there yet, or be empty, unless [`Options::replace`] is
-/// set.
+/// It appears whole or not at all (rule S2). `directory` must not be there yet, or be empty, unless
+/// [`Options::replace`] is set.
 ///
 /// # Errors
 /// As for [`flatten`], and an image that does not say what to run, or as whom.

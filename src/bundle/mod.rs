@@ -1,8 +1,8 @@
 //! Runtime bundles: what runc, crun and their like start a container from (runtime specification, bundle.md).
 //!
-//! A bundle is a directory with a `config.json` and a root file system. The first is the image's configuration, converted
-//! as the image specification says, over the defaults of runc's own template; the second is one of the two forms: the
-//! flat one, or an overlay mount, whose layers lie in the cache and serve any number of bundles.
+//! A bundle is a directory with a `config.json` and a root file system. The first is the image's configuration,
+//! converted as the image specification says, over the defaults of runc's own template; the second is one of the two
+//! forms: the flat one, or an overlay mount, whose layers lie in the cache and serve any number of bundles.
 
 mod defaults;
 mod error;

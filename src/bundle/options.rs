@@ -79,8 +79,8 @@ pub enum Confinement {
     Root,
     /// Root's, in a user namespace of its own with these ids.
     Mapped(IdMaps),
-    /// An ordinary user's, in a user namespace of its own with these ids. As `runc spec --rootless` has it: with the host's network,
-    /// its /sys, and no limits on resources.
+    /// An ordinary user's, in a user namespace of its own with these ids. As `runc spec --rootless` has it: with the
+    /// host's network, its /sys, and no limits on resources.
     Rootless(IdMaps),
     /// The same for a runtime that is started in the user namespace already, as by `layflat unshare`.
     Inside,

@@ -47,7 +47,8 @@ struct Description {
 /// It appears whole or not at all (rule S2), its mount included.
 ///
 /// # Errors
-/// As for [`cached::overlay`] and [`mount`](crate::mount::mount()), and an image that does not say what to run, or as whom.
+/// As for [`cached::overlay`] and [`mount`](crate::mount::mount()), and an image that does not say what to run, or as
+/// whom.
 pub fn overlay(
     image: &Image,
     directory: &Path,

@@ -13,7 +13,8 @@ use std::path::{Component, Path};
 
 /// What the annotations that the specification defines begin with.
 const IMAGE: &str = "org.opencontainers.image";
-/// Labels by which runc and crun would let an image act on the host: run programs there, or set properties of systemd's.
+/// Labels by which runc and crun would let an image act on the host: run programs there, or set properties of
+/// systemd's.
 const UNSAFE: [&str; 3] = ["org.systemd.property.", "org.criu.", "run.oci."];
 /// Mounting over these would undo what the default mounts and paths protect.
 const NO_VOLUMES: [&str; 3] = ["proc", "sys", "dev"];
@@ -144,8 +145,8 @@ fn arguments(config: &RunConfig, overrides: &Overrides) -> Vec<String> {
     [entrypoint, rest].concat()
 }
 
-/// The image's variables, then those that it leaves to us. Each is there once, with its last value: programs disagree on which of two
-/// counts. What is not a variable is left out: runtimes refuse it, or pass on what no program can read.
+/// The image's variables, then those that it leaves to us. Each is there once, with its last value: programs disagree
+/// on which of two counts. What is not a variable is left out: runtimes refuse it, or pass on what no program can read.
 fn environment(
     config: &RunConfig,
     overrides: &Overrides,

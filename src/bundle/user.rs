@@ -1,8 +1,8 @@
 //! Whose process a container's is: `User` of the image's configuration, by the image's own /etc/passwd and /etc/group.
 //!
-//! Pure: [`Rootfs`](super::rootfs::Rootfs) reads the two files. The rules are those of the image specification (config.md, "User"),
-//! which runtimes and engines share: a number is an id, whatever users are called; without a group the user's own
-//! groups are taken, with one no others.
+//! Pure: [`Rootfs`](super::rootfs::Rootfs) reads the two files. The rules are those of the image specification
+//! (config.md, "User"), which runtimes and engines share: a number is an id, whatever users are called; without a group
+//! the user's own groups are taken, with one no others.
 
 use super::error::BundleError;
 

@@ -1,8 +1,9 @@
 //! Blobs by their digests, as an OCI layout has them: `blobs/sha256/<hex>`.
 //!
-//! A blob is written while it streams by, to whoever wants it, under a temporary name, and gets its own once it is known to be what its
-//! digest says. What came of one that did not become whole waits for the next run. What is read from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is
-//! used again.
+//! A blob is written while it streams by, to whoever wants it, under a temporary name, and gets its own once it is
+//! known to be what its digest says. What came of one that did not become whole waits for the next run. What is read
+//! from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is used
+//! again.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -78,8 +79,8 @@ impl Blobs {
         Some(kept)
     }
 
-    /// A file for a blob to be. Where the file system can, it has no name until it is whole, and so goes with its process, whatever
-    /// becomes of that; elsewhere nobody removes it while it grows.
+    /// A file for a blob to be. Where the file system can, it has no name until it is whole, and so goes with its
+    /// process, whatever becomes of that; elsewhere nobody removes it while it grows.
     fn begin(&self, digest: &Digest) -> Result<Growing> {
         let target = self.path(digest);
         let directory = target.parent().unwrap_or(&self.directory);

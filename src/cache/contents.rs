@@ -1,6 +1,7 @@
 //! What is in a cache, how much room it takes, and the removal of what was not used for the longest time.
 //!
-//! A directory may be named that is not a cache. So only what has a name that things in a cache have is taken for one of them.
+//! A directory may be named that is not a cache. So only what has a name that things in a cache have is taken for one
+//! of them.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -108,8 +109,8 @@ pub fn list(cache: &Path) -> Result<Vec<Entry>, CacheError> {
     Ok(entries)
 }
 
-/// Removes what was not used for the longest time, until at most `most` bytes are left, and what killed processes left behind. What is in
-/// use or mounted stays in any case.
+/// Removes what was not used for the longest time, until at most `most` bytes are left, and what killed processes left
+/// behind. What is in use or mounted stays in any case.
 ///
 /// # Errors
 /// As [`list`]; what cannot be removed.

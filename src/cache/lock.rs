@@ -11,8 +11,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, 
 pub(crate) struct Lock(File);
 
 impl Lock {
-    /// For a user of something; others may use it, too. Nothing, if it is not there or was just removed. A process that probes for use holds
-    /// it for a moment, which is waited for.
+    /// For a user of something; others may use it, too. Nothing, if it is not there or was just removed. A process that
+    /// probes for use holds it for a moment, which is waited for.
     pub(crate) fn shared(path: &Path) -> Option<Self> {
         Self::of(path, FlockOperation::LockShared)
     }

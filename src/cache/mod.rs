@@ -1,11 +1,12 @@
-//! What is kept between two runs, so that it need not be fetched or unpacked again: the blobs of images that came from registries, and
-//! unpacked overlay layers.
+//! What is kept between two runs, so that it need not be fetched or unpacked again: the blobs of images that came from
+//! registries, and unpacked overlay layers.
 //!
-//! Nothing in here is needed: all of it can be removed at any time, and is fetched or made again. Several processes may use one cache at
-//! once. Whatever is in it appears by one rename when it is whole, and whoever uses it holds a lock (flock(2)), which ends with its
-//! process; without a lock nothing is removed.
+//! Nothing in here is needed: all of it can be removed at any time, and is fetched or made again. Several processes may
+//! use one cache at once. Whatever is in it appears by one rename when it is whole, and whoever uses it holds a lock
+//! (flock(2)), which ends with its process; without a lock nothing is removed.
 //!
-//! Blobs are used where images come from, unpacked overlay layers where they go to, so this module's parts stand at both ends of the stream.
+//! Blobs are used where images come from, unpacked overlay layers where they go to, so this module's parts stand at
+//! both ends of the stream.
 
 mod blobs;
 mod contents;

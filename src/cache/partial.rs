@@ -1,7 +1,8 @@
 //! Blobs that came in part: a download that was ended, however that happened, goes on in the next run.
 //!
-//! What there is of a blob lies under a name made of its digest, for one process at a time, which holds it locked. Its first bytes are read
-//! again like those that are still to come, so that all of it is checked against the digest as ever. What cannot be right is removed.
+//! What there is of a blob lies under a name made of its digest, for one process at a time, which holds it locked. Its
+//! first bytes are read again like those that are still to come, so that all of it is checked against the digest as
+//! ever. What cannot be right is removed.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Result};
@@ -128,7 +129,8 @@ impl Drop for Fetch {
         let is_kept = match self.end {
             End::Interrupted => self.at.max(partial.had) >= LEAST,
             End::Unwritten => false,
-            // All of it was seen and nobody said that it is right; or what was here from before may have been what is wrong with it.
+            // All of it was seen and nobody said that it is right; or what was here from before may have been what is
+            // wrong with it.
             End::Abandoned => self.at < self.size && partial.had == 0 && self.at >= LEAST_ABANDONED,
         };
         if !is_kept {

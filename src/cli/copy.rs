@@ -24,8 +24,8 @@ use super::{SUCCESS, output, progress};
 /// Copy images between registries, engines, archives and OCI layouts
 ///
 /// DST is docker://HOST[:PORT]/NAME[:TAG], docker-daemon:NAME:TAG, docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG],
-/// oci-archive:FILE[:TAG] or dir:DIR. FILE may be `-` for standard output. Images already in DST stay; the new image
-/// is added and shares blobs with them. Unchanged blobs keep their digests, and blobs that DST already has are not read.
+/// oci-archive:FILE[:TAG] or dir:DIR. FILE may be `-` for standard output. Images already in DST stay; the new image is
+/// added and shares blobs with them. Unchanged blobs keep their digests, and blobs that DST already has are not read.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat copy docker://alpine:3.20 oci:layout:alpine          # pull

@@ -70,8 +70,8 @@ impl Diff {
         Ok(if differences.is_empty() { SUCCESS } else { FAILURE })
     }
 
-    /// An ordinary user's trees with the image's owners, shifted, are seen as they are from inside of the user's namespace. Two directories
-    /// are compared as they lie: there, owners that it does not have would all look alike.
+    /// An ordinary user's trees with the image's owners, shifted, are seen as they are from inside of the user's
+    /// namespace. Two directories are compared as they lie: there, owners that it does not have would all look alike.
     fn enter(&self) -> anyhow::Result<()> {
         let image = [&self.a, &self.b].into_iter().any(|name| !is_tree(Path::new(name)));
         if image

@@ -11,8 +11,8 @@ use super::{FAILURE, SUCCESS, output};
 
 /// Find files in any layer of an image
 ///
-/// Prints the layer and the path of each match. --all-layers also finds files that a later layer replaced or deleted, and
-/// names that layer. Exits with 1 if nothing is found.
+/// Prints the layer and the path of each match. --all-layers also finds files that a later layer replaced or deleted,
+/// and names that layer. Exits with 1 if nothing is found.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat find app.tar '*.so'

@@ -16,8 +16,8 @@ use super::{SUCCESS, output};
 
 /// List files of an image, without unpacking it
 ///
-/// Symbolic links in PATH are followed inside the image. --layer lists the files that one layer adds or changes, and its
-/// whiteouts as type `w`. Times are UTC, owners are numeric.
+/// Symbolic links in PATH are followed inside the image. --layer lists the files that one layer adds or changes, and
+/// its whiteouts as type `w`. Times are UTC, owners are numeric.
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     #[command(flatten)]

@@ -156,8 +156,8 @@ enum Command {
     Man(man::Man),
 }
 
-/// Takes as many file handles as the system lets us have: the usual soft limit is for programs that use `select`, and an image
-/// of many layers has many directories open at once.
+/// Takes as many file handles as the system lets us have: the usual soft limit is for programs that use `select`, and
+/// an image of many layers has many directories open at once.
 fn raise_handle_limit() {
     let limit = getrlimit(Resource::Nofile);
     // With fewer it is slower, no more.

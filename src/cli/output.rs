@@ -24,7 +24,8 @@ pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     })
 }
 
-/// Prints what a function writes. That it is written is only known once it is flushed: at the program's end nobody would notice.
+/// Prints what a function writes. That it is written is only known once it is flushed: at the program's end nobody
+/// would notice.
 pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     write(&mut out).and_then(|()| out.flush()).context("cannot write to standard output")
@@ -217,7 +218,8 @@ pub(crate) fn report_file(common: &Common, file: &Path, report: &Report) -> anyh
     self::report(common, file, report)
 }
 
-/// Prints the JSON document about a file that was made. Where that went to standard output, there is no room for it there.
+/// Prints the JSON document about a file that was made. Where that went to standard output, there is no room for it
+/// there.
 pub(crate) fn json_beside(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
     if file != Path::new("-") {
         return json(value);

@@ -54,8 +54,8 @@ impl Settled {
 }
 
 impl OwnerArgs {
-    /// Decides, and enters a user namespace where an ordinary user's subordinate ids can keep the owners. To be called before
-    /// the process has threads.
+    /// Decides, and enters a user namespace where an ordinary user's subordinate ids can keep the owners. To be called
+    /// before the process has threads.
     pub(crate) fn settle(&self) -> anyhow::Result<Settled> {
         let settled = |owners, maps, note| Ok(Settled { owners, maps, note });
         if self.record_ownership {

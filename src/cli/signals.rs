@@ -1,5 +1,5 @@
-//! Signals: the first one stops the work, which then takes away what it made; after that the program dies of it, so that whoever
-//! started it sees why it ended: a shell ends its loop after Ctrl-C.
+//! Signals: the first one stops the work, which then takes away what it made; after that the program dies of it, so
+//! that whoever started it sees why it ended: a shell ends its loop after Ctrl-C.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,8 +48,8 @@ impl Signals {
     }
 }
 
-/// Dies of SIGPIPE, as other programs do when nobody reads their output any more. It is ignored while we work, since a connection that
-/// breaks is an error like others.
+/// Dies of SIGPIPE, as other programs do when nobody reads their output any more. It is ignored while we work, since a
+/// connection that breaks is an error like others.
 pub(crate) fn die_of_broken_pipe() {
     let _ = emulate_default_handler(SIGPIPE);
 }

@@ -74,8 +74,8 @@ fn read_block<'b>(file: &File, block: &'b mut [u8], position: u64) -> io::Result
     Ok(&block[..filled])
 }
 
-/// Where the next byte that is not a hole lies; the position itself, if the file system does not tell; the end of the file,
-/// if there is none.
+/// Where the next byte that is not a hole lies; the position itself, if the file system does not tell; the end of the
+/// file, if there is none.
 fn next_data(file: &File, position: u64) -> u64 {
     match rustix::fs::seek(file, SeekFrom::Data(position)) {
         Ok(data) => data,

@@ -9,8 +9,8 @@
 //! which names share an inode. What a file system makes up for itself does not count: inode numbers, link counts
 //! (overlayfs shows those of the lower inode, hidden names included), sizes of directories, blocks, atime and ctime.
 //!
-//! A name that readdir lists and lstat does not find is a [`Kind::Ghost`]. Overlayfs shows them where a whiteout lies in
-//! a directory that merges with nothing; a tree with a ghost in it is not an equal of one without.
+//! A name that readdir lists and lstat does not find is a [`Kind::Ghost`]. Overlayfs shows them where a whiteout lies
+//! in a directory that merges with nothing; a tree with a ghost in it is not an equal of one without.
 //!
 //! ```
 //! use layflat::compare::{CompareOptions, compare};

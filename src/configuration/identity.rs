@@ -10,7 +10,8 @@ use crate::core::reference::ImageName;
 pub(crate) enum Identity {
     /// The same name and tag.
     MatchExact {},
-    /// The same name and tag, or, of an image that was asked for by its digest, the same repository. So it is if nothing is said.
+    /// The same name and tag, or, of an image that was asked for by its digest, the same repository. So it is if
+    /// nothing is said.
     MatchRepoDigestOrExact {},
     /// The same repository.
     MatchRepository {},

@@ -1,6 +1,6 @@
-//! What the administrator of this machine has decided about registries and images, in the files that podman, skopeo and buildah read too:
-//! `registries.conf` (containers-registries.conf(5)) says where images are pulled from and what must not be used, `policy.json`
-//! (containers-policy.json(5)) which images may be used at all.
+//! What the administrator of this machine has decided about registries and images, in the files that podman, skopeo and
+//! buildah read too: `registries.conf` (containers-registries.conf(5)) says where images are pulled from and what must
+//! not be used, `policy.json` (containers-policy.json(5)) which images may be used at all.
 //!
 //! ```text
 //! registries  registries.conf: rules by prefix, mirrors, what is blocked

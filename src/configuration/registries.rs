@@ -1,5 +1,5 @@
-//! `registries.conf`: rules for names that begin with a prefix. The longest prefix that fits counts, and a later file's rule replaces an
-//! earlier one's for the same prefix.
+//! `registries.conf`: rules for names that begin with a prefix. The longest prefix that fits counts, and a later file's
+//! rule replaces an earlier one's for the same prefix.
 
 mod document;
 mod keys;

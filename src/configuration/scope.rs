@@ -1,4 +1,5 @@
-//! The scopes of a policy that an image is in, the narrowest first: itself, then what is around it. Symbolic links were followed before.
+//! The scopes of a policy that an image is in, the narrowest first: itself, then what is around it. Symbolic links were
+//! followed before.
 
 use std::path::PathBuf;
 

@@ -74,7 +74,8 @@ impl<'a> Finisher<'a> {
         let diff_ids: Vec<Digest> = layers
             .iter()
             .zip(&image.layers)
-            // What was stated was checked where the layer was decompressed; what was found there may be by another algorithm.
+            // What was stated was checked where the layer was decompressed; what was found there may be by another
+            // algorithm.
             .filter_map(|(placed, layer)| layer.diff_id.clone().or_else(|| placed.diff_id.clone()))
             .collect();
         let config = manifest::config(image, &diff_ids)?;

@@ -1,7 +1,7 @@
 //! Manifests in Docker's words (schema 2, and lists of manifests), for registries that know no others.
 //!
-//! Blobs stay as they are, and so do their digests: only the documents that name them are written anew. What Docker's documents have no place for
-//! is said.
+//! Blobs stay as they are, and so do their digests: only the documents that name them are written anew. What Docker's
+//! documents have no place for is said.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;

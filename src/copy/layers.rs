@@ -53,7 +53,8 @@ struct Plan<'a> {
     options: &'a CopyOptions,
 }
 
-/// By what a blob is told from others: its digest, else its DiffID. Of bare layers nothing is known, and each is its own.
+/// By what a blob is told from others: its digest, else its DiffID. Of bare layers nothing is known, and each is its
+/// own.
 pub(super) type Key = (Option<Digest>, Option<Digest>, bool);
 
 pub(super) fn key(blob: &Blob, diff_id: Option<&Digest>, is_layer: bool) -> Option<Key> {

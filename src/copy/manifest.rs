@@ -8,7 +8,8 @@ use crate::core::digest::Digest;
 use crate::image::document::{self, Document, Object};
 use crate::image::{Config, Image, Manifest, MediaType};
 
-/// What annotations of a layer begin with that say where in its compressed bytes something is, and so hold for these bytes only.
+/// What annotations of a layer begin with that say where in its compressed bytes something is, and so hold for these
+/// bytes only.
 const OF_STORED_BYTES: [&str; 3] =
     ["io.github.containers.zstd-chunked.", "io.containers.estargz.", "containerd.io/snapshot/stargz/"];
 /// Which image an attestation in an index is of.

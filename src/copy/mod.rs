@@ -1,8 +1,8 @@
 //! Copying: images out of a [source](crate::transport::source) and into a [store](crate::transport::store).
 //!
-//! What need not change keeps its bytes, and so its digests. Blobs that the store has are not asked for. All others go as streams, several at a
-//! time, straight from where they are to where they will be, checked on the way; then come configurations and manifests, and at the very end
-//! the names.
+//! What need not change keeps its bytes, and so its digests. Blobs that the store has are not asked for. All others go
+//! as streams, several at a time, straight from where they are to where they will be, checked on the way; then come
+//! configurations and manifests, and at the very end the names.
 
 mod error;
 mod finish;
@@ -34,14 +34,16 @@ pub use report::{BlobReport, CopyReport, ImageReport, Outcome};
 /// How images are copied.
 #[derive(Debug, Clone, Default)]
 pub struct CopyOptions {
-    /// How many blobs are copied at the same time, and how many threads compress; as many as there are processors when `None`.
+    /// How many blobs are copied at the same time, and how many threads compress; as many as there are processors when
+    /// `None`.
     pub jobs: Option<NonZero<usize>>,
-    /// How layers are to be compressed. As they are when `None`; those without a media type, which nobody has stored for good yet, with gzip:
-    /// a docker archive's, bare ones, and those that were only just made.
+    /// How layers are to be compressed. As they are when `None`; those without a media type, which nobody has stored
+    /// for good yet, with gzip: a docker archive's, bare ones, and those that were only just made.
     pub compression: Option<Compress>,
     /// In which words manifests are stored.
     pub format: Format,
-    /// Send layers to a registry too that are marked as non-distributable, and that their descriptors say to be had elsewhere.
+    /// Send layers to a registry too that are marked as non-distributable, and that their descriptors say to be had
+    /// elsewhere.
     pub allow_nondistributable: bool,
     /// Whether several images come from one source, each to keep its own tag.
     pub several: bool,
@@ -183,7 +185,8 @@ fn check(form: Form, options: &CopyOptions) -> Result<(), CopyError> {
     }
 }
 
-/// The images that the store can hold, and what is to be said of the others. Where all were asked for, what is not an image is left out.
+/// The images that the store can hold, and what is to be said of the others. Where all were asked for, what is not an
+/// image is left out.
 fn takable<'a>(
     images: &'a [Named],
     form: Form,

@@ -76,7 +76,8 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// Whether everything goes by its SHA-256. Other digests may be what a registry refuses, and are not to be changed unasked.
+/// Whether everything goes by its SHA-256. Other digests may be what a registry refuses, and are not to be changed
+/// unasked.
 fn is_by_sha256(done: &Done) -> bool {
     done.manifest.iter().chain(&done.listed).all(|manifest| manifest.digest.algorithm() == Algorithm::Sha256)
 }

@@ -27,7 +27,8 @@ pub(super) fn check(referrers: &[Referrer], form: Form) -> Result<(), CopyError>
     }
 }
 
-/// Stores the manifests of referrers whose subjects are at the destination as they were. How many there are, and what is to be said.
+/// Stores the manifests of referrers whose subjects are at the destination as they were. How many there are, and what
+/// is to be said.
 pub(super) fn show(
     store: &dyn Store,
     referrers: &[Referrer],

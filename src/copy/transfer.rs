@@ -41,7 +41,8 @@ pub(super) fn run(
     let remote = order.iter().filter(|&&task| is_remote(task)).count();
     let jobs = if store.is_sequential() { 1 } else { jobs(options.jobs, remote).get().min(tasks.len()).max(1) };
     if jobs > 1 {
-        // The largest first: the last one to be begun should be a short one. What has to come over a network waits longest.
+        // The largest first: the last one to be begun should be a short one. What has to come over a network waits
+        // longest.
         order.sort_by_key(|&task| std::cmp::Reverse((is_remote(task), sizes[task])));
     }
     let compressing = tasks.iter().filter(|task| matches!(task.way, Way::Made(_))).count();

@@ -10,10 +10,12 @@ use crate::core::tar::Writer;
 use crate::image::Image;
 use crate::unpack::{Error, Options, Progress, Report, Seconds, io, reading, report};
 
-/// Writes everything that an image's layers show together as one tar archive: entries sorted by path, the root's first, each hard
-/// link after the name that has the content. The same image and options give the same bytes, however many jobs there are.
+/// Writes everything that an image's layers show together as one tar archive: entries sorted by path, the root's first,
+/// each hard link after the name that has the content. The same image and options give the same bytes, however many
+/// jobs there are.
 ///
-/// Until the archive is written, the contents of all files lie in `scratch`, a directory, in files that have no name there.
+/// Until the archive is written, the contents of all files lie in `scratch`, a directory, in files that have no name
+/// there.
 ///
 /// # Errors
 /// A damaged or hostile image, a digest that is not what the image states, an output that cannot be written.

@@ -1,5 +1,5 @@
-//! From what a directory must hold to the entries of an archive: sorted by path, every inode's content once, at the first of its
-//! names. A layer's archive has whiteouts; a flat one has none to have.
+//! From what a directory must hold to the entries of an archive: sorted by path, every inode's content once, at the
+//! first of its names. A layer's archive has whiteouts; a flat one has none to have.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -173,7 +173,8 @@ impl<W: Write> Entries<'_, '_, W> {
         };
         self.drop_label(&mut entry);
         if let Some(first) = self.first_names.get(&inode) {
-            // The attributes stand there once more, for readers that set them with every name. There is nothing to add to them.
+            // The attributes stand there once more, for readers that set them with every name. There is nothing to add
+            // to them.
             entry = Entry {
                 kind: EntryKind::HardLink,
                 link_name: first.clone(),

@@ -1,5 +1,5 @@
-//! Images of read-only file systems, made by their own tools from the flat rootfs: what they hold is what `flatten` unpacks, as
-//! far as their formats can hold it.
+//! Images of read-only file systems, made by their own tools from the flat rootfs: what they hold is what `flatten`
+//! unpacks, as far as their formats can hold it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -75,8 +75,8 @@ impl Filesystem {
 
 /// Makes an image of a file system that holds what an image's layers show together, at [`Output::path`].
 ///
-/// The flat rootfs is unpacked in a temporary directory beside it for this, so that what this user cannot keep is missing from the
-/// image, too, and is reported.
+/// The flat rootfs is unpacked in a temporary directory beside it for this, so that what this user cannot keep is
+/// missing from the image, too, and is reported.
 ///
 /// # Errors
 /// Those of [`flatten`], and a tool that is missing or fails.
@@ -126,8 +126,8 @@ pub fn flat_filesystem(
     Ok(report)
 }
 
-/// Counts what the format cannot hold (rule A4), and brings times into its range: its tool would take the bits that fit, and end up
-/// in another century. Returns the newest time, in whole seconds, rounded up.
+/// Counts what the format cannot hold (rule A4), and brings times into its range: its tool would take the bits that
+/// fit, and end up in another century. Returns the newest time, in whole seconds, rounded up.
 fn fit(tree: &Path, filesystem: Filesystem, options: &Options, report: &mut Report) -> Result<u64, Error> {
     let read = SnapshotOptions { cancel: options.cancel.clone(), ..SnapshotOptions::default() };
     let snapshot = Snapshot::take(tree, &read).map_err(|error| Error::Write(error.to_string()))?;

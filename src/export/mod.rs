@@ -1,8 +1,8 @@
 //! What is made of a stack that is not a directory: a flat archive, or the image of a file system.
 //!
-//! The archive is written from the replayed stack, and no tree is unpacked for it: the layers are read once, contents are kept in a
-//! file without a name, and come out in the order of their paths. An image is made by the tools of its file system, from the
-//! flat form.
+//! The archive is written from the replayed stack, and no tree is unpacked for it: the layers are read once, contents
+//! are kept in a file without a name, and come out in the order of their paths. An image is made by the tools of its
+//! file system, from the flat form.
 
 mod archive;
 mod entries;

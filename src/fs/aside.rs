@@ -1,8 +1,8 @@
 //! A directory of our own beside the place where something will appear.
 //!
-//! Only its owner can enter it, it is locked (flock(2)) as long as its process lives, and it goes with all that is in it
-//! when it is dropped. What a process leaves that was killed is removed by the next one that works in the same place: only
-//! what has our name, our owner and our marker, and is locked by nobody.
+//! Only its owner can enter it, it is locked (flock(2)) as long as its process lives, and it goes with all that is in
+//! it when it is dropped. What a process leaves that was killed is removed by the next one that works in the same
+//! place: only what has our name, our owner and our marker, and is locked by nobody.
 
 use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -67,8 +67,8 @@ impl Aside {
         &self.name
     }
 
-    /// A path that leads to it whatever becomes of its name: by way of the handle. It is good in this process alone; for messages
-    /// there is [`shown`].
+    /// A path that leads to it whatever becomes of its name: by way of the handle. It is good in this process alone;
+    /// for messages there is [`shown`].
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!("{HANDLES}/{}", self.directory.as_raw_fd()))
     }

@@ -12,7 +12,8 @@ const MOST_OPEN: usize = 64;
 
 /// The handles of a directory and of those above it.
 ///
-/// Only for trees that nobody else can change, such as those in a work directory: beyond [`MOST_OPEN`] levels it trusts `..`.
+/// Only for trees that nobody else can change, such as those in a work directory: beyond [`MOST_OPEN`] levels it trusts
+/// `..`.
 #[derive(Debug)]
 pub(crate) struct Descent {
     /// The lowest levels, deepest last; always at least one.

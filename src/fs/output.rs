@@ -1,4 +1,5 @@
-//! Where a file goes that is made: beside its name first, and to its name when it is whole (rule S2); or to standard output.
+//! Where a file goes that is made: beside its name first, and to its name when it is whole (rule S2); or to standard
+//! output.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Seek, SeekFrom};
@@ -67,8 +68,8 @@ enum Place {
 }
 
 impl Output {
-    /// Checks that the destination can be used, and makes a file for its bytes, which are written in order. With `no_sync` nobody
-    /// waits until it is on disk (rule S6).
+    /// Checks that the destination can be used, and makes a file for its bytes, which are written in order. With
+    /// `no_sync` nobody waits until it is on disk (rule S6).
     ///
     /// # Errors
     /// A destination that is there, unless `replace` is set, or whose directory cannot be written.

@@ -38,7 +38,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Finds the place of a path. A symlink there is followed if it is the caller's own, or root's, and leads somewhere.
+    /// Finds the place of a path. A symlink there is followed if it is the caller's own, or root's, and leads
+    /// somewhere.
     pub(crate) fn find(path: &Path) -> Result<Self, PlaceError> {
         let named = Self::of(path)?;
         match statat(&named.parent, &named.name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -1,8 +1,8 @@
 //! Removing a tree, however deep it is and whatever its modes (rule S7).
 //!
-//! Another user may own parts of the tree and rename directories while it is removed. So it is walked downwards only, by
-//! handles: `..` of a directory that was moved meanwhile would lead to somebody else's files. What lies deeper than the
-//! handles that are kept is first moved to the top of the tree. No mount is entered, and no symlink is followed.
+//! Another user may own parts of the tree and rename directories while it is removed. So it is walked downwards only,
+//! by handles: `..` of a directory that was moved meanwhile would lead to somebody else's files. What lies deeper than
+//! the handles that are kept is first moved to the top of the tree. No mount is entered, and no symlink is followed.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -85,7 +85,8 @@ fn move_up(from: &OwnedFd, name: &CStr, top: &OwnedFd, count: &mut u64) -> Resul
     }
 }
 
-/// Opens a directory although its mode may forbid it to an ordinary user, and makes it writable. It must not be a mount.
+/// Opens a directory although its mode may forbid it to an ordinary user, and makes it writable. It must not be a
+/// mount.
 fn open_anyway(parent: impl AsFd, name: &CStr) -> Result<OwnedFd> {
     match open_within(&parent, name) {
         Err(Errno::ACCESS) => {

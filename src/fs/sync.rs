@@ -1,8 +1,8 @@
 //! Making a result survive a power loss (rule S6).
 //!
-//! A rename can reach the disk before the files that it shows: after a power loss they are empty. So everything is on disk
-//! before the rename that publishes it, and the directory that was renamed in is on disk before success is reported. Each
-//! call's error counts: on a full thin volume or a failing disk it is the only sign of lost data.
+//! A rename can reach the disk before the files that it shows: after a power loss they are empty. So everything is on
+//! disk before the rename that publishes it, and the directory that was renamed in is on disk before success is
+//! reported. Each call's error counts: on a full thin volume or a failing disk it is the only sign of lost data.
 
 use std::os::fd::AsFd;
 

@@ -1,7 +1,8 @@
-//! The work directory, and the step by which a directory tree appears (rules S2 and S6): whole, or not at all, and on disk.
+//! The work directory, and the step by which a directory tree appears (rules S2 and S6): whole, or not at all, and on
+//! disk.
 //!
-//! All is made beside the destination, on the same file system, in a directory that only its owner can enter, and renamed into
-//! place at the end. When the value is dropped before that, nothing remains.
+//! All is made beside the destination, on the same file system, in a directory that only its owner can enter, and
+//! renamed into place at the end. When the value is dropped before that, nothing remains.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -137,7 +138,8 @@ impl Work {
 
     /// Writes the directory `name` of the work directory to disk, puts it at the destination, and removes all else.
     ///
-    /// `settle_root` sets the attributes of the tree's root, should that be another directory now than the one that was made.
+    /// `settle_root` sets the attributes of the tree's root, should that be another directory now than the one that was
+    /// made.
     pub(crate) fn publish(
         self,
         name: &str,

@@ -52,8 +52,8 @@ impl PatternError {
 }
 
 impl Pattern {
-    /// Shell patterns: `*` and `?` stand for anything but a slash, `**` for any directories, `[…]` and `{…,…}` as in shells. One with a
-    /// slash must match the whole path from the root, any other the last component.
+    /// Shell patterns: `*` and `?` stand for anything but a slash, `**` for any directories, `[…]` and `{…,…}` as in
+    /// shells. One with a slash must match the whole path from the root, any other the last component.
     ///
     /// # Errors
     /// No such pattern.

@@ -55,7 +55,8 @@ pub struct Difference {
 
 /// What each layer did to a path; layers that did nothing to it are left out.
 ///
-/// The path is followed in what the layers up to each one show, so that a symlink on the way leads where it led then (rule N4).
+/// The path is followed in what the layers up to each one show, so that a symlink on the way leads where it led then
+/// (rule N4).
 ///
 /// # Errors
 /// No layer has ever had the path, or the layers do not fit on one another.

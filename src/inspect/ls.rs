@@ -113,8 +113,8 @@ impl Inside<'_> {
     }
 }
 
-/// For each emission, whether it is there for itself or for what is in it. Not so the copies that overlay layers must hold of files which
-/// got another name elsewhere (rule L2): nothing happened to those.
+/// For each emission, whether it is there for itself or for what is in it. Not so the copies that overlay layers must
+/// hold of files which got another name elsewhere (rule L2): nothing happened to those.
 fn touched(difference: &Difference) -> Vec<bool> {
     let emissions = difference.emissions();
     let mut touched = vec![false; emissions.len()];

@@ -1,4 +1,5 @@
-//! Questions about an image, answered from the indexes of its layers: what is where, since when, and what is wrong with it.
+//! Questions about an image, answered from the indexes of its layers: what is where, since when, and what is wrong with
+//! it.
 //!
 //! Nothing is unpacked. Every answer comes from the one replay of [`Stack`], so that what is listed here is what
 //! the forms unpack; and is plain data, in an order that is always the same.

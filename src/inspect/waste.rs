@@ -112,7 +112,8 @@ impl Traced<'_> {
         Waste { layers: self.by_layer(&shipped, &files), files }
     }
 
-    /// All but the first of the files that are shown and have the same content. The first is the one in the lowest layer.
+    /// All but the first of the files that are shown and have the same content. The first is the one in the lowest
+    /// layer.
     fn duplicates(&self, mut shown: Vec<(InodeId, &LayerPath)>) -> Vec<WastedFile> {
         shown.sort_by_key(|&(inode, path)| (self.inside.stack.origin(inode).0, path));
         let mut first = HashMap::new();

@@ -21,14 +21,15 @@ pub struct Layout {
     /// Digest of the image's configuration: the image ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_digest: Option<Digest>,
-    /// The namespace of the overlayfs whiteouts and opaque directories: a mount must be told `userxattr` if and only if this is `user`.
+    /// The namespace of the overlayfs whiteouts and opaque directories: a mount must be told `userxattr` if and only if
+    /// this is `user`.
     pub xattr_namespace: XattrNamespace,
     /// The image's layers, bottom first.
     pub layers: Vec<LayerDirectory>,
     /// What to mount, topmost first: at least two directories, as overlayfs wants.
     pub lowerdir: Vec<String>,
-    /// For each of those: when its root and the directories right in it were last modified, so that a mount can tell whether it was
-    /// changed since.
+    /// For each of those: when its root and the directories right in it were last modified, so that a mount can tell
+    /// whether it was changed since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modified: BTreeMap<String, Modified>,
 }

@@ -1,4 +1,5 @@
-//! Unpacked layers on disk: the file that lists them (docs/formats.md, layflat.json), and whether they still are as they were unpacked.
+//! Unpacked layers on disk: the file that lists them (docs/formats.md, layflat.json), and whether they still are as
+//! they were unpacked.
 
 mod layout;
 mod modified;

@@ -1,8 +1,8 @@
 //! Whether a layer's directory is still as it was unpacked, as far as a few calls tell.
 //!
-//! A name that is added or removed changes the mtime of its directory, and an image's own are long past. Seconds are compared, since
-//! copies lose what is finer. Only a layer's root and the directories right in it are looked at: that is where people edit, and mounting
-//! must not become a walk through all layers.
+//! A name that is added or removed changes the mtime of its directory, and an image's own are long past. Seconds are
+//! compared, since copies lose what is finer. Only a layer's root and the directories right in it are looked at: that
+//! is where people edit, and mounting must not become a walk through all layers.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,8 +1,8 @@
 //! fuse-overlayfs, for where the kernel has no overlayfs, or none for user namespaces (before 5.11).
 //!
-//! It obeys the same whiteouts, in either namespace. What an image has in overlay's own namespace stays escaped in such a
-//! mount, since only the kernel takes the escape away (rule A7). Owners that were recorded instead of given it shows as if they had been given,
-//! which the kernel does not.
+//! It obeys the same whiteouts, in either namespace. What an image has in overlay's own namespace stays escaped in such
+//! a mount, since only the kernel takes the escape away (rule A7). Owners that were recorded instead of given it shows
+//! as if they had been given, which the kernel does not.
 
 use super::context::Failure;
 use super::directory::Directory;
@@ -22,7 +22,8 @@ pub(super) const FILE_SYSTEM: &str = "fuse.fuse-overlayfs";
 
 /// Mounts by a process that stays as long as the mount.
 ///
-/// It gets the directories as open descriptors, by name of /proc/self/fd, as it has no way to write a path with a colon.
+/// It gets the directories as open descriptors, by name of /proc/self/fd, as it has no way to write a path with a
+/// colon.
 pub(super) fn mount(request: &MountRequest, upper: Option<&OpenUpper>, target: &Directory) -> Result<(), Failure> {
     let mut inherited = Vec::new();
     let mut name = |directory: &Directory| {

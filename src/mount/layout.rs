@@ -12,8 +12,8 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path};
 
-/// Opens the layers of unpacked overlay layers, topmost first. Everything is opened relative to the directory, and no symbolic
-/// link in it is followed: what is mounted is what lies there.
+/// Opens the layers of unpacked overlay layers, topmost first. Everything is opened relative to the directory, and no
+/// symbolic link in it is followed: what is mounted is what lies there.
 pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamespace), MountError> {
     let (base, text) = read(directory)?;
     let path = directory.join(FILE_NAME);
@@ -32,8 +32,8 @@ pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamesp
     Ok((lower?, layout.xattr_namespace))
 }
 
-/// Reads the description in a directory, and opens the directory. Nothing is done but that: what lies there may be a FIFO, or
-/// a link.
+/// Reads the description in a directory, and opens the directory. Nothing is done but that: what lies there may be a
+/// FIFO, or a link.
 pub(crate) fn read(directory: &Path) -> Result<(OwnedFd, Vec<u8>), MountError> {
     let path = directory.join(FILE_NAME);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -3,8 +3,8 @@
 //! The kernel's side is described in Documentation/filesystems/overlayfs.rst. layflat's mounts always say
 //! `redirect_dir=nofollow` and `metacopy=off`, whatever the kernel's defaults are: a layer's own
 //! `trusted.overlay.redirect` could graft any other directory into the tree. They say `userxattr` if and only if the
-//! whiteouts are in the `user.` namespace. The kernel takes the three together (since 5.11, where `userxattr` came), and
-//! refuses `userxattr` only beside `redirect_dir` being anything but `nofollow`, or `metacopy=on`.
+//! whiteouts are in the `user.` namespace. The kernel takes the three together (since 5.11, where `userxattr` came),
+//! and refuses `userxattr` only beside `redirect_dir` being anything but `nofollow`, or `metacopy=on`.
 //!
 //! Layers are handed over as directory descriptors where the kernel takes them ([`Method`]). That leaves no moment
 //! between looking at a directory and mounting it, and no limit on the length or the letters of its name.

@@ -38,7 +38,8 @@ pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     })
 }
 
-/// Looks before anything is done, and tells whether the mount is one of fuse-overlayfs. What is opened here is closed again, or it would keep the mount busy itself.
+/// Looks before anything is done, and tells whether the mount is one of fuse-overlayfs. What is opened here is closed
+/// again, or it would keep the mount busy itself.
 fn check(target: &Path) -> Result<bool, UnmountError> {
     let failed = |errno: Errno| UnmountError::Target { path: target.to_owned(), source: errno.into() };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

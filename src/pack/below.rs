@@ -1,5 +1,5 @@
-//! What the lower directories show together, as overlayfs puts it together: only needed where something in the upper one is but a
-//! name for something below.
+//! What the lower directories show together, as overlayfs puts it together: only needed where something in the upper
+//! one is but a name for something below.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +83,8 @@ impl<'a> Below<'a> {
         shown.children.is_none().then_some(shown.data)
     }
 
-    /// Lays something of a layer on what was shown there: `under`; `parent` is what is under the directory that it is in.
+    /// Lays something of a layer on what was shown there: `under`; `parent` is what is under the directory that it is
+    /// in.
     fn lay(
         &mut self,
         source: Source,

@@ -82,7 +82,8 @@ pub(super) fn pack<'a, W: Write>(
 /// What is to be written, by path; nothing stands for what is gone.
 type Paths = BTreeMap<Vec<Vec<u8>>, Option<NodeId>>;
 
-/// Adds a path, and the directories on the way to it: they keep what they have, also for engines that would make them anew.
+/// Adds a path, and the directories on the way to it: they keep what they have, also for engines that would make them
+/// anew.
 fn add(paths: &mut Paths, whole: &Snapshot, names: Vec<Vec<u8>>, node: Option<NodeId>) {
     for length in 0..names.len() {
         let above = names[..length].to_vec();

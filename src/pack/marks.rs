@@ -24,7 +24,8 @@ impl Marks {
         Self { prefix: namespace.prefix() }
     }
 
-    /// The namespace that a tree has whiteouts in: that of privileged mounts, if there are any, since to those the other one is data.
+    /// The namespace that a tree has whiteouts in: that of privileged mounts, if there are any, since to those the
+    /// other one is data.
     pub(super) fn namespace_of(tree: &Snapshot) -> XattrNamespace {
         let has = |namespace: XattrNamespace| {
             let marks = Self::new(namespace);

@@ -1,9 +1,10 @@
 //! The way back: a directory tree becomes a layer.
 //!
-//! An overlay mount's upper directory says what changed in the kernel's words: character devices 0:0, and extended attributes. Its
-//! layer says the same in the image specification's: `.wh.NAME` and `.wh..wh..opq`. What overlayfs leaves for its own use is
-//! dropped, and what was escaped for its sake is unescaped. A directory that was renamed, and a file whose data is still below, can
-//! only be packed with the lower directories at hand (kernel, Documentation/filesystems/overlayfs.rst).
+//! An overlay mount's upper directory says what changed in the kernel's words: character devices 0:0, and extended
+//! attributes. Its layer says the same in the image specification's: `.wh.NAME` and `.wh..wh..opq`. What overlayfs
+//! leaves for its own use is dropped, and what was escaped for its sake is unescaped. A directory that was renamed, and
+//! a file whose data is still below, can only be packed with the lower directories at hand (kernel,
+//! Documentation/filesystems/overlayfs.rst).
 //!
 //! The other way to a layer is the difference between two whole trees.
 

@@ -89,8 +89,9 @@ impl<'a, W: Write> Packer<'a, '_, W> {
         Ok(())
     }
 
-    /// Whether a directory is below at a path, with no symlink on the way; in doubt there is one. Nowhere else is an opaque marker
-    /// written (rule M1): other programs would follow a symlink that is below, and empty what it leads to.
+    /// Whether a directory is below at a path, with no symlink on the way; in doubt there is one. Nowhere else is an
+    /// opaque marker written (rule M1): other programs would follow a symlink that is below, and empty what it leads
+    /// to.
     fn may_hide(&mut self, path: &[u8]) -> Result<bool, PackError> {
         if self.trees.len() < 2 {
             return Ok(true);

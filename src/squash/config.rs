@@ -1,4 +1,5 @@
-//! The configuration of a rewritten image: its DiffIDs, its history, its times. All else stays, also what layflat does not know.
+//! The configuration of a rewritten image: its DiffIDs, its history, its times. All else stays, also what layflat does
+//! not know.
 
 use crate::core::digest::Digest;
 use crate::core::filter::Times;
@@ -7,8 +8,8 @@ use crate::image::document::Object;
 use crate::image::{Config, Layer};
 use crate::unpack::Error;
 
-/// The configuration for new layers in the place of old ones. Of the history's lines those whose layers were squashed stay, as lines
-/// without a layer, and one more says what was done (image specification, config.md, "history").
+/// The configuration for new layers in the place of old ones. Of the history's lines those whose layers were squashed
+/// stay, as lines without a layer, and one more says what was done (image specification, config.md, "history").
 pub(super) fn rewritten(
     config: &Config,
     squash_from: Option<usize>,

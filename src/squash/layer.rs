@@ -13,7 +13,8 @@ use crate::image::Layer;
 use crate::unpack::stage::Contents;
 use crate::unpack::{Error, Options, io};
 
-/// Writes what a layer's directory must hold as a layer, to a file without a name in `scratch`. Whoever stores it compresses it.
+/// Writes what a layer's directory must hold as a layer, to a file without a name in `scratch`. Whoever stores it
+/// compresses it.
 pub(super) fn write(
     stack: &Stack<'_>,
     difference: &Difference,

@@ -1,10 +1,11 @@
-//! What of an image's manifest is still true of a rewritten one: what it says of the image, and of the layers that stay.
+//! What of an image's manifest is still true of a rewritten one: what it says of the image, and of the layers that
+//! stay.
 
 use crate::image::Manifest;
 use crate::image::document::Object;
 
-/// The manifest without its words on layers that were written anew; whoever stores the image completes it. It keeps its digest, by
-/// which an index knows the image that is replaced.
+/// The manifest without its words on layers that were written anew; whoever stores the image completes it. It keeps its
+/// digest, by which an index knows the image that is replaced.
 pub(super) fn without_new_layers(manifest: &Manifest, is_new: &[bool]) -> Manifest {
     let Ok(mut document) = Object::parse(&manifest.bytes) else { return manifest.clone() };
     let mut layers = document.objects("layers");

@@ -1,9 +1,9 @@
-//! One image made from another: layers squashed into one, paths left out, attributes changed. What comes out is an image like any
-//! other, to be unpacked, copied, or rewritten again.
+//! One image made from another: layers squashed into one, paths left out, attributes changed. What comes out is an
+//! image like any other, to be unpacked, copied, or rewritten again.
 //!
-//! A new layer is not the old one with entries edited, but what the replayed stack says it must hold, written anew: sorted, with
-//! whiteouts only where they hide something, hard links right although their targets are gone. A layer that nothing changes in
-//! stays as it is, byte by byte.
+//! A new layer is not the old one with entries edited, but what the replayed stack says it must hold, written anew:
+//! sorted, with whiteouts only where they hide something, hard links right although their targets are gone. A layer
+//! that nothing changes in stays as it is, byte by byte.
 
 mod config;
 mod layer;
@@ -19,7 +19,8 @@ use crate::unpack::{Error, Options, Progress, reading};
 
 pub use set::filter_all;
 
-/// Makes one layer of those from `from` on, counted from 0 at the bottom; those below stay. [`Options::filter`] is applied to all.
+/// Makes one layer of those from `from` on, counted from 0 at the bottom; those below stay. [`Options::filter`] is
+/// applied to all.
 ///
 /// The new layers' bytes lie in files without a name in `scratch`, a directory, and are gone when the image is.
 ///

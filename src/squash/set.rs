@@ -6,7 +6,8 @@ use super::filter;
 use crate::transport::source::{Named, Tree};
 use crate::unpack::{Error, Options, Progress};
 
-/// Applies [`Options::filter`] to every image, also to those that indexes list. What is attached to images stays as it is.
+/// Applies [`Options::filter`] to every image, also to those that indexes list. What is attached to images stays as it
+/// is.
 ///
 /// # Errors
 /// As [`filter`].

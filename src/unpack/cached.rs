@@ -1,7 +1,8 @@
 //! Unpacked overlay layers in the cache: an image that is mounted again need not be unpacked again.
 //!
-//! A form is stored under the image's configuration digest and all options that change what is unpacked, so that a stored one
-//! can be used as it is. It appears by one rename; two processes that make the same one at once both end up with it.
+//! A form is stored under the image's configuration digest and all options that change what is unpacked, so that a
+//! stored one can be used as it is. It appears by one rename; two processes that make the same one at once both end up
+//! with it.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -17,7 +18,8 @@ use crate::lowerdirs::FILE_NAME;
 use crate::unpack::{Error, Options, Owners, Progress, layers};
 use crate::userns::in_user_namespace;
 
-/// Unpacked overlay layers in the cache, which are not removed from there as long as this is held, or as long as they are mounted.
+/// Unpacked overlay layers in the cache, which are not removed from there as long as this is held, or as long as they
+/// are mounted.
 #[derive(Debug)]
 pub struct KeptForm {
     path: PathBuf,
@@ -38,8 +40,8 @@ impl KeptForm {
     }
 }
 
-/// The overlay layers of an image in the cache directory `cache`; they are unpacked there if they are missing. A filter of `options` is passed over: what is
-/// kept under an image's digest is the image as it is.
+/// The overlay layers of an image in the cache directory `cache`; they are unpacked there if they are missing. A filter
+/// of `options` is passed over: what is kept under an image's digest is the image as it is.
 ///
 /// # Errors
 /// As for [`layers`].

@@ -1,6 +1,7 @@
 //! Whether a file system can hold what overlayfs has to find in the layers: whiteouts, and attributes on directories.
 //!
-//! It is tried before anything is settled, and only matters to a stack that needs it: an image that deletes nothing fits anywhere.
+//! It is tried before anything is settled, and only matters to a stack that needs it: an image that deletes nothing
+//! fits anywhere.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

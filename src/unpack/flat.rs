@@ -16,7 +16,8 @@ use crate::unpack::{Error, Losses, Options, Progress, Report};
 /// [`Options::replace`] is set; the directory that it is to be in must be there.
 ///
 /// # Errors
-/// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or written.
+/// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or
+/// written.
 pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
     let work = Work::beside(destination, options.replace, options.durability())?;
     let mut ground = Ground::prepare(image, work, None, options, progress)?;
@@ -48,7 +49,8 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
     let holder = ground.holder.clone();
     let root = stack.root_attributes(&whole);
     let (mut report, work) = ground.report(image, "flat", None, options)?;
-    // Once more where it lies now: a mode that forbids to move it had to wait, and in a mount point it is another directory.
+    // Once more where it lies now: a mode that forbids to move it had to wait, and in a mount point it is another
+    // directory.
     report.destination = work.publish(RESULT, |directory| holder.set_root(directory, &root))?;
     Ok(report)
 }

@@ -25,14 +25,15 @@ const LAYERS: &str = "layers";
 /// The image's configuration, byte by byte.
 const CONFIG: &str = "image-config.json";
 
-/// Unpacks an image as directories for an overlay mount: `destination` gets `layers/`, [`FILE_NAME`] and, if the image has a configuration,
-/// `image-config.json`.
+/// Unpacks an image as directories for an overlay mount: `destination` gets `layers/`, [`FILE_NAME`] and, if the image
+/// has a configuration, `image-config.json`.
 ///
-/// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The whiteouts are written
-/// in [`Options::xattr_namespace`], or as privilege allows (rule O5).
+/// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The whiteouts are
+/// written in [`Options::xattr_namespace`], or as privilege allows (rule O5).
 ///
 /// # Errors
-/// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or written.
+/// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or
+/// written.
 pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
     let work = Work::beside(destination, options.replace, options.durability())?;
     let result =

@@ -11,8 +11,8 @@ use crate::fs::Durability;
 /// How an image is unpacked. The default is what the specification says, with every check on.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many layers are read at the same time; when `None`, as many as there are processors, and up to six more that come from a
-    /// registry.
+    /// How many layers are read at the same time; when `None`, as many as there are processors, and up to six more that
+    /// come from a registry.
     pub jobs: Option<NonZero<usize>>,
     /// Replace a destination that is there and not empty.
     pub replace: bool,
@@ -30,7 +30,8 @@ pub struct Options {
     pub filter: Filter,
     /// The most that an image may ask for (rule S4).
     pub limits: Limits,
-    /// Do not wait until the result is on disk (rule S6). A power loss soon after may leave empty files: for trees that can be made again.
+    /// Do not wait until the result is on disk (rule S6). A power loss soon after may leave empty files: for trees that
+    /// can be made again.
     pub no_sync: bool,
     /// Set from another thread or a signal handler to stop early; nothing is left behind.
     pub cancel: Cancel,
@@ -48,8 +49,8 @@ pub enum Owners {
     /// Whose the image says, where that is allowed.
     #[default]
     AsTheyAre,
-    /// As a user namespace with these ids will see them: what the image says is an id inside, and becomes the one outside. That
-    /// goes for ACLs and file capabilities, too.
+    /// As a user namespace with these ids will see them: what the image says is an id inside, and becomes the one
+    /// outside. That goes for ACLs and file capabilities, too.
     Shifted(Arc<IdMaps>),
     /// The caller's. Owner and mode are written into [`OVERRIDE_STAT`], for fuse-overlayfs and all that know it.
     Recorded,

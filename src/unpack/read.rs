@@ -1,5 +1,5 @@
-//! Every layer of an image is read once, as a stream, several at a time: for callers that need a layer's record and what a sink kept
-//! of it.
+//! Every layer of an image is read once, as a stream, several at a time: for callers that need a layer's record and
+//! what a sink kept of it.
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -29,7 +29,8 @@ pub(crate) type ReadOne<'a, T> = &'a (
         dyn Fn(usize, &mut Watched<'_>, &ReadOptions, &mut dyn FnMut(usize)) -> Result<(Record, T), LayerError> + Sync
     );
 
-/// Reads some of an image's layers, and checks them against what the image states (rule S3). They come out in the order of `which`.
+/// Reads some of an image's layers, and checks them against what the image states (rule S3). They come out in the order
+/// of `which`.
 pub(crate) fn read_layers<T: Send>(
     image: &Image,
     which: &[usize],
@@ -60,8 +61,8 @@ pub(crate) struct Pass<'a> {
     progress: &'a dyn Progress,
 }
 
-/// Does something with each of some layers, the largest first, several at a time. A layer is missing from the results if the
-/// work was stopped before it was begun.
+/// Does something with each of some layers, the largest first, several at a time. A layer is missing from the results
+/// if the work was stopped before it was begun.
 pub(crate) fn each_layer<T: Send>(
     image: &Image,
     which: &[usize],
@@ -71,7 +72,8 @@ pub(crate) fn each_layer<T: Send>(
 ) -> Vec<Option<T>> {
     let sizes: Vec<u64> = which.iter().map(|&layer| image.layers[layer].blob.len()).collect();
     progress.begin(&sizes);
-    // The largest first: the last one to be begun should be a short one. Before them those that must come from elsewhere.
+    // The largest first: the last one to be begun should be a short one. Before them those that must come from
+    // elsewhere.
     let is_remote = |bar: usize| image.layers[which[bar]].blob.is_remote();
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|&bar| std::cmp::Reverse((is_remote(bar), sizes[bar])));

@@ -1,10 +1,10 @@
 //! Making a directory hold what a difference says: the one finish that both forms share.
 //!
-//! A layer's stage already has most of its files where they belong. First all that does not belong where it is goes
-//! out of the way, then the tree is walked once: directories and files that are missing come in, by rename, by link or by being made; whiteouts
-//! are written; and on the way back up each directory gets its attributes, when nothing will touch it any more (rule A1).
-//! For the overlay layers this is done for each layer's own directory; for the flat rootfs once, with the whole view, in
-//! the directory of the layer that has the most files.
+//! A layer's stage already has most of its files where they belong. First all that does not belong where it is goes out
+//! of the way, then the tree is walked once: directories and files that are missing come in, by rename, by link or by
+//! being made; whiteouts are written; and on the way back up each directory gets its attributes, when nothing will
+//! touch it any more (rule A1). For the overlay layers this is done for each layer's own directory; for the flat rootfs
+//! once, with the whole view, in the directory of the layer that has the most files.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -292,7 +292,8 @@ impl Settler<'_, '_> {
         Ok(None)
     }
 
-    /// Rule A6: overlayfs takes a device 0:0 for a whiteout, so it is written as the kernel would show one of a nested overlay.
+    /// Rule A6: overlayfs takes a device 0:0 for a whiteout, so it is written as the kernel would show one of a nested
+    /// overlay.
     fn make_nested_whiteout(
         &mut self,
         attributes: &Attributes,

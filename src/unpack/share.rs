@@ -1,7 +1,8 @@
 //! Files with several names: each is made once, lies among the spilled files, and is linked from there to every name.
 //!
-//! A file system counts the names of a file, and some count only so far: 65,000 on ext4; others know but one. What it counts no more gets a
-//! copy, to which the names that follow are linked, until that one is full, too. The copies are reported (rule A4).
+//! A file system counts the names of a file, and some count only so far: 65,000 on ext4; others know but one. What it
+//! counts no more gets a copy, to which the names that follow are linked, until that one is full, too. The copies are
+//! reported (rule A4).
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,7 +35,8 @@ pub(crate) struct Shared {
 enum Place {
     /// Among the spilled files.
     Spilled,
-    /// It was full, and had to give up its name there to get its last one. What its content is read from, if it has any.
+    /// It was full, and had to give up its name there to get its last one. What its content is read from, if it has
+    /// any.
     Placed(Option<OwnedFd>),
 }
 
@@ -85,7 +87,8 @@ impl Settler<'_, '_> {
         moved.map(|()| None).map_err(trying("link it"))
     }
 
-    /// Makes a copy: of one in a lower layer's directory for the next one above (rule L2), or of one that can have no more names.
+    /// Makes a copy: of one in a lower layer's directory for the next one above (rule L2), or of one that can have no
+    /// more names.
     fn share_again(
         &mut self,
         inode: InodeId,

@@ -16,8 +16,8 @@ const HELPER: &str = r#"read -r made && newuidmap "$1" $2 && newgidmap "$1" $3"#
 /// It must happen before the process has threads.
 ///
 /// # Errors
-/// A map by which the caller is not root, a kernel that refuses, and ids that are not the caller's to map. In the last case
-/// the process is in no state to go on.
+/// A map by which the caller is not root, a kernel that refuses, and ids that are not the caller's to map. In the last
+/// case the process is in no state to go on.
 pub fn enter(maps: &IdMaps) -> Result<(), NamespaceError> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     for (map, id) in [(&maps.uids, uid), (&maps.gids, gid)] {

@@ -5,8 +5,8 @@ use crate::core::idmap::{IdMap, IdMaps, IdRange};
 use rustix::process::{getegid, geteuid};
 use std::io::ErrorKind;
 
-/// The map by which the caller is root, and all ids from 1 on are those granted in /etc/subuid and /etc/subgid; none where nothing
-/// is granted.
+/// The map by which the caller is root, and all ids from 1 on are those granted in /etc/subuid and /etc/subgid; none
+/// where nothing is granted.
 ///
 /// # Errors
 /// Files that cannot be read, and ranges that make no map.

@@ -147,10 +147,7 @@ fn homeless() {
     succeeded(&command.env("HOME", place.path("file")).output().unwrap());
     let message = place.message(&["inspect", "--counts", "--cache-dir", "file", &image]);
     let begin = format!("cannot open {image}: cannot keep it in the cache \"file/blobs\": ");
-    assert!(
-        message.starts_with(&begin) && message.ends_with("; use --cache-dir or --no-cache"),
-        "{message}"
-    );
+    assert!(message.starts_with(&begin) && message.ends_with("; use --cache-dir or --no-cache"), "{message}");
 }
 
 fn gone_bad() {

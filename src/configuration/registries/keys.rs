@@ -1,5 +1,5 @@
-//! The keys of a `registries.conf`. Go's reader does not tell upper from lower case, so a `Blocked` counts; what is not known at all does
-//! nothing there and here, and here that is said.
+//! The keys of a `registries.conf`. Go's reader does not tell upper from lower case, so a `Blocked` counts; what is not
+//! known at all does nothing there and here, and here that is said.
 
 use std::borrow::Cow;
 

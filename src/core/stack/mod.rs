@@ -4,6 +4,25 @@
 //! This is the heart of the program. [`View`] replays the layers' records bottom up, whiteouts first, then entries; a
 //! [`Difference`] is what has to be unpacked on disk to get from one view to the next. Nothing here does I/O, so all
 //! of it is tested without root and without a file system.
+//!
+//! # One layer, step by step
+//!
+//! The layers below have a file `old` and a directory `d` with the files `d/x` and `d/y`. The next layer's archive has:
+//!
+//! ```text
+//! d/z                  a regular file
+//! d/.wh..wh..opq       an opaque whiteout
+//! .wh.old              a whiteout
+//! .wh.never            a whiteout of a name that no layer has
+//! ```
+//!
+//! 1. Whiteouts come first, wherever they are in the archive, and act on the layers below only (rule M1): `old`, `d/x` and
+//!    `d/y` leave the view. `.wh.never` deletes nothing.
+//! 2. Then the entries: `d/z` joins the view. The opaque whiteout does not touch it, since it is in the same layer.
+//! 3. The difference to the view before says what the layer's directory must hold for the kernel to show the same: `d`,
+//!    opaque, with `z` in it, and a whiteout `old`. There is none for `never`, which overlayfs would list (rule O1).
+//!
+//! A flat rootfs is the same with one difference: from nothing to the view after the last layer.
 
 mod difference;
 mod events;

@@ -114,7 +114,8 @@ fn of_layer(error: LayerError) -> Finding {
     Finding::error(kind, error.to_string())
 }
 
-/// Names that several entries of a layer have. A directory that is only listed again is none: nothing depends on the order.
+/// Names that several entries of a layer have. A directory that is only listed again is none: nothing depends on the
+/// order.
 fn duplicates(record: &Record) -> Vec<Finding> {
     let mut seen: HashMap<NameId, (&Change, usize)> = HashMap::new();
     let is_entry =

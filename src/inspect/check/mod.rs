@@ -1,8 +1,8 @@
 //! Is an image sound? Everything that is wrong with it, and not only the first thing.
 //!
-//! What the image states is held against what is there: sizes, digests, DiffIDs, media types, history, configuration. Each layer is
-//! read on its own, past entries that cannot be taken, so that one damaged layer does not keep the others from being checked. What the
-//! layers show together is looked at past entries that cannot be carried out, too.
+//! What the image states is held against what is there: sizes, digests, DiffIDs, media types, history, configuration.
+//! Each layer is read on its own, past entries that cannot be taken, so that one damaged layer does not keep the others
+//! from being checked. What the layers show together is looked at past entries that cannot be carried out, too.
 
 mod layers;
 mod secrets;
@@ -149,8 +149,8 @@ impl Finding {
     }
 }
 
-/// Checks an image, which is best opened with [`OpenOptions::incomplete`](crate::transport::source::OpenOptions). With `fast` no layer is read: only
-/// what manifest and configuration state is held against sizes and each other.
+/// Checks an image, which is best opened with [`OpenOptions::incomplete`](crate::transport::source::OpenOptions). With
+/// `fast` no layer is read: only what manifest and configuration state is held against sizes and each other.
 ///
 /// The findings are sorted: first what is about the whole image, then by layer; the worst first.
 ///

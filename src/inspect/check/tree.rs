@@ -1,5 +1,5 @@
-//! What the layers show together: entries that cannot be carried out, whiteouts that delete nothing, links that lead nowhere, secrets that are only
-//! hidden.
+//! What the layers show together: entries that cannot be carried out, whiteouts that delete nothing, links that lead
+//! nowhere, secrets that are only hidden.
 
 use hashbrown::{HashMap, HashSet};
 
@@ -18,8 +18,8 @@ const MOUNTED: [&[u8]; 4] = [b"proc", b"sys", b"dev", b"run"];
 /// Entries that do not fit, up to which each is named: every one takes another replay.
 const MOST_REFUSED: usize = 100;
 
-/// Checks what the layers show together, past what does not fit: an entry that cannot be carried out is named and left out, and a layer that
-/// cannot be read counts as empty.
+/// Checks what the layers show together, past what does not fit: an entry that cannot be carried out is named and left
+/// out, and a layer that cannot be read counts as empty.
 ///
 /// # Errors
 /// The work was cancelled.

@@ -35,8 +35,8 @@ pub enum ContentError {
     Write(#[source] std::io::Error),
 }
 
-/// Writes a file's content, holes as zeros, reading the layer as far as the end of the file and no further. What comes out is
-/// checked against the index when it has passed.
+/// Writes a file's content, holes as zeros, reading the layer as far as the end of the file and no further. What comes
+/// out is checked against the index when it has passed.
 ///
 /// # Errors
 /// A layer that cannot be read, another content than the indexed one, or an error of `out`.

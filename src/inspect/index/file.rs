@@ -6,8 +6,8 @@
 //! body                   postcard: the DiffID, the record, the contents
 //! SHA-256                of all that stands before
 //! ```
-//! A file is only believed if all of it is as it should be; else the layer is read anew and the file replaced. Files appear by one
-//! rename, so that several processes may share the directory.
+//! A file is only believed if all of it is as it should be; else the layer is read anew and the file replaced. Files
+//! appear by one rename, so that several processes may share the directory.
 
 use std::fs::DirBuilder;
 use std::io::Write;

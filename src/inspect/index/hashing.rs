@@ -13,8 +13,8 @@ use crate::core::record::{Attributes, ContentId, NameId, Names};
 /// Bytes at the beginning of a file in which a key is looked for: after certificates, if need be.
 const HEAD: usize = 64 << 10;
 
-/// The first line of a private key (RFC 7468, RFC 4880) with a line of its own, and something of a key behind it. Programs that read keys hold the
-/// line, too, but not the key.
+/// The first line of a private key (RFC 7468, RFC 4880) with a line of its own, and something of a key behind it.
+/// Programs that read keys hold the line, too, but not the key.
 static PRIVATE_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let text = r"(?m)^-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*?\r?\n(?:[A-Za-z-]+: .*\r?\n|\r?\n)*[A-Za-z0-9+/=]{16}";
     Regex::new(text).ok()

@@ -1,9 +1,9 @@
 //! What an image's layers hold, without the contents of their files: enough to answer most questions about an image.
 //!
-//! An index is a layer's [`Record`] and, for each file, the SHA-256 of its content. It is made by one pass over the layer, and
-//! depends on nothing but the uncompressed archive, so that it can be kept under the layer's DiffID: an image whose layers are all
-//! indexed is answered for without reading any of them. Only the index of a layer whose digests were checked is kept, so a
-//! stored one says what the DiffID stands for.
+//! An index is a layer's [`Record`] and, for each file, the SHA-256 of its content. It is made by one pass over the
+//! layer, and depends on nothing but the uncompressed archive, so that it can be kept under the layer's DiffID: an
+//! image whose layers are all indexed is answered for without reading any of them. Only the index of a layer whose
+//! digests were checked is kept, so a stored one says what the DiffID stands for.
 
 mod content;
 mod file;
@@ -22,7 +22,8 @@ use crate::unpack::{Error, Options, Progress};
 pub use content::{ContentError, copy_content};
 pub(crate) use hashing::Hashing;
 
-/// A file's content, as far as it is known without keeping it. The layer's [`ContentId`](crate::core::record::ContentId)s count these.
+/// A file's content, as far as it is known without keeping it. The layer's
+/// [`ContentId`](crate::core::record::ContentId)s count these.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Content {
     sha256: [u8; 32],
@@ -71,8 +72,9 @@ pub(crate) fn known_records(image: &Image, cache: &Path) -> Option<Vec<Record>> 
     image.layers.iter().map(known).collect()
 }
 
-/// The indexes of an image's layers. Those that `cache` has under the DiffIDs which the image states are taken from there, without
-/// reading the layer; the other layers are read and checked, and their indexes kept there. A filter of `options` is passed over.
+/// The indexes of an image's layers. Those that `cache` has under the DiffIDs which the image states are taken from
+/// there, without reading the layer; the other layers are read and checked, and their indexes kept there. A filter of
+/// `options` is passed over.
 ///
 /// # Errors
 /// A damaged or hostile layer, or a digest that is not what the image states. That the cache cannot be written is none.

@@ -1,7 +1,7 @@
 //! The second half of making a file: its content, its attributes, and closing it.
 //!
-//! For a small file that is more work than what comes before, and nothing has to wait for it. Where there is a processor to
-//! spare, another thread does it, a batch of files at a time.
+//! For a small file that is more work than what comes before, and nothing has to wait for it. Where there is a
+//! processor to spare, another thread does it, a batch of files at a time.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

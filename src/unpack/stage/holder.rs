@@ -121,7 +121,8 @@ impl Holder {
         subject.set_times(&times)
     }
 
-    /// Sets the attributes of a tree's root on a directory that was settled before, or that stands for the one that was.
+    /// Sets the attributes of a tree's root on a directory that was settled before, or that stands for the one that
+    /// was.
     pub(crate) fn set_root(&self, directory: BorrowedFd<'_>, attributes: &Attributes) -> Result<()> {
         // It may be a directory that was there before us. What cannot be kept was counted when the tree was settled.
         if let (Ok((uid, gid)), true) = (self.owners.owner(attributes), self.owners != Owners::Recorded) {
@@ -289,8 +290,8 @@ impl Subject<'_> {
         self.set_xattr(OVERRIDE_STAT.as_bytes(), record(attributes, file_type).as_bytes())
     }
 
-    /// Whether an attribute could not be set since it cannot be held here: it is not permitted, not supported, not valid, or too large. A disk
-    /// that is full, a quota and an error of the device are something else.
+    /// Whether an attribute could not be set since it cannot be held here: it is not permitted, not supported, not
+    /// valid, or too large. A disk that is full, a quota and an error of the device are something else.
     fn refuses_xattr(self, error: Errno, size: usize) -> Result<bool> {
         match error {
             Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::RANGE => Ok(true),

@@ -1,9 +1,9 @@
 //! Writing one layer to disk, into a directory of its own, before anyone knows what lies below it.
 //!
-//! While a layer streams by, only regular files and the directories that they need are made: no symlink, device or whiteout
-//! is ever in the tree that files are written into, and every call names one component in a directory that is open
-//! (rule S1). A file goes where its name says, if nothing is in the way; else it is *spilled* under a number into a
-//! directory beside the stages, and finds its place later.
+//! While a layer streams by, only regular files and the directories that they need are made: no symlink, device or
+//! whiteout is ever in the tree that files are written into, and every call names one component in a directory that is
+//! open (rule S1). A file goes where its name says, if nothing is in the way; else it is *spilled* under a number into
+//! a directory beside the stages, and finds its place later.
 
 mod contents;
 mod copy;

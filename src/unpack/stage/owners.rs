@@ -42,8 +42,8 @@ impl Owners {
     }
 }
 
-/// File capabilities of revision 3 say for which root they count (`struct vfs_ns_cap_data`, include/uapi/linux/capability.h);
-/// those of revision 2 count for the first namespace's.
+/// File capabilities of revision 3 say for which root they count (`struct vfs_ns_cap_data`,
+/// include/uapi/linux/capability.h); those of revision 2 count for the first namespace's.
 fn capability<'v>(value: &'v [u8], maps: &IdMaps) -> Result<Cow<'v, [u8]>, NotMapped> {
     const REVISION: usize = 3;
     let (body, root) = match (value.get(REVISION), value.len()) {
@@ -62,7 +62,8 @@ fn capability<'v>(value: &'v [u8], maps: &IdMaps) -> Result<Cow<'v, [u8]>, NotMa
     Ok(Cow::Owned(shifted))
 }
 
-/// What [`OVERRIDE_STAT`](crate::OVERRIDE_STAT) says of a file: `uid:gid:mode:type`, the mode in octal with a zero before it.
+/// What [`OVERRIDE_STAT`](crate::OVERRIDE_STAT) says of a file: `uid:gid:mode:type`, the mode in octal with a zero
+/// before it.
 pub(super) fn record(attributes: &Attributes, file_type: FileType) -> String {
     let kind = if file_type == FileType::Directory { "dir" } else { "file" };
     format!("{}:{}:0{:o}:{kind}", attributes.uid, attributes.gid, attributes.mode)
