@@ -471,7 +471,7 @@ fn busy_target(namespace: XattrNamespace) {
     let request = stack.request(&["2", "1"], None);
     mount(&request, &stack.target()).unwrap();
     let error = mount(&request, &stack.target()).unwrap_err().to_string();
-    assert!(error.contains("something is mounted") && error.contains("target"), "{error}");
+    assert!(error.contains("something is already mounted") && error.contains("target"), "{error}");
     assert!(mount(&request, Path::new("/")).unwrap_err().to_string().contains("something is already mounted on /"));
     umount(&stack.target(), false).unwrap();
     assert_eq!(names(&stack.target()), ["/"]);
