@@ -379,12 +379,12 @@ fn ways_to_ask() {
 fn failing_token_servers() {
     let place = Place::new();
     for (status, headers, body, problem) in [
-        ("404 Not Found", &[][..], "", "answered 404 Not Found"),
+        ("404 Not Found", &[][..], "", "answers 404 Not Found"),
         (
             "500 Internal Server Error",
             &[],
             "{\"errors\":[{\"message\":\"oops\"}]}",
-            "answered 500 Internal Server Error: oops",
+            "answers 500 Internal Server Error: oops",
         ),
         ("200 OK", &[], "<html>", "answers without a token: it is not a JSON document, see line 1 column 1"),
         ("200 OK", &[], "{\"expires_in\": 60}", "answers without a token"),
