@@ -352,7 +352,7 @@ fn squashed_image() -> Result<(), Failed> {
     let before: Vec<_> = old.parsed.history.iter().map(|line| line.created_by.clone()).collect();
     assert_eq!(history[..4].iter().map(|line| line.created_by.clone()).collect::<Vec<_>>(), before);
     let error = layflat::squash::squash(&image, 4, &std::env::temp_dir(), &jobs(1), &NoProgress).unwrap_err();
-    assert!(error.to_string().starts_with("there are 4 layers"), "{error}");
+    assert!(error.to_string().starts_with("the image has 4 layers"), "{error}");
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub enum CopyError {
     Uncompressed(Compress),
     /// Something that is not an image, for a place that holds nothing else.
     #[error(
-        "{name} is {what}, not an image, and docker archives, engines and `dir:` cannot hold it: copy it to a registry, oci:DIR or oci-archive:FILE"
+        "{name} is {what}, not an image, and docker archives, engines and `dir:` hold images only: copy it to a registry, oci:DIR or oci-archive:FILE"
     )]
     Artifact {
         /// What the source calls it.

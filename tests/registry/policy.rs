@@ -72,8 +72,8 @@ fn transports() {
         assert_eq!(pull(&place, &policy(ACCEPT, transport, &[]), &image), None);
         let refused = pull(&place, &policy(REJECT, transport, &[]), &image).unwrap();
         let expected = format!(
-            "layflat: cannot open {image}: refused by the default in \"policy.json\": it is rejected; --no-policy is for \
-             those who decide otherwise\n"
+            "layflat: cannot open {image}: refused by the default in \"policy.json\": it is rejected; --no-policy \
+             overrides this\n"
         );
         assert_eq!(refused, expected);
         // Each scope counts for more than those around it.

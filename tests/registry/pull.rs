@@ -190,7 +190,8 @@ fn no_manifest() {
     // For a tag that is a note: what came is what there is.
     let (found, stated) = (digest(b"{}"), digest(b"other"));
     let said = String::from_utf8(place.run(&["inspect", "--plain-http", &image]).stderr).unwrap();
-    let note = format!("note: a:1: the registry {} states the digest {stated} for what has {found}", liar.address);
+    let note =
+        format!("note: a:1: the registry {} states the digest {stated}, but the content has {found}", liar.address);
     assert!(said.starts_with(&note), "{said}");
     let image = liar.image(&format!("a@{stated}"));
     assert_eq!(
