@@ -216,7 +216,7 @@ fn show_overlay(place: &Path, mountpoint: &Path, namespace: XattrNamespace) -> T
     rustix::mount::mount("overlay", mountpoint, "overlay", MountFlags::RDONLY, options.as_c_str())
         .unwrap_or_else(|error| panic!("mount: {error}: {options:?}"));
     let tree = Tree::of_directory(mountpoint);
-    rustix::mount::unmount(mountpoint, UnmountFlags::empty()).unwrap();
+    rustix::mount::unmount(mountpoint, UnmountFlags::DETACH).unwrap();
     tree
 }
 

@@ -212,7 +212,7 @@ fn full_disk() {
     let small = stand.place.path("small");
     fs::create_dir(&small).unwrap();
     // In a mount namespace of its own, so that nothing stays mounted.
-    let script = r#"mount -t tmpfs -o size=200k tmpfs "$1" && shift && exec "$@""#;
+    let script = r#"mount -t tmpfs -o size=200k,mode=0755 tmpfs "$1" && shift && exec "$@""#;
     let layflat = assert_cmd::cargo::cargo_bin!("layflat");
     let image = stand.registry.image("a:1");
     let output = std::process::Command::new("unshare")

@@ -386,8 +386,8 @@ fn failing_token_servers() {
             "{\"errors\":[{\"message\":\"oops\"}]}",
             "answered 500 Internal Server Error: oops",
         ),
-        ("200 OK", &[], "<html>", "answers without a token: it is not a JSON document, see line 1 column 1"),
-        ("200 OK", &[], "{\"expires_in\": 60}", "answers without a token"),
+        ("200 OK", &[], "<html>", "answered without a token: it is not a JSON document, see line 1 column 1"),
+        ("200 OK", &[], "{\"expires_in\": 60}", "answered without a token"),
         (
             "302 Found",
             &["Location: http://127.0.0.1:1/token"],

@@ -237,7 +237,7 @@ impl Authorizer {
                 code => {
                     return Err(Answering::Token {
                         server: realm.to_owned(),
-                        problem: and(format!("answers {status}")),
+                        problem: and(format!("answered {status}")),
                         passing: is_passing(code),
                         retry_after: header(response.headers(), &RETRY_AFTER).and_then(retry_after),
                     });
@@ -295,10 +295,10 @@ impl Authorizer {
 /// The token in an answer, under either of its names.
 fn token_of(body: &[u8]) -> Result<String, String> {
     let answer: Value = serde_json::from_slice(body)
-        .map_err(|error| format!("answers without a token: {}", credentials::misfit(&error)))?;
+        .map_err(|error| format!("answered without a token: {}", credentials::misfit(&error)))?;
     let text = |name: &str| member(&answer, name).and_then(Value::as_str).filter(|token| !token.is_empty());
     let token = text("token").or_else(|| text("access_token"));
-    token.map(str::to_owned).ok_or_else(|| "answers without a token".to_owned())
+    token.map(str::to_owned).ok_or_else(|| "answered without a token".to_owned())
 }
 
 /// What of the scopes that a challenge names is not in ours: some registries know a repository by another name.
@@ -366,7 +366,7 @@ mod tests {
             assert_eq!(token_of(good.as_bytes()).unwrap(), "t", "{good}");
         }
         for bad in ["<html>", "", "{}", "[]", r#"{"token": 1}"#] {
-            assert!(token_of(bad.as_bytes()).unwrap_err().starts_with("answers without a token"), "{bad}");
+            assert!(token_of(bad.as_bytes()).unwrap_err().starts_with("answered without a token"), "{bad}");
         }
     }
 }
