@@ -175,7 +175,6 @@ pub(crate) fn main() -> ExitCode {
     if !matches!(cli.command, Command::Unshare(_)) {
         raise_handle_limit();
     }
-    output::be_quiet(cli.common.quiet);
     let signals = Signals::listen();
     let cancel = signals.cancel.clone();
     let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
