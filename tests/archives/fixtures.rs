@@ -8,7 +8,7 @@ use std::process::Command;
 use layflat::compare::{CompareOptions, Snapshot, SnapshotOptions, compare};
 use layflat::core::reference::Reference;
 use layflat::transport::source;
-use layflat::{NoProgress, Options, flatten};
+use layflat::{LossKind, NoProgress, Options, flatten};
 
 use crate::tools;
 
@@ -97,7 +97,9 @@ fn a3_attributes_have_the_names_that_were_packed_whoever_packed_them() {
         let image = source::open(&Reference::Layers(vec![archive]), &source::OpenOptions::default()).unwrap();
         let rootfs = place.path().join("rootfs");
         let report = flatten(&image, &rootfs, &Options::default(), &NoProgress).unwrap();
-        assert_eq!(report.not_kept, [], "{tool}");
+        // An ordinary user keeps no owners.
+        let lost: Vec<_> = report.not_kept.iter().filter(|loss| loss.kind != LossKind::Owner).collect();
+        assert!(lost.is_empty(), "{tool}: {lost:?}");
         let snapshot = Snapshot::take(&rootfs, &SnapshotOptions::default()).unwrap();
         let (_, file) = snapshot.entries().find(|(path, _)| path.as_slice() == b"tree/file").unwrap();
         let found: Vec<(&[u8], &[u8])> = file.xattrs.iter().filter(|(name, _)| name.starts_with(b"user.")).collect();

@@ -1,5 +1,6 @@
 //! Programs that keep credentials (docker/docker-credential-helpers).
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -47,12 +48,18 @@ pub(super) fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, Strin
     })
 }
 
+fn is_on_path(program: &OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
 /// Runs a program with something to read, and gets what it writes to standard output and to standard error. That goes into memory and not
 /// through pipes, whose ends a program that it leaves behind may hold open.
 fn run(mut command: Command, input: &str, patience: Duration) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), String> {
     let unable = |error: std::io::Error| format!("cannot be started: {error}");
     let memory = || memfd_create("layflat", MemfdFlags::CLOEXEC).map(File::from).map_err(|error| unable(error.into()));
     let (output, errors) = (memory()?, memory()?);
+    let program = command.get_program().to_owned();
     let child = command
         .stdin(Stdio::piped())
         .stdout(output.try_clone().map_err(unable)?)
@@ -60,6 +67,8 @@ fn run(mut command: Command, input: &str, patience: Duration) -> Result<(ExitSta
         .spawn();
     let mut child = child.map_err(|error| match error.kind() {
         ErrorKind::NotFound => "is not installed".to_owned(),
+        // A directory of the PATH that may not be looked into, and it was in none of the others.
+        ErrorKind::PermissionDenied if !is_on_path(&program) => "is not installed".to_owned(),
         _ => unable(error),
     })?;
     if let Some(mut pipe) = child.stdin.take() {
