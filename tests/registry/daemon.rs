@@ -8,6 +8,7 @@ use layflat::net::engine::Daemon;
 use crate::Test;
 use crate::place::{Place, failed, fixture, succeeded};
 use crate::servers::mortal;
+use crate::tools;
 
 pub(crate) const TESTS: &[Test] = &[
     ("daemon::images_come_from_podman_and_go_there", true, there_and_back),
@@ -153,6 +154,7 @@ fn engine(socket: &std::path::Path) {
 
 fn elsewhere() {
     use std::os::unix::fs::PermissionsExt;
+    tools::need(&["python3"]);
     let place = Place::new();
     let socket = place.path("engine.sock");
     engine(&socket);
