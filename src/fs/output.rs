@@ -81,7 +81,7 @@ impl Output {
                 None => beside(path, replace)?,
             },
         };
-        Ok(Self { destination, replace, place, durability: durability(no_sync) })
+        Ok(Self { destination, replace, place, durability: Durability::unless(no_sync) })
     }
 
     /// The same, for bytes that are not written in order.
@@ -93,7 +93,7 @@ impl Output {
             Destination::File(path) if open_special(path)?.is_none() => beside(path, replace)?,
             _ => Place::Temporary(tempfile::NamedTempFile::new().map_err(|error| failed(&destination, error))?),
         };
-        Ok(Self { destination, replace, place, durability: durability(no_sync) })
+        Ok(Self { destination, replace, place, durability: Durability::unless(no_sync) })
     }
 
     /// What to write to.
@@ -148,10 +148,6 @@ impl Output {
             },
         }
     }
-}
-
-fn durability(no_sync: bool) -> Durability {
-    if no_sync { Durability::Unsynced } else { Durability::Synced }
 }
 
 /// A file beside a place, where it grows out of sight.

@@ -18,6 +18,11 @@ pub(crate) enum Durability {
 }
 
 impl Durability {
+    /// As options have it, where syncing is what happens unless it is turned off.
+    pub(crate) fn unless(no_sync: bool) -> Self {
+        if no_sync { Self::Unsynced } else { Self::Synced }
+    }
+
     /// Writes a whole tree to disk: all that its file system has to write.
     ///
     /// A sync of each file would wait for the disk thousands of times.

@@ -39,7 +39,7 @@ pub struct Options {
 
 impl Options {
     pub(crate) fn durability(&self) -> Durability {
-        if self.no_sync { Durability::Unsynced } else { Durability::Synced }
+        Durability::unless(self.no_sync)
     }
 }
 

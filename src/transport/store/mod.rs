@@ -208,7 +208,7 @@ pub struct OpenOptions {
 
 impl OpenOptions {
     pub(in crate::transport) fn durability(&self) -> Durability {
-        if self.no_sync { Durability::Unsynced } else { Durability::Synced }
+        Durability::unless(self.no_sync)
     }
 }
 
