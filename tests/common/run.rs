@@ -54,6 +54,7 @@ pub struct Laid {
 
 static POWER: OnceLock<Power> = OnceLock::new();
 static TMPFS: OnceLock<PathBuf> = OnceLock::new();
+static SHARED: OnceLock<PathBuf> = OnceLock::new();
 
 /// To be called first in `main`, while there is one thread.
 pub fn begin() -> Power {
@@ -71,12 +72,37 @@ pub fn begin() -> Power {
         println!("{tree}\n{}", layers.join("\n"));
         std::process::exit(0);
     }
-    let power = if rustix::process::geteuid().is_root() { own_namespace() } else { user_namespace() };
+    let power = if rustix::process::geteuid().is_root() && !layflat::userns::in_user_namespace() {
+        own_namespace()
+    } else {
+        user_namespace()
+    };
     POWER.get_or_init(|| power).clone()
+}
+
+/// To be called last in `main`: takes away what the process has made for all its tests.
+pub fn end() {
+    if let Some(tmpfs) = TMPFS.get() {
+        let _ = rustix::mount::unmount(tmpfs, UnmountFlags::DETACH);
+        let _ = std::fs::remove_dir(tmpfs);
+    }
+    if let Some(shared) = SHARED.get() {
+        layflat::remove_tree(shared);
+    }
 }
 
 pub fn power() -> &'static Power {
     POWER.get().expect("main calls begin")
+}
+
+/// Whether this is root, with mounts that nobody else sees.
+pub fn is_root() -> bool {
+    *power() == Power::Root
+}
+
+/// A directory for what several tests use, which goes with the process.
+pub fn shared() -> &'static Path {
+    SHARED.get_or_init(|| tempfile::tempdir().unwrap().keep())
 }
 
 fn own_namespace() -> Power {

@@ -31,7 +31,7 @@ pub fn trial(name: impl Into<String>, test: impl FnOnce() -> Result<(), Failed> 
 
 /// Ends the test here if one of these programs is not installed.
 ///
-/// To be called on the test's own thread, in a test made by [`trial`].
+/// To be called on the test's own thread.
 #[track_caller]
 pub fn need(programs: &[&str]) {
     if let Some(missing) = missing(programs) {
@@ -39,7 +39,12 @@ pub fn need(programs: &[&str]) {
     }
 }
 
-/// The same for one program of a named package.
+/// Ends the test here as one that is not possible.
+pub fn impossible(reason: &str) -> ! {
+    end(reason.to_owned())
+}
+
+/// The same as [`need`] for one program of a named package.
 #[track_caller]
 pub fn need_from(package: &str, program: &str) {
     if !is_installed(program) {

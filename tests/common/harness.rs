@@ -1,0 +1,75 @@
+//! The harness of the programs `privileged` and `hostile`: tests that are not possible everywhere count as ignored where they are not.
+//!
+//! A module hands over its tests as [`Trial`]s; [`main`] runs those of all modules, each under the module's name. A function with the
+//! attribute `#[test]` would never be run in such a program, and the compiler says nothing: `tests/integration/documents.rs` finds it.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed};
+
+use super::run::{self, Power};
+use super::tools;
+
+/// The name of a module, and what makes its tests. Called while this process has one thread.
+pub type Group = (&'static str, fn() -> Vec<Trial>);
+
+/// The name of a test, whether it needs root, and the test.
+pub type Test = (&'static str, bool, fn());
+
+/// Names the only module to run: this program starts itself where a test needs a process of its own.
+const ONLY: &str = "LAYFLAT_TEST_ONLY";
+
+/// A test that counts as ignored where it is not possible, or where a program that it needs is not installed.
+pub struct Trial {
+    name: String,
+    ignored: bool,
+    run: Box<dyn FnOnce() -> Result<(), Failed> + Send>,
+}
+
+impl Trial {
+    pub fn test(name: impl Into<String>, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Self {
+        Self { name: name.into(), ignored: false, run: Box::new(run) }
+    }
+
+    pub fn with_ignored_flag(mut self, ignored: bool) -> Self {
+        self.ignored = ignored;
+        self
+    }
+}
+
+/// The tests of a list.
+pub fn trials<'a>(tests: impl IntoIterator<Item = &'a Test>) -> Vec<Trial> {
+    let trial = |&(name, needs_root, test): &Test| {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(needs_root && !run::is_root())
+    };
+    tests.into_iter().map(trial).collect()
+}
+
+/// Runs the tests that the command line asks for.
+pub fn main(groups: &[Group]) -> ExitCode {
+    match run::begin() {
+        Power::Root => {}
+        Power::User => eprintln!("not root: tests that need root count as ignored"),
+        Power::Nothing(why) => eprintln!("tests that need root or mounts count as ignored: {why}"),
+    }
+    let arguments = Arguments::from_args();
+    let only = std::env::var(ONLY).ok();
+    let mut trials = Vec::new();
+    for (group, make) in groups.iter().filter(|(group, _)| only.as_deref().is_none_or(|only| only == *group)) {
+        for Trial { name, ignored, run } in make() {
+            trials.push(tools::trial(format!("{group}::{name}"), run).with_ignored_flag(ignored));
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    run::end();
+    conclusion.exit_code()
+}
+
+/// What makes a process of this program run the tests of one module only.
+pub fn only(group: &'static str) -> (&'static str, &'static str) {
+    (ONLY, group)
+}

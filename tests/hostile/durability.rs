@@ -1,0 +1,246 @@
+//! What was called done survives a power loss (rule S6): file systems of our own are shut down right after success, by the
+//! ioctl that xfstests use for it, mounted again, and looked at.
+//!
+//! Needs root, loop devices, and `xfs_io` of the package xfsprogs.
+
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use crate::common::harness::Trial;
+use crate::common::{run, tools};
+use layflat::compare::{CompareOptions, compare};
+use tempfile::TempDir;
+
+const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/four-layers.tar");
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (filesystem, name) in [(EXT4, "ext4"), (XFS, "xfs")] {
+        for (flush, how) in [(false, "with_the_log_lost"), (true, "with_the_log_written")] {
+            for (product, test) in PRODUCTS {
+                let run = move || {
+                    tools::need(&["mkfs.ext4", "xfs_io"]);
+                    if let Err(reason) = can_mount_disks() {
+                        tools::impossible(reason);
+                    }
+                    survives(filesystem, flush, *test);
+                    Ok(())
+                };
+                let name = format!("s6_{product}_survives_a_power_loss::{name}::{how}");
+                trials.push(Trial::test(name, run).with_ignored_flag(!run::is_root()));
+            }
+        }
+    }
+    trials
+}
+
+/// Whether there are loop devices, which containers often lack.
+fn can_mount_disks() -> &'static Result<(), String> {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    FOUND.get_or_init(|| Disk::make(EXT4).map(drop))
+}
+
+/// The commands that make a file system, and the option that makes it mount after a shutdown.
+type Filesystem = &'static [&'static str];
+const EXT4: Filesystem = &["mkfs.ext4", "-q", "-F"];
+const XFS: Filesystem = &["mkfs.xfs", "-q", "-f"];
+
+/// Makes a product in a directory, and gives what looks at it after the power loss.
+type Product = fn(&Path) -> Box<dyn Fn(&Path)>;
+
+const PRODUCTS: &[(&str, Product)] = &[
+    ("a_rootfs", rootfs),
+    ("a_replaced_rootfs", replaced),
+    ("layers", layers),
+    ("a_bundle", bundle),
+    ("an_archive", archive),
+    ("a_layout", layout),
+    ("a_layout_that_is_added_to", added),
+    ("a_directory", directory),
+    ("a_flat_archive", flat_archive),
+    ("a_packed_layer", packed),
+    ("the_cache", cache),
+];
+
+/// A file system in a file, mounted.
+struct Disk {
+    place: TempDir,
+    mounted: bool,
+}
+
+impl Disk {
+    fn make(filesystem: Filesystem) -> Result<Self, String> {
+        let place = tempfile::tempdir().map_err(|error| error.to_string())?;
+        fs::create_dir(place.path().join("mnt")).map_err(|error| error.to_string())?;
+        let file = fs::File::create(place.path().join("disk")).map_err(|error| error.to_string())?;
+        file.set_len(400 << 20).map_err(|error| error.to_string())?;
+        let mut disk = Self { place, mounted: false };
+        run(Command::new(filesystem[0]).args(&filesystem[1..]).arg(disk.path("disk")))?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    fn mount(&mut self) -> Result<(), String> {
+        run(Command::new("mount").args(["-o", "loop"]).arg(self.path("disk")).arg(self.path("mnt")))?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<(), String> {
+        self.mounted = false;
+        run(Command::new("umount").arg(self.path("mnt")))
+    }
+
+    /// The power goes: what is not on disk is lost.
+    fn lose_power(&mut self, flush: bool) {
+        let shutdown = if flush { "shutdown -f" } else { "shutdown" };
+        run(Command::new("xfs_io").args(["-x", "-c", shutdown]).arg(self.path("mnt"))).unwrap();
+        self.unmount().unwrap();
+        self.mount().unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _ = self.unmount();
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output();
+    let output = output.map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", text(&output))) }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).trim().to_owned()
+}
+
+fn survives(filesystem: Filesystem, flush: bool, product: Product) {
+    let mut disk = Disk::make(filesystem).unwrap();
+    let look = product(&disk.path("mnt"));
+    disk.lose_power(flush);
+    look(&disk.path("mnt"));
+}
+
+fn layflat(place: &Path, arguments: &[&str]) {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
+    command.args(arguments).current_dir(place).env("XDG_CACHE_HOME", place.join("cache"));
+    run(&mut command).unwrap();
+}
+
+/// The tree that every product must hold.
+fn expected() -> (TempDir, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    layflat(place.path(), &["flatten", "--quiet", IMAGE, "rootfs"]);
+    let tree = place.path().join("rootfs");
+    (place, tree)
+}
+
+fn same(tree: &Path) {
+    let (_place, expected) = expected();
+    let differences = compare(tree, &expected, &CompareOptions::default()).unwrap();
+    assert!(differences.is_empty(), "{differences:?}");
+}
+
+/// Reads an image back: every digest in it is checked.
+fn reads(place: &Path, image: &str) {
+    let out = tempfile::tempdir().unwrap();
+    let tree = out.path().join("tree");
+    layflat(place, &["flatten", "--quiet", "--no-cache", image, tree.to_str().unwrap()]);
+    same(&tree);
+}
+
+fn rootfs(place: &Path) -> Box<dyn Fn(&Path)> {
+    layflat(place, &["flatten", IMAGE, "out"]);
+    Box::new(|place| same(&place.join("out")))
+}
+
+fn replaced(place: &Path) -> Box<dyn Fn(&Path)> {
+    fs::create_dir_all(place.join("out/old")).unwrap();
+    fs::write(place.join("out/old/file"), "old").unwrap();
+    run(&mut Command::new("sync")).unwrap();
+    layflat(place, &["flatten", "--replace", IMAGE, "out"]);
+    Box::new(|place| same(&place.join("out")))
+}
+
+fn layers(place: &Path) -> Box<dyn Fn(&Path)> {
+    layflat(place, &["layers", IMAGE, "out"]);
+    Box::new(|place| {
+        let target = tempfile::tempdir().unwrap();
+        layflat(place, &["mount", "out", target.path().to_str().unwrap()]);
+        same(target.path());
+        layflat(place, &["umount", target.path().to_str().unwrap()]);
+    })
+}
+
+fn bundle(place: &Path) -> Box<dyn Fn(&Path)> {
+    layflat(place, &["bundle", IMAGE, "out"]);
+    Box::new(|place| {
+        same(&place.join("out/rootfs"));
+        let config = fs::read(place.join("out/config.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&config).unwrap();
+    })
+}
+
+fn copied(place: &Path, to: &'static str) -> Box<dyn Fn(&Path)> {
+    layflat(place, &["copy", "--quiet", IMAGE, to]);
+    Box::new(move |place| reads(place, to))
+}
+
+fn archive(place: &Path) -> Box<dyn Fn(&Path)> {
+    copied(place, "docker-archive:out.tar:demo:1")
+}
+
+fn layout(place: &Path) -> Box<dyn Fn(&Path)> {
+    copied(place, "oci:out:demo")
+}
+
+fn added(place: &Path) -> Box<dyn Fn(&Path)> {
+    layflat(place, &["copy", "--quiet", IMAGE, "oci:out:first"]);
+    layflat(place, &["copy", "--quiet", "--compression", "zstd", IMAGE, "oci:out:second"]);
+    Box::new(|place| {
+        reads(place, "oci:out:first");
+        reads(place, "oci:out:second");
+    })
+}
+
+fn directory(place: &Path) -> Box<dyn Fn(&Path)> {
+    copied(place, "dir:out")
+}
+
+fn flat_archive(place: &Path) -> Box<dyn Fn(&Path)> {
+    layflat(place, &["flatten", "--quiet", IMAGE, "--to", "tar", "-o", "out.tar"]);
+    Box::new(|place| reads(place, "layers:out.tar"))
+}
+
+fn packed(place: &Path) -> Box<dyn Fn(&Path)> {
+    let (_place, tree) = expected();
+    layflat(place, &["pack", "--as", "changes", tree.to_str().unwrap(), "-o", "out.tar.gz"]);
+    Box::new(|place| reads(place, "layers:out.tar.gz"))
+}
+
+fn cache(place: &Path) -> Box<dyn Fn(&Path)> {
+    let target = tempfile::tempdir().unwrap();
+    let path = target.path().to_str().unwrap();
+    layflat(place, &["mount", IMAGE, path]);
+    layflat(place, &["umount", path]);
+    Box::new(|place| {
+        let target = tempfile::tempdir().unwrap();
+        let path = target.path().to_str().unwrap();
+        layflat(place, &["mount", IMAGE, path]);
+        same(target.path());
+        layflat(place, &["umount", path]);
+    })
+}

@@ -1,0 +1,567 @@
+//! The program as its users meet it: what it prints, where, and how it ends.
+
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use crate::images::{Layout, Tar, tagged};
+use assert_cmd::Command;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const COMMANDS: [&str; 22] = [
+    "flatten",
+    "layers",
+    "mount",
+    "umount",
+    "bundle",
+    "unshare",
+    "diff",
+    "inspect",
+    "tags",
+    "digest",
+    "ls",
+    "find",
+    "log",
+    "cat",
+    "waste",
+    "check",
+    "copy",
+    "squash",
+    "pack",
+    "cache",
+    "completions",
+    "man",
+];
+
+/// The image of the README.
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/four-layers.tar")
+}
+
+fn layflat(place: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
+    command.current_dir(place.path()).args(arguments).env_remove("NO_COLOR");
+    command
+}
+
+/// A place that holds the fixture as `image.tar`.
+fn place() -> TempDir {
+    let place = tempfile::tempdir().unwrap();
+    fs::copy(fixture(), place.path().join("image.tar")).unwrap();
+    place
+}
+
+fn run(place: &TempDir, arguments: &[&str]) -> Output {
+    layflat(place, arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+/// What a command that succeeds prints on standard output.
+fn printed(place: &TempDir, arguments: &[&str]) -> String {
+    let output = run(place, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+/// The one line that a command which fails prints on standard error.
+fn message(place: &TempDir, arguments: &[&str], code: i32) -> String {
+    let output = run(place, arguments);
+    let message = text(&output.stderr).to_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(message.starts_with("layflat: "), "{message}");
+    message
+}
+
+/// What a command shows on a terminal of 100 columns.
+fn on_terminal(place: &TempDir, environment: &[(&str, &str)], command: &str) -> String {
+    let program = assert_cmd::cargo::cargo_bin!("layflat");
+    let command = format!("stty cols 100; {} {command}", program.display());
+    let output = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .current_dir(place.path())
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn help() {
+    let place = place();
+    let mut all = printed(&place, &["--help"]);
+    for command in COMMANDS {
+        all.push_str(&format!("\n$ layflat {command} --help\n{}", printed(&place, &[command, "--help"])));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn the_top_level_help_lists_every_command() {
+    let place = place();
+    let groups = printed(&place, &["-h"]);
+    let man = place.path().join("man");
+    printed(&place, &["man", "man"]);
+    let mut commands = 0;
+    for page in std::fs::read_dir(man).unwrap() {
+        let page = page.unwrap().file_name().into_string().unwrap();
+        let name = page.trim_start_matches("layflat").trim_start_matches('-').trim_end_matches(".1");
+        if !name.is_empty() && name != "help" && !name.contains('-') {
+            commands += 1;
+            assert!(groups.contains(&format!("\n  {name} ")), "{name}: {groups}");
+        }
+    }
+    assert!(commands >= 22, "{commands}");
+}
+
+#[test]
+fn arguments_that_make_no_sense() {
+    let place = place();
+    for arguments in [
+        &["flaten"][..],
+        &["flatten", "image.tar"],
+        &["flatten", "--jobs", "0", "image.tar", "out"],
+        &["flatten", "--limit", "entries", "image.tar", "out"],
+        &["flatten", "--platform", "linux", "image.tar", "out"],
+        &["mount", "--upper", "up", "image.tar", "out"],
+    ] {
+        let output = run(&place, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).starts_with("error: "), "{}", text(&output.stderr));
+    }
+    assert!(message(&place, &["flatten", "--limit", "speed=1", "image.tar", "out"], 1).contains("unknown limit"));
+    assert!(!place.path().join("out").exists());
+}
+
+#[test]
+fn every_image_error_says_what_and_where() {
+    let place = place();
+    fs::write(place.path().join("text"), "hello").unwrap();
+    fs::create_dir(place.path().join("empty")).unwrap();
+    let messages: Vec<String> = [
+        "missing.tar",
+        "text",
+        "empty",
+        "oci:empty",
+        "docker-archive:text",
+        "docker-archive:image.tar:other:latest",
+        "layers:text",
+        "layers:",
+        "docker:alpine",
+    ]
+    .iter()
+    .map(|image| message(&place, &["inspect", image], 1))
+    .collect();
+    insta::assert_snapshot!(messages.concat());
+}
+
+#[test]
+fn messages_go_to_standard_error_and_only_data_to_standard_output() {
+    let place = place();
+    let output = run(&place, &["flatten", "image.tar", "flat"]);
+    assert_eq!(text(&output.stdout), "");
+    // An ordinary user is told what could not be kept before that.
+    let said: Vec<&str> = text(&output.stderr).lines().filter(|line| !line.starts_with("note: ")).collect();
+    assert!(matches!(said[..], [done] if done.starts_with("flat: 4 layers, 12 entries, 40.0 KiB in ")), "{said:?}");
+    for quiet in ["-q", "--quiet"] {
+        let output = run(&place, &["layers", quiet, "image.tar", quiet.trim_start_matches('-')]);
+        assert_eq!((text(&output.stdout), text(&output.stderr)), ("", ""));
+    }
+}
+
+#[test]
+fn one_report_as_json() {
+    let place = place();
+    for (command, form) in [("flatten", "flat"), ("layers", "overlay")] {
+        let output = run(&place, &[command, "--json", "image.tar", form]);
+        assert!(text(&output.stderr).lines().all(|line| line.starts_with("note: ")), "{}", text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["form"], form);
+        assert_eq!(report["image"], "four-layers:latest");
+        assert!(report["destination"].as_str().unwrap().ends_with(form));
+        let layers = report["layers"].as_array().unwrap();
+        assert_eq!(layers.len(), 4);
+        for (sum, part) in [("entries", "entries"), ("size", "size"), ("expanded", "expanded")] {
+            let parts: u64 = layers.iter().map(|layer| layer[part].as_u64().unwrap()).sum();
+            assert_eq!(report[sum].as_u64().unwrap(), parts, "{sum}");
+        }
+        assert_eq!(layers[0]["chain_id"], layers[0]["diff_id"]);
+        assert_ne!(layers[1]["chain_id"], layers[1]["diff_id"]);
+        assert!(report["seconds"]["total"].as_f64().unwrap() > 0.0);
+        assert!(report["not_kept"].as_array().is_some());
+    }
+}
+
+#[test]
+fn what_is_not_kept_is_reported_and_with_strict_refused() {
+    // The overlay layers cannot show a genuine device 0:0; an ordinary user loses the owners, too.
+    let place = place();
+    fs::write(place.path().join("null.tar"), Tar::new().file("a", "").device("null", 0, 0).done()).unwrap();
+    let output = run(&place, &["layers", "layers:null.tar", "lax"]);
+    assert!(output.status.success());
+    let noted = |line: &str| line.starts_with("note: character device 0:0") && line.ends_with(": 1 file: null");
+    assert!(text(&output.stderr).lines().any(noted), "{}", text(&output.stderr));
+    let report: Value =
+        serde_json::from_str(&printed(&place, &["layers", "--json", "--replace", "layers:null.tar", "lax"])).unwrap();
+    let counts = |loss: &Value| loss["count"] == 1 && loss["examples"][0] == "null";
+    assert!(report["not_kept"].as_array().unwrap().iter().any(counts), "{report}");
+
+    let message = message(&place, &["layers", "--strict", "--quiet", "layers:null.tar", "strict"], 1);
+    assert!(message.contains("refused by --strict") && message.ends_with(" first\n"), "{message}");
+    assert!(!place.path().join("strict").exists());
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let place = place();
+    let bytes = fs::read(fixture()).unwrap();
+    let fed = |arguments: &[&str], code: i32| {
+        layflat(&place, arguments).write_stdin(bytes.clone()).assert().code(code);
+    };
+    fed(&["flatten", "-", "flat"], 0);
+    fed(&["flatten", "docker-archive:-", "named"], 0);
+    fed(&["layers", "-", "stack"], 0);
+    fed(&["inspect", "-"], 0);
+    fed(&["diff", "--ignore=owner", "-", "flat"], 0);
+    fed(&["diff", "--ignore=owner", "stack", "-"], 1);
+    assert!(place.path().join("flat/b").is_file() && place.path().join("stack/layflat.json").is_file());
+    // Nothing of what was read remains beside the results.
+    let mut names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["flat", "image.tar", "named", "stack"]);
+}
+
+#[test]
+fn diff_tells_by_its_exit_code() {
+    let place = place();
+    printed(&place, &["flatten", "image.tar", "a"]);
+    printed(&place, &["flatten", "image.tar", "b"]);
+    assert_eq!(printed(&place, &["diff", "a", "b"]), "");
+    assert_eq!(printed(&place, &["diff", "a", "image.tar"]), "");
+
+    fs::write(place.path().join("b/new"), "").unwrap();
+    let output = run(&place, &["diff", "--ignore=mtime", "a", "b"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "new: only in B (file)\n");
+    let output = run(&place, &["diff", "--ignore=mtime", "--json", "a", "b"]);
+    assert_eq!(output.status.code(), Some(1));
+    let differences: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(differences[0]["path"], "new");
+    let output = run(&place, &["diff", "--ignore=mtime", "--quiet", "a", "b"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+
+    message(&place, &["diff", "a", "missing"], 2);
+    assert_eq!(run(&place, &["diff", "--ignore=colour", "a", "b"]).status.code(), Some(2));
+}
+
+#[test]
+fn inspect_prints_what_the_image_is_made_of() {
+    let place = place();
+    insta::assert_snapshot!(printed(&place, &["inspect", "--paths", "image.tar"]));
+    let json: Value = serde_json::from_str(&printed(&place, &["inspect", "--json", "image.tar"])).unwrap();
+    let counts: Vec<[u64; 3]> = (json["layers"].as_array().unwrap().iter())
+        .map(|layer| ["adds", "replaces", "hides"].map(|key| layer[key].as_u64().unwrap()))
+        .collect();
+    assert_eq!(counts, [[5, 0, 0], [1, 0, 1], [1, 0, 2], [0, 0, 2]]);
+    assert_eq!(json["config"]["config"]["Cmd"][0], "/b");
+}
+
+#[test]
+fn images_for_other_machines() {
+    let place = place();
+    let mut layout = Layout::default();
+    let (amd, arm) = (layout.image_for("linux/amd64"), layout.image_for("linux/arm64/v8"));
+    let layout = layout.list(tagged(amd, "latest")).list(tagged(arm, "latest"));
+    layout.write(&place.path().join("multi"));
+    for (platform, name) in [("linux/amd64", "linux-amd64"), ("linux/arm64", "linux-arm64-v8")] {
+        printed(&place, &["flatten", "--platform", platform, "oci:multi:latest", name]);
+        assert!(place.path().join(name).join(name).is_file());
+    }
+    let message = message(&place, &["inspect", "--platform", "linux/s390x", "oci:multi:latest"], 1);
+    assert!(message.contains("linux/amd64") && message.contains("linux/arm64/v8"), "{message}");
+}
+
+#[test]
+fn progress_is_for_terminals() {
+    let place = place();
+    // Long enough for a bar to be drawn.
+    let many = (0..20_000).fold(Tar::new(), |tar, number| tar.file(&format!("{number}"), "content"));
+    fs::write(place.path().join("many.tar"), many.done()).unwrap();
+    let shown = on_terminal(&place, &[], "flatten layers:many.tar shown");
+    assert!(shown.contains("layer 0 [") && shown.contains("entries"), "{shown:?}");
+    assert!(shown.trim_end().lines().last().unwrap().contains("shown: 1 layer, 20,000 entries"), "{shown:?}");
+    assert_eq!(on_terminal(&place, &[], "flatten --quiet layers:many.tar quiet"), "");
+    let output = run(&place, &["flatten", "layers:many.tar", "piped"]);
+    assert!(!text(&output.stderr).contains('['), "{}", text(&output.stderr));
+}
+
+#[test]
+fn colours_are_for_terminals_without_no_color() {
+    let place = place();
+    const RED: &str = "\x1b[1;31m";
+    assert!(on_terminal(&place, &[], "inspect missing").contains(RED));
+    assert!(on_terminal(&place, &[("NO_COLOR", "")], "inspect missing").contains(RED), "an empty one does not count");
+    assert!(!on_terminal(&place, &[("NO_COLOR", "1")], "inspect missing").contains('\x1b'));
+    assert!(!on_terminal(&place, &[("NO_COLOR", "1")], "flaten").contains('\x1b'));
+    assert!(!message(&place, &["inspect", "missing"], 1).contains('\x1b'));
+}
+
+#[test]
+fn names_cannot_speak_to_the_terminal() {
+    let place = place();
+    let message = message(&place, &["inspect", "evil\x1b[2J\nname"], 1);
+    assert!(!message.contains('\x1b'), "{message:?}");
+}
+
+#[test]
+fn nobody_reads_to_the_end() {
+    let place = place();
+    let program = assert_cmd::cargo::cargo_bin!("layflat");
+    let many = (0..20_000).fold(Tar::new(), |tar, number| tar.file(&format!("{number}"), ""));
+    fs::write(place.path().join("many.tar"), many.done()).unwrap();
+    // As other programs do it, of SIGPIPE and without a word: 128 and 13.
+    for command in ["inspect --paths", "inspect --json --paths", "ls --json -R"] {
+        let script = format!("{{ {} {command} layers:many.tar; echo $? >&2; }} | head -n 1", program.display());
+        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        assert_eq!(text(&output.stderr), "141\n", "{command}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let place = place();
+    let program = assert_cmd::cargo::cargo_bin!("layflat");
+    for command in [
+        "--help",
+        "ls --help",
+        "--version",
+        "completions bash",
+        "inspect image.tar",
+        "inspect --json image.tar",
+        "ls image.tar",
+        "ls --json image.tar",
+        "find image.tar '*'",
+        "find --json image.tar '*'",
+        "log image.tar b",
+        "cat image.tar b",
+        "waste image.tar",
+        "diff --json image.tar image.tar",
+        "flatten --json image.tar flat",
+        "copy image.tar oci:layout:1",
+        "copy --json image.tar oci:layout:2",
+        "flatten --to tar -o - image.tar",
+    ] {
+        let script = format!("exec {} {command} > /dev/full", program.display());
+        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        let message = text(&output.stderr);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{command}: {:?}: {message}", output.status);
+        // An ordinary user is told before that owners are not kept.
+        let said =
+            message.lines().any(|line| line.starts_with("layflat: ") && line.contains("No space left on device"));
+        assert!(said, "{command}: {message}");
+    }
+}
+
+#[test]
+fn it_dies_of_the_signal_that_stopped_it() {
+    use std::os::unix::process::ExitStatusExt;
+    let place = place();
+    let program = assert_cmd::cargo::cargo_bin!("layflat");
+    let start = |script: &str| {
+        // A pipe that nothing comes from, nor ends.
+        let script = script.replace("layflat", program.to_str().unwrap());
+        std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(place.path())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let waits = |id: u32| {
+        // Until it listens to SIGTERM: the shell before it does not.
+        let listens = |status: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+            u64::from_str_radix(mask, 16).unwrap() >> (15 - 1) & 1 == 1
+        };
+        while !listens(&fs::read_to_string(format!("/proc/{id}/status")).unwrap()) {
+            std::thread::yield_now();
+        }
+    };
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+        let child = start("exec layflat flatten - out");
+        waits(child.id());
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(signal.as_raw()), "{}", text(&output.stderr));
+        assert!(!place.path().join("out").exists());
+    }
+    // Under nohup a hang-up is nothing.
+    let mut child = start("trap '' HUP; exec layflat flatten - out");
+    waits(child.id());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::HUP).unwrap();
+    let image = fs::read(fixture()).unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &image).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn a_password_in_a_reference_is_refused_and_never_shown() {
+    let place = place();
+    for arguments in [
+        &["ls", "docker://me:se/cr@et@a.example/b:1"][..],
+        &["ls", "--json", "docker://me:secr@et@a.example:5000/b:1"],
+        &["copy", "image.tar", "docker://me:secret@a.example/b:1"],
+        &["copy", "docker://me:secret@a.example/b", "oci:x"],
+        &["ls", "docker:me:secret@a.example/b"],
+        &["ls", "docker-daemon:me:secret@a.example/b"],
+        &["ls", "https://me:secret@a.example/b"],
+        &["ls", "containers-storage:docker://me:secret@a.example/b"],
+        &["ls", "docker://secret@a.example/b"],
+        &["ls", "image.tar", "docker://me:secret@a.example/b", "docker://me:secret@a.example/c"],
+        &["docker://me:secret@a.example/b"],
+    ] {
+        let output = run(&place, arguments);
+        assert!(!output.status.success() && output.stdout.is_empty());
+        let said = text(&output.stderr);
+        assert!(!["secret", "se/cr", "secr@et"].iter().any(|secret| said.contains(secret)), "{arguments:?}: {said}");
+    }
+    let refused = message(&place, &["ls", "docker://me:secret@a.example/b:1"], 1);
+    assert!(refused.contains("\"me:***@a.example/b:1\"") && refused.contains("--password-stdin"), "{refused}");
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let place = place();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = printed(&place, &["completions", shell]);
+        for command in COMMANDS {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    fs::write(place.path().join("layflat.bash"), printed(&place, &["completions", "bash"])).unwrap();
+    let check = std::process::Command::new("bash").arg("-n").arg(place.path().join("layflat.bash")).status().unwrap();
+    assert!(check.success());
+}
+
+#[test]
+fn man_pages() {
+    let place = place();
+    printed(&place, &["man", "man"]);
+    for name in ["layflat".to_owned()].into_iter().chain(COMMANDS.map(|command| format!("layflat-{command}"))) {
+        let page = fs::read_to_string(place.path().join("man").join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(".TH ") && page.contains(".SH SYNOPSIS"), "{name}: {page}");
+    }
+}
+
+#[test]
+fn bare_layers_are_laid_bottom_first() {
+    let place = place();
+    fs::write(place.path().join("one.tar"), Tar::new().file("a", "1").file("b", "1").done()).unwrap();
+    fs::write(
+        place.path().join("two.tar.gz"),
+        crate::images::gzip(&Tar::new().file("a", "2").file(".wh.b", "").done()),
+    )
+    .unwrap();
+    printed(&place, &["flatten", "layers:one.tar,two.tar.gz", "out"]);
+    assert_eq!(fs::read_to_string(place.path().join("out/a")).unwrap(), "2");
+    assert!(!place.path().join("out/b").exists());
+}
+
+#[test]
+fn few_file_handles_are_enough_for_many_layers() {
+    const LAYERS: usize = 30;
+    let place = place();
+    for layer in 0..LAYERS {
+        let mut tar = Tar::new();
+        for directory in 0..80 {
+            // Large enough to be read by several threads.
+            tar = tar.directory(&format!("{directory}")).file(&format!("{directory}/{layer}"), [b'x'; 4000]);
+        }
+        fs::write(place.path().join(format!("{layer}.tar")), tar.done()).unwrap();
+    }
+    let image: Vec<String> = (0..LAYERS).map(|layer| format!("{layer}.tar")).collect();
+    let program = assert_cmd::cargo::cargo_bin!("layflat");
+    for form in ["flatten", "layers"] {
+        let script =
+            format!("ulimit -n 200; exec {} {form} --quiet layers:{} {form}", program.display(), image.join(","));
+        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    assert_eq!(fs::read_dir(place.path().join("flatten/79")).unwrap().count(), LAYERS);
+}
+
+#[test]
+fn s8_a_cache_that_others_may_write_is_not_believed() {
+    let place = place();
+    let cache = place.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    for (mode, refused) in [(0o777, true), (0o1777, true), (0o770, true), (0o755, false), (0o700, false)] {
+        fs::set_permissions(&cache, fs::Permissions::from_mode(mode)).unwrap();
+        let output = run(&place, &["ls", "--cache-dir", "cache", "image.tar"]);
+        assert_eq!(output.status.success(), !refused, "{mode:o}: {}", text(&output.stderr));
+        assert!(!refused || text(&output.stderr).contains("others may write it"), "{}", text(&output.stderr));
+        // Nothing is refused that does not use it.
+        printed(&place, &["ls", "--no-cache", "--cache-dir", "cache", "image.tar"]);
+    }
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&cache, Some(1234), Some(1234)).unwrap();
+        let message = message(&place, &["ls", "--cache-dir", "cache", "image.tar"], 1);
+        assert!(message.contains("it belongs to another user (uid 1234)"), "{message}");
+    }
+}
+
+/// The image would be gone, and with it all that its directory holds besides.
+#[test]
+fn what_is_read_is_not_replaced() {
+    let place = place();
+    fs::create_dir(place.path().join("dir")).unwrap();
+    fs::copy(fixture(), place.path().join("dir/image.tar")).unwrap();
+    printed(&place, &["copy", "--quiet", "image.tar", "oci:layout:a"]);
+    for (image, destination) in [
+        ("dir/image.tar", "dir"),
+        ("dir/image.tar", "."),
+        ("docker-archive:dir/image.tar", "dir/../dir"),
+        ("oci:layout:a", "layout"),
+        ("oci:layout:a", "layout/blobs"),
+    ] {
+        for command in ["flatten", "layers", "bundle"] {
+            let message = message(&place, &[command, "--replace", image, destination], 1);
+            assert!(message.contains("would remove its own source"), "{message}");
+        }
+    }
+    let message = message(&place, &["flatten", "--replace", "--to", "tar", "-o", "image.tar", "image.tar"], 1);
+    assert!(message.contains("would remove its own source"), "{message}");
+    fs::create_dir_all(place.path().join("out/cache")).unwrap();
+    for command in ["flatten", "bundle"] {
+        let arguments = [command, "--replace", "--cache-dir", "out/cache", "image.tar", "out"];
+        let output = run(&place, &arguments);
+        assert!(text(&output.stderr).contains("would remove the cache"), "{}", text(&output.stderr));
+    }
+    assert!(place.path().join("dir/image.tar").exists() && place.path().join("layout/index.json").exists());
+    printed(&place, &["flatten", "oci:layout:a", "fine"]);
+}
+
+#[test]
+fn an_existing_destination_is_kept_unless_it_is_to_be_replaced() {
+    let place = place();
+    printed(&place, &["flatten", "image.tar", "out"]);
+    let inode = fs::metadata(place.path().join("out")).unwrap().ino();
+    let message = message(&place, &["flatten", "image.tar", "out"], 1);
+    assert!(message.contains("--replace"), "{message}");
+    assert_eq!(fs::metadata(place.path().join("out")).unwrap().ino(), inode);
+    printed(&place, &["flatten", "--replace", "image.tar", "out"]);
+    assert_ne!(fs::metadata(place.path().join("out")).unwrap().ino(), inode);
+}

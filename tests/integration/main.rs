@@ -1,0 +1,14 @@
+//! What needs neither privilege nor a program of others: the documents, and the program as its users meet it.
+
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+mod cli;
+mod documents;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+mod image_documents;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+#[path = "../common/images.rs"]
+mod images;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+mod inside;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+mod sources;

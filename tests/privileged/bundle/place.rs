@@ -1,0 +1,168 @@
+//! Where a test happens, and what it runs there.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::common::run;
+
+/// Who the ordinary user is.
+pub(crate) const USER: u32 = 1000;
+
+/// What makes a container's program of the busybox of this machine: in /dev, which is the container's own, it adds no name to the
+/// root file system.
+pub(crate) const BUSYBOX: [&str; 4] = ["--bind", "/bin/busybox:/dev/busybox:ro", "--entrypoint", "/dev/busybox"];
+
+/// The crun of Debian 12 refuses a machine that has cgroups of both versions; root takes the second away in a namespace, others
+/// cannot.
+pub(crate) fn runtimes() -> &'static [&'static str] {
+    let both = rustix::fs::statfs("/sys/fs/cgroup/unified").is_ok_and(|status| status.f_type as u32 == 0x6367_7270);
+    if both { &["runc"] } else { &["runc", "crun"] }
+}
+
+fn shared(name: &str) -> Option<PathBuf> {
+    std::env::var_os(super::SHARED).map(|shared| Path::new(&shared).join(name))
+}
+
+pub(crate) fn layflat() -> PathBuf {
+    shared("layflat").unwrap_or_else(|| assert_cmd::cargo::cargo_bin!("layflat").to_owned())
+}
+
+/// The image of the README, of whose files only /b remains.
+pub(crate) fn fixture() -> PathBuf {
+    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/four-layers.tar");
+    shared("four-layers.tar").unwrap_or_else(here)
+}
+
+static BUSYBOX_IMAGE: OnceLock<PathBuf> = OnceLock::new();
+
+/// An image with a shell, a user with groups, and a volume.
+pub(crate) fn busybox() -> PathBuf {
+    let make = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/make-busybox-image");
+        let status = Command::new("python3").arg(script).arg(run::shared()).status().unwrap();
+        assert!(status.success());
+        run::shared().join("busybox.tar")
+    };
+    shared("busybox.tar").unwrap_or_else(|| BUSYBOX_IMAGE.get_or_init(make).clone())
+}
+
+/// A directory of the test's own, with a cache in it.
+pub(crate) struct Place(tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn layflat(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(layflat());
+        command.args(arguments);
+        command
+    }
+
+    /// A program that runs here.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.0.path()).env("XDG_CACHE_HOME", self.path("cache")).stdin(Stdio::null());
+        command
+    }
+
+    /// Makes a bundle.
+    pub(crate) fn bundle(&self, image: &Path, name: &str, arguments: &[&str]) -> String {
+        let mut command = self.layflat(&["bundle"]);
+        succeeds(command.arg(image).arg(name).args(arguments)).1
+    }
+
+    /// What a container's program prints.
+    pub(crate) fn run(&self, runtime: &str, bundle: &str) -> String {
+        succeeds(&mut self.runtime(runtime, bundle)).0
+    }
+
+    pub(crate) fn runtime(&self, runtime: &str, bundle: &str) -> Command {
+        let mut command = self.command(runtime);
+        command.args(self.run_arguments(bundle));
+        command
+    }
+
+    /// The same inside of what `layflat unshare` makes, with the bundle mounted.
+    pub(crate) fn run_mounted(&self, runtime: &str, bundle: &str) -> String {
+        let mut command = self.layflat(&["unshare", "--quiet", "--mount", bundle, "--", runtime]);
+        succeeds(command.args(self.run_arguments(bundle))).0
+    }
+
+    fn run_arguments(&self, bundle: &str) -> Vec<String> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("layflat-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let state = self.path("state");
+        ["--root", state.to_str().unwrap(), "run", "--bundle", bundle, &name].map(str::to_owned).to_vec()
+    }
+
+    /// What a terminal shows where a bundle is run and these lines are typed, with the bundle mounted if it is to be.
+    pub(crate) fn typed(&self, bundle: &str, mounted: bool, lines: &str) -> String {
+        let layflat = layflat();
+        let unshare =
+            if mounted { format!("{} unshare -q --mount {bundle} -- ", layflat.display()) } else { String::new() };
+        let line = format!("{unshare}runc {}", self.run_arguments(bundle).join(" "));
+        let mut command = self.command("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh");
+        let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        running.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let output = running.wait_with_output().unwrap();
+        assert!(output.status.success(), "{line}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) fn config(&self, bundle: &str) -> serde_json::Value {
+        let text = std::fs::read(self.path(bundle).join("config.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    pub(crate) fn names(&self, directory: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(directory)).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// What the user's subordinate ids own only the user's namespace can remove.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let place = self.0.path();
+        if !rustix::process::geteuid().is_root() {
+            let mut command = Command::new(layflat());
+            let remove = r#"find "$0" -mindepth 1 -maxdepth 1 -exec rm -rf {} +"#;
+            let _ = command.args(["unshare", "--quiet", "--", "sh", "-c", remove]).arg(place).status();
+        }
+    }
+}
+
+/// Standard output and standard error of a command that succeeds.
+pub(crate) fn succeeds(command: &mut Command) -> (String, String) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", said(&output));
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Standard error of a command that fails.
+pub(crate) fn fails(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(!output.status.success(), "{command:?}: {}", said(&output));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+/// Arguments by which a container runs a script of busybox's shell.
+pub(crate) fn script(text: &str) -> [&str; 6] {
+    ["--arg", "sh", "--arg", "-c", "--arg", text]
+}

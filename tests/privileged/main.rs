@@ -1,0 +1,31 @@
+//! What needs a kernel that mounts, root, or programs of others; and the tests that are made from `fixtures/stacks` and at random.
+//!
+//! All of it happens in a mount namespace of this process, so that nothing is left mounted, whatever fails.
+
+mod archives;
+mod bundle;
+#[path = "../common/mod.rs"]
+mod common;
+mod compare;
+mod copy;
+mod mount;
+mod pack;
+mod property;
+mod registry;
+mod rewrite;
+mod rules;
+
+fn main() -> std::process::ExitCode {
+    common::harness::main(&[
+        ("archives", archives::trials),
+        ("bundle", bundle::trials),
+        ("compare", compare::trials),
+        ("copy", copy::trials),
+        ("mount", mount::trials),
+        ("pack", pack::trials),
+        ("property", property::trials),
+        ("registry", registry::trials),
+        ("rewrite", rewrite::trials),
+        ("rules", rules::trials),
+    ])
+}

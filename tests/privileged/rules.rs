@@ -1,0 +1,97 @@
+//! A test for every rule of the design: each from a line in fixtures/stacks that states the layers and the whole tree.
+//!
+//! Each line is run against the oracle, against what `ls` and its like say of it, in the flat rootfs, and through real overlay mounts with whiteouts in either
+//! namespace; for root on a tmpfs, too. What this user may not do is counted as ignored.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::Path;
+
+use crate::common::cases::{self, Case, Expected, compare};
+use crate::common::harness::Trial;
+use crate::common::inside;
+use crate::common::oracle;
+use crate::common::run::{self, Form, Power};
+use crate::common::tree::Tree;
+use layflat::{Options, XattrNamespace};
+use libtest_mimic::Failed;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let power = run::power();
+    let mut trials = Vec::new();
+    for case in cases::all() {
+        let root = run::is_root();
+        let mounts = !matches!(power, Power::Nothing(_));
+        let (trusted, user) = (Form::Overlay(XattrNamespace::Trusted), Form::Overlay(XattrNamespace::User));
+        trials.push(trial(&case, "oracle", true, check_oracle));
+        trials.push(trial(&case, "inside", true, check_inside));
+        trials.push(trial(&case, "flat", true, |case| check(case, Form::Flat, &std::env::temp_dir())));
+        trials.push(trial(&case, "overlay", root, move |case| check(case, trusted, &std::env::temp_dir())));
+        trials.push(trial(&case, "overlay_user", mounts, move |case| check(case, user, &std::env::temp_dir())));
+        trials.push(trial(&case, "flat_tmpfs", root, |case| check(case, Form::Flat, run::tmpfs())));
+        trials.push(trial(&case, "overlay_tmpfs", root, move |case| check(case, trusted, run::tmpfs())));
+    }
+    trials
+}
+
+fn trial(
+    case: &Case,
+    form: &str,
+    possible: bool,
+    check: impl Fn(&Case) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let own = case.clone();
+    Trial::test(format!("{}::{form}", case.name), move || check(&own)).with_ignored_flag(!possible)
+}
+
+fn check_oracle(case: &Case) -> Result<(), Failed> {
+    match (&case.expected, oracle::show(&case.stack)) {
+        (Expected::Reject(_), Err(_)) => Ok(()),
+        (Expected::Tree(tree), Ok(found)) => compare(&Tree::parse(tree), &without_selinux(found)),
+        (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
+    }
+}
+
+fn check_inside(case: &Case) -> Result<(), Failed> {
+    match (&case.expected, inside::tree(&case.stack)) {
+        (Expected::Reject(words), Err(error)) if error.contains(words) => Ok(()),
+        (Expected::Tree(tree), Ok(found)) => compare(&Tree::parse(tree), &without_selinux(found)),
+        (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
+    }
+}
+
+fn without_selinux(mut tree: Tree) -> Tree {
+    for node in tree.0.values_mut() {
+        node.attributes.xattrs.remove(&b"security.selinux"[..]);
+    }
+    tree
+}
+
+fn check(case: &Case, form: Form, base: &Path) -> Result<(), Failed> {
+    let laid = run::lay(&case.stack, form, base, &Options::default());
+    let (tree, laid) = match (&case.expected, laid) {
+        (Expected::Reject(words), Err(error)) if error.contains(words) => return Ok(()),
+        (Expected::Tree(tree), Ok(laid)) => (tree, laid),
+        (expected, laid) => return Err(format!("expected {expected:?}, found {laid:?}").into()),
+    };
+    let mut expected = tree.clone();
+    if let (Form::Overlay(namespace), Some(overlay)) = (form, &case.overlay) {
+        expected = overlay.replace("OVERLAY.", namespace.prefix());
+    }
+    let mut expected = Tree::parse(&expected);
+    if *run::power() != Power::Root {
+        expected = run::as_user(expected);
+    }
+    compare(&expected, &laid.tree)?;
+    if let (Form::Overlay(_), Some(layout)) = (form, &laid.layout) {
+        if layout.lowerdir.len() < 2 {
+            return Err("fewer than two lowerdirs".into());
+        }
+        for (layer, listing) in &case.layers {
+            if laid.layers[*layer] != *listing {
+                return Err(format!("layer {layer}: {:?} instead of {listing:?}", laid.layers[*layer]).into());
+            }
+        }
+    }
+    Ok(())
+}
