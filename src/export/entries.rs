@@ -1,16 +1,13 @@
-//! From what a directory must hold to the entries of an archive: sorted by path, every inode's content once, at the
-//! first of its names. A layer's archive has whiteouts; a flat one has none to have.
+//! From what a directory must hold to the entries of an archive, sorted by path. A layer's archive has whiteouts; a flat
+//! one has none to have.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use hashbrown::HashMap;
-
-use crate::core::record::{Attributes, ChangeKind, LayerPath, Record};
-use crate::core::stack::{Difference, Emission, InodeId, Stack, What};
-use crate::core::tar::{Entry, EntryKind, Writer};
-use crate::core::text::Timestamp;
+use crate::core::layer::{LayerWriter, Special, WriteError, WriteOptions};
+use crate::core::record::{ChangeKind, LayerPath, Record};
+use crate::core::stack::{Difference, InodeId, Stack, What};
 use crate::image::{Image, chain_ids};
 use crate::unpack::extract::read_contents;
 use crate::unpack::stage::Contents;
@@ -59,64 +56,66 @@ pub(crate) enum Marks {
     None,
 }
 
-/// Why entries cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EntryError {
-    /// The archive cannot be written, or the contents cannot be read again.
-    #[error("{path:?}: {error}")]
-    Io {
-        /// The entry.
-        path: LayerPath,
-        /// What the kernel says.
-        error: io::Error,
-    },
-    /// [`Cancel`](crate::core::cancel::Cancel) was used.
-    #[error("interrupted")]
-    Cancelled,
-}
-
-impl From<EntryError> for Error {
-    fn from(error: EntryError) -> Self {
-        match error {
-            EntryError::Cancelled => Self::Cancelled,
-            error => Self::Write(error.to_string()),
-        }
-    }
-}
-
-/// Writes all that a directory must hold as entries of an archive.
+/// Writes all that a directory must hold as the archive of a layer or of a tree.
 ///
 /// A root that no layer names is only written where it is the root of everything.
 pub(crate) fn write_entries<W: Write>(
-    writer: &mut Writer<W>,
+    output: W,
     stack: &Stack<'_>,
     difference: &Difference,
     contents: &[Option<Contents>],
     marks: Marks,
     options: &Options,
-) -> Result<(), EntryError> {
-    let mut entries =
-        Entries { writer, stack, contents, selinux: options.selinux, first_names: HashMap::new(), buffer: Vec::new() };
+) -> Result<LayerWriter<W, InodeId>, WriteError> {
+    let options = WriteOptions { selinux: options.selinux, cancel: options.cancel.clone() };
+    let mut writer = LayerWriter::new(output, options);
     for (index, emission) in difference.emissions().iter().enumerate() {
-        if options.cancel.is_cancelled() {
-            return Err(EntryError::Cancelled);
-        }
         let path = stack.path(difference, index);
-        let result = match (emission.what, marks) {
+        match (emission.what, marks) {
             // No layer says anything of it. What the root hides it hides name by name (rule O3).
-            (What::Directory { changed: false, .. }, Marks::Written) if index == 0 => Ok(()),
-            (What::Directory { .. }, _) => entries.directory(&path, emission, marks),
-            (What::Leaf(inode), _) => entries.leaf(&path, inode),
-            (What::Whiteout, Marks::Written) => {
-                let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_default();
-                entries.mark(&parent, stack.name(emission))
+            (What::Directory { changed: false, .. }, Marks::Written) if index == 0 => {}
+            (What::Directory { attributes, opaque, .. }, _) => {
+                writer.directory(&path, &stack.directory_attributes(attributes))?;
+                if opaque && marks == Marks::Written {
+                    writer.opaque(&path)?;
+                }
             }
-            (What::Whiteout, Marks::None) => Ok(()),
-        };
-        result.map_err(|error| EntryError::Io { path, error })?;
+            (What::Leaf(inode), _) => leaf(&mut writer, &path, stack, inode, contents)?,
+            (What::Whiteout, Marks::Written) => writer.whiteout(&path)?,
+            (What::Whiteout, Marks::None) => {}
+        }
     }
-    Ok(())
+    Ok(writer)
+}
+
+fn leaf<W: Write>(
+    writer: &mut LayerWriter<W, InodeId>,
+    path: &LayerPath,
+    stack: &Stack<'_>,
+    inode: InodeId,
+    contents: &[Option<Contents>],
+) -> Result<(), WriteError> {
+    let (layer, change) = stack.origin(inode);
+    let inode = stack.is_linked(inode).then_some(inode);
+    let (special, attributes) = match &change.kind {
+        ChangeKind::File { attributes, size, content } | ChangeKind::LinkSource { attributes, size, content } => {
+            let open = || match contents.get(layer).and_then(Option::as_ref) {
+                Some(contents) => Ok(contents.of(*content)),
+                None => {
+                    let error = io::Error::other("the content of its layer was not kept");
+                    Err(WriteError::Io { path: path.clone(), error })
+                }
+            };
+            return writer.file(path, attributes, *size, inode, open);
+        }
+        ChangeKind::Symlink { attributes, target } => (Special::Symlink(target), attributes),
+        ChangeKind::Device { attributes, kind, major, minor } => (Special::Device(*kind, *major, *minor), attributes),
+        ChangeKind::Fifo(attributes) => (Special::Fifo, attributes),
+        ChangeKind::Whiteout | ChangeKind::Opaque | ChangeKind::Directory(_) | ChangeKind::HardLink { .. } => {
+            return Ok(());
+        }
+    };
+    writer.special(path, attributes, special, inode)
 }
 
 /// The layers whose files' contents are needed for these differences and were not kept.
@@ -136,89 +135,4 @@ pub(crate) fn needed_contents<'d>(
         }
     }
     missing
-}
-
-struct Entries<'a, 'r, W> {
-    writer: &'a mut Writer<W>,
-    stack: &'a Stack<'r>,
-    contents: &'a [Option<Contents>],
-    /// Whether `security.selinux` is written (rule A3).
-    selinux: bool,
-    /// Of files with several names: the one that has the content.
-    first_names: HashMap<InodeId, Vec<u8>>,
-    buffer: Vec<u8>,
-}
-
-impl<W: Write> Entries<'_, '_, W> {
-    fn directory(&mut self, path: &LayerPath, emission: &Emission, marks: Marks) -> io::Result<()> {
-        let What::Directory { attributes, opaque, .. } = emission.what else {
-            return Ok(());
-        };
-        let name = if path.is_root() { b"./".to_vec() } else { [path.as_bytes(), b"/"].concat() };
-        let mut entry = self.stack.directory_attributes(attributes).to_entry(EntryKind::Directory, name);
-        self.drop_label(&mut entry);
-        self.writer.entry(&entry, &[])?;
-        self.writer.end_of_entry()?;
-        if opaque && marks == Marks::Written {
-            self.mark(path, b".wh..opq")?;
-        }
-        Ok(())
-    }
-
-    fn leaf(&mut self, path: &LayerPath, inode: InodeId) -> io::Result<()> {
-        let (layer, change) = self.stack.origin(inode);
-        let name = path.as_bytes().to_vec();
-        let Some(mut entry) = change.kind.to_entry(name.clone()) else {
-            return Ok(());
-        };
-        self.drop_label(&mut entry);
-        if let Some(first) = self.first_names.get(&inode) {
-            // The attributes stand there once more, for readers that set them with every name. There is nothing to add
-            // to them.
-            entry = Entry {
-                kind: EntryKind::HardLink,
-                link_name: first.clone(),
-                size: 0,
-                device: (0, 0),
-                records: Vec::new(),
-                ..entry
-            };
-            self.writer.entry(&entry, &[])?;
-            return self.writer.end_of_entry();
-        }
-        if self.stack.is_linked(inode) {
-            self.first_names.insert(inode, name);
-        }
-        let (ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. }) = change.kind else {
-            self.writer.entry(&entry, &[])?;
-            return self.writer.end_of_entry();
-        };
-        let contents = self.contents.get(layer).and_then(Option::as_ref);
-        let contents = contents.ok_or_else(|| io::Error::other("the content of its layer was not kept"))?;
-        self.writer.entry(&entry, contents.fragments(content))?;
-        let writer = &mut *self.writer;
-        contents.read(content, &mut self.buffer, |offset, bytes| writer.data(offset, bytes))?;
-        self.writer.end_of_entry()
-    }
-
-    /// A label is for the system that the image was made on, unless it is asked for (rule A3).
-    fn drop_label(&self, entry: &mut Entry) {
-        if !self.selinux {
-            entry.records.retain(|(record, _)| record != b"SCHILY.xattr.security.selinux");
-        }
-    }
-
-    /// `.wh.` and the rest of a whiteout's name, in a directory.
-    fn mark(&mut self, directory: &LayerPath, name: &[u8]) -> io::Result<()> {
-        let name = [b".wh.", name].concat();
-        let path = LayerPath::of_components(directory.components().chain([name.as_slice()]));
-        self.writer.entry(&mark(path.as_bytes().to_vec()), &[])?;
-        self.writer.end_of_entry()
-    }
-}
-
-/// The entry of a whiteout: an empty file, of which only the name counts.
-pub(crate) fn mark(name: Vec<u8>) -> Entry {
-    let attributes = Attributes { mode: 0o600, mtime: Timestamp::default(), ..Attributes::of_unnamed_directory() };
-    attributes.to_entry(EntryKind::File, name)
 }

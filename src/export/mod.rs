@@ -9,6 +9,5 @@ mod entries;
 mod filesystem;
 
 pub use archive::flat_archive;
-pub use entries::EntryError;
-pub(crate) use entries::{Marks, Spooled, mark, needed_contents, write_entries};
+pub(crate) use entries::{Marks, Spooled, needed_contents, write_entries};
 pub use filesystem::{Filesystem, flat_filesystem};

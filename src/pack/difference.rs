@@ -9,13 +9,13 @@ use super::PackOptions;
 use super::below::Source;
 use super::error::PackError;
 use super::upper::join;
-use super::write::LayerWriter;
+use super::write::Packing;
 use crate::compare::{CompareOptions, Kind, NodeId, ROOT, Snapshot, SnapshotOptions, What, differences};
 
 pub(super) fn pack<'a, W: Write>(
     trees: &'a [Snapshot],
     options: &PackOptions,
-    writer: &mut LayerWriter<'a, W>,
+    writer: &mut Packing<'a, W>,
 ) -> Result<(), PackError> {
     let [whole, below] = trees else {
         return Err(PackError::LowerCount(trees.len() - 1));

@@ -1,6 +1,7 @@
 //! Why a tree could not be packed.
 
 use crate::compare::CompareError;
+use crate::core::layer::WriteError;
 use crate::core::record::LayerPath;
 
 /// Why a tree could not be packed.
@@ -60,4 +61,13 @@ pub enum PackError {
     /// [`crate::Cancel`] was used.
     #[error("interrupted; no partial output was left")]
     Cancelled,
+}
+
+impl From<WriteError> for PackError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Cancelled => Self::Cancelled,
+            WriteError::Io { path, error } => Self::Io { path, error },
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::unpack::Loss;
 
 pub use error::PackError;
 use marks::Marks;
-use write::LayerWriter;
+use write::Packing;
 
 /// How a tree is packed.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +85,7 @@ pub fn pack(tree: &Path, options: &PackOptions, output: impl Write) -> Result<Pa
     for lower in &options.lower {
         trees.push(Snapshot::take(lower, &read)?);
     }
-    let mut writer = LayerWriter::new(output, &trees, (meaning == Meaning::Changes).then_some(marks), options);
+    let mut writer = Packing::new(output, &trees, (meaning == Meaning::Changes).then_some(marks), options);
     match meaning {
         Meaning::Changes => upper::pack(&trees, marks, &mut writer)?,
         Meaning::Whole => difference::pack(&trees, options, &mut writer)?,

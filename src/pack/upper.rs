@@ -5,7 +5,7 @@ use std::io::Write;
 use super::below::{Below, ShownId, Source};
 use super::error::PackError;
 use super::marks::{Marks, Redirect};
-use super::write::LayerWriter;
+use super::write::Packing;
 use crate::compare::{Kind, NodeId, ROOT, Snapshot};
 use crate::core::record::LayerPath;
 
@@ -24,14 +24,14 @@ struct Packer<'a, 'w, W: Write> {
     marks: Marks,
     /// Made when it is first needed.
     below: Option<Below<'a>>,
-    writer: &'w mut LayerWriter<'a, W>,
+    writer: &'w mut Packing<'a, W>,
     waiting: Vec<Waiting>,
 }
 
 pub(super) fn pack<'a, W: Write>(
     trees: &'a [Snapshot],
     marks: Marks,
-    writer: &mut LayerWriter<'a, W>,
+    writer: &mut Packing<'a, W>,
 ) -> Result<(), PackError> {
     let mut packer = Packer { trees, marks, below: None, writer, waiting: Vec::new() };
     packer.waiting.push(Waiting::Changes { node: ROOT, path: Vec::new() });

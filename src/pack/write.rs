@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-use hashbrown::HashMap;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
@@ -13,134 +12,93 @@ use super::error::PackError;
 use super::marks::Marks;
 use super::{Meaning, PackOptions, PackReport};
 use crate::compare::{self, Kind, Snapshot};
-use crate::core::record::{Attributes, LayerPath, Xattrs};
-use crate::core::tar::{Entry, EntryKind, Fragment, Writer};
-use crate::export::mark;
+use crate::core::layer::{Content, LayerWriter, Special, WriteOptions};
+use crate::core::record::{Attributes, DeviceKind, LayerPath, WHITEOUT};
+use crate::core::tar::Fragment;
 use crate::unpack::{LossKind, Losses};
 
-const CHUNK: usize = 256 << 10;
-
 /// A layer in the making.
-pub(super) struct LayerWriter<'a, W: Write> {
-    writer: Writer<W>,
+pub(super) struct Packing<'a, W: Write> {
+    /// An inode is a tree, and what it is in that.
+    writer: LayerWriter<W, (usize, (u64, u64))>,
     trees: &'a [Snapshot],
     /// Overlayfs' words, to be taken out; in a whole tree they are data.
     marks: Option<Marks>,
     options: &'a PackOptions,
-    /// The path at which an inode's content was written; a whole tree has no other.
-    first_names: HashMap<(usize, (u64, u64)), Vec<u8>>,
-    buffer: Vec<u8>,
     losses: Losses,
-    entries: u64,
-    hiding: u64,
 }
 
-impl<'a, W: Write> LayerWriter<'a, W> {
+impl<'a, W: Write> Packing<'a, W> {
     pub(super) fn new(output: W, trees: &'a [Snapshot], marks: Option<Marks>, options: &'a PackOptions) -> Self {
-        Self {
-            writer: Writer::new(output),
-            trees,
-            marks,
-            options,
-            first_names: HashMap::new(),
-            buffer: vec![0; CHUNK],
-            losses: Losses::default(),
-            entries: 0,
-            hiding: 0,
-        }
+        let write = WriteOptions { selinux: options.selinux, cancel: options.cancel.clone() };
+        Self { writer: LayerWriter::new(output, write), trees, marks, options, losses: Losses::default() }
     }
 
     pub(super) fn finish(self, meaning: Meaning) -> Result<PackReport, PackError> {
-        self.writer.finish().map_err(|error| PackError::Io { path: LayerPath::root(), error })?;
-        Ok(PackReport { meaning, entries: self.entries, marks: self.hiding, not_kept: self.losses.into_list() })
+        let finished = self.writer.finish();
+        let (_, written) = finished.map_err(|error| PackError::Io { path: LayerPath::root(), error })?;
+        let not_kept = self.losses.into_list();
+        Ok(PackReport { meaning, entries: written.entries, marks: written.whiteouts, not_kept })
     }
 
     pub(super) fn whiteout(&mut self, path: &[u8]) -> Result<(), PackError> {
-        let path = layer_path(path)?;
-        let Some((directory, name)) = path.split_last() else {
-            return Ok(());
-        };
-        if self.options.filter.excludes(&path) {
-            return Ok(());
+        match self.wanted(path)? {
+            Some(path) => Ok(self.writer.whiteout(&path)?),
+            None => Ok(()),
         }
-        self.mark(&directory, name)
     }
 
     pub(super) fn opaque(&mut self, directory: &[u8]) -> Result<(), PackError> {
-        let directory = layer_path(directory)?;
-        if self.options.filter.excludes(&directory) {
-            return Ok(());
+        match self.wanted(directory)? {
+            Some(directory) => Ok(self.writer.opaque(&directory)?),
+            None => Ok(()),
         }
-        self.mark(&directory, b".wh..opq")
-    }
-
-    fn mark(&mut self, directory: &LayerPath, name: &[u8]) -> Result<(), PackError> {
-        let name = [b".wh.", name].concat();
-        let path = LayerPath::of_components(directory.components().chain([name.as_slice()]));
-        self.hiding += 1;
-        self.write(&path, &mark(path.as_bytes().to_vec()))
     }
 
     pub(super) fn directory(&mut self, path: &[u8], source: Source) -> Result<(), PackError> {
-        let name = if path.is_empty() { b"./".to_vec() } else { [path, b"/"].concat() };
-        let path = layer_path(path)?;
-        if self.options.filter.excludes(&path) {
-            return Ok(());
-        }
-        let tree = &self.trees[source.tree];
-        let entry = tree.entry(source.node);
-        let attributes = self.attributes(entry);
-        self.write(&path, &attributes.to_entry(EntryKind::Directory, name))
+        let Some(path) = self.wanted(path)? else { return Ok(()) };
+        let attributes = self.attributes(self.trees[source.tree].entry(source.node));
+        Ok(self.writer.directory(&path, &attributes)?)
     }
 
     /// Writes a file that is not a directory, with the data of another one where its own is there.
     pub(super) fn leaf(&mut self, path: &[u8], source: Source, data: Source) -> Result<(), PackError> {
-        let name = path.to_vec();
-        let path = layer_path(path)?;
-        if self.options.filter.excludes(&path) {
-            return Ok(());
-        }
+        let Some(path) = self.wanted(path)? else { return Ok(()) };
         let found = self.trees[source.tree].entry(source.node);
-        let kind = match &found.kind {
+        let attributes = self.attributes(found);
+        let inode = Some((source.tree, found.inode));
+        let special = match &found.kind {
             Kind::Socket => {
                 self.losses.add(LossKind::Socket, "", || path);
                 return Ok(());
             }
             Kind::Ghost | Kind::Directory => return Ok(()),
-            Kind::File { .. } => EntryKind::File,
-            Kind::Symlink { .. } => EntryKind::Symlink,
-            Kind::CharacterDevice(..) => EntryKind::CharacterDevice,
-            Kind::BlockDevice(..) => EntryKind::BlockDevice,
-            Kind::Fifo => EntryKind::Fifo,
-        };
-        let attributes = self.attributes(found);
-        let mut entry = attributes.to_entry(kind, name.clone());
-        if let Some(first) = self.first_names.get(&(source.tree, found.inode)) {
-            entry = Entry { kind: EntryKind::HardLink, link_name: first.clone(), records: Vec::new(), ..entry };
-            return self.write(&path, &entry);
-        }
-        self.first_names.insert((source.tree, found.inode), name);
-        match &found.kind {
-            Kind::Symlink { target } => entry.link_name = target.to_vec(),
-            Kind::CharacterDevice(major, minor) | Kind::BlockDevice(major, minor) => {
-                entry.device = ((*major).into(), (*minor).into());
+            Kind::File { size } => {
+                let tree = &self.trees[data.tree];
+                let size = match tree.entry(data.node).kind {
+                    Kind::File { size } => size,
+                    _ => *size,
+                };
+                let open = || {
+                    let file = tree.open_file(data.node)?;
+                    let fragments = fragments(&file, size);
+                    let fragments = fragments.map_err(|error| PackError::Io { path: path.clone(), error })?.into();
+                    Ok(Content { fragments, read: move |offset, piece: &mut [u8]| read(&file, offset, piece) })
+                };
+                return self.writer.file(&path, &attributes, size, inode, open);
             }
-            _ => {}
-        }
-        if kind != EntryKind::File {
-            return self.write(&path, &entry);
-        }
-        let tree = &self.trees[data.tree];
-        if let Kind::File { size } = tree.entry(data.node).kind {
-            entry.size = size;
-        }
-        let file = tree.open_file(data.node)?;
-        self.file(&entry, &file).map_err(|error| match error.kind() {
-            io::ErrorKind::Interrupted => PackError::Cancelled,
-            _ => PackError::Io { path, error },
-        })?;
-        self.entries += 1;
-        Ok(())
+            Kind::Symlink { target } => Special::Symlink(target),
+            Kind::CharacterDevice(major, minor) => Special::Device(DeviceKind::Character, *major, *minor),
+            Kind::BlockDevice(major, minor) => Special::Device(DeviceKind::Block, *major, *minor),
+            Kind::Fifo => Special::Fifo,
+        };
+        Ok(self.writer.special(&path, &attributes, special, inode)?)
+    }
+
+    /// The path in the layer, of what is not left out.
+    fn wanted(&self, path: &[u8]) -> Result<Option<LayerPath>, PackError> {
+        let path = layer_path(path)?;
+        Ok((!self.options.filter.excludes(&path)).then_some(path))
     }
 
     fn attributes(&self, entry: &compare::Entry) -> Attributes {
@@ -148,50 +106,24 @@ impl<'a, W: Write> LayerWriter<'a, W> {
             Some(marks) => marks.cleaned(&entry.xattrs),
             None => entry.xattrs.clone(),
         };
-        let kept: Xattrs =
-            xattrs.iter().filter(|(name, _)| self.options.selinux || *name != b"security.selinux").collect();
         let mut attributes = Attributes {
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
             mtime: entry.mtime,
             atime: entry.mtime,
-            xattrs: kept,
+            xattrs,
         };
         let _ = self.options.filter.change(&mut attributes);
         attributes
     }
+}
 
-    fn write(&mut self, path: &LayerPath, entry: &Entry) -> Result<(), PackError> {
-        if self.options.cancel.is_cancelled() {
-            return Err(PackError::Cancelled);
-        }
-        self.entries += 1;
-        let written = self.writer.entry(entry, &[]).and_then(|()| self.writer.end_of_entry());
-        written.map_err(|error| PackError::Io { path: path.clone(), error })
-    }
-
-    fn file(&mut self, entry: &Entry, file: &File) -> io::Result<()> {
-        let fragments = fragments(file, entry.size)?;
-        self.writer.entry(entry, &fragments)?;
-        for fragment in fragments {
-            let mut done = 0;
-            while done < fragment.length {
-                if self.options.cancel.is_cancelled() {
-                    return Err(io::ErrorKind::Interrupted.into());
-                }
-                let length = usize::try_from(fragment.length - done).unwrap_or(CHUNK).min(CHUNK);
-                let piece = &mut self.buffer[..length];
-                file.read_exact_at(piece, fragment.offset + done).map_err(|error| match error.kind() {
-                    io::ErrorKind::UnexpectedEof => io::Error::other("it became shorter while it was read"),
-                    _ => error,
-                })?;
-                self.writer.data(fragment.offset + done, piece)?;
-                done += length as u64;
-            }
-        }
-        self.writer.end_of_entry()
-    }
+fn read(file: &File, offset: u64, piece: &mut [u8]) -> io::Result<()> {
+    file.read_exact_at(piece, offset).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::other("it became shorter while it was read"),
+        _ => error,
+    })
 }
 
 /// The parts of a file that are no holes; all of it, where the file system does not say.
@@ -219,7 +151,7 @@ fn fragments(file: &File, size: u64) -> io::Result<Vec<Fragment>> {
 fn layer_path(path: &[u8]) -> Result<LayerPath, PackError> {
     let path = LayerPath::of_components(path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()));
     match path.split_last() {
-        Some((_, name)) if name.starts_with(b".wh.") => Err(PackError::NameOfMark(path)),
+        Some((_, name)) if name.starts_with(WHITEOUT) => Err(PackError::NameOfMark(path)),
         _ => Ok(path),
     }
 }

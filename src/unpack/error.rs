@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::blob::BlobError;
 use crate::core::digest::Digest;
-use crate::core::layer::LayerError;
+use crate::core::layer::{LayerError, WriteError};
 use crate::core::stack::StackError;
 use crate::fs::{DestinationError, OutputError};
 use crate::unpack::Unfit;
@@ -110,5 +110,14 @@ pub enum Error {
 impl From<StackError> for Error {
     fn from(error: StackError) -> Self {
         Self::Stack(error)
+    }
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Cancelled => Self::Cancelled,
+            error => Self::Write(error.to_string()),
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::core::record::{LayerPath, WHITEOUT as MARK};
 
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The whiteout that makes the directory that it is in opaque.
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 const BOOKKEEPING: &[u8] = b".wh..wh.";
 const LINK_SOURCES: &[u8] = b".wh..wh.plnk";
 

@@ -1,16 +1,18 @@
-//! What a layer says: names, attributes, changes, and the record of them.
+//! From a layer's archive to what it says, and back.
 //!
-//! No I/O but in [`read_layer`], which takes a layer's bytes from a reader and hands the contents of files on to a
-//! [`Sink`]. The record that it returns is all that the stack needs.
+//! No I/O of its own: [`read_layer`] takes a layer's bytes from a reader and hands the contents of files on to a
+//! [`Sink`]. The record that it returns is all that the stack needs. [`LayerWriter`] is the way back.
 
 mod acl;
 mod change;
 mod from_entry;
 mod read;
 mod to_entry;
+mod write;
 mod xattr_name;
 
 pub(crate) use acl::shift_ids as shift_acl;
 pub use change::MarkError;
 pub use from_entry::{AttributeError, Unkept};
 pub use read::{Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, read_layer};
+pub use write::{Content, LayerWriter, Special, WriteError, WriteOptions, Written};

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use super::{acl, xattr_name};
-use crate::core::record::{Attributes, ChangeKind, DeviceKind};
+use crate::core::record::Attributes;
 use crate::core::tar::{Entry, EntryKind};
 
 impl Attributes {
@@ -51,28 +51,6 @@ impl Attributes {
             sparse: false,
             records,
         }
-    }
-}
-
-impl ChangeKind {
-    /// The entry that asks for this change at a name; `None` for whiteouts and hard links, which have no attributes.
-    pub fn to_entry(&self, name: Vec<u8>) -> Option<Entry> {
-        let attributes = self.attributes()?;
-        let of = |kind| attributes.to_entry(kind, name.clone());
-        Some(match self {
-            Self::Whiteout | Self::Opaque | Self::HardLink { .. } => return None,
-            Self::Directory(_) => of(EntryKind::Directory),
-            Self::Fifo(_) => of(EntryKind::Fifo),
-            Self::File { size, .. } | Self::LinkSource { size, .. } => Entry { size: *size, ..of(EntryKind::File) },
-            Self::Symlink { target, .. } => Entry { link_name: target.to_vec(), ..of(EntryKind::Symlink) },
-            Self::Device { kind, major, minor, .. } => {
-                let kind = match kind {
-                    DeviceKind::Character => EntryKind::CharacterDevice,
-                    DeviceKind::Block => EntryKind::BlockDevice,
-                };
-                Entry { device: ((*major).into(), (*minor).into()), ..of(kind) }
-            }
-        })
     }
 }
 

@@ -6,12 +6,12 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::core::layer::{Failure, Place, Sink, Unkept};
+use crate::core::layer::{Content, Failure, Place, Sink, Unkept};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
 use crate::core::tar::Fragment;
 use crate::unpack::{LossKind, Losses};
 
-/// Bytes that are written or read at once.
+/// Bytes that are written at once.
 const CHUNK: usize = 256 << 10;
 
 /// Takes the contents of a layer's files.
@@ -101,32 +101,20 @@ impl Sink for ContentsWriter {
 }
 
 impl Contents {
-    /// The parts of a file that are no holes, in order.
-    pub(crate) fn fragments(&self, content: ContentId) -> &[Fragment] {
+    /// A file's content.
+    pub(crate) fn of(&self, content: ContentId) -> Content<'_, impl FnMut(u64, &mut [u8]) -> io::Result<()>> {
         let index = content.0 as usize;
         let end = self.files.get(index + 1).map_or(self.fragments.len(), |next| next.fragments);
-        self.files.get(index).map_or(&[], |file| &self.fragments[file.fragments..end])
-    }
-
-    /// Hands out a file's content, in order, with the place in the file that each piece has.
-    pub(crate) fn read(
-        &self,
-        content: ContentId,
-        buffer: &mut Vec<u8>,
-        mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut at = self.files.get(content.0 as usize).map_or(0, |file| file.start);
-        buffer.resize(CHUNK, 0);
-        for fragment in self.fragments(content) {
-            let mut done = 0;
-            while done < fragment.length {
-                let piece = &mut buffer[..usize::try_from(fragment.length - done).unwrap_or(CHUNK).min(CHUNK)];
-                self.file.read_exact_at(piece, at)?;
-                take(fragment.offset + done, piece)?;
-                done += piece.len() as u64;
-                at += piece.len() as u64;
-            }
-        }
-        Ok(())
+        let (mut at, fragments) = match self.files.get(index) {
+            Some(file) => (file.start, &self.fragments[file.fragments..end]),
+            None => (0, &[][..]),
+        };
+        // Holes take no room: what follows in the file is what follows here.
+        let read = move |_, piece: &mut [u8]| {
+            self.file.read_exact_at(piece, at)?;
+            at += piece.len() as u64;
+            Ok(())
+        };
+        Content { fragments: fragments.into(), read }
     }
 }
