@@ -1,14 +1,15 @@
-//! Locks on what is in the cache, files and directories alike (flock(2)): they go with their process, however it ends.
+//! What is in the cache, files and directories alike, locked by whoever uses it; and when it was used.
 
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, fstat, futimens, open, stat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens, open};
+
+use crate::fs;
 
 /// A lock that is held.
 #[derive(Debug)]
-pub(crate) struct Lock(File);
+pub(crate) struct Lock(fs::Lock);
 
 impl Lock {
     /// For a user of something; others may use it, too. Nothing, if it is not there or was just removed. A process that
@@ -24,15 +25,12 @@ impl Lock {
 
     fn of(path: &Path, operation: FlockOperation) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file: File = open(path, flags, Mode::empty()).ok()?.into();
-        flock(&file, operation).ok()?;
-        // Between opening and locking it may have been removed, or replaced.
-        let (mine, there) = (fstat(&file).ok()?, stat(path).ok()?);
-        ((mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)).then_some(Self(file))
+        let lock = fs::Lock::take(open(path, flags, Mode::empty()).ok()?, operation).ok()?;
+        lock.is_at(CWD, path).then_some(Self(lock))
     }
 
     pub(crate) fn file(&self) -> &File {
-        &self.0
+        self.0.file()
     }
 
     /// Notes that it was used now: by this the cache knows what was not used for the longest time.
@@ -52,6 +50,6 @@ impl Lock {
 
     fn set_time(&self, time: Timespec) {
         // Another user's cache may be readable and no more.
-        let _ = futimens(self.0.as_fd(), &Timestamps { last_access: time, last_modification: time });
+        let _ = futimens(&self.0, &Timestamps { last_access: time, last_modification: time });
     }
 }

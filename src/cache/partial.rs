@@ -4,17 +4,18 @@
 //! first bytes are read again like those that are still to come, so that all of it is checked against the digest as
 //! ever. What cannot be right is removed.
 
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io::{Read, Result};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, open};
 
 use super::UNFINISHED;
 use super::blobs::{Blobs, sync_directory_of};
 use crate::blob::{Arriving, Remote};
 use crate::core::digest::Digest;
+use crate::fs::Lock;
 
 /// Less than this is not worth keeping.
 const LEAST: u64 = 64 << 10;
@@ -24,8 +25,7 @@ const LEAST_ABANDONED: u64 = 1 << 20;
 /// What there is of a blob.
 #[derive(Debug)]
 pub(super) struct Partial {
-    /// Locked as long as it is open.
-    file: File,
+    lock: Lock,
     path: PathBuf,
     /// Where all of it will be.
     target: PathBuf,
@@ -41,18 +41,17 @@ impl Partial {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).ok()?;
         let path = directory.join(format!("{UNFINISHED}{}", digest.hex()));
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file: File = open(&path, flags, Mode::from_raw_mode(0o644)).ok()?.into();
-        flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
-        // Between opening and locking it may have been finished, or removed.
-        let (mine, there) = (file.metadata().ok()?, path.symlink_metadata().ok()?);
-        if !mine.is_file() || (mine.dev(), mine.ino()) != (there.dev(), there.ino()) {
+        let file = open(&path, flags, Mode::from_raw_mode(0o644)).ok()?;
+        let lock = Lock::take(file, FlockOperation::NonBlockingLockExclusive).ok()?;
+        let metadata = lock.file().metadata().ok()?;
+        if !metadata.is_file() || !lock.is_at(CWD, &path) {
             return None;
         }
-        let had = if mine.len() <= size { mine.len() } else { 0 };
-        if had != mine.len() {
-            file.set_len(0).ok()?;
+        let had = if metadata.len() <= size { metadata.len() } else { 0 };
+        if had != metadata.len() {
+            lock.file().set_len(0).ok()?;
         }
-        Some(Self { file, path, target: target.to_owned(), had })
+        Some(Self { lock, path, target: target.to_owned(), had })
     }
 
     /// The whole blob: what is here, and then what is elsewhere.
@@ -98,13 +97,13 @@ impl Read for Fetch {
         let Some(partial) = &self.partial else { return Ok(0) };
         if self.at < partial.had {
             let most = buffer.len().min(usize::try_from(partial.had - self.at).unwrap_or(usize::MAX));
-            let count = partial.file.read_at(&mut buffer[..most], self.at)?;
+            let count = partial.lock.file().read_at(&mut buffer[..most], self.at)?;
             self.at += count as u64;
             return Ok(count);
         }
         let Some(stream) = &mut self.stream else { return Ok(0) };
         let count = stream.read(buffer).inspect_err(|_| self.end = End::Interrupted)?;
-        partial.file.write_all_at(&buffer[..count], self.at).map_err(|error| {
+        partial.lock.file().write_all_at(&buffer[..count], self.at).map_err(|error| {
             self.end = End::Unwritten;
             self.blobs.error(&error)
         })?;
@@ -120,7 +119,7 @@ impl Arriving for Fetch {
         }
         let Some(partial) = self.partial.take() else { return Ok(()) };
         let publish = || {
-            partial.file.sync_data()?;
+            partial.lock.file().sync_data()?;
             std::fs::rename(&partial.path, &partial.target)?;
             sync_directory_of(&partial.target)
         };

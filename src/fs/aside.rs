@@ -10,13 +10,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, linkat, mkdirat, openat, renameat,
-    renameat_with, statat, unlinkat,
+    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, fstat, linkat, mkdirat, openat, renameat, renameat_with,
+    statat, unlinkat,
 };
 use rustix::io::{Errno, Result};
 use tempfile::NamedTempFile;
 
-use super::{Durability, Place, open_directory, remove_contents};
+use super::{Durability, Lock, Place, open_directory, remove_contents};
 
 /// What the names of such directories begin with.
 const PREFIX: &str = ".layflat-";
@@ -31,7 +31,7 @@ const HANDLES: &str = "/proc/self/fd";
 pub(crate) struct Aside {
     parent: OwnedFd,
     name: CString,
-    directory: OwnedFd,
+    directory: Lock,
 }
 
 impl Aside {
@@ -45,9 +45,8 @@ impl Aside {
                 made => break made.map(|()| name)?,
             }
         };
-        let aside = Self { directory: open_directory(&parent, name.to_bytes())?, parent, name };
-        // Nobody else holds it: it was made just now. A file system without locks has nothing swept.
-        let _ = flock(&aside.directory, FlockOperation::NonBlockingLockExclusive);
+        let directory = Lock::of_new(open_directory(&parent, name.to_bytes())?);
+        let aside = Self { directory, parent, name };
         openat(&aside.directory, MARKER, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::RUSR)?;
         Ok(aside)
     }
@@ -70,7 +69,7 @@ impl Aside {
     /// A path that leads to it whatever becomes of its name: by way of the handle. It is good in this process alone;
     /// for messages there is [`shown`].
     pub(crate) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("{HANDLES}/{}", self.directory.as_raw_fd()))
+        PathBuf::from(format!("{HANDLES}/{}", self.directory.file().as_raw_fd()))
     }
 
     /// Writes a file that was made in it to disk, and gives it a place.
@@ -121,10 +120,9 @@ impl Drop for Aside {
 }
 
 /// Removes what is in a directory, and its name if that still is its name.
-fn remove(parent: &OwnedFd, name: &CStr, directory: &OwnedFd) -> Result<()> {
+fn remove(parent: &OwnedFd, name: &CStr, directory: &Lock) -> Result<()> {
     remove_contents(rustix::io::fcntl_dupfd_cloexec(directory, 0)?)?;
-    let (itself, named) = (fstat(directory)?, statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?);
-    if (itself.st_dev, itself.st_ino) == (named.st_dev, named.st_ino) {
+    if directory.is_at(parent, name) {
         unlinkat(parent, name, AtFlags::REMOVEDIR)?;
     }
     Ok(())
@@ -141,19 +139,19 @@ fn sweep(parent: &OwnedFd) {
         let name = entry.file_name();
         if name.to_bytes().starts_with(PREFIX.as_bytes())
             && let Ok(directory) = open_directory(parent, name.to_bytes())
-            && is_abandoned(&directory)
+            && let Some(directory) = abandoned(directory)
         {
             let _ = remove(parent, name, &directory);
         }
     }
 }
 
-/// Whether a directory is one of ours that no process works in. What we lock here stays locked until it is removed.
-fn is_abandoned(directory: &OwnedFd) -> bool {
+/// A directory that is one of ours and that no process works in. It stays locked until it is removed.
+fn abandoned(directory: OwnedFd) -> Option<Lock> {
     let own = rustix::process::geteuid().as_raw();
-    fstat(directory).is_ok_and(|status| status.st_uid == own && status.st_mode & 0o077 == 0)
-        && statat(directory, MARKER, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_uid == own)
-        && flock(directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+    let is_ours = fstat(&directory).is_ok_and(|status| status.st_uid == own && status.st_mode & 0o077 == 0)
+        && statat(&directory, MARKER, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_uid == own);
+    is_ours.then(|| Lock::take(directory, FlockOperation::NonBlockingLockExclusive).ok()).flatten()
 }
 
 fn random() -> u64 {
@@ -207,7 +205,7 @@ mod tests {
         // Killed: the lock goes with the process, the directory stays.
         let killed = Aside::make(parent()).unwrap();
         let left = path(place.path(), &killed);
-        flock(&killed.directory, FlockOperation::Unlock).unwrap();
+        rustix::fs::flock(&killed.directory, FlockOperation::Unlock).unwrap();
         std::mem::forget(killed);
         // Somebody else's, who chose such a name.
         let foreign = place.path().join(".layflat-mine");

@@ -8,6 +8,7 @@
 mod aside;
 mod descent;
 mod handle;
+mod lock;
 mod mounts;
 mod output;
 mod place;
@@ -18,6 +19,7 @@ mod work;
 pub(crate) use aside::{Aside, shown};
 pub(crate) use descent::Descent;
 pub(crate) use handle::{make_directory, open_directory, open_path};
+pub(crate) use lock::Lock;
 pub(crate) use mounts::mounts_below;
 pub use output::{Destination, Output, OutputError};
 pub(crate) use place::{Place, PlaceError};

@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
-use crate::fs::{Aside, Durability, Place, open_directory};
+use crate::fs::{Aside, Durability, Lock, Place, open_directory};
 use crate::transport::store::{Found, StoreError, pour};
 
 /// The usual modes, less what the user's umask takes.
@@ -232,11 +232,10 @@ impl Staging {
     }
 
     /// Keeps others from changing the place as long as what this gives is held.
-    pub(in crate::transport) fn lock_place(&self) -> Result<OwnedFd, StoreError> {
-        let lock = self.opened()?.ok_or_else(|| StoreError::io(self.place(), Errno::NOENT))?;
+    pub(in crate::transport) fn lock_place(&self) -> Result<Lock, StoreError> {
+        let place = self.opened()?.ok_or_else(|| StoreError::io(self.place(), Errno::NOENT))?;
         // Held by whoever renames a few files: it does not take long.
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| StoreError::io(self.place(), error))?;
-        Ok(lock)
+        Lock::take(place, FlockOperation::LockExclusive).map_err(|error| StoreError::io(self.place(), error))
     }
 }
 

@@ -9,13 +9,13 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, openat, statat};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, openat};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 use tempfile::NamedTempFile;
 
 use crate::core::cancel::Cancel;
-use crate::fs::{Aside, Durability, Place, open_path};
+use crate::fs::{Aside, Durability, Lock, Place, open_path};
 use crate::transport::io::staging::{FILE_MODE, draft_in};
 use crate::transport::store::{OpenOptions, StoreError, pour};
 
@@ -36,7 +36,7 @@ pub(in crate::transport) struct ArchiveFile {
     /// None: standard output.
     place: Option<Place>,
     /// What is there, locked, so that two processes that add to it come one after the other.
-    present: Option<File>,
+    present: Option<Lock>,
     /// Where it grows.
     aside: Aside,
     durability: Durability,
@@ -65,7 +65,7 @@ impl ArchiveFile {
     /// Whether something is there that must be kept. An empty file is as good as none.
     pub(in crate::transport) fn has_content(&self) -> Result<bool, StoreError> {
         let Some(present) = &self.present else { return Ok(false) };
-        let metadata = present.metadata().map_err(|error| StoreError::io(self.place(), error))?;
+        let metadata = present.file().metadata().map_err(|error| StoreError::io(self.place(), error))?;
         Ok(metadata.len() > 0)
     }
 
@@ -82,7 +82,7 @@ impl ArchiveFile {
         let Some(place) = &self.place else { return send(&draft).map_err(StoreError::Stdout) };
         let replace = self.present.is_some();
         if let Some(present) = &self.present {
-            keep_access(present, draft.as_file()).map_err(|error| StoreError::io(self.place(), error))?;
+            keep_access(present.file(), draft.as_file()).map_err(|error| StoreError::io(self.place(), error))?;
         }
         match self.aside.publish(draft, place, replace, self.durability) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -108,7 +108,7 @@ fn send(draft: &NamedTempFile) -> std::io::Result<()> {
 }
 
 /// What is at a place, locked.
-fn present(place: &Place, cancel: &Cancel) -> Result<Option<File>, StoreError> {
+fn present(place: &Place, cancel: &Cancel) -> Result<Option<Lock>, StoreError> {
     let io = |error: std::io::Error| StoreError::io(place.path(), error);
     loop {
         // A named pipe would be waited for, until somebody writes to it.
@@ -123,11 +123,13 @@ fn present(place: &Place, cancel: &Cancel) -> Result<Option<File>, StoreError> {
             let problem = "is not a regular file: an archive is written out of sight and then put in its place";
             return Err(StoreError::Occupied { path: place.path().to_owned(), problem: problem.to_owned() });
         }
-        lock(&file, place.path(), cancel)?;
-        // Whoever had the lock before has put another file there.
-        let now = statat(place.parent(), place.name(), AtFlags::SYMLINK_NOFOLLOW);
-        if now.is_ok_and(|now| (now.st_dev, now.st_ino) == (metadata.dev(), metadata.ino())) {
-            return Ok(Some(file));
+        match Lock::take(file, FlockOperation::NonBlockingLockExclusive) {
+            // Else whoever had the lock before has put another file there.
+            Ok(lock) if lock.is_at(place.parent(), place.name()) => return Ok(Some(lock)),
+            Ok(_) => {}
+            Err(Errno::WOULDBLOCK) if cancel.is_cancelled() => return Err(StoreError::Cancelled),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(PATIENCE),
+            Err(error) => return Err(io(error.into())),
         }
     }
 }
@@ -140,17 +142,6 @@ fn keep_access(old: &File, new: &File) -> std::io::Result<()> {
         let _ = fchown(new, Some(Uid::from_raw(old.uid())), Some(Gid::from_raw(old.gid())));
     }
     Ok(fchmod(new, Mode::from_raw_mode(old.mode()) & Mode::from_raw_mode(0o777))?)
-}
-
-fn lock(file: &File, path: &Path, cancel: &Cancel) -> Result<(), StoreError> {
-    loop {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK) if cancel.is_cancelled() => return Err(StoreError::Cancelled),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(PATIENCE),
-            Err(error) => return Err(StoreError::io(path, error)),
-        }
-    }
 }
 
 /// Tar entries, one after the other.

@@ -1,0 +1,82 @@
+//! Locks on files and directories (flock(2)): they go with their process, however it ends.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, FlockOperation, flock, fstat, statat};
+use rustix::io::Result;
+use rustix::path::Arg;
+
+/// Something open that is locked as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Lock {
+    /// Locks what is open.
+    ///
+    /// # Errors
+    /// `WOULDBLOCK`, if another process holds it and is not to be waited for.
+    pub(crate) fn take(file: impl Into<File>, operation: FlockOperation) -> Result<Self> {
+        let file = file.into();
+        flock(&file, operation)?;
+        Ok(Self(file))
+    }
+
+    /// Locks what was made just now: nobody else holds it. On a file system without locks it is not locked.
+    pub(crate) fn of_new(file: impl Into<File>) -> Self {
+        let file = file.into();
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        Self(file)
+    }
+
+    /// Whether it still has this name. Between opening and locking, whoever held the lock before may have removed or
+    /// replaced it.
+    pub(crate) fn is_at(&self, directory: impl AsFd, name: impl Arg) -> bool {
+        let (mine, there) = (fstat(&self.0), statat(directory, name, AtFlags::SYMLINK_NOFOLLOW));
+        matches!((mine, there), (Ok(mine), Ok(there)) if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino))
+    }
+
+    /// What is locked.
+    pub(crate) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::CWD;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_when_it_is_dropped() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        let open = || File::create(&path).unwrap();
+        let alone = FlockOperation::NonBlockingLockExclusive;
+        let lock = Lock::take(open(), FlockOperation::LockShared).unwrap();
+        assert_eq!(Lock::take(open(), alone).unwrap_err(), Errno::WOULDBLOCK);
+        drop(lock);
+        assert!(Lock::take(open(), alone).is_ok());
+    }
+
+    #[test]
+    fn what_was_replaced_is_not_what_is_locked() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        let lock = Lock::of_new(File::create(&path).unwrap());
+        assert!(lock.is_at(CWD, &path));
+        std::fs::write(place.path().join("other"), "").unwrap();
+        std::fs::rename(place.path().join("other"), &path).unwrap();
+        assert!(!lock.is_at(CWD, &path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!lock.is_at(CWD, &path));
+    }
+}
