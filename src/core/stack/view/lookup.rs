@@ -4,7 +4,7 @@ use super::{Child, DirectoryId, InodeId, SlotId, Source, View};
 use crate::core::record::{ChangeKind, LayerPath, NameId, Names};
 
 /// Symlinks that may be followed on the way to one name, as in the kernel.
-pub(super) const MOST_LINKS: usize = 40;
+const MOST_LINKS: usize = 40;
 
 /// What is at a path. Two are equal if nothing happened to it in between: the same directory with attributes from the same entry,
 /// or the same file.
@@ -54,41 +54,91 @@ pub enum LookupError {
     TooManyLinks,
 }
 
-pub(super) enum Step<'r> {
+enum Step<'r> {
     To(DirectoryId),
     Follow { link: SlotId, from: DirectoryId, target: &'r [u8] },
     Missing,
     Blocked(InodeId),
 }
 
+/// The way along a path, symlinks followed as under chroot.
+pub(super) struct Walk<'p> {
+    /// Where it has come to.
+    pub(super) at: DirectoryId,
+    /// The symlinks that were followed.
+    pub(super) links: Vec<SlotId>,
+    /// What is still to be gone, the next component last.
+    pending: Vec<&'p [u8]>,
+}
+
+/// Where a walk cannot go on: at a component of the directory that it has come to.
+pub(super) enum Stop<'p> {
+    Missing(&'p [u8]),
+    Blocked(&'p [u8], InodeId),
+    TooManyLinks,
+}
+
+impl<'p> Walk<'p> {
+    /// From the root along components, the first of them last.
+    pub(super) fn new(pending: Vec<&'p [u8]>) -> Self {
+        Self { at: DirectoryId::ROOT, links: Vec::new(), pending }
+    }
+
+    /// Goes to the end of the path, which is a directory. After a stop, it may go on from wherever the caller puts it.
+    pub(super) fn go<'r: 'p>(&mut self, view: &View<'r>) -> Result<DirectoryId, Stop<'p>> {
+        while let Some(component) = self.pending.pop() {
+            match view.step(self.at, component) {
+                Step::To(directory) => self.at = directory,
+                Step::Follow { link, from, target } => {
+                    self.follow(link, from)?;
+                    self.push(target);
+                }
+                Step::Missing => return Err(Stop::Missing(component)),
+                Step::Blocked(inode) => return Err(Stop::Blocked(component, inode)),
+            }
+        }
+        Ok(self.at)
+    }
+
+    fn follow(&mut self, link: SlotId, from: DirectoryId) -> Result<(), Stop<'p>> {
+        self.links.push(link);
+        self.at = from;
+        if self.links.len() > MOST_LINKS { Err(Stop::TooManyLinks) } else { Ok(()) }
+    }
+
+    fn push(&mut self, path: &'p [u8]) {
+        self.pending.extend(path.split(|&byte| byte == b'/').rev());
+    }
+}
+
 impl<'r> View<'r> {
     /// The directory at a path, with symlinks followed as under chroot; `None` if there is none. `links` gets those that were followed.
     pub(super) fn find_path(&self, names: &Names, path: NameId, links: &mut Vec<SlotId>) -> Option<DirectoryId> {
-        self.walk(names.ascend(path).collect(), links, DirectoryId::ROOT).ok()
+        let mut walk = Walk::new(names.ascend(path).collect());
+        let found = walk.go(self).ok();
+        links.append(&mut walk.links);
+        found
     }
 
     /// What is at a path, which may say what it likes.
     pub(in crate::core::stack) fn resolve(&self, path: &[u8], last: Last) -> Result<Found, LookupError> {
-        let mut links = Vec::new();
-        let mut at = DirectoryId::ROOT;
+        let mut walk = Walk::new(Vec::new());
         let mut rest = path;
         loop {
             // A slash at the end asks for the directory behind a symlink, as everywhere.
             let name_start = rest.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
             let (parents, name) = rest.split_at(name_start);
-            at = self.walk(parents.split(|&byte| byte == b'/').rev().collect(), &mut links, at)?;
-            if matches!(name, b"" | b"." | b"..") {
-                at = self.walk(vec![name], &mut links, at)?;
+            let is_directory = matches!(name, b"" | b"." | b"..");
+            walk.push(if is_directory { rest } else { parents });
+            let at = walk.go(self).map_err(|stop| self.lookup_error(walk.at, stop))?;
+            if is_directory {
                 return Ok(self.found(self.directories[at.index()].slot));
             }
             match (self.step(at, name), self.find(at, name)) {
                 (Step::Missing, _) | (_, None) => return Err(LookupError::Missing(self.path_in(at, name))),
                 (Step::Follow { link, from, target }, _) if last == Last::Follow => {
-                    links.push(link);
-                    if links.len() > MOST_LINKS {
-                        return Err(LookupError::TooManyLinks);
-                    }
-                    (at, rest) = (from, target);
+                    walk.follow(link, from).map_err(|stop| self.lookup_error(from, stop))?;
+                    rest = target;
                 }
                 (_, Some(slot)) => return Ok(self.found(slot)),
             }
@@ -121,33 +171,12 @@ impl<'r> View<'r> {
         Found { path: self.slot_path(slot), node: self.node(slot).unwrap_or(root) }
     }
 
-    /// The directory that components lead to, the last of them first.
-    fn walk<'p>(
-        &self,
-        mut pending: Vec<&'p [u8]>,
-        links: &mut Vec<SlotId>,
-        from: DirectoryId,
-    ) -> Result<DirectoryId, LookupError>
-    where
-        'r: 'p,
-    {
-        let mut at = from;
-        while let Some(component) = pending.pop() {
-            match self.step(at, component) {
-                Step::To(directory) => at = directory,
-                Step::Follow { link, from, target } => {
-                    links.push(link);
-                    if links.len() > MOST_LINKS {
-                        return Err(LookupError::TooManyLinks);
-                    }
-                    at = from;
-                    pending.extend(target.split(|&byte| byte == b'/').rev());
-                }
-                Step::Missing => return Err(LookupError::Missing(self.path_in(at, component))),
-                Step::Blocked(_) => return Err(LookupError::NotADirectory(self.path_in(at, component))),
-            }
+    fn lookup_error(&self, at: DirectoryId, stop: Stop<'_>) -> LookupError {
+        match stop {
+            Stop::Missing(component) => LookupError::Missing(self.path_in(at, component)),
+            Stop::Blocked(component, _) => LookupError::NotADirectory(self.path_in(at, component)),
+            Stop::TooManyLinks => LookupError::TooManyLinks,
         }
-        Ok(at)
     }
 
     pub(super) fn path_in(&self, directory: DirectoryId, name: &[u8]) -> LayerPath {
@@ -155,7 +184,7 @@ impl<'r> View<'r> {
         LayerPath::of_components(directory.components().chain([name]))
     }
 
-    pub(super) fn step(&self, at: DirectoryId, component: &[u8]) -> Step<'r> {
+    fn step(&self, at: DirectoryId, component: &[u8]) -> Step<'r> {
         match component {
             b"" | b"." => return Step::To(at),
             b".." => {

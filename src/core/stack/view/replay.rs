@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use super::lookup::{MOST_LINKS, Step};
+use super::lookup::{Stop, Walk};
 use super::{Changes, Child, DirectoryId, InodeId, SlotId, Source, View};
 use crate::core::record::{ChangeKind, LayerPath, NameId, Names, Record};
 use crate::core::stack::{Problem, Reading, StackError};
@@ -153,34 +153,25 @@ impl View<'_> {
 
     /// The directory at a path, with symlinks followed as under chroot and what is missing made (rules N4 and N5).
     fn make_path(&mut self, names: &Names, path: NameId, changes: &mut Changes) -> Result<DirectoryId, Problem> {
-        let mut pending: Vec<&[u8]> = names.ascend(path).collect();
-        let mut at = DirectoryId::ROOT;
-        let mut links: Vec<SlotId> = Vec::new();
-        while let Some(component) = pending.pop() {
-            match self.step(at, component) {
-                Step::To(directory) => at = directory,
-                Step::Follow { link, from, target } => {
-                    links.push(link);
-                    if links.len() > MOST_LINKS {
-                        return Err(Problem::TooManyLinks);
-                    }
-                    at = from;
-                    pending.extend(target.split(|&byte| byte == b'/').rev());
-                }
-                Step::Blocked(inode) if self.inodes[inode.index()].source.layer + 1 == changes.epoch => {
-                    return Err(Problem::ParentIsFile(self.path_in(at, component)));
+        let mut walk = Walk::new(names.ascend(path).collect());
+        loop {
+            let missing = match walk.go(self) {
+                Ok(directory) => return Ok(directory),
+                Err(Stop::TooManyLinks) => return Err(Problem::TooManyLinks),
+                Err(Stop::Blocked(component, inode))
+                    if self.inodes[inode.index()].source.layer + 1 == changes.epoch =>
+                {
+                    return Err(Problem::ParentIsFile(self.path_in(walk.at, component)));
                 }
                 // The layer names the link and not what it leads to: replacing that by a directory would lose it.
-                Step::Blocked(_) if let Some(&link) = links.last() => {
-                    let (link, file) = (self.slot_path(link), self.path_in(at, component));
+                Err(Stop::Blocked(component, _)) if let Some(&link) = walk.links.last() => {
+                    let (link, file) = (self.slot_path(link), self.path_in(walk.at, component));
                     return Err(Problem::ParentLeadsToFile { link, file });
                 }
-                Step::Missing | Step::Blocked(_) => {
-                    let slot = self.slot(at, component)?;
-                    at = self.new_directory(slot, Source::UNNAMED, changes)?;
-                }
-            }
+                Err(Stop::Missing(component) | Stop::Blocked(component, _)) => component,
+            };
+            let slot = self.slot(walk.at, missing)?;
+            walk.at = self.new_directory(slot, Source::UNNAMED, changes)?;
         }
-        Ok(at)
     }
 }
