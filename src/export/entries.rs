@@ -64,11 +64,12 @@ pub(crate) enum Marks {
 #[non_exhaustive]
 pub enum EntryError {
     /// The archive cannot be written, or the contents cannot be read again.
-    #[error("{path:?}: {error}")]
+    #[error("{path:?}")]
     Io {
         /// The entry.
         path: LayerPath,
         /// What the kernel says.
+        #[source]
         error: io::Error,
     },
     /// [`Cancel`](crate::core::cancel::Cancel) was used.
@@ -80,7 +81,7 @@ impl From<EntryError> for Error {
     fn from(error: EntryError) -> Self {
         match error {
             EntryError::Cancelled => Self::Cancelled,
-            error => Self::Write(error.to_string()),
+            EntryError::Io { path, error } => Self::Write { path, error: error.into() },
         }
     }
 }
