@@ -298,6 +298,7 @@ mod tests {
 
     use super::super::{Blob, BlobError, Digest, Pace};
     use super::*;
+    use crate::core::chain::Chain;
     use crate::core::limits::Limits;
 
     type Compress = fn(&[u8]) -> Vec<u8>;
@@ -435,7 +436,8 @@ mod tests {
                 let followed = [&stored[..], b"x"].concat();
                 let error = open(&followed).finish().unwrap_err();
                 assert!(
-                    matches!(error, BlobError::Damaged { .. }) && error.to_string().contains(": trailing data at byte")
+                    matches!(error, BlobError::Damaged { .. })
+                        && Chain(&error).to_string().contains(": trailing data at byte")
                 );
                 // Other padding is another blob.
                 let longer = [&stored[..], &[0]].concat();

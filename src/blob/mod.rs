@@ -63,21 +63,23 @@ pub struct Piece {
 #[non_exhaustive]
 pub enum BlobError {
     /// It cannot be read.
-    #[error("blob {blob}: {error}")]
+    #[error("blob {blob}")]
     Read {
         /// Which blob.
         blob: String,
         /// What the kernel says.
+        #[source]
         error: std::io::Error,
     },
     /// Its compression is damaged.
-    #[error("blob {blob}: damaged {} data: {error}", .compression.name())]
+    #[error("blob {blob}: damaged {} data", .compression.name())]
     Damaged {
         /// Which blob.
         blob: String,
         /// How it is compressed.
         compression: Compression,
         /// What the decoder says.
+        #[source]
         error: std::io::Error,
     },
     /// It has another size than the image states (rule S3).
@@ -99,7 +101,7 @@ pub enum BlobError {
         found: Digest,
     },
     /// It asks for more than it may (rule S4).
-    #[error("blob {blob}: {what} exceeds the limit of {limit}; raise it with --limit {name}=N if you trust the image")]
+    #[error("blob {blob}: {what} exceeds the limit of {limit}")]
     Limit {
         /// Which blob.
         blob: String,

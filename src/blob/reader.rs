@@ -63,6 +63,11 @@ impl NotArrived {
     fn wrap(error: Error) -> Error {
         Error::new(error.kind(), Self(error))
     }
+
+    /// The error as it came, where no decoder stands between that could be to blame.
+    pub(super) fn unwrap(error: Error) -> Error {
+        error.downcast().map_or_else(|error| error, |Self(error)| error)
+    }
 }
 
 /// Reads a blob from its start, whatever others read of it.

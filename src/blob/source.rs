@@ -94,7 +94,9 @@ impl Source {
     fn damaged(&self, error: std::io::Error) -> BlobError {
         let blob = self.blob.name();
         match self.compression {
-            _ if error.get_ref().is_some_and(|inner| inner.is::<NotArrived>()) => BlobError::Read { blob, error },
+            _ if error.get_ref().is_some_and(|inner| inner.is::<NotArrived>()) => {
+                BlobError::Read { blob, error: NotArrived::unwrap(error) }
+            }
             Compression::None => BlobError::Read { blob, error },
             compression => BlobError::Damaged { blob, compression, error: plainly(error) },
         }

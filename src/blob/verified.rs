@@ -3,6 +3,7 @@
 use std::io::{Error, ErrorKind, Read, Result};
 
 use super::hash::Hashed;
+use super::reader::NotArrived;
 use super::{Blob, BlobError, BlobReader};
 use crate::core::digest::{Algorithm, Digest};
 
@@ -57,7 +58,7 @@ impl Read for VerifiedReader {
                 if error.kind() == ErrorKind::Interrupted {
                     self.reader = Some(reader);
                 }
-                return Err(error);
+                return Err(NotArrived::unwrap(error));
             }
         };
         if count == 0 || self.blob.size == Some(reader.count()) {
@@ -73,6 +74,7 @@ impl Read for VerifiedReader {
 
 #[cfg(test)]
 mod tests {
+
     use super::*;
 
     fn read(bytes: &[u8], stated: &[u8], size: Option<u64>, piece: usize) -> std::result::Result<Vec<u8>, String> {

@@ -21,15 +21,13 @@ pub enum BundleError {
     #[error(transparent)]
     Unmount(#[from] UnmountError),
     /// A container runs a program.
-    #[error("the image has neither an Entrypoint nor a Cmd: specify the program to run (--arg /bin/sh)")]
+    #[error("the image has neither an Entrypoint nor a Cmd: specify the program to run")]
     NoCommand,
     /// The image's Cmd goes with its Entrypoint.
-    #[error(
-        "--entrypoint \"\" leaves nothing to run, since it also drops the image's Cmd: specify the program (--arg /bin/sh)"
-    )]
+    #[error("an empty entrypoint leaves nothing to run, since it also drops the image's Cmd: specify the program")]
     EntrypointOnly,
     /// A program without a name.
-    #[error("the program to run has an empty name: choose another (--entrypoint /bin/sh)")]
+    #[error("the program to run has an empty name: choose another")]
     EmptyProgram,
     /// What the kernel cannot be told.
     #[error("{what} {text:?} contains a NUL byte, which cannot be passed to a program")]
@@ -40,13 +38,13 @@ pub enum BundleError {
         text: String,
     },
     /// A file where the process is to run.
-    #[error("the working directory {path:?} is not a directory in the image; choose another (--cwd)")]
+    #[error("the working directory {path:?} is not a directory in the image; choose another")]
     NotADirectory {
         /// The path in the container.
         path: String,
     },
     /// The image has no such user.
-    #[error("the image runs as user {wanted:?}, but its /etc/passwd has no user {name:?}; choose another (--user)")]
+    #[error("the image runs as user {wanted:?}, but its /etc/passwd has no user {name:?}; choose another")]
     NoSuchUser {
         /// As the image or the caller says it.
         wanted: String,
@@ -54,7 +52,7 @@ pub enum BundleError {
         name: String,
     },
     /// The image has no such group.
-    #[error("the image runs as user {wanted:?}, but its /etc/group has no group {name:?}; choose another (--user)")]
+    #[error("the image runs as user {wanted:?}, but its /etc/group has no group {name:?}; choose another")]
     NoSuchGroup {
         /// As the image or the caller says it.
         wanted: String,
@@ -62,9 +60,7 @@ pub enum BundleError {
         name: String,
     },
     /// A user that the container's namespace does not have.
-    #[error(
-        "the process runs as {id}, which is not in the map {map}; choose another user (--user 0), or a larger map (--uid-map, --gid-map)"
-    )]
+    #[error("the process runs as {id}, which is not in the map {map}; choose another user, or a larger map")]
     NotMapped {
         /// `user 5` or `group 5`.
         id: String,

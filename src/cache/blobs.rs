@@ -6,7 +6,7 @@
 //! again.
 
 use std::fs::{DirBuilder, File};
-use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::io::{Error, Read, Result, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, linkat, open};
 use tempfile::TempPath;
 
-use super::UNFINISHED;
 use super::lock::Lock;
 use super::partial::Partial;
+use super::{NotKept, UNFINISHED};
 use crate::blob::{Arriving, Blob, Remote};
 use crate::core::digest::Digest;
 use crate::fs::Durability;
@@ -59,7 +59,7 @@ impl Blobs {
             growing.file.write_all(bytes)?;
             growing.publish()
         };
-        keep().map_err(|error: Error| self.error(&error))
+        keep().map_err(|error: Error| self.error(error))
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -96,15 +96,8 @@ impl Blobs {
         Ok(Growing { file, name: Some(name), target })
     }
 
-    /// What went wrong, and what to do.
-    pub(super) fn error(&self, error: &Error) -> Error {
-        let advice = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room with `layflat cache prune`, or use",
-            _ => "use",
-        };
-        let place = &self.directory;
-        let problem = format!("cannot keep it in the cache {place:?}: {error}; {advice} --cache-dir or --no-cache");
-        Error::new(error.kind(), problem)
+    pub(super) fn error(&self, error: Error) -> Error {
+        Error::new(error.kind(), NotKept { directory: self.directory.clone(), error })
     }
 }
 
@@ -198,7 +191,7 @@ impl<R: Remote> Remote for Fetched<R> {
             return partial.fetch(&self.remote, &self.blobs);
         }
         let stream = self.remote.open()?;
-        let growing = self.blobs.begin(&self.digest).map_err(|error| self.blobs.error(&error))?;
+        let growing = self.blobs.begin(&self.digest).map_err(|error| self.blobs.error(error))?;
         Ok(Box::new(Keeping { stream, growing, blobs: self.blobs.clone() }))
     }
 }
@@ -252,7 +245,7 @@ struct Keeping {
 impl Read for Keeping {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let count = self.stream.read(buffer)?;
-        self.growing.file.write_all(&buffer[..count]).map_err(|error| self.blobs.error(&error))?;
+        self.growing.file.write_all(&buffer[..count]).map_err(|error| self.blobs.error(error))?;
         Ok(count)
     }
 }
@@ -261,7 +254,7 @@ impl Arriving for Keeping {
     fn verified(self: Box<Self>) -> Result<()> {
         let Self { stream, growing, blobs } = *self;
         stream.verified()?;
-        growing.publish().map_err(|error| blobs.error(&error))
+        growing.publish().map_err(|error| blobs.error(error))
     }
 }
 

@@ -74,11 +74,12 @@ pub struct Pruned {
 
 /// A cache that cannot be looked at or tidied.
 #[derive(Debug, thiserror::Error)]
-#[error("the cache: {path:?}: {error}")]
+#[error("the cache: {path:?}")]
 pub struct CacheError {
     /// Where.
     pub path: PathBuf,
     /// What the kernel says.
+    #[source]
     pub error: std::io::Error,
 }
 

@@ -27,6 +27,22 @@ pub(crate) use lock::Lock;
 /// What is not whole yet, or no more, begins so.
 pub(crate) const UNFINISHED: &str = "new-";
 
+/// A blob that cannot be kept, within an [`std::io::Error`] of the same kind.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep it in the cache {directory:?}")]
+pub struct NotKept {
+    directory: PathBuf,
+    #[source]
+    error: std::io::Error,
+}
+
+impl NotKept {
+    /// Whether the disk is full.
+    pub fn lacks_room(&self) -> bool {
+        matches!(self.error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// Whether this user can keep anything in a directory, which need not be there yet.
 pub fn is_writable(directory: &Path) -> bool {
     let there = directory.ancestors().find(|ancestor| ancestor.exists());

@@ -105,7 +105,7 @@ impl Read for Fetch {
         let count = stream.read(buffer).inspect_err(|_| self.end = End::Interrupted)?;
         partial.lock.file().write_all_at(&buffer[..count], self.at).map_err(|error| {
             self.end = End::Unwritten;
-            self.blobs.error(&error)
+            self.blobs.error(error)
         })?;
         self.at += count as u64;
         Ok(count)
@@ -123,7 +123,7 @@ impl Arriving for Fetch {
             std::fs::rename(&partial.path, &partial.target)?;
             sync_directory_of(&partial.target)
         };
-        publish().map_err(|error| self.blobs.error(&error))
+        publish().map_err(|error| self.blobs.error(error))
     }
 }
 

@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use layflat::cache::Blobs;
 use layflat::configuration::ConfigurationFile;
+use layflat::core::chain::Chain;
 use layflat::core::reference::Platform;
 use layflat::image::Image;
 use layflat::inspect::index::{Indexes, indexes};
@@ -48,7 +49,7 @@ pub(crate) struct ImageArgs {
 #[derive(Debug, Args)]
 pub(crate) struct OpenArgs {
     /// Platform to select from a multi-platform image, like linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(help_heading = COMMON, long, value_name = "PLATFORM")]
     platform: Option<Platform>,
     /// Change a safety limit: entries, layer-size, file-size, name-length, depth, extended-header, ratio, metadata-size
     #[arg(help_heading = COMMON, hide_short_help = true, long = "limit", value_name = "NAME=N", value_parser = parse_limit)]
@@ -192,7 +193,7 @@ impl LookArgs {
         let cache = self.image.open.remote.trusted_cache()?;
         let indexes = indexes(&image, cache.as_deref(), &options, progress::progress(common).as_ref())?;
         if let Some((error, cache)) = indexes.not_kept.as_ref().zip(cache) {
-            output::say(common, format_args!("note: cannot keep the layers' indexes in {cache:?}: {error}"));
+            output::say(common, format_args!("note: cannot keep the layers' indexes in {cache:?}: {}", Chain(error)));
         }
         Ok(Looked { image, indexes, options })
     }

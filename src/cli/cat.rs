@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use layflat::Cancel;
-use layflat::inspect::{Action, Inside, InsideError, history};
+use layflat::inspect::Inside;
 
-use super::SUCCESS;
 use super::arguments::{Common, LookArgs, Looked};
+use super::{SUCCESS, missing};
 
 /// Print a file of an image, without unpacking the image
 ///
@@ -36,22 +36,17 @@ impl Cat {
         };
         let mut out = std::io::BufWriter::with_capacity(256 << 10, std::io::stdout().lock());
         match inside.cat(self.path.as_bytes(), &mut out, options) {
-            Err(error @ InsideError::Lookup { .. }) => match self.layer_that_had_it(&looked) {
-                Some(layer) => bail!("{error}; deleted by layer {}: try --layer {layer}", layer + 1),
-                None => Err(error.into()),
-            },
+            Err(error) if self.layer.is_none() => {
+                Err(missing::explained(error, self.path.as_bytes(), &looked, |layer| match layer.checked_sub(1) {
+                    Some(below) => format!("--layer {below} prints it"),
+                    None => "nothing is left of it".to_owned(),
+                }))
+            }
             Err(error) => Err(error.into()),
             Ok(()) => {
                 out.flush().context("cannot write the content")?;
                 Ok(SUCCESS)
             }
         }
-    }
-
-    /// The highest layer with which the path was there, though it is not any more.
-    fn layer_that_had_it(&self, looked: &Looked) -> Option<usize> {
-        let events = history(self.path.as_bytes(), &looked.image, &looked.indexes, &looked.options).ok()?;
-        let hidden = events.last().filter(|last| last.deed == Action::Hidden)?;
-        hidden.layer.checked_sub(1)
     }
 }

@@ -19,7 +19,7 @@ use super::arguments::{Common, OpenArgs};
 use super::ends::EndsArgs;
 use super::filters::FilterArgs;
 use super::table::{align, bytes, counted};
-use super::{SUCCESS, output, progress};
+use super::{SUCCESS, hints, output, progress};
 
 /// Copy images between registries, engines, archives and OCI layouts
 ///
@@ -143,7 +143,7 @@ fn is_stdout(destination: &Reference) -> bool {
 /// Says what was copied.
 pub(super) fn report_copy(common: &Common, destination: &Reference, report: &CopyReport) -> anyhow::Result<()> {
     for note in &report.notes {
-        output::say(common, format_args!("note: {}", output::one_line(note)));
+        output::note(common, note, hints::of_note(note));
     }
     let place = Path::new(if is_stdout(destination) { "-" } else { "" });
     if common.json {

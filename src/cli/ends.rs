@@ -9,6 +9,7 @@ use layflat::net::registry::{ClientCertificate, Credentials, End, RegistryOption
 use layflat::transport::source;
 
 use super::arguments::{OpenArgs, RemoteArgs, password_file, password_stdin};
+use super::hints;
 
 const ENDS: &str = "Options for SRC or DST only";
 
@@ -145,11 +146,11 @@ fn settings(given: &Given<'_>, remote: &RemoteArgs, are_two: bool) -> anyhow::Re
             let password = match given.password_file {
                 Some(path) => password_file(path)?,
                 None => {
-                    let option = given.end.option("password");
+                    let option = hints::option(given.end, "password");
                     anyhow::ensure!(
                         given.password_stdin,
                         "{}: give {option}-stdin or {option}-file FILE",
-                        given.end.option("username")
+                        hints::option(given.end, "username")
                     );
                     password_stdin(&format!("{option}-stdin"))?
                 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 use layflat::export::{Filesystem, flat_archive, flat_filesystem};
 use layflat::fs::Output;
 use layflat::{Cancel, Options, Owners, Report};
@@ -10,30 +10,33 @@ use layflat::{Cancel, Options, Owners, Report};
 use super::arguments::{Common, ImageArgs, UnpackArgs};
 use super::filters::FilterArgs;
 use super::overlap::refuse_replacing_source;
-use super::{SUCCESS, output, progress};
+use super::{SUCCESS, output, progress, tips};
 
 /// Unpack an image into one root file system
 ///
 /// DEST is created by a single rename: on an error it does not appear at all. An empty directory or an empty mounted
-/// file system may be there already. With --to, the root file system is written to one file instead: a sorted tar
+/// file system may be there already. With -o, the root file system is written to one file instead: a sorted tar
 /// archive, or a file system image made by mkfs.erofs or mksquashfs.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "layflat flatten [OPTIONS] <IMAGE> <DEST>\n       layflat flatten [OPTIONS] <IMAGE> --output <FILE>"
+)]
 #[command(after_help = "Examples:
-  docker save app | layflat flatten - rootfs              # then: systemd-nspawn -D rootfs
+  docker save app | layflat flatten - rootfs    # then: systemd-nspawn -D rootfs
   layflat flatten docker://alpine:3.20 rootfs
-  layflat flatten app.tar --to squashfs -o rootfs.squashfs
+  layflat flatten app.tar -o rootfs.squashfs
   layflat flatten --exclude 'usr/share/doc/*' app.tar rootfs")]
 pub(crate) struct Flatten {
     #[command(flatten)]
     image: ImageArgs,
     /// The root file system's directory
-    #[arg(required_unless_present = "to")]
+    #[arg(required_unless_present_any = ["to", "output"])]
     dest: Option<PathBuf>,
-    /// Write a file of this format instead of a directory
-    #[arg(long, value_name = "FORMAT", requires = "output", conflicts_with_all = ["dest", "uid_map", "record_ownership"])]
+    /// Write a file of this format instead of a directory [default: by the name of FILE]
+    #[arg(long, value_name = "FORMAT", requires = "output")]
     to: Option<Format>,
     /// The file to write; `-` is standard output
-    #[arg(short, long, value_name = "FILE", requires = "to")]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["dest", "uid_map", "record_ownership"])]
     output: Option<PathBuf>,
     #[command(flatten)]
     unpack: UnpackArgs,
@@ -54,7 +57,7 @@ enum Format {
 
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        match (self.to, &self.output, &self.dest) {
+        match (self.format()?, &self.output, &self.dest) {
             // An archive holds any owner, whoever writes it.
             (Some(Format::Tar), Some(file), _) => self.file(Format::Tar, file, Owners::AsTheyAre, common, cancel),
             // An image of a file system is made of a tree, as its maker sees that.
@@ -62,8 +65,28 @@ impl Flatten {
                 self.file(format, file, self.unpack.owners.settle()?.owners, common, cancel)
             }
             (_, _, Some(directory)) => self.directory(directory, common, cancel),
-            _ => anyhow::bail!("no destination: specify a directory, or --to FORMAT -o FILE"),
+            _ => anyhow::bail!("no destination: specify a directory, or -o FILE"),
         }
+    }
+
+    /// The format of the file that is written: as it was said, or as the file is named.
+    fn format(&self) -> anyhow::Result<Option<Format>> {
+        let (None, Some(file)) = (self.to, &self.output) else { return Ok(self.to) };
+        let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let formats = Format::value_variants().iter().filter_map(Format::to_possible_value);
+        let names: Vec<String> = formats.map(|format| format.get_name().to_owned()).collect();
+        Format::from_str(ending, true).map(Some).map_err(|_| match tips::compressor(file) {
+            Some(program) => {
+                let name = file.display();
+                anyhow::anyhow!("{name}: the archive is not compressed here: --to tar -o - | {program} > {name}")
+            }
+            None => anyhow::anyhow!(
+                "{}: --to {} is needed, or a name that ends in .{}",
+                file.display(),
+                names.join("|"),
+                names.join(" or .")
+            ),
+        })
     }
 
     fn options(&self, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
@@ -71,6 +94,7 @@ impl Flatten {
     }
 
     fn directory(&self, dest: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        tips::refuse_archive_name(dest, &format!("for an archive: -o {}", dest.display()))?;
         let settled = self.unpack.owners.settle()?;
         if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), dest)?;

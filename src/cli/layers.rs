@@ -7,7 +7,7 @@ use layflat::{Cancel, Options};
 
 use super::arguments::{Common, ImageArgs, NamespaceArg, UnpackArgs};
 use super::overlap::refuse_replacing_source;
-use super::{SUCCESS, output, progress};
+use super::{SUCCESS, output, progress, tips};
 
 /// Unpack each layer into its own directory, ready for overlayfs
 ///
@@ -31,6 +31,7 @@ pub(crate) struct Layers {
 
 impl Layers {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        tips::refuse_archive_name(&self.dest, "layers are unpacked into directories")?;
         let settled = self.unpack.owners.settle()?;
         if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), &self.dest)?;

@@ -12,7 +12,7 @@ use layflat::inspect::{Entry, Inside, Kind, ListOptions, Listing};
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
 use super::table::columns;
-use super::{SUCCESS, output};
+use super::{SUCCESS, missing, output};
 
 /// List files of an image, without unpacking it
 ///
@@ -50,7 +50,14 @@ impl Ls {
             itself: self.directory,
             links: self.long || self.directory,
         };
-        let listing = inside.list(path, options)?;
+        let listing = inside.list(path, options).map_err(|error| {
+            missing::explained(error, path, &looked, |layer| match layer {
+                0 => "`layflat log` shows how".to_owned(),
+                layer => {
+                    format!("`layflat cat --layer {}` prints a file, `layflat find --all-layers` lists it", layer - 1)
+                }
+            })
+        })?;
         if common.json {
             output::json_lines(listing.entries)?;
         } else {

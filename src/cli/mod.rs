@@ -13,11 +13,13 @@ mod ends;
 mod filters;
 mod find;
 mod flatten;
+mod hints;
 mod inspect;
 mod layers;
 mod log;
 mod ls;
 mod man;
+mod missing;
 mod mount;
 mod output;
 mod overlap;
@@ -28,6 +30,7 @@ mod signals;
 mod squash;
 mod table;
 mod tags;
+mod tips;
 mod umount;
 mod unshare;
 mod waste;
@@ -49,7 +52,7 @@ const TROUBLE: u8 = 2;
 
 /// Unpack container images without a container engine, exactly as the specification says
 #[derive(Debug, Parser)]
-#[command(name = "layflat", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "layflat", version, max_term_width = 80, arg_required_else_help = true)]
 #[command(help_template = TEMPLATE, after_help = SHORT_HELP, after_long_help = LONG_HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -64,23 +67,23 @@ const TEMPLATE: &str = "\
 {usage-heading} {usage}
 
 Unpack
-  flatten      Unpack an image into one root file system (or .tar, .erofs, .squashfs)
+  flatten      Unpack an image into one root file system, or .tar, .erofs, …
   layers       Unpack each layer into its own directory, ready for overlayfs
   mount        Mount an image or unpacked layers with overlayfs
   umount       Unmount it
   bundle       Make an OCI runtime bundle for runc or crun
   unshare      Run a command in a user and mount namespace (rootless mounts)
 Look inside (nothing is unpacked, except by diff)
-  inspect      Show the configuration, the layers, and what each layer changes
+  inspect      Show the configuration, the layers, and what each changes
   ls           List files
   cat          Print a file
   find         Find files in any layer
   log          Show which layers touched a path
   waste        Show bytes that are shipped but replaced or deleted later
-  check        Validate an image; find secrets that a later layer only deletes
+  check        Validate an image; find secrets that a later layer deletes
   diff         Compare two images, directories or mounts
 Convert and copy
-  copy         Copy between registries, engines, archives and OCI layouts (pull, push)
+  copy         Copy between registries, engines, archives, layouts (pull, push)
   tags         List the tags of a repository, or the images in an archive
   digest       Print the digest of an image's manifest
   squash       Merge layers
@@ -110,10 +113,10 @@ const LONG_HELP: &str = "\
 IMAGE is one of
   docker://[HOST/]NAME[:TAG]      registry; Docker Hub without HOST[:PORT]. Also NAME@DIGEST
   docker-daemon:NAME[:TAG]        the local Docker or Podman daemon
-  docker-archive:FILE[:NAME:TAG]  written by `docker save`, podman, skopeo, buildah or kaniko
+  docker-archive:FILE[:NAME:TAG]  by `docker save`, podman, skopeo, buildah, kaniko
   oci:DIR[:TAG]                   OCI image layout
   oci-archive:FILE[:TAG]          OCI image layout in a tar file
-  dir:DIR                         unpacked docker archive, or a directory written by skopeo
+  dir:DIR                         unpacked docker archive, or a directory by skopeo
   layers:A.tar,B.tar.gz           bare layers, bottom first
   PATH                            archive, layout or directory, recognised by its content
 FILE may be compressed. `-` is standard input; as a destination of `copy`, standard output.
@@ -125,10 +128,11 @@ Examples
   layflat find --all-layers app.tar 'id_rsa' '*.env'
 
 Configuration, each file from ~/.config/containers or /etc/containers
-  registries.conf, registries.conf.d   mirrors, locations, insecure and blocked registries of docker://
-                                       (or the file named by CONTAINERS_REGISTRIES_CONF)
-  policy.json                          which images may be used (--policy, --no-policy)
-Short names (aliases, unqualified-search-registries) are suggested, but never pulled without being asked.";
+  registries.conf, registries.conf.d   mirrors, insecure and blocked registries;
+                                       or the file CONTAINERS_REGISTRIES_CONF
+  policy.json                          which images may be used (--policy)
+Short names (aliases, unqualified-search-registries) are suggested, but never
+pulled without being asked.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -168,7 +172,7 @@ fn raise_handle_limit() {
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(output::usage(&error)),
+        Err(error) => return ExitCode::from(output::usage(&tips::for_command(error))),
     };
     output::be_quiet(cli.common.quiet);
     // What `unshare` runs has limits of its own.

@@ -10,9 +10,12 @@ use layflat::core::reference::mask_passwords;
 use layflat::core::text::{Printable, steers_terminal};
 use layflat::fs::Destination;
 use layflat::image::Notice;
+use layflat::net::engine::DaemonError;
+use layflat::net::registry::RegistryError;
 use layflat::{Loss, Notes, Report};
 
 use super::arguments::Common;
+use super::hints;
 use super::table::{bytes, count, counted};
 
 /// Prints one JSON document.
@@ -137,10 +140,31 @@ pub(crate) fn usage(problem: &clap::Error) -> u8 {
     }
 }
 
-/// Prints an error and all its causes on one line.
+/// Prints an error, all its causes, and what helps, on one line.
 pub(crate) fn error(error: &anyhow::Error) {
     let (red, plain) = if colours(&std::io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    let _ = writeln!(std::io::stderr().lock(), "{red}layflat:{plain} {}", one_line(&format!("{error:#}")));
+    let hint = hints::of_error(error.as_ref()).map(|hint| format!("; {hint}")).unwrap_or_default();
+    let message = format!("{}{hint}", chain(error));
+    let _ = writeln!(std::io::stderr().lock(), "{red}layflat:{plain} {}", one_line(&message));
+}
+
+/// An error and its causes, `a: b: c`. A cause that only repeats the name that the message before it ends with is not
+/// printed again: "cannot open app.tar: No such file", and not "cannot open app.tar: "app.tar": No such file".
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for text in error.chain().map(ToString::to_string) {
+        let name = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(&text);
+        if !texts.last().is_some_and(|before| before.trim_end_matches('"').ends_with(name)) {
+            texts.push(text);
+        }
+    }
+    texts.join(": ")
+}
+
+/// Prints a note, and what helps.
+pub(crate) fn note(common: &Common, note: impl std::fmt::Display, hint: Option<&str>) {
+    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+    say(common, format_args!("note: {}{hint}", one_line(&note.to_string())));
 }
 
 /// A message on one line, with nothing in it that a terminal would obey. Names in it are escaped already.
@@ -153,9 +177,13 @@ fn colours(output: &impl IsTerminal) -> bool {
     output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Whether an error is only that nobody reads our output any more.
+/// Whether an error is only that nobody reads our output any more. A connection that breaks has the same name, but is
+/// a failure.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
+    let is_connection =
+        |cause: &(dyn std::error::Error + 'static)| cause.is::<RegistryError>() || cause.is::<DaemonError>();
+    let mut causes = hints::chain(error.as_ref()).take_while(|cause| !is_connection(*cause));
+    causes.any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
         io.or(json) == Some(std::io::ErrorKind::BrokenPipe)
@@ -186,7 +214,7 @@ pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> an
 /// Says what is not as it should be about an image.
 pub(crate) fn notices(common: &Common, notices: &[Notice]) {
     for notice in notices {
-        say(common, format_args!("note: {}", one_line(&notice.to_string())));
+        note(common, notice, hints::of_notice(notice));
     }
 }
 

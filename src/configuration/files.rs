@@ -41,13 +41,13 @@ fn variable(name: &str) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<String, ConfigurationError> {
-    std::fs::read_to_string(path).map_err(|error| ConfigurationError::new(path, format!("cannot be read: {error}")))
+    std::fs::read_to_string(path).map_err(|error| ConfigurationError::new(path, "cannot be read").because(error))
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>, ConfigurationError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ConfigurationError::new(path, format!("cannot be read: {error}"))),
+        Err(error) => Err(ConfigurationError::new(path, "cannot be read").because(error)),
     }
 }

@@ -18,6 +18,7 @@ mod policy;
 mod registries;
 mod scope;
 
+use crate::core::chain::Cause;
 use std::path::PathBuf;
 
 pub(crate) use files::load_policy;
@@ -41,7 +42,7 @@ pub enum ConfigurationFile {
 }
 
 /// A file that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("{path:?}{}: {problem}", .line.map(|line| format!(" line {line}")).unwrap_or_default())]
 pub struct ConfigurationError {
     /// The file.
@@ -50,10 +51,16 @@ pub struct ConfigurationError {
     pub line: Option<usize>,
     /// What is wrong.
     pub problem: String,
+    /// What shows that it is wrong, where there is such an error.
+    pub source: Option<Cause>,
 }
 
 impl ConfigurationError {
     fn new(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
-        Self { path: path.into(), line: None, problem: problem.into() }
+        Self { path: path.into(), line: None, problem: problem.into(), source: None }
+    }
+
+    fn because(self, error: impl Into<Cause>) -> Self {
+        Self { source: Some(error.into()), ..self }
     }
 }

@@ -101,6 +101,7 @@ impl Policy {
                 path: path.to_owned(),
                 line: Some(error.line()),
                 problem: format!("is not a policy: {problem}"),
+                source: None,
             }
         })?;
         let wrong = |problem: String| ConfigurationError::new(path, problem);

@@ -1,6 +1,7 @@
 //! Why images could not be copied.
 
 use crate::blob::{BlobError, Compress};
+use crate::core::chain::{Cause, Chain};
 use crate::core::digest::Digest;
 use crate::transport::store::StoreError;
 
@@ -15,11 +16,12 @@ pub enum CopyError {
     #[error(transparent)]
     Blob(BlobError),
     /// A blob that cannot be read or changed.
-    #[error("{what}: {error}")]
+    #[error("{what}")]
     Read {
         /// Which blob.
         what: String,
         /// Why.
+        #[source]
         error: std::io::Error,
     },
     /// A layer is not the one that the configuration names (rule S3).
@@ -35,14 +37,10 @@ pub enum CopyError {
         found: Digest,
     },
     /// An index for a place that holds single images.
-    #[error(
-        "docker archives, engines and `dir:` hold images of one platform each: omit --all-platforms, or copy to oci:DIR or oci-archive:FILE"
-    )]
+    #[error("docker archives, engines and `dir:` hold images of one platform each")]
     Index,
     /// A compression for a place that holds none.
-    #[error(
-        "docker archives, engines and `dir:` hold layers uncompressed: omit --compression {0}, or copy to oci:DIR or oci-archive:FILE"
-    )]
+    #[error("docker archives, engines and `dir:` hold layers uncompressed, not by {0}")]
     Uncompressed(Compress),
     /// Something that is not an image, for a place that holds nothing else.
     #[error(
@@ -54,33 +52,50 @@ pub enum CopyError {
         /// What it is.
         what: String,
     },
-    /// A format that the place does not have.
-    #[error("{0}")]
-    Format(&'static str),
-    /// A registry refuses a manifest in OCI's words, and it cannot be had in Docker's.
-    #[error("{refusal}; it cannot be converted to Docker's format instead: {name} {problem}")]
+    /// Referrers, for a place that holds images only.
+    #[error("docker archives, engines and `dir:` hold images only, and no referrers")]
+    Referrers,
+    /// OCI's format, for a place that has none of its manifests.
+    #[error("docker archives, engines and `dir:` hold no OCI manifests")]
+    NoOciManifests,
+    /// Docker's format, for a place that has none of its manifests.
+    #[error("OCI layouts hold OCI manifests, and nothing else")]
+    NoDockerManifests,
+    /// A compression that Docker's format does not have.
+    #[error("Docker's manifests have no media type for layers compressed with {0}")]
+    NotInDocker(&'static str),
+    /// A registry refuses a manifest in OCI's format, and it cannot be converted to Docker's.
+    #[error("the manifest cannot be stored in OCI's format, and not be converted to Docker's ({})", Chain(.conversion.as_ref()))]
     Refused {
+        /// Why it cannot be converted.
+        conversion: Box<CopyError>,
         /// What the registry says.
-        refusal: String,
-        /// What cannot be converted.
-        name: String,
-        /// Why not, and what to do.
-        problem: String,
+        #[source]
+        refusal: Box<StoreError>,
+    },
+    /// A layer is compressed in a way that Docker's format does not have.
+    #[error("{layer} is compressed with {compression}, for which Docker's manifests have no media type")]
+    LayerNotInDocker {
+        /// Which layer.
+        layer: String,
+        /// How it is compressed.
+        compression: &'static str,
     },
     /// A document of the image that cannot be made anew.
-    #[error("{name}: {problem}")]
+    #[error("{name}")]
     Document {
         /// Which one.
         name: String,
         /// What is wrong.
-        problem: String,
+        #[source]
+        error: Cause,
     },
     /// The work was cancelled.
     #[error("interrupted; no partial output was left")]
     Cancelled,
 }
 
-// By hand: `#[from]` would make it the error's source too, and whoever prints the chain would print it twice.
+// By hand: an interruption is the same wherever it comes.
 impl From<StoreError> for CopyError {
     fn from(error: StoreError) -> Self {
         match error {

@@ -159,7 +159,7 @@ impl<'a> Finisher<'a> {
             };
             placed.push(found.ok_or_else(|| CopyError::Document {
                 name: "a layer".to_owned(),
-                problem: "was not copied".to_owned(),
+                error: "it was not copied".into(),
             })?);
         }
         Ok(placed)

@@ -89,8 +89,8 @@ impl Converter<'_> {
         let config = value.object("config");
         let said = config.string("mediaType").unwrap_or_default();
         if MediaType::of(&said) != MediaType::Config {
-            let problem = "is an artifact, and only images can be written in Docker's format".to_owned();
-            return Err(CopyError::Document { name: manifest.digest.to_string(), problem });
+            let error = "it is an artifact, and only images can be written in Docker's format".into();
+            return Err(CopyError::Document { name: manifest.digest.to_string(), error });
         }
         self.lose_annotations("the manifest's annotations", value);
         self.lose("its subject", value, "subject");
@@ -120,7 +120,7 @@ impl Converter<'_> {
             let listed = digest.and_then(|digest| self.listed.iter().find(|listed| listed.digest == digest));
             let missing = || CopyError::Document {
                 name: index.digest.to_string(),
-                problem: format!("lists {text:?}, which is not there"),
+                error: format!("it lists {text:?}, which is not there").into(),
             };
             let listed = listed.ok_or_else(missing)?;
             if !is_convertible(listed)? {
@@ -185,16 +185,14 @@ fn layer_type(layer: &Object) -> Result<&'static str, CopyError> {
         (_, Some(Compression::None)) => Ok(MediaType::DOCKER_LAYER),
         (_, Some(Compression::Gzip)) => Ok(MediaType::DOCKER_LAYER_GZIP),
         (_, found) => {
-            let name = format!("layer {}", layer.string("digest").unwrap_or_default());
-            let problem = match found {
-                Some(compression) => format!(
-                    "is compressed with {}, for which Docker's manifests have no media type: give --format docker, \
-                     which compresses it with gzip",
-                    compression.name()
-                ),
-                None => format!("is of type {said:?}, which Docker's manifests do not have"),
-            };
-            Err(CopyError::Document { name, problem })
+            let layer = format!("layer {}", layer.string("digest").unwrap_or_default());
+            Err(match found {
+                Some(compression) => CopyError::LayerNotInDocker { layer, compression: compression.name() },
+                None => {
+                    let problem = format!("its type is {said:?}, which Docker's manifests do not have");
+                    CopyError::Document { name: layer, error: problem.into() }
+                }
+            })
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::CopyError;
 use super::transfer::Placed;
+use crate::core::chain::Cause;
 use crate::core::digest::Digest;
 use crate::image::document::{self, Document, Object};
 use crate::image::{Config, Image, Manifest, MediaType};
@@ -92,8 +93,8 @@ pub(super) fn parse(manifest: &Manifest) -> Result<Object, CopyError> {
     Object::parse(&manifest.bytes).map_err(|error| wrong(&manifest.digest, error))
 }
 
-fn wrong(name: &dyn std::fmt::Display, problem: impl std::fmt::Display) -> CopyError {
-    CopyError::Document { name: name.to_string(), problem: problem.to_string() }
+fn wrong(name: &dyn std::fmt::Display, error: impl Into<Cause>) -> CopyError {
+    CopyError::Document { name: name.to_string(), error: error.into() }
 }
 
 /// Makes a descriptor one of something else; what else it says stays, but for what is only true of the old bytes.

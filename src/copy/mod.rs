@@ -29,7 +29,7 @@ use crate::unpack::Progress;
 
 pub use error::CopyError;
 pub use format::{Format, FormatError};
-pub use report::{BlobReport, CopyReport, ImageReport, Outcome};
+pub use report::{BlobReport, CopyNote, CopyReport, ImageReport, Outcome};
 
 /// How images are copied.
 #[derive(Debug, Clone, Default)]
@@ -125,9 +125,11 @@ pub fn copy_with_referrers(
     let referring_reports = referring.iter().map(report).collect();
     finished.extend(referring);
     let mut blobs = report::of_tasks(&tasks, &placed);
-    let of_images: Vec<String> = images.iter().flat_map(|image| notices(&image.content)).collect();
-    let of_layers: Vec<String> = not_sent(&tasks).collect();
-    let notes = [left_out, of_images, of_layers, finisher.notes(&mut blobs), of_publishing, lost].concat();
+    let of_images = images.iter().flat_map(|image| notices(&image.content)).map(CopyNote::Image);
+    let of_finishing = [finisher.notes(&mut blobs), of_publishing, lost].concat();
+    let notes = left_out.into_iter().map(CopyNote::Text);
+    let notes = notes.chain(of_images).chain(not_pushed(&tasks)).chain(of_finishing.into_iter().map(CopyNote::Text));
+    let notes = notes.collect();
     store.publish(&finished)?;
     Ok(CopyReport {
         images: reports,
@@ -139,44 +141,35 @@ pub fn copy_with_referrers(
 }
 
 /// What is not as it should be about images.
-fn notices(tree: &Tree) -> Vec<String> {
+fn notices(tree: &Tree) -> Vec<Notice> {
     match tree {
         // A note about using such a layer is of no interest when it is only copied.
         Tree::Image(image) => {
             let told = |notice: &&Notice| !matches!(notice, Notice::NonDistributable { .. });
-            image.notices.iter().filter(told).map(ToString::to_string).collect()
+            image.notices.iter().filter(told).cloned().collect()
         }
         Tree::Index(index) => index.entries.iter().flat_map(notices).collect(),
         Tree::Attachment(_) => Vec::new(),
     }
 }
 
-/// Which layers were not sent.
-fn not_sent(tasks: &[layers::Task]) -> impl Iterator<Item = String> {
+/// Which layers were not pushed.
+fn not_pushed(tasks: &[layers::Task]) -> impl Iterator<Item = CopyNote> {
     tasks.iter().filter(|task| task.way == layers::Way::LeftOut).map(|task| {
         let digest = task.blob.digest().map(ToString::to_string).unwrap_or_default();
-        format!(
-            "{}, {digest}, is non-distributable and was not pushed; its descriptor has its URL (--allow-nondistributable pushes it)",
-            task.what
-        )
+        CopyNote::NotPushed { layer: task.what.clone(), digest }
     })
 }
 
 /// Refuses what the store cannot hold.
 fn check(form: Form, options: &CopyOptions) -> Result<(), CopyError> {
     match (form, options.format, options.compression) {
-        (Form::Saved, Format::Oci, _) => Err(CopyError::Format(
-            "docker archives, engines and `dir:` hold no OCI manifests: leave out --format oci, or copy to oci:DIR or oci-archive:FILE",
-        )),
-        (Form::Manifests { docker: false }, Format::Docker, _) => Err(CopyError::Format(
-            "OCI layouts hold OCI manifests, and nothing else: leave out --format docker, or copy to a registry or docker-archive:FILE",
-        )),
+        (Form::Saved, Format::Oci, _) => Err(CopyError::NoOciManifests),
+        (Form::Manifests { docker: false }, Format::Docker, _) => Err(CopyError::NoDockerManifests),
         (Form::Manifests { .. }, Format::Docker, Some(compression))
             if !format::has_layers_of(compression.compression()) =>
         {
-            Err(CopyError::Format(
-                "Docker's manifests know no zstd: leave out --format docker, or give --compression gzip",
-            ))
+            Err(CopyError::NotInDocker(compression.compression().name()))
         }
         (Form::Saved, _, Some(compression)) if compression != Compress::None => {
             Err(CopyError::Uncompressed(compression))

@@ -3,6 +3,7 @@
 use super::CopyError;
 use super::finish::Done;
 use super::format::{Format, in_docker_words};
+use crate::core::chain::Chain;
 use crate::core::digest::Algorithm;
 use crate::transport::store::{Finished, Form, Store, StoreError};
 
@@ -39,8 +40,8 @@ impl<'a> Publisher<'a> {
             Err(refusal) if self.format == Format::Auto && refusal.refuses_format() && is_by_sha256(&done) => {
                 let (converted, notes) = match in_docker_words(&done) {
                     Ok((converted, notes)) if converted.manifest != done.manifest => (converted, notes),
-                    Err(CopyError::Document { name, problem }) => {
-                        return Err(CopyError::Refused { refusal: refusal.to_string(), name, problem });
+                    Err(error @ (CopyError::Document { .. } | CopyError::LayerNotInDocker { .. })) => {
+                        return Err(CopyError::Refused { conversion: error.into(), refusal: refusal.into() });
                     }
                     // It is in Docker's words already.
                     _ => return Err(refusal.into()),
@@ -51,7 +52,8 @@ impl<'a> Publisher<'a> {
                 }
                 let digest = converted.manifest.as_ref().map(|manifest| manifest.digest.to_string());
                 self.notes.push(format!(
-                    "the registry takes no OCI manifest ({refusal}): {} is stored as Docker's, {}",
+                    "the registry takes no OCI manifest ({}): {} is stored as Docker's, {}",
+                    Chain(&refusal),
                     names.join(" "),
                     digest.unwrap_or_default()
                 ));

@@ -20,9 +20,7 @@ pub(super) fn as_named(referrers: &[Referrer]) -> Vec<Named> {
 /// Refuses referrers where none can be kept.
 pub(super) fn check(referrers: &[Referrer], form: Form) -> Result<(), CopyError> {
     match form {
-        Form::Saved if !referrers.is_empty() => Err(CopyError::Format(
-            "docker archives, engines and `dir:` hold images only: leave out --referrers, or copy to a registry, oci:DIR or oci-archive:FILE",
-        )),
+        Form::Saved if !referrers.is_empty() => Err(CopyError::Referrers),
         _ => Ok(()),
     }
 }

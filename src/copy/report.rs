@@ -1,8 +1,11 @@
 //! What was copied.
 
+use std::fmt;
+
 use super::layers::Task;
 use super::transfer::Placed;
 use crate::core::digest::Digest;
+use crate::image::Notice;
 
 /// One copy, of one image or several.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -16,9 +19,45 @@ pub struct CopyReport {
     pub blobs: Vec<BlobReport>,
     /// What is different from the source in a way that one may not expect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
+    pub notes: Vec<CopyNote>,
     /// Seconds spent, by the clock on the wall.
     pub seconds: f64,
+}
+
+/// What the user should know about a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CopyNote {
+    /// What is not as it should be about an image.
+    Image(Notice),
+    /// A layer that only its vendor may hand out was not pushed.
+    NotPushed {
+        /// Which layer.
+        layer: String,
+        /// Its digest.
+        digest: String,
+    },
+    /// Anything else.
+    Text(String),
+}
+
+impl fmt::Display for CopyNote {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(notice) => notice.fmt(formatter),
+            Self::NotPushed { layer, digest } => write!(
+                formatter,
+                "{layer}, {digest}, is non-distributable and was not pushed; its descriptor has its URL"
+            ),
+            Self::Text(text) => formatter.write_str(text),
+        }
+    }
+}
+
+impl serde::Serialize for CopyNote {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// An image that was copied.

@@ -4,6 +4,7 @@
 //! each layer's directory must hold. The rest is what these and all others speak of: digests, names, limits.
 
 pub mod cancel;
+pub mod chain;
 pub mod digest;
 pub mod filter;
 pub mod idmap;

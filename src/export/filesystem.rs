@@ -97,7 +97,7 @@ pub fn flat_filesystem(
     let (program, package) = filesystem.program();
     let missing = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            Error::Write(format!("{program} is not there; it comes with the package {package}"))
+            Error::Product(format!("{program} is not installed; it comes with the package {package}").into())
         }
         _ => io("cannot run the file system's tool")(error),
     };
@@ -109,7 +109,7 @@ pub fn flat_filesystem(
         .stderr(Stdio::null())
         .status()
         .map_err(missing)?;
-    let path = output.path().ok_or_else(|| Error::Write("the image can only be made in a file".to_owned()))?;
+    let path = output.path().ok_or_else(|| Error::Product("the image can only be made in a file".into()))?;
     let place = crate::fs::open_path(&output.scratch()).and_then(Aside::make);
     let place = place.map_err(io("cannot make a temporary directory"))?;
     let tree = crate::fs::shown(&place.path()).join("tree");
@@ -127,7 +127,7 @@ pub fn flat_filesystem(
         .map_err(missing)?;
     if !made.status.success() {
         let talk = String::from_utf8_lossy(&made.stderr);
-        return Err(Error::Write(format!("{program} failed: {}", talk.trim())));
+        return Err(Error::Product(format!("{program} failed: {}", talk.trim()).into()));
     }
     report.form = filesystem.name();
     Ok(report)
@@ -137,7 +137,7 @@ pub fn flat_filesystem(
 /// fit, and end up in another century. Returns the newest time, in whole seconds, rounded up.
 fn fit(tree: &Path, filesystem: Filesystem, options: &Options, report: &mut Report) -> Result<u64, Error> {
     let read = SnapshotOptions { cancel: options.cancel.clone(), ..SnapshotOptions::default() };
-    let snapshot = Snapshot::take(tree, &read).map_err(|error| Error::Write(error.to_string()))?;
+    let snapshot = Snapshot::take(tree, &read).map_err(|error| Error::Product(error.into()))?;
     let mut losses = Losses::default();
     let mut newest = 0;
     for (path, entry) in snapshot.entries() {

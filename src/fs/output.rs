@@ -25,25 +25,27 @@ pub enum Destination {
 #[non_exhaustive]
 pub enum OutputError {
     /// Something is there.
-    #[error("{0:?} exists already; --replace replaces it")]
+    #[error("{0:?} exists already")]
     Exists(PathBuf),
     /// A directory is there.
     #[error("{0:?} is a directory, but the output is a file")]
     IsDirectory(PathBuf),
     /// A place that cannot be used as it is named.
-    #[error("{path:?} {problem}")]
+    #[error("cannot use {path:?}")]
     Unusable {
         /// What was named.
         path: PathBuf,
         /// Why, and what to do.
-        problem: String,
+        #[source]
+        error: PlaceError,
     },
     /// It cannot be written.
-    #[error("cannot write {path:?}: {error}")]
+    #[error("cannot write {path:?}")]
     Io {
         /// Where.
         path: PathBuf,
         /// What the kernel says.
+        #[source]
         error: io::Error,
     },
 }
@@ -155,7 +157,7 @@ fn beside(path: &Path, replace: bool) -> Result<Place, OutputError> {
     let io = |error: io::Error| OutputError::Io { path: path.to_owned(), error };
     let named = Named::find(path).map_err(|error| match error {
         PlaceError::Io(error) => io(error),
-        problem => OutputError::Unusable { path: path.to_owned(), problem: problem.to_string() },
+        error => OutputError::Unusable { path: path.to_owned(), error },
     })?;
     if !replace && statat(named.parent(), named.name(), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Err(OutputError::Exists(path.to_owned()));

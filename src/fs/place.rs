@@ -12,12 +12,14 @@ use super::open_path;
 
 /// A destination that cannot be used as it is named.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PlaceError {
+pub enum PlaceError {
     /// `..`, `/`.
     #[error("is not a name for a new file or directory")]
     NoName,
     /// Whoever owns a symlink decides where it leads, at any moment.
-    #[error("is a symlink of another user (uid {0}), who could change where it points: use the path that it points to")]
+    #[error(
+        "it is a symlink of another user (uid {0}), who could change where it points: use the path that it points to"
+    )]
     ForeignLink(u32),
     /// In a directory where anybody can make files, another user made one of this name first.
     #[error(

@@ -23,7 +23,7 @@ pub enum DestinationError {
     #[error("destination {0:?} exists and is not a directory")]
     NotADirectory(PathBuf),
     /// A directory with something in it is there.
-    #[error("destination {0:?} is not empty; --replace replaces it")]
+    #[error("destination {0:?} is not empty")]
     NotEmpty(PathBuf),
     /// A mount point with something in it cannot be exchanged.
     #[error("destination {0:?} is a mount point and not empty; it cannot be replaced, only filled when empty")]
@@ -52,27 +52,30 @@ pub enum DestinationError {
     #[error("destination {0:?} names no directory")]
     NoName(PathBuf),
     /// The directory that it is to be in cannot be used.
-    #[error("cannot create the destination in {parent:?}: {error}")]
+    #[error("cannot create the destination in {parent:?}")]
     Parent {
         /// That directory.
         parent: PathBuf,
         /// What the kernel says.
+        #[source]
         error: std::io::Error,
     },
     /// The result is not on disk.
-    #[error("cannot write the result for {path:?} to disk: {error}")]
+    #[error("cannot write the result for {path:?} to disk")]
     Sync {
         /// The destination.
         path: PathBuf,
         /// What the kernel says.
+        #[source]
         error: std::io::Error,
     },
     /// The last step failed.
-    #[error("cannot put the result at {path:?}: {error}")]
+    #[error("cannot put the result at {path:?}")]
     Publish {
         /// The destination.
         path: PathBuf,
         /// What the kernel says.
+        #[source]
         error: std::io::Error,
     },
 }

@@ -105,11 +105,11 @@ impl Layer {
 #[non_exhaustive]
 pub enum ConfigError {
     /// It is not a JSON document of the specified form.
-    #[error("the image's configuration cannot be read: {0}")]
-    Json(DocumentError),
+    #[error("the image's configuration cannot be read")]
+    Json(#[source] DocumentError),
     /// A diff_id is not a digest.
-    #[error("the image's configuration: {0}")]
-    DiffId(crate::core::digest::DigestError),
+    #[error("the image's configuration")]
+    DiffId(#[source] crate::core::digest::DigestError),
     /// As many layers as diff_ids there must be.
     #[error(
         "the image's configuration has {diff_ids} diff_ids, but its manifest has {layers} layers: they do not belong together"

@@ -86,11 +86,9 @@ impl fmt::Display for Notice {
                     "several images have the name {name:?}; the first keeps it, and {image} is taken without it"
                 )
             }
-            Self::NotChosen { images } => write!(
-                formatter,
-                "the name has other images too, which were left out: {} (choose by --platform, or copy all with --all-platforms)",
-                images.join(", ")
-            ),
+            Self::NotChosen { images } => {
+                write!(formatter, "the name has other images too, which were left out: {}", images.join(", "))
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ impl Inside<'_> {
     /// # Errors
     /// Nothing is there, something else than a regular file is, the layer cannot be read, or `out` fails.
     pub fn cat(&self, path: &[u8], out: &mut dyn Write, options: &Options) -> Result<(), InsideError> {
-        let lookup = |error| InsideError::Lookup { path: path.to_vec(), error };
+        let lookup = |error| InsideError::lookup(path, error);
         let found = self.stack.resolve(path, Last::Follow).map_err(lookup)?;
         let content = match found.node {
             Node::Leaf(inode) => self.content(inode),

@@ -35,7 +35,7 @@ impl Inside<'_> {
     /// # Errors
     /// Nothing is there, or there is no such layer.
     pub fn list(&self, path: &[u8], options: ListOptions) -> Result<Listing, InsideError> {
-        let lookup = |error| InsideError::Lookup { path: path.to_vec(), error };
+        let lookup = |error| InsideError::lookup(path, error);
         if let Some(layer) = options.layer {
             return self.list_layer(layer, path, options);
         }

@@ -61,12 +61,13 @@ pub enum InsideError {
         count: usize,
     },
     /// A path that leads to nothing.
-    #[error("no {} in the image: {error}", crate::core::text::Printable(.path))]
+    #[error("{} is not in the image", crate::core::text::Printable(.path))]
     Lookup {
         /// What was asked for.
         path: Vec<u8>,
-        /// What is wrong.
-        error: LookupError,
+        /// What is wrong on the way to it; nothing where it is the path itself that is not there.
+        #[source]
+        error: Option<LookupError>,
     },
     /// A path that a layer does not touch.
     #[error("layer {layer} has nothing at {path:?}")]
@@ -90,6 +91,14 @@ pub enum InsideError {
     /// A file's content cannot be given.
     #[error(transparent)]
     Content(#[from] ContentError),
+}
+
+impl InsideError {
+    /// That a path leads to nothing.
+    fn lookup(path: &[u8], error: LookupError) -> Self {
+        let is_all = |error: &LookupError| matches!(error, LookupError::Missing(at) if LayerPath::normalise(path).as_ref() == Ok(at));
+        Self::Lookup { path: path.to_vec(), error: Some(error).filter(|error| !is_all(error)) }
+    }
 }
 
 impl<'a> Inside<'a> {

@@ -1,6 +1,7 @@
 //! Why a mount or an unmount did not happen.
 
 use super::options::MOST_LAYERS;
+use crate::core::chain::Chain;
 use crate::core::text::Printable;
 use rustix::io::Errno;
 use std::io;
@@ -23,13 +24,12 @@ pub enum MountError {
     /// `trusted.overlay.*` whiteouts in a user namespace, where overlayfs does not see them.
     #[error(
         "the layers have whiteouts and opaque directories in trusted.overlay.* attributes, which overlayfs ignores in a user \
-         namespace: deleted files would reappear. Unpack the image again with `--xattr-namespace user`"
+         namespace: deleted files would reappear. The layers must be unpacked again, for the namespace `user`"
     )]
     MarksIgnored,
     /// Only a namespace's own administrator may mount in it.
     #[error(
-        "not permitted to mount. As an ordinary user, mount in a user namespace; only programs in it see the mount: \
-         `layflat unshare --mount DEST:TARGET`"
+        "not permitted to mount. As an ordinary user, mount in a user namespace; only programs in it see the mount"
     )]
     NotPermitted,
     /// The kernel knows no overlayfs.
@@ -39,11 +39,12 @@ pub enum MountError {
     #[error("fuse-overlayfs is not installed (package fuse-overlayfs); it is needed where the kernel cannot mount")]
     NoFuse,
     /// The kernel cannot, and the other way fails, too.
-    #[error("{kernel}; fuse-overlayfs failed, too: {fuse}")]
+    #[error("{}; fuse-overlayfs failed, too", Chain(.kernel.as_ref()))]
     NeitherWay {
         /// What the kernel says.
         kernel: Box<MountError>,
         /// What fuse-overlayfs says.
+        #[source]
         fuse: Box<MountError>,
     },
     /// Something is mounted there already.
@@ -167,7 +168,7 @@ pub enum UnmountError {
     #[error("{} is a mount point, but not of an overlay: use umount", printable(.0))]
     NotAnOverlay(PathBuf),
     /// Files in it are open, or it is someone's working directory, or something is mounted in it.
-    #[error("{} is in use; stop the programs that use it, or detach it with --lazy", printable(.0))]
+    #[error("{} is in use; stop the programs that use it", printable(.0))]
     Busy(PathBuf),
     /// Only a namespace's own administrator may unmount in it.
     #[error("not permitted to unmount {}: unmount it as the user and in the namespaces that mounted it", printable(.0))]

@@ -12,9 +12,7 @@ pub enum PackError {
     #[error(transparent)]
     Tree(#[from] CompareError),
     /// A directory that was renamed, or made of another one.
-    #[error(
-        "{path:?} is a renamed directory, {target:?} in the layers below; specify them with --lower, topmost first"
-    )]
+    #[error("{path:?} is a renamed directory, {target:?} in the layers below, which must be specified")]
     Redirect {
         /// Where it is now.
         path: LayerPath,
@@ -23,7 +21,7 @@ pub enum PackError {
     },
     /// A renamed directory that the lower ones do not have.
     #[error(
-        "{path:?} is a renamed directory, {target:?} in the layers below, but none of the --lower directories has it"
+        "{path:?} is a renamed directory, {target:?} in the layers below, but none of the lower directories has it"
     )]
     RedirectMissing {
         /// Where it is now.
@@ -32,30 +30,29 @@ pub enum PackError {
         target: LayerPath,
     },
     /// A file that holds attributes only.
-    #[error(
-        "{0:?} has only attributes, its data is in a lower layer (metacopy); specify the lower directories with --lower, topmost first"
-    )]
+    #[error("{0:?} has only attributes, its data is in a lower layer (metacopy), which must be specified")]
     Metacopy(LayerPath),
     /// A file that holds attributes only, and no data below.
-    #[error("{0:?} has only attributes (metacopy), but none of the --lower directories has its data")]
+    #[error("{0:?} has only attributes (metacopy), but none of the lower directories has its data")]
     MetacopyMissing(LayerPath),
     /// A name that a layer would take for a whiteout.
     #[error("{0:?}: names that begin with .wh. are whiteouts in a layer; a layer cannot hold a file of this name")]
     NameOfMark(LayerPath),
     /// More than one lower directory for a whole tree, or none.
     #[error(
-        "a whole tree is compared with one --lower directory, but {0} were given; compare it with a mount of them all"
+        "a whole tree is compared with one lower directory, but {0} were given; compare it with a mount of them all"
     )]
     LowerCount(usize),
     /// Directories in directories without an end.
     #[error("{0:?}…: more than {1} nested directories")]
     TooDeep(LayerPath, usize),
     /// The layer cannot be written, or a file not be read.
-    #[error("cannot pack {path:?}: {error}")]
+    #[error("cannot pack {path:?}")]
     Io {
         /// The path.
         path: LayerPath,
         /// What the kernel says.
+        #[source]
         error: std::io::Error,
     },
     /// [`crate::Cancel`] was used.

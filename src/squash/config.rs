@@ -1,6 +1,7 @@
 //! The configuration of a rewritten image: its DiffIDs, its history, its times. All else stays, also what layflat does
 //! not know.
 
+use crate::core::chain::{Cause, Context};
 use crate::core::digest::Digest;
 use crate::core::filter::Times;
 use crate::core::text::Timestamp;
@@ -17,25 +18,25 @@ pub(super) fn rewritten(
     new: &[Layer],
     times: Option<Times>,
 ) -> Result<Config, Error> {
-    let wrong = |error: &dyn ToString| Error::Write(format!("the image's configuration: {}", error.to_string()));
+    let wrong = |error: Cause| Error::Product(Context::new("the image's configuration", error).into());
     let diff_ids: Vec<Digest> = new.iter().filter_map(|layer| layer.diff_id.clone()).collect();
-    let config = config.with_diff_ids(&diff_ids).map_err(|error| wrong(&error))?;
-    let mut document = Object::parse(&config.bytes).map_err(|error| wrong(&error))?;
+    let config = config.with_diff_ids(&diff_ids).map_err(|error| wrong(error.into()))?;
+    let mut document = Object::parse(&config.bytes).map_err(|error| wrong(error.into()))?;
     if let Some(from) = squash_from {
         let lines = squashed(document.objects("history"), from, old.len(), document.string("created"));
         document.set("history", &lines);
     }
     if let Some(times) = times {
-        change_created(&mut document, times).map_err(|error| wrong(&error))?;
+        change_created(&mut document, times).map_err(|error| wrong(error.into()))?;
         let mut history = document.objects("history");
         if !history.is_empty() {
             for line in &mut history {
-                change_created(line, times).map_err(|error| wrong(&error))?;
+                change_created(line, times).map_err(|error| wrong(error.into()))?;
             }
             document.set("history", &history);
         }
     }
-    Config::parse(document.to_bytes()).map_err(|error| wrong(&error))
+    Config::parse(document.to_bytes()).map_err(|error| wrong(error.into()))
 }
 
 /// The history after layers from `from` on became one.

@@ -10,6 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::cache::{Lock, UNFINISHED};
+use crate::core::chain::{Cause, Context};
 use crate::core::digest::Digest;
 use crate::core::filter::Filter;
 use crate::core::overlayfs::XattrNamespace;
@@ -75,14 +76,15 @@ fn find(path: &Path) -> Found {
 
 /// Removes damaged layers, and gives what was wrong with them.
 fn clear(path: &Path, problem: String) -> Result<String, Error> {
-    let failed = |reason: String| {
-        let error = std::io::Error::other(format!("what is there is damaged ({problem}), and {reason}"));
+    let failed = |reason: Cause| {
+        let what = format!("what is there is damaged ({problem}) and cannot be removed");
+        let error = std::io::Error::other(Context::new(what, reason));
         Error::from(DestinationError::Publish { path: path.to_owned(), error })
     };
     match crate::cache::remove(path) {
         Ok(true) => Ok(problem),
-        Ok(false) => Err(failed("it is mounted or in use: unmount it first".to_owned())),
-        Err(error) => Err(failed(error.error.to_string())),
+        Ok(false) => Err(failed("it is mounted or in use; unmount it first".into())),
+        Err(error) => Err(failed(error.error.into())),
     }
 }
 

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use crate::blob::BlobError;
+use crate::core::chain::Cause;
 use crate::core::digest::Digest;
 use crate::core::layer::{LayerError, WriteError};
+use crate::core::record::LayerPath;
 use crate::core::stack::StackError;
 use crate::fs::{DestinationError, OutputError};
 use crate::unpack::Unfit;
@@ -38,19 +40,21 @@ pub enum Error {
     #[error(transparent)]
     Output(#[from] OutputError),
     /// A layer's stored bytes are damaged or not what they should be.
-    #[error("layer {layer}: {error}")]
+    #[error("layer {layer}")]
     Blob {
         /// Which layer.
         layer: WhichLayer,
         /// What is wrong.
+        #[source]
         error: BlobError,
     },
     /// A layer's contents cannot be taken.
-    #[error("layer {layer}: {error}")]
+    #[error("layer {layer}")]
     Layer {
         /// Which layer.
         layer: WhichLayer,
         /// What is wrong.
+        #[source]
         error: LayerError,
     },
     /// A layer is not the one that the configuration names (rule S3).
@@ -66,24 +70,34 @@ pub enum Error {
         found: Digest,
     },
     /// The layers do not fit on one another.
-    #[error("layer {}: {_0}", _0.layer)]
-    Stack(StackError),
+    #[error("layer {}", _0.layer)]
+    Stack(#[from] StackError),
     /// A file cannot be put in its place.
-    #[error("{action}: {error}")]
+    #[error("{action}")]
     Io {
         /// What was tried.
         action: String,
         /// What the kernel says.
+        #[source]
         error: std::io::Error,
     },
     /// The destination's file system cannot hold unpacked layers.
     #[error(transparent)]
     Unfit(#[from] Unfit),
     /// A file of the image cannot be written.
-    #[error("{0}")]
-    Write(String),
+    #[error("{path:?}")]
+    Write {
+        /// Its path in the image.
+        path: LayerPath,
+        /// Why not.
+        #[source]
+        error: Cause,
+    },
+    /// What is made of the tree, like a file system image or a configuration, cannot be made.
+    #[error(transparent)]
+    Product(Cause),
     /// The destination cannot hold everything, and [`Options::strict`](crate::Options::strict) is set (rule A4).
-    #[error("refused by --strict, since the destination cannot preserve all of the image: {0}")]
+    #[error("the destination cannot preserve all of the image: {0}")]
     NotKept(String),
     /// A description of unpacked overlay layers cannot be read or written.
     #[error("{path:?}: {problem}")]
@@ -106,18 +120,11 @@ pub enum Error {
     Cancelled,
 }
 
-// By hand: `#[from]` would make it the error's source too, and whoever prints the chain would print it twice.
-impl From<StackError> for Error {
-    fn from(error: StackError) -> Self {
-        Self::Stack(error)
-    }
-}
-
 impl From<WriteError> for Error {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Cancelled => Self::Cancelled,
-            error => Self::Write(error.to_string()),
+            WriteError::Io { path, error } => Self::Write { path, error: error.into() },
         }
     }
 }

@@ -28,14 +28,17 @@ pub(super) struct Fitness {
 /// What a file system cannot hold.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot unpack the layers here: {file_system} does not hold {what} ({}), and overlayfs needs them where a layer deletes or replaces \
-     something. Use another directory, on ext4, xfs, btrfs or tmpfs (for mount and bundle: --cache-dir){other}; or unpack with `layflat flatten`, which needs none", std::io::Error::from(*.error)
+    "cannot unpack the layers here: {file_system} does not hold {what}, and overlayfs needs them where a layer \
+     deletes or replaces something. Use another directory, on ext4, xfs, btrfs or tmpfs; or unpack into one root file \
+     system, which needs none"
 )]
 pub struct Unfit {
     file_system: String,
     what: String,
-    error: Errno,
-    other: &'static str,
+    /// Whether attributes of the other namespace would do.
+    pub fits_other_namespace: bool,
+    #[source]
+    error: std::io::Error,
 }
 
 impl Fitness {
@@ -76,8 +79,9 @@ impl Fitness {
         ] {
             if let (true, Err(error)) = (is_needed, can) {
                 let may_be_other = self.namespace == XattrNamespace::Trusted && self.other_attributes;
-                let other = if may_be_other && self.whiteouts.is_ok() { ", or --xattr-namespace user" } else { "" };
-                return Err(Unfit { file_system: self.file_system.clone(), what, error, other }.into());
+                let fits_other_namespace = may_be_other && self.whiteouts.is_ok();
+                let file_system = self.file_system.clone();
+                return Err(Unfit { file_system, what, fits_other_namespace, error: error.into() }.into());
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hashbrown::HashMap;
 use rustix::fs::Mode;
@@ -142,8 +142,7 @@ fn allowed_namespace(directory: BorrowedFd<'_>) -> XattrNamespace {
 
 fn write_file(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Error> {
     use rustix::fs::OFlags;
-    let description =
-        |error: std::io::Error| Error::Description { path: PathBuf::from(name), problem: error.to_string() };
+    let description = |error| Error::Io { action: format!("cannot write {name}"), error };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o666))
         .map_err(|error| description(error.into()))?;

@@ -163,6 +163,6 @@ pub(crate) fn io<E: Into<std::io::Error>>(action: &str) -> impl FnOnce(E) -> Err
 fn settle_error(error: settle::SettleError) -> Error {
     match error {
         settle::SettleError::Cancelled => Error::Cancelled,
-        error => Error::Write(error.to_string()),
+        settle::SettleError::File { path, error } => Error::Write { path, error: error.into() },
     }
 }

@@ -49,8 +49,12 @@ pub(crate) struct Settler<'a, 'r> {
 /// Why a tree could not be settled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettleError {
-    #[error("{path:?}: {error}")]
-    File { path: LayerPath, error: StageError },
+    #[error("{path:?}")]
+    File {
+        path: LayerPath,
+        #[source]
+        error: StageError,
+    },
     #[error("interrupted")]
     Cancelled,
 }

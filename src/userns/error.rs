@@ -8,29 +8,33 @@ use std::io;
 #[non_exhaustive]
 pub enum NamespaceError {
     /// The kernel refuses.
-    #[error("cannot make a user namespace: {error}{}", hint(error))]
+    #[error("cannot make a user namespace{}", reason(error))]
     Refused {
         /// What it says.
+        #[source]
         error: io::Error,
     },
     /// A root process needs no user namespace, only one for its mounts.
-    #[error("cannot make a mount namespace: {error}")]
+    #[error("cannot make a mount namespace")]
     Mounts {
         /// What the kernel says.
+        #[source]
         error: io::Error,
     },
     /// The caller alone can be mapped without help, and that fails.
-    #[error("cannot write /proc/self/{file}: {error}")]
+    #[error("cannot write /proc/self/{file}")]
     Map {
         /// Which map.
         file: &'static str,
         /// What the kernel says.
+        #[source]
         error: io::Error,
     },
     /// The helpers cannot be started.
-    #[error("cannot start {SHELL} to run newuidmap and newgidmap: {error}")]
+    #[error("cannot start {SHELL} to run newuidmap and newgidmap")]
     Helper {
         /// What the kernel says.
+        #[source]
         error: io::Error,
     },
     /// The helpers refuse the map.
@@ -55,35 +59,37 @@ pub enum NamespaceError {
         id: u32,
     },
     /// The files that grant ids cannot be used.
-    #[error("cannot read {file}: {error}")]
+    #[error("cannot read {file}")]
     Grants {
         /// Which.
         file: &'static str,
         /// What the kernel says.
+        #[source]
         error: io::Error,
     },
     /// The files that grant ids grant none that could be mapped.
-    #[error("{file} has ranges that are not a valid map: {error}")]
+    #[error("{file} has ranges that are not a valid map")]
     BadGrants {
         /// Which.
         file: &'static str,
         /// Why they make none.
+        #[source]
         error: IdMapError,
     },
 }
 
 pub(super) const SHELL: &str = "/bin/sh";
 
-fn hint(error: &io::Error) -> &'static str {
+fn reason(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(number) if number == rustix::io::Errno::PERM.raw_os_error() => {
-            "; this system does not let ordinary users make any (see user_namespaces(7))"
+            ", since this system does not let ordinary users make any (see user_namespaces(7))"
         }
         Some(number) if number == rustix::io::Errno::INVAL.raw_os_error() => {
-            "; that must happen before the process has threads"
+            ", which must happen before the process has threads"
         }
         Some(number) if number == rustix::io::Errno::NOSPC.raw_os_error() => {
-            "; there are as many as /proc/sys/user/max_user_namespaces allows"
+            ", since there are as many as /proc/sys/user/max_user_namespaces allows"
         }
         _ => "",
     }

@@ -51,7 +51,7 @@ fn usual_registries(etc: &Path, own: Option<&Path>) -> Result<Registries, Config
 
 /// The files of a folder that count, in their order.
 fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>, ConfigurationError> {
-    let wrong = |error: std::io::Error| ConfigurationError::new(folder, format!("cannot be listed: {error}"));
+    let wrong = |error: std::io::Error| ConfigurationError::new(folder, "cannot be listed").because(error);
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),

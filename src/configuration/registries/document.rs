@@ -75,6 +75,7 @@ pub(super) fn parse(path: &Path, text: &str, may_be_old: bool) -> Result<Said, C
         path: path.to_owned(),
         line: offset.and_then(at),
         problem,
+        source: None,
     };
     let unreadable =
         |error: toml::de::Error| wrong(error.span().map(|span| span.start), error.message().trim().to_owned());

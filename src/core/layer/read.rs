@@ -120,23 +120,25 @@ impl Sink for Discard {
 #[non_exhaustive]
 pub enum LayerError {
     /// The archive is damaged.
-    #[error("at byte {position} of the uncompressed archive: {error}")]
+    #[error("at byte {position} of the uncompressed archive")]
     Archive {
         /// Where in the uncompressed layer.
         position: u64,
         /// What is wrong.
+        #[source]
         error: ArchiveError,
     },
     /// One entry cannot be taken.
-    #[error("entry {:?}: {problem}", Printable(.name))]
+    #[error("entry {:?}", Printable(.name))]
     Entry {
         /// The name as the archive has it.
         name: Vec<u8>,
         /// What is wrong.
+        #[source]
         problem: EntryProblem,
     },
     /// The layer asks for more than it may (rule S4).
-    #[error("{what} exceeds the limit of {limit}; raise it with --limit {name}=N if you trust the image")]
+    #[error("{what} exceeds the limit of {limit}")]
     Limit {
         /// What was too much.
         what: String,
@@ -149,11 +151,12 @@ pub enum LayerError {
     #[error(transparent)]
     Read(#[from] std::io::Error),
     /// A file cannot be written.
-    #[error("entry {path:?}: {error}")]
+    #[error("entry {path:?}")]
     Write {
         /// The file's path.
         path: LayerPath,
         /// What the sink says.
+        #[source]
         error: Box<dyn std::error::Error + Send + Sync>,
     },
     /// [`Cancel`] was used.
@@ -181,20 +184,19 @@ pub enum EntryProblem {
     #[error("the target of the symbolic link has {0} bytes; the kernel takes at most 4095")]
     LongTarget(usize),
     /// A hard link's target that is not a safe name.
-    #[error("the target {:?} of the hard link is not a safe name: {problem}", Printable(.target))]
+    #[error("the target {:?} of the hard link is not a safe name", Printable(.target))]
     Target {
         /// The target as the archive has it.
         target: Vec<u8>,
         /// What is wrong.
+        #[source]
         problem: PathError,
     },
     /// A hard link to a whiteout.
     #[error("hard link to {:?}, which is a whiteout", Printable(.0))]
     LinkToMark(Vec<u8>),
     /// A whiteout that a filter would leave out, and not what it hides.
-    #[error(
-        "excluding this whiteout would bring back the file that it deletes; exclude that file instead, or use --force"
-    )]
+    #[error("excluding this whiteout would bring back the file that it deletes; exclude that file instead")]
     Uncovers,
     /// A device number that the kernel does not have.
     #[error("device number {0}:{1} is out of range; the kernel takes at most 4095:1048575")]

@@ -32,11 +32,12 @@ pub struct WriteOptions {
 #[non_exhaustive]
 pub enum WriteError {
     /// The archive cannot be written, or a file's content cannot be read.
-    #[error("{path:?}: {error}")]
+    #[error("{path:?}")]
     Io {
         /// The entry.
         path: LayerPath,
         /// What the kernel says.
+        #[source]
         error: io::Error,
     },
     /// [`Cancel`] was used.

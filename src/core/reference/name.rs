@@ -37,6 +37,16 @@ pub struct ImageNameError {
     pub problem: String,
 }
 
+/// A problem that has a remedy of its own.
+const WITH_USERINFO: &str = "a user name or password does not belong in it, where others can see it";
+
+impl ImageNameError {
+    /// Whether the name holds a user name or a password, which belong elsewhere.
+    pub fn has_userinfo(&self) -> bool {
+        self.problem == WITH_USERINFO
+    }
+}
+
 impl ImageName {
     /// The registry's host, and its port if one was said. Docker Hub is `docker.io`.
     pub fn registry(&self) -> &str {
@@ -106,10 +116,7 @@ impl FromStr for ImageName {
     fn from_str(text: &str) -> Result<Self, ImageNameError> {
         let wrong = |problem: String| ImageNameError { name: without_password(text).into_owned(), problem };
         if end_of_userinfo(text).is_some() {
-            return Err(wrong(
-                "a name or password does not belong in it, where others can see it; give --username and --password-stdin"
-                    .to_owned(),
-            ));
+            return Err(wrong(WITH_USERINFO.to_owned()));
         }
         let (rest, digest) = match text.split_once('@') {
             None => (text, None),

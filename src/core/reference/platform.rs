@@ -16,8 +16,12 @@ pub struct Platform {
 
 /// A text that names no platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a platform: expected os/arch or os/arch/variant, like linux/arm64")]
+#[error("{0:?} is not a platform: expected os/arch or os/arch/variant, like linux/arm64, or arch alone")]
 pub struct PlatformError(pub String);
+
+/// Architectures that Linux runs on, in the words of Go.
+const ARCHITECTURES: [&str; 12] =
+    ["386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64le", "riscv64", "s390x"];
 
 impl Platform {
     /// How well a platform suits that is not stated: worse than any that is.
@@ -105,7 +109,11 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let parts: Vec<&str> = text.split('/').collect();
+        let is_architecture = |word: &str| ARCHITECTURES.contains(&Self::of("", word, "").architecture.as_str());
         let (os, architecture, variant) = match parts.as_slice() {
+            // Without an operating system, as docker takes it.
+            [architecture] if is_architecture(architecture) => (&"linux", architecture, None),
+            [architecture, variant] if is_architecture(architecture) => (&"linux", architecture, Some(*variant)),
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(*variant)),
             _ => return Err(PlatformError(text.to_owned())),
@@ -126,9 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_is_two_or_three_words() {
+    fn a_platform_is_one_to_three_words() {
         assert_eq!("linux/arm64/v8".parse::<Platform>().unwrap().to_string(), "linux/arm64/v8");
         assert_eq!("linux/x86_64".parse::<Platform>().unwrap().to_string(), "linux/amd64");
+        assert_eq!("arm64".parse::<Platform>().unwrap().to_string(), "linux/arm64");
+        assert_eq!("aarch64".parse::<Platform>().unwrap().to_string(), "linux/arm64");
+        assert_eq!("arm/v7".parse::<Platform>().unwrap().to_string(), "linux/arm/v7");
         for bad in ["", "linux", "linux/", "a/b/c/d"] {
             bad.parse::<Platform>().unwrap_err();
         }

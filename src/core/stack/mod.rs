@@ -48,13 +48,14 @@ pub struct Stack<'r> {
 
 /// What a layer asks for that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("entry {path:?}: {problem}")]
+#[error("entry {path:?}")]
 pub struct StackError {
     /// The layer, counted from 0 at the bottom.
     pub layer: usize,
     /// The entry's path.
     pub path: LayerPath,
     /// What is wrong.
+    #[source]
     pub problem: Problem,
 }
 

@@ -71,7 +71,7 @@ pub enum ArchiveError {
     #[error("malformed PAX record at {:?}", Printable(.0))]
     PaxRecord(Vec<u8>),
     /// A PAX header or long name that is too long.
-    #[error("an extended header of {size} bytes; the limit is {limit}, raise it with --limit extended-header=N")]
+    #[error("an extended header of {size} bytes exceeds the limit of {limit}")]
     ExtendedHeaderTooLong {
         /// Its size.
         size: u64,

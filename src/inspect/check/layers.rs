@@ -4,6 +4,7 @@ use hashbrown::HashMap;
 
 use super::{Finding, FindingKind, statements};
 use crate::blob::BlobError;
+use crate::core::chain::Chain;
 use crate::core::layer::{EntryProblem, Failure, LayerError, Place, Sink, Unkept, read_layer};
 use crate::core::record::{Attributes, Change, ChangeKind, ContentId, NameId, Names, PathError, Record};
 use crate::core::text::Printable;
@@ -66,7 +67,7 @@ fn examine(pass: &Pass<'_>) -> Examined {
         Some(error) => match error.downcast::<BlobError>() {
             Ok(error) => Err(error),
             Err(error) => {
-                findings.push(Finding::error(FindingKind::BlobUnreadable, error.to_string()));
+                findings.push(Finding::error(FindingKind::BlobUnreadable, Chain(&error).to_string()));
                 return examined;
             }
         },
@@ -102,7 +103,7 @@ pub(super) fn of_blob(error: &BlobError) -> Finding {
         BlobError::Digest { .. } => FindingKind::BlobDigest,
         BlobError::Limit { .. } => FindingKind::Limit,
     };
-    Finding::error(kind, error.to_string())
+    Finding::error(kind, Chain(error).to_string())
 }
 
 fn of_layer(error: LayerError) -> Finding {
@@ -111,7 +112,7 @@ fn of_layer(error: LayerError) -> Finding {
         LayerError::Limit { .. } => FindingKind::Limit,
         _ => FindingKind::BadEntry,
     };
-    Finding::error(kind, error.to_string())
+    Finding::error(kind, Chain(&error).to_string())
 }
 
 /// Names that several entries of a layer have. A directory that is only listed again is none: nothing depends on the
@@ -171,7 +172,7 @@ impl Sink for Lenient {
             EntryProblem::Name(PathError::Climbs) | EntryProblem::Target { problem: PathError::Climbs, .. }
         );
         let kind = if climbs { FindingKind::NameClimbs } else { FindingKind::BadEntry };
-        self.findings.push(Finding::error(kind, format!("entry {}: {problem}", Printable(name))));
+        self.findings.push(Finding::error(kind, format!("entry {}: {}", Printable(name), Chain(&problem))));
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ mod tree;
 
 use serde::Serialize;
 
+use crate::core::chain::Chain;
 use crate::core::filter::Filter;
 use crate::core::record::LayerPath;
 use crate::image::Image;
@@ -184,5 +185,5 @@ pub fn of_source_error(error: &SourceError) -> Option<Finding> {
         | SourceError::NestedTooDeep(_) => FindingKind::Manifest,
         _ => return None,
     };
-    Some(Finding::error(kind, error.to_string()))
+    Some(Finding::error(kind, Chain(error).to_string()))
 }

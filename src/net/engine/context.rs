@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::DaemonError;
 use super::tls::Certificates;
+use crate::core::chain::{Cause, Context};
 use crate::core::digest::Digest;
 
 /// The context that is none: the engine is where it usually is.
@@ -38,16 +39,17 @@ pub(super) fn find(directory: &Path, name: &str) -> Result<Option<Endpoint>, Dae
     if name == DEFAULT {
         return Ok(None);
     }
-    let wrong = |problem: String| DaemonError::Context { name: name.to_owned(), problem };
+    let wrong = |error: Cause| DaemonError::Context { name: name.to_owned(), error };
     let digest = Digest::sha256_of(name.as_bytes()).to_string();
     let id = digest.split_once(':').map_or("", |(_, id)| id);
     let path = directory.join("contexts/meta").join(id).join("meta.json");
-    let text = std::fs::read(&path).map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
+    let text = std::fs::read(&path)
+        .map_err(|error| wrong(Context::new(format!("cannot read {}", path.display()), error).into()))?;
     let meta: Value = serde_json::from_slice(&text)
-        .map_err(|error| wrong(format!("{} is not a JSON document: {error}", path.display())))?;
+        .map_err(|error| wrong(Context::new(format!("{} is not a JSON document", path.display()), error).into()))?;
     let endpoint = member(&meta, "Endpoints").and_then(|endpoints| member(endpoints, "docker"));
     let Some(endpoint) = endpoint else {
-        return Err(wrong(format!("{} has no endpoint of Docker", path.display())));
+        return Err(wrong(format!("{} has no endpoint of Docker", path.display()).into()));
     };
     let Some(host) = member(endpoint, "Host").and_then(Value::as_str).filter(|host| !host.is_empty()) else {
         return Ok(None);
@@ -66,6 +68,7 @@ fn member<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::chain::Chain;
 
     #[test]
     fn contexts_are_where_docker_keeps_them() {
@@ -90,9 +93,14 @@ mod tests {
         assert_eq!(endpoint.certificates.certificate, None);
 
         assert!(find(place.path(), "default").unwrap().is_none());
-        let message = find(place.path(), "other").unwrap_err().to_string();
+        let message = find(place.path(), "other").map_err(|error| Chain(&error).to_string()).unwrap_err();
         assert!(message.starts_with("Docker's context \"other\" cannot be used: cannot read "), "{message}");
         write("{}");
-        assert!(find(place.path(), "remote").unwrap_err().to_string().contains("no endpoint of Docker"));
+        assert!(
+            find(place.path(), "remote")
+                .map_err(|error| Chain(&error).to_string())
+                .unwrap_err()
+                .contains("no endpoint of Docker")
+        );
     }
 }

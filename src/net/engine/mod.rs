@@ -18,6 +18,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, BodyReader, SendBody};
 
 use crate::core::cancel::Cancel;
+use crate::core::chain::{Cause, Context};
 use crate::core::reference::{DaemonImage, ImageName};
 use crate::net::registry::{USER_AGENT, break_on_cancel};
 use address::Address;
@@ -44,7 +45,7 @@ pub struct Daemon {
 pub enum DaemonError {
     /// No socket is where engines have theirs.
     #[error(
-        "no Docker or Podman daemon found: there is no socket at {}; start Docker, or `systemctl --user start podman.socket`, or specify its address with --socket or DOCKER_HOST",
+        "no Docker or Podman daemon found: there is no socket at {}; start Docker, or `systemctl --user start podman.socket`, or set DOCKER_HOST",
         list(.0)
     )]
     None(Vec<PathBuf>),
@@ -57,36 +58,40 @@ pub enum DaemonError {
         problem: &'static str,
     },
     /// A context of Docker's that cannot be used.
-    #[error("Docker's context {name:?} cannot be used: {problem}; `docker context ls` lists the contexts")]
+    #[error("Docker's context {name:?} cannot be used")]
     Context {
         /// Its name.
         name: String,
         /// What is wrong with it.
-        problem: String,
+        #[source]
+        error: Cause,
     },
     /// A file of certificates that cannot be used.
-    #[error("{path:?} {problem}")]
+    #[error("{path:?}")]
     Certificates {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: String,
+        #[source]
+        error: Cause,
     },
     /// Nobody listens.
-    #[error("cannot reach the engine at {address}: {problem}")]
+    #[error("cannot reach the engine at {address}")]
     Unreachable {
         /// Where.
         address: String,
-        /// Why, and what to do.
-        problem: String,
+        /// Why.
+        #[source]
+        error: Cause,
     },
     /// The connection broke.
-    #[error("the connection to the engine at {address} broke: {problem}")]
+    #[error("the connection to the engine at {address} broke")]
     Broken {
         /// Where.
         address: String,
         /// What is known of it.
-        problem: String,
+        #[source]
+        error: Cause,
     },
     /// It has no such image.
     #[error(
@@ -108,9 +113,18 @@ pub enum DaemonError {
         /// What the engine says.
         message: String,
     },
+    /// An answer that makes no sense.
+    #[error("the engine at {address} gave an unexpected answer")]
+    Protocol {
+        /// Where.
+        address: String,
+        /// What is wrong with it.
+        #[source]
+        error: Cause,
+    },
     /// What was to be sent cannot be read.
-    #[error("cannot read the image that the engine should load: {0}")]
-    Input(std::io::Error),
+    #[error("cannot read the image that the engine should load")]
+    Input(#[source] std::io::Error),
     /// [`Cancel`] was used.
     #[error("interrupted")]
     Cancelled,
@@ -283,20 +297,19 @@ impl Daemon {
             _ if self.cancel.is_cancelled() => DaemonError::Cancelled,
             ureq::Error::Io(error) => match error.kind() {
                 ErrorKind::PermissionDenied => {
-                    let problem =
-                        "its socket is not for this user; ask root, or join the group that owns it".to_owned();
-                    DaemonError::Unreachable { address, problem }
+                    let problem = "its socket is not for this user; ask root, or join the group that owns it";
+                    DaemonError::Unreachable { address, error: problem.into() }
                 }
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                    let problem = format!("connection refused or no such socket ({error}); is it running?");
-                    DaemonError::Unreachable { address, problem }
+                    let error = Context::new("connection refused or no such socket", error).into();
+                    DaemonError::Unreachable { address, error }
                 }
-                _ => DaemonError::Broken { address, problem: error.to_string() },
+                _ => DaemonError::Broken { address, error: error.into() },
             },
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                DaemonError::Unreachable { address, problem: "no such host, or connection refused".to_owned() }
+                DaemonError::Unreachable { address, error: "no such host, or connection refused".into() }
             }
-            error => DaemonError::Broken { address, problem: error.to_string() },
+            error => DaemonError::Broken { address, error: error.into() },
         }
     }
 }

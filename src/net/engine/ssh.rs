@@ -1,6 +1,7 @@
 //! Engines of other machines, through the user's own `ssh`: it runs `docker system dial-stdio` there, which hands on what it is sent to
 //! the engine's socket (docker/cli, cli/connhelper). All that ssh knows counts: its configuration, agent, keys and jump hosts.
 
+use crate::core::chain::Context;
 use std::fmt;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -75,7 +76,7 @@ impl Ssh {
         let input: OwnedFd = theirs.try_clone()?.into();
         let output: OwnedFd = theirs.into();
         let child = command.stdin(input).stdout(output).stderr(Stdio::piped()).spawn();
-        let mut child = child.map_err(|error| std::io::Error::other(format!("cannot start ssh: {error}")))?;
+        let mut child = child.map_err(|error| std::io::Error::other(Context::new("cannot start ssh", error)))?;
         // The command holds the other end; while it does, nobody would see that the program has ended.
         drop(command);
         let said = Arc::new(Mutex::new(Vec::new()));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use super::DaemonError;
+use crate::core::chain::{Cause, Context};
 
 /// Files of certificates, by the names that Docker has for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Certificates {
         config = config.root_certs(RootCerts::new_with_certs(&roots));
         if let (Some(chain), Some(key)) = (&self.certificate, &self.key) {
             let chain = read(chain, certificate)?;
-            let wrong = || DaemonError::Certificates { path: key.clone(), problem: "holds no private key".to_owned() };
+            let wrong = || DaemonError::Certificates { path: key.clone(), error: "holds no private key".into() };
             let key: PrivateKey<'static> = read(key, private_key)?.pop().ok_or_else(wrong)?;
             config = config.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
         }
@@ -60,11 +61,11 @@ fn private_key(item: PemItem<'static>) -> Option<PrivateKey<'static>> {
 
 /// What a file in PEM form holds of one kind.
 fn read<T>(path: &Path, wanted: fn(PemItem<'static>) -> Option<T>) -> Result<Vec<T>, DaemonError> {
-    let wrong = |problem: String| DaemonError::Certificates { path: path.to_owned(), problem };
-    let pem = std::fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let wrong = |error: Cause| DaemonError::Certificates { path: path.to_owned(), error };
+    let pem = std::fs::read(path).map_err(|error| wrong(Context::new("cannot be read", error).into()))?;
     let mut found = Vec::new();
     for item in parse_pem(&pem) {
-        found.extend(wanted(item.map_err(|error| wrong(format!("is not in PEM form: {error}")))?));
+        found.extend(wanted(item.map_err(|error| wrong(Context::new("is not in PEM form", error).into()))?));
     }
-    if found.is_empty() { Err(wrong("holds no certificate or key of the expected kind".to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(wrong("holds no certificate or key of the expected kind".into())) } else { Ok(found) }
 }

@@ -67,16 +67,17 @@ impl Authorizer {
         Ok(self.credentials()?.is_some())
     }
 
+    /// Whether no credentials for the registry were found, as far as they were looked for.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.found.get().is_none_or(|found| found.credentials.is_none())
+    }
+
     /// What the user can do about a refusal.
     pub(super) fn advice(&self, headers: &HeaderMap) -> String {
         let found = self.found.get();
         let Some((credentials, path)) = found.and_then(|found| found.credentials.as_ref()) else {
-            let mut advice = format!(
-                "if it is there, log in (`podman login {0}` or `docker login {0}`), or give {1} and {2}",
-                self.registry,
-                self.options.end.option("username"),
-                self.options.end.option("password-stdin")
-            );
+            let mut advice =
+                format!("if it is there, log in (`podman login {0}` or `docker login {0}`)", self.registry);
             for skipped in found.iter().flat_map(|found| &found.skipped) {
                 advice.push_str(&format!("; {skipped}"));
             }

@@ -67,7 +67,7 @@ pub(super) fn find(registry: &str, repository: &str, authfile: Option<&Path>) ->
     let mut found = Found::default();
     if let Some(path) = named {
         if let Err(problem) = look_in(&path, registry, repository, &mut found) {
-            return Err(RegistryError::File { path, problem });
+            return Err(RegistryError::File { path, error: problem.into() });
         }
         return Ok(found);
     }
@@ -228,6 +228,7 @@ fn decode(entry: &Value) -> Result<Option<Credentials>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::chain::Chain;
 
     fn password(username: &str) -> Credentials {
         Credentials::Password { username: username.to_owned(), password: "p:w".to_owned() }
@@ -274,7 +275,7 @@ mod tests {
         let path = place.path().join("auth.json");
         let error = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            find("quay.io", "a", Some(&path)).unwrap_err().to_string()
+            find("quay.io", "a", Some(&path)).map_err(|error| Chain(&error).to_string()).unwrap_err()
         };
         assert!(
             error("[")
@@ -283,7 +284,12 @@ mod tests {
         assert!(error(r#"{"auths": {"quay.io": "c2VjcmV0"}}"#).ends_with("its entry for quay.io is not an object"));
         assert!(error(r#"{"auths": []}"#).ends_with("its \"auths\" is not an object"));
         assert!(error(r#"{"auths": {"quay.io": {"auth": "?"}}}"#).ends_with("its entry for quay.io is not base64"));
-        assert!(find("quay.io", "a", Some(place.path())).unwrap_err().to_string().contains("cannot read"));
+        assert!(
+            find("quay.io", "a", Some(place.path()))
+                .map_err(|error| Chain(&error).to_string())
+                .unwrap_err()
+                .contains("cannot read")
+        );
     }
 
     #[test]

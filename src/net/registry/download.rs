@@ -92,7 +92,9 @@ impl Download {
     fn read_some(&mut self, buffer: &mut [u8]) -> std::result::Result<usize, RegistryError> {
         let session = &self.repository.session;
         match self.begun.body.read(buffer) {
-            Ok(0) => Err(session.broken(self.what(), format!("it ended after {} of {} bytes", self.at, self.size))),
+            Ok(0) => {
+                Err(session.broken(self.what(), format!("it ended after {} of {} bytes", self.at, self.size).into()))
+            }
             Ok(count) => Ok(count),
             Err(error) => Err(session.failure(error.into(), self.what())),
         }

@@ -7,6 +7,7 @@ use super::{FetchedManifest, RegistryError, RegistryOptions, Repository};
 use crate::blob::{Arriving, Remote};
 use crate::configuration::{Endpoint, load_registries};
 use crate::core::cancel::Cancel;
+use crate::core::chain::Chain;
 use crate::core::digest::Digest;
 use crate::core::reference::ImageName;
 use crate::image::Descriptor;
@@ -132,7 +133,7 @@ impl Endpoints {
                 Err(error) if index == last => failure = Some(error),
                 Err(error) => {
                     let mirror = whole(&place.endpoint.name);
-                    self.notes.tell(format!("{mirror}, a mirror of {}, is skipped: {error}", self.name));
+                    self.notes.tell(format!("{mirror}, a mirror of {}, is skipped: {}", self.name, Chain(&error)));
                 }
             }
         }

@@ -5,47 +5,45 @@ use std::time::Duration;
 
 use super::End;
 use crate::configuration::ConfigurationError;
+use crate::core::chain::Cause;
 
 /// Why a registry did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
     /// No connection.
-    #[error("cannot reach the registry {registry}: {problem}")]
+    #[error("cannot reach the registry {registry}")]
     Unreachable {
         /// Its host.
         registry: String,
-        /// Why, and what to do.
-        problem: String,
+        /// Why.
+        #[source]
+        error: Cause,
     },
     /// The registry cannot show that it is the registry.
-    #[error(
-        "the registry {registry} has an untrusted certificate: {problem}; {}=false accepts any certificate",
-        .end.option("tls-verify")
-    )]
+    #[error("the registry {registry} has an untrusted certificate: {problem}")]
     Certificate {
         /// Its host.
         registry: String,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with it.
         problem: String,
+        /// Whether its authority is unknown, and could be made known.
+        is_unknown: bool,
         /// Which end of a copy it is.
         end: End,
     },
     /// The registry wants to see a certificate of who asks.
-    #[error(
-        "the registry {registry} requires a client certificate that it accepts ({problem}): give one with --cert FILE and --key FILE, or as *.cert and *.key in /etc/containers/certs.d/{registry}"
-    )]
+    #[error("the registry {registry} requires a client certificate that it accepts ({problem})")]
     ClientCertificate {
         /// Its host.
         registry: String,
         /// What it says.
         problem: String,
+        /// Which end of a copy it is.
+        end: End,
     },
     /// No TLS, and nobody allowed that.
-    #[error(
-        "the registry {registry} does not speak TLS; if you expect that, use {}",
-        .end.option("plain-http")
-    )]
+    #[error("the registry {registry} does not speak TLS")]
     NotTls {
         /// Its host.
         registry: String,
@@ -53,17 +51,18 @@ pub enum RegistryError {
         end: End,
     },
     /// A connection that broke, or brought nothing any more, as often as it was tried.
-    #[error("{what}: the connection to {registry} broke: {problem}")]
+    #[error("{what}: the connection to {registry} broke")]
     Broken {
         /// What was asked for.
         what: String,
         /// The registry's host.
         registry: String,
         /// What is known of it.
-        problem: String,
+        #[source]
+        error: Cause,
     },
     /// All was sent, and no answer came, as often as it was tried.
-    #[error("{what}: the registry {registry} did not answer within {} s; --timeout allows longer", .waited.as_secs_f64())]
+    #[error("{what}: the registry {registry} did not answer within {} s", .waited.as_secs_f64())]
     NoAnswer {
         /// What was asked for.
         what: String,
@@ -81,6 +80,8 @@ pub enum RegistryError {
         registry: String,
         /// What it says, and what to do.
         problem: String,
+        /// The end of a copy that it is, if nobody has logged in to it.
+        anonymous: Option<End>,
     },
     /// 404: no such manifest, blob or repository.
     #[error("{what}: the registry {registry} does not have it: {problem}")]
@@ -108,6 +109,16 @@ pub enum RegistryError {
         /// When the registry says to ask again.
         retry_after: Option<Duration>,
     },
+    /// A manifest of more than [`Limits::metadata_size`](crate::Limits::metadata_size).
+    #[error("{what}: the registry {registry} has a manifest that exceeds the limit of {limit} bytes")]
+    TooLarge {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// The most there may be.
+        limit: u64,
+    },
     /// An answer that makes no sense.
     #[error("{what}: the registry {registry} gave an unexpected answer: {problem}")]
     Nonsense {
@@ -119,12 +130,13 @@ pub enum RegistryError {
         problem: String,
     },
     /// A file of certificates or credentials that cannot be used.
-    #[error("{path:?}: {problem}")]
+    #[error("{path:?}")]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        problem: String,
+        #[source]
+        error: Cause,
     },
     /// What the administrator has decided cannot be read.
     #[error(transparent)]
@@ -164,11 +176,12 @@ pub enum RegistryError {
         problem: String,
     },
     /// What was to be sent cannot be read.
-    #[error("{what}: cannot read what is to be sent: {error}")]
+    #[error("{what}: cannot read what is to be sent")]
     Input {
         /// What was to be done.
         what: String,
         /// Why not.
+        #[source]
         error: std::io::Error,
     },
     /// [`Cancel`](crate::Cancel) was used.

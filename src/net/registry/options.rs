@@ -20,18 +20,6 @@ pub enum End {
     Destination,
 }
 
-impl End {
-    /// An option of the command line: `--src-plain-http` for `plain-http`.
-    pub fn option(self, name: &str) -> String {
-        let prefix = match self {
-            Self::Only => "",
-            Self::Source => "src-",
-            Self::Destination => "dest-",
-        };
-        format!("--{prefix}{name}")
-    }
-}
-
 /// Who we are, for a registry that wants to see a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {

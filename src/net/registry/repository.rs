@@ -79,9 +79,8 @@ impl Repository {
             match bytes {
                 Ok(bytes) => Ok((encoding::document(bytes, limit), media_type, stated)),
                 Err(ureq::Error::BodyExceedsLimit(_)) => {
-                    let problem =
-                        format!("a manifest of more than {limit} bytes; --limit metadata-size=N allows larger ones");
-                    Err(self.session.nonsense(&what, problem))
+                    let registry = self.session.registry().to_owned();
+                    Err(RegistryError::TooLarge { what: what.clone(), registry, limit })
                 }
                 Err(error) => Err(self.session.failure(error, &what)),
             }

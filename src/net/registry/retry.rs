@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn broken() -> RegistryError {
-        RegistryError::Broken { what: "x".into(), registry: "r".into(), problem: "p".into() }
+        RegistryError::Broken { what: "x".into(), registry: "r".into(), error: "p".into() }
     }
 
     #[test]

@@ -12,11 +12,12 @@ use ureq::{Body, SendBody};
 use super::address::{authority, is_loopback, same_server};
 use super::authorization::{Answering, Authorizer, Demand};
 use super::challenge::challenges;
-use super::http::{Failure, Http};
+use super::http::{Failure, Http, Untrusted};
 use super::location::resolve;
 use super::retry::{Attempts, retry_after};
-use super::{RegistryError, RegistryOptions};
+use super::{End, RegistryError, RegistryOptions};
 use crate::core::cancel::Cancel;
+use crate::core::chain::Cause;
 use crate::core::reference::ImageName;
 
 const MOST_REDIRECTS: usize = 10;
@@ -188,8 +189,8 @@ impl Session {
         self.failed(self.http.failure(error), what)
     }
 
-    pub(super) fn broken(&self, what: &str, problem: String) -> RegistryError {
-        RegistryError::Broken { what: what.to_owned(), registry: self.registry.clone(), problem }
+    pub(super) fn broken(&self, what: &str, error: Cause) -> RegistryError {
+        RegistryError::Broken { what: what.to_owned(), registry: self.registry.clone(), error }
     }
 
     /// Says what is odd about an answer.
@@ -310,19 +311,18 @@ impl Session {
         match failure {
             Failure::Setup(error) => error,
             Failure::Cancelled => RegistryError::Cancelled,
-            Failure::Certificate(problem) => {
-                let end = self.options.end;
-                let problem = problem.replace("--ca-cert", &end.option("ca-cert"));
-                RegistryError::Certificate { registry, problem, end }
+            Failure::Certificate(Untrusted { problem, is_unknown }) => {
+                RegistryError::Certificate { registry, problem, is_unknown, end: self.options.end }
             }
-            Failure::ClientCertificate(problem) => RegistryError::ClientCertificate { registry, problem },
+            Failure::ClientCertificate(problem) => {
+                RegistryError::ClientCertificate { registry, problem, end: self.options.end }
+            }
             Failure::NoAnswer(waited) => RegistryError::NoAnswer { what: what.to_owned(), registry, waited },
             Failure::NotTls => RegistryError::NotTls { registry, end: self.options.end },
-            Failure::Unreachable(problem) if !self.answered.load(Ordering::Relaxed) => {
-                let problem = format!("{problem}; check its name, the network, and HTTPS_PROXY if there is one");
-                RegistryError::Unreachable { registry, problem }
+            Failure::Unreachable(error) if !self.answered.load(Ordering::Relaxed) => {
+                RegistryError::Unreachable { registry, error }
             }
-            Failure::Unreachable(problem) | Failure::Broken(problem) => self.broken(what, problem),
+            Failure::Unreachable(error) | Failure::Broken(error) => self.broken(what, error),
         }
     }
 
@@ -343,8 +343,14 @@ impl Session {
                 what: what.to_owned(),
                 registry: self.registry.clone(),
                 problem: format!("{problem}; {}", self.authorizer.advice(&HeaderMap::new())),
+                anonymous: self.anonymous(),
             },
         }
+    }
+
+    /// Which end of a copy the registry is, if nobody has logged in to it.
+    fn anonymous(&self) -> Option<End> {
+        self.authorizer.is_anonymous().then_some(self.options.end)
     }
 
     /// What an answer means that is none of those that were hoped for.
@@ -353,7 +359,10 @@ impl Session {
         let registry = self.registry.clone();
         let and = |advice: &str| if message.is_empty() { advice.to_owned() } else { format!("{message}; {advice}") };
         match status.as_u16() {
-            401 | 403 => RegistryError::Denied { what, registry, problem: and(&self.authorizer.advice(headers)) },
+            401 | 403 => {
+                let problem = and(&self.authorizer.advice(headers));
+                RegistryError::Denied { what, registry, problem, anonymous: self.anonymous() }
+            }
             404 => RegistryError::NotFound { what, registry, problem: and("check the name") },
             code => RegistryError::Refused {
                 what,

@@ -106,9 +106,7 @@ pub(in crate::transport) fn names(
     }
     let name: ImageName = own.parse()?;
     if name.tag().is_some() {
-        return Err(StoreError::NameNeeded(format!(
-            "{own:?}: with --all-tags every image has a tag of its own: leave it out"
-        )));
+        return Err(StoreError::OneTag(own.to_owned()));
     }
     of_source.iter().map(|source| written(&name.with_tag(crate::transport::store::tag_of(source))?)).collect()
 }
@@ -123,6 +121,7 @@ fn written(name: &ImageName) -> Result<String, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::chain::Chain;
 
     fn finished(names: &[&str], config: &[u8]) -> Finished {
         let saved = Some((Digest::sha256_of(config), vec![Digest::sha256_of(b"layer")]));
@@ -145,13 +144,13 @@ mod tests {
     fn names_are_whole() {
         let names = |own: Option<&str>, source: &[&str], several| {
             let source: Vec<String> = source.iter().map(|&name| name.to_owned()).collect();
-            names(own, &source, several).map(|names| names.join(" ")).map_err(|error| error.to_string())
+            names(own, &source, several).map(|names| names.join(" ")).map_err(|error| Chain(&error).to_string())
         };
         assert_eq!(names(Some("debian"), &["12"], false).unwrap(), "docker.io/library/debian:latest");
         assert_eq!(names(None, &["12", "quay.io/a:1"], false).unwrap(), "quay.io/a:1");
         assert_eq!(names(Some("host:5000/a"), &["12", "b:c"], true).unwrap(), "host:5000/a:12 host:5000/a:c");
         assert!(names(None, &["12"], true).unwrap_err().contains("docker-archive:FILE:NAME"));
-        assert!(names(Some("a:1"), &["12"], true).unwrap_err().contains("leave it out"));
+        assert!(names(Some("a:1"), &["12"], true).unwrap_err().contains("a tag of its own"));
         assert!(names(Some("No"), &[], false).unwrap_err().contains("upper-case"));
     }
 }

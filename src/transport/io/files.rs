@@ -113,7 +113,7 @@ impl Files {
                         None => return Err(missing()),
                     }
                 }
-                Err(SourceError::Json { name: name.to_owned(), problem: "its links lead in a circle".to_owned() })
+                Err(SourceError::Json { name: name.to_owned(), error: "its links lead in a circle".into() })
             }
         }
     }

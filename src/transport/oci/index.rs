@@ -84,9 +84,7 @@ pub(in crate::transport) fn names(
         false => Ok(name.to_owned()),
     };
     match own {
-        Some(own) if several => Err(StoreError::NameNeeded(format!(
-            "{own:?}: with --all-tags every image has a tag of its own: leave it out"
-        ))),
+        Some(own) if several => Err(StoreError::OneTag(own.to_owned())),
         Some(own) => Ok(vec![check(own)?]),
         None => of_source.iter().map(|name| check(name)).collect(),
     }

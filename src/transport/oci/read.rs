@@ -166,8 +166,12 @@ pub(in crate::transport) fn all(files: &Files, options: &OpenOptions) -> Result<
 /// What index.json lists, and what is not as it should be about the layout.
 fn entries(files: &Files, options: &OpenOptions) -> Result<(Vec<Descriptor>, Option<Notice>), SourceError> {
     if !files.has("index.json") {
-        let problem = "has no index.json: it is not an OCI image layout".to_owned();
-        return Err(SourceError::NotAnImage { path: files.path().to_owned(), problem });
+        let path = files.path();
+        let problem = match matches!(files, Files::Directory(_)) && path.is_file() {
+            true => format!("is a file, not the directory of an OCI image layout: write {} alone", path.display()),
+            false => "has no index.json: it is not an OCI image layout".to_owned(),
+        };
+        return Err(SourceError::NotAnImage { path: path.to_owned(), problem });
     }
     let notice = check_marker(files, options)?;
     let index: Document = json("index.json", &files.read("index.json", None, None, options)?)?;

@@ -242,7 +242,7 @@ impl Signatures for AtRegistry<'_> {
         let statements = document.layers.into_iter().flatten().filter(|layer| layer.media_type == sigstore::STATEMENT);
         let signed = |mut layer: Descriptor| {
             let digest: Digest = layer.digest.parse().map_err(|error: crate::core::digest::DigestError| {
-                SourceError::Json { name: name.clone(), problem: error.to_string() }
+                SourceError::Json { name: name.clone(), error: error.into() }
             })?;
             let blob = self.places.blob(&digest, layer.size, self.first_place())?;
             let blob = Blob::from_remote(std::sync::Arc::new(blob)).stated(Some(digest), layer.size);

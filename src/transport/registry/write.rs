@@ -62,9 +62,7 @@ impl Store for AtRegistry {
             return Ok(vec![self.name.complete().to_string()]);
         }
         if let Some(tag) = self.name.tag() {
-            return Err(StoreError::NameNeeded(format!(
-                "{tag:?}: with --all-tags every image has a tag of its own: leave it out"
-            )));
+            return Err(StoreError::OneTag(tag.to_owned()));
         }
         of_source.iter().map(|source| Ok(self.name.with_tag(tag_of(source))?.to_string())).collect()
     }

@@ -1,6 +1,7 @@
 //! From a descriptor to an image: down through indexes to the manifest of the wanted platform, its configuration and its layers. The same for
 //! every place that keeps blobs by their digests.
 
+use crate::core::chain::Context;
 use crate::transport::source::{Index, OpenOptions, SourceError, Tree, artifact, incomplete, json};
 use base64::Engine;
 
@@ -26,7 +27,7 @@ pub(in crate::transport) trait Content {
                 let bytes =
                     base64::engine::general_purpose::STANDARD.decode(data).map_err(|error| SourceError::Json {
                         name: descriptor.digest.clone(),
-                        problem: format!("the data in its descriptor is not base64: {error}"),
+                        error: Context::new("the data in its descriptor is not base64", error).into(),
                     })?;
                 Blob::from_bytes(bytes)
             }
@@ -304,6 +305,6 @@ fn is_missing(error: &SourceError) -> bool {
 fn digest(text: &str) -> Result<Digest, SourceError> {
     text.parse().map_err(|error: crate::core::digest::DigestError| SourceError::Json {
         name: "a descriptor".to_owned(),
-        problem: error.to_string(),
+        error: error.into(),
     })
 }

@@ -24,6 +24,7 @@ use crate::blob::{Blob, BlobError, Compression};
 use crate::cache::Blobs;
 use crate::configuration::{ConfigurationError, ConfigurationFile};
 use crate::core::cancel::Cancel;
+use crate::core::chain::Cause;
 use crate::core::limits::Limits;
 use crate::core::reference::{Platform, Reference, ReferenceError};
 use crate::core::tar::ArchiveError;
@@ -65,30 +66,30 @@ pub struct OpenOptions {
 #[non_exhaustive]
 pub enum SourceError {
     /// A file cannot be read.
-    #[error("{path:?}: {error}")]
+    #[error("{path:?}")]
     Io {
         /// The file.
         path: PathBuf,
         /// What the kernel says.
+        #[source]
         error: std::io::Error,
     },
     /// Something else than a regular file.
     #[error("{0:?} is not a regular file")]
     NotAFile(PathBuf),
     /// A compressed archive that cannot be decompressed.
-    #[error("{path:?}: damaged {} data: {error}", .compression.name())]
+    #[error("{path:?}: damaged {} data", .compression.name())]
     Damaged {
         /// The archive.
         path: PathBuf,
         /// How it is compressed.
         compression: Compression,
         /// What the decoder says.
+        #[source]
         error: std::io::Error,
     },
     /// A compressed archive that grows out of all proportion (rule S4).
-    #[error(
-        "{path:?}: the ratio of uncompressed to compressed bytes exceeds the limit of {limit}; raise it with --limit ratio=N if you trust the image"
-    )]
+    #[error("{path:?}: the ratio of uncompressed to compressed bytes exceeds the limit of {limit}")]
     Ratio {
         /// The archive.
         path: PathBuf,
@@ -96,33 +97,36 @@ pub enum SourceError {
         limit: u64,
     },
     /// A tar archive that cannot be read.
-    #[error("{path:?} at byte {position}: {error}")]
+    #[error("{path:?} at byte {position}")]
     Archive {
         /// The archive.
         path: PathBuf,
         /// Where in it, uncompressed.
         position: u64,
         /// What is wrong.
+        #[source]
         error: ArchiveError,
     },
     /// A manifest, index or configuration that is not what its digest says, or too large.
-    #[error("{name}: {error}")]
+    #[error("{name}")]
     Blob {
         /// Which file.
         name: String,
         /// What is wrong.
+        #[source]
         error: BlobError,
     },
     /// A file that the image should hold.
     #[error("{0} is missing: the image is incomplete")]
     Missing(String),
     /// A JSON document that cannot be read.
-    #[error("{name}: {problem}")]
+    #[error("{name}")]
     Json {
         /// Which file.
         name: String,
         /// What is wrong.
-        problem: String,
+        #[source]
+        error: Cause,
     },
     /// The configuration cannot be used.
     #[error(transparent)]
@@ -185,7 +189,7 @@ pub enum SourceError {
     #[error("indexes are nested more than {0} deep")]
     NestedTooDeep(usize),
     /// The administrator's policy does not allow it.
-    #[error("refused by {scope} in {policy:?}: {problem}; --no-policy overrides this")]
+    #[error("refused by {scope} in {policy:?}: {problem}")]
     Policy {
         /// The file.
         policy: PathBuf,
@@ -357,7 +361,7 @@ pub(in crate::transport) fn check_platform(image: &Image, options: &OpenOptions)
 /// Reads a JSON document.
 pub(in crate::transport) fn json<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, SourceError> {
     crate::image::document::read(bytes)
-        .map_err(|error| SourceError::Json { name: name.to_owned(), problem: error.to_string() })
+        .map_err(|error| SourceError::Json { name: name.to_owned(), error: error.into() })
 }
 
 /// Whether a file begins like a compressed one.

@@ -117,7 +117,7 @@ fn open_all(reference: &Reference, selection: Selection, options: &OpenOptions) 
         Reference::Directory(path) => dir::read::open_set(path, selection, options),
         Reference::Path(path) => of_path(reference, path, selection, options),
         _ if selection.all_tags => {
-            let problem = "does not list its images, so --all-tags does not work for it".to_owned();
+            let problem = "does not list its images, so that not all can be taken".to_owned();
             Err(SourceError::Unsupported { name: reference.to_string(), problem })
         }
         _ => one(reference, options),

@@ -13,18 +13,19 @@ use crate::transport::source::SourceError;
 #[non_exhaustive]
 pub enum StoreError {
     /// A file cannot be written.
-    #[error("{path:?}: {error}")]
+    #[error("{path:?}")]
     Io {
         /// The file.
         path: PathBuf,
         /// What the kernel says.
+        #[source]
         error: std::io::Error,
     },
     /// Whoever reads standard output has gone, or cannot take more.
-    #[error("cannot write the archive to standard output: {0}; the part written is incomplete")]
-    Stdout(std::io::Error),
+    #[error("cannot write the whole archive to standard output, and what was written is incomplete")]
+    Stdout(#[source] std::io::Error),
     /// What was to be stored cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Content(std::io::Error),
     /// A place that no image can be put into.
     #[error("{place} {problem}")]
@@ -43,15 +44,15 @@ pub enum StoreError {
         problem: String,
     },
     /// What is there already cannot be read, so that nothing can be added.
-    #[error("cannot add to the existing destination: {0}")]
-    Present(SourceError),
+    #[error("cannot add to the existing destination")]
+    Present(#[source] SourceError),
     /// A registry does not take it.
     #[cfg(feature = "registry")]
-    #[error("{0}")]
+    #[error(transparent)]
     Registry(crate::net::registry::RegistryError),
     /// An engine does not take it.
     #[cfg(feature = "registry")]
-    #[error("{0}")]
+    #[error(transparent)]
     Daemon(crate::net::engine::DaemonError),
     /// Such places were left out when layflat was built.
     #[error("{place} needs the feature `{feature}`, which this build lacks")]
@@ -64,6 +65,18 @@ pub enum StoreError {
     /// A name that no image can have here.
     #[error(transparent)]
     Name(#[from] ImageNameError),
+    /// One tag for several images.
+    #[error("{0:?} is one tag, but every image has a tag of its own")]
+    OneTag(String),
+    /// A place that cannot be used as it is named.
+    #[error("cannot use {path:?}")]
+    Place {
+        /// What was named.
+        path: PathBuf,
+        /// Why, and what to do.
+        #[source]
+        error: PlaceError,
+    },
     /// There is no name, or a tag where a whole name must stand.
     #[error("{0}")]
     NameNeeded(String),
@@ -86,7 +99,7 @@ impl StoreError {
     pub(in crate::transport) fn place(path: &Path, error: PlaceError) -> Self {
         match error {
             PlaceError::Io(error) => Self::io(path, error),
-            problem => Self::Occupied { path: path.to_owned(), problem: problem.to_string() },
+            error => Self::Place { path: path.to_owned(), error },
         }
     }
 

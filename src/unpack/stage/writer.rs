@@ -19,24 +19,27 @@ use crate::unpack::{LossKind, Losses};
 
 /// What the kernel refused to do with a file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action}: {}{}", std::io::Error::from(*.error), remedy(*.error))]
+#[error("cannot {action}{}", remedy(error))]
 pub(crate) struct StageError {
     action: &'static str,
-    error: Errno,
+    #[source]
+    error: std::io::Error,
 }
 
 /// What to do, where the error does not say it.
-fn remedy(error: Errno) -> &'static str {
-    match error {
+fn remedy(error: &std::io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
         // Names of files are copied where there are too many; of directories there is no copy.
-        Errno::MLINK => ": the file system holds no more directories in one; use another one, or flatten --to tar",
+        Some(Errno::MLINK) => {
+            ", since the file system holds no more directories in one: use another one, or a tar archive"
+        }
         _ => "",
     }
 }
 
 /// For `map_err`: what was tried when the kernel refused.
 pub(crate) fn trying(action: &'static str) -> impl FnOnce(Errno) -> StageError {
-    move |error| StageError { action, error }
+    move |error| StageError { action, error: error.into() }
 }
 
 /// Where the content of a file is.

@@ -7,6 +7,7 @@ use rustls::{AlertDescription, CertificateError};
 use x509_parser::time::ASN1Time;
 
 use super::CONNECT;
+use crate::core::chain::{Cause, Context};
 use crate::net::registry::{RegistryError, RegistryOptions};
 
 /// Why nothing came back.
@@ -15,44 +16,52 @@ pub(in crate::net::registry) enum Failure {
     /// What the connection is to be made with cannot be used.
     Setup(RegistryError),
     /// Nobody answers at the address.
-    Unreachable(String),
+    Unreachable(Cause),
     /// The certificate.
-    Certificate(String),
+    Certificate(Untrusted),
     /// It wants to see one of ours.
     ClientCertificate(String),
     /// What answers does not speak TLS.
     NotTls,
     /// It broke on the way.
-    Broken(String),
+    Broken(Cause),
     /// All was sent, and nobody answered for so long.
     NoAnswer(Duration),
     Cancelled,
 }
 
+/// What is wrong with a server's certificate.
+#[derive(Debug)]
+pub(in crate::net::registry) struct Untrusted {
+    pub(in crate::net::registry) problem: String,
+    /// Whether its authority is unknown, and could be made known.
+    pub(in crate::net::registry) is_unknown: bool,
+}
+
 impl Failure {
     pub(super) fn from(error: ureq::Error, options: &RegistryOptions) -> Self {
-        let stalled = || Self::Broken(format!("no data for {} s", options.patience.as_secs_f64()));
+        let stalled = || Self::Broken(format!("no data for {} s", options.patience.as_secs_f64()).into());
         match error {
-            ureq::Error::HostNotFound => Self::Unreachable("there is no host of this name".to_owned()),
-            ureq::Error::ConnectionFailed => Self::Unreachable("no connection can be made".to_owned()),
+            ureq::Error::HostNotFound => Self::Unreachable("there is no host of this name".into()),
+            ureq::Error::ConnectionFailed => Self::Unreachable("no connection can be made".into()),
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                Self::Unreachable(format!("no connection within {} seconds", CONNECT.as_secs()))
+                Self::Unreachable(format!("no connection within {} seconds", CONNECT.as_secs()).into())
             }
             ureq::Error::Timeout(ureq::Timeout::RecvResponse) => Self::NoAnswer(options.answer),
             ureq::Error::ConnectProxyFailed(problem) => {
                 // As ureq says it: "proxy server responded 407/407".
                 let status = problem.rsplit('/').next().filter(|status| status.parse::<u16>().is_ok());
                 Self::Unreachable(match status {
-                    Some("407") => "it requires a login (407): use http://USER:PASSWORD@HOST:PORT".to_owned(),
-                    Some(status) => format!("it refuses the connection ({status})"),
-                    None => problem,
+                    Some("407") => "it requires a login (407): use http://USER:PASSWORD@HOST:PORT".into(),
+                    Some(status) => format!("it refuses the connection ({status})").into(),
+                    None => problem.into(),
                 })
             }
             ureq::Error::Timeout(_) | ureq::Error::BodyStalled => stalled(),
             ureq::Error::Rustls(error) => Self::of_tls(&error),
             ureq::Error::Other(error) => match error.downcast::<RegistryError>() {
                 Ok(error) => Self::Setup(*error),
-                Err(error) => Self::Broken(error.to_string()),
+                Err(error) => Self::Broken(error),
             },
             ureq::Error::Io(error) => {
                 if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -62,36 +71,38 @@ impl Failure {
                 if error.get_ref().is_some_and(|inner| inner.is::<ureq::Error>()) {
                     return match error.into_inner().map(|inner| inner.downcast::<ureq::Error>()) {
                         Some(Ok(inner)) => Self::from(*inner, options),
-                        Some(Err(inner)) => Self::Broken(inner.to_string()),
+                        Some(Err(inner)) => Self::Broken(inner),
                         None => stalled(),
                     };
                 }
                 match error.kind() {
                     ErrorKind::ConnectionRefused => {
-                        Self::Unreachable("connection refused: nothing listens there".to_owned())
+                        Self::Unreachable("connection refused: nothing listens there".into())
                     }
                     ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
-                        Self::Unreachable(error.to_string())
+                        Self::Unreachable(error.into())
                     }
-                    ErrorKind::UnexpectedEof => Self::Broken("it ended too early".to_owned()),
+                    ErrorKind::UnexpectedEof => Self::Broken("it ended too early".into()),
                     ErrorKind::TimedOut | ErrorKind::WouldBlock => stalled(),
                     // As std words it, which has no kind for it.
                     _ if error.to_string().starts_with("failed to lookup address") => {
-                        Self::Unreachable(format!("there is no host of this name ({error})"))
+                        Self::Unreachable(Context::new("there is no host of this name", error).into())
                     }
-                    _ => Self::Broken(error.to_string()),
+                    _ => Self::Broken(error.into()),
                 }
             }
-            error => Self::Broken(error.to_string()),
+            error => Self::Broken(error.into()),
         }
     }
 
     /// The same, of another server than the registry.
     pub(in crate::net::registry) fn of(self, server: &str) -> Self {
         match self {
-            Self::Unreachable(problem) => Self::Unreachable(format!("{server}: {problem}")),
-            Self::Broken(problem) => Self::Broken(format!("{server}: {problem}")),
-            Self::Certificate(problem) => Self::Certificate(format!("{server}: {problem}")),
+            Self::Unreachable(cause) => Self::Unreachable(Context::new(server, cause).into()),
+            Self::Broken(cause) => Self::Broken(Context::new(server, cause).into()),
+            Self::Certificate(Untrusted { problem, is_unknown }) => {
+                Self::Certificate(Untrusted { problem: format!("{server}: {problem}"), is_unknown })
+            }
             other => other,
         }
     }
@@ -100,7 +111,9 @@ impl Failure {
         use AlertDescription as Alert;
         match error {
             rustls::Error::InvalidMessage(_) => Self::NotTls,
-            rustls::Error::InvalidCertificate(problem) => Self::Certificate(certificate(problem)),
+            rustls::Error::InvalidCertificate(problem) => {
+                Self::Certificate(Untrusted { problem: certificate(problem), is_unknown: is_unknown(problem) })
+            }
             rustls::Error::AlertReceived(
                 alert @ (Alert::CertificateRequired
                 | Alert::BadCertificate
@@ -115,12 +128,12 @@ impl Failure {
             rustls::Error::AlertReceived(Alert::HandshakeFailure) => {
                 Self::ClientCertificate("or has another reason to break off the handshake".to_owned())
             }
-            error => Self::Broken(format!("TLS: {error}")),
+            error => Self::Broken(Context::new("TLS", error.clone()).into()),
         }
     }
 }
 
-/// What is wrong with a server's certificate, and what to do.
+/// What is wrong with a server's certificate.
 fn certificate(problem: &CertificateError) -> String {
     use CertificateError as Problem;
     let day = |time: &rustls::pki_types::UnixTime| {
@@ -129,8 +142,7 @@ fn certificate(problem: &CertificateError) -> String {
     };
     let clock = "the registry needs a new one, or this machine's clock is wrong";
     match problem {
-        // The latter is what an authority of the same name, but of another key, makes of it.
-        Problem::UnknownIssuer | Problem::BadSignature => unknown(),
+        problem if is_unknown(problem) => "it is signed by an unknown authority, or by itself".to_owned(),
         Problem::Expired => format!("it has expired; {clock}"),
         Problem::ExpiredContext { not_after, .. } => format!("it expired{}; {clock}", day(not_after)),
         Problem::NotValidYet => format!("it is not valid yet; {clock}"),
@@ -148,13 +160,18 @@ fn certificate(problem: &CertificateError) -> String {
             let names: Vec<String> = presented.iter().map(plain).collect();
             format!("it is for {}, not for {}", names.join(", "), expected.to_str())
         }
-        // An authority's, and so most often its own: webpki does not look further.
-        Problem::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => unknown(),
         Problem::InvalidPurpose | Problem::InvalidPurposeContext { .. } => "it is not meant for servers".to_owned(),
         problem => problem.to_string(),
     }
 }
 
-fn unknown() -> String {
-    "it is signed by an unknown authority, or by itself; give the authority's certificate, or this one, with --ca-cert FILE".to_owned()
+/// Whether all that is wrong with a certificate is that nobody has said to trust its authority.
+fn is_unknown(problem: &CertificateError) -> bool {
+    match problem {
+        // The latter is what an authority of the same name, but of another key, makes of it.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
+        // An authority's, and so most often its own: webpki does not look further.
+        CertificateError::Other(other) => other.to_string().contains("CaUsedAsEndEntity"),
+        _ => false,
+    }
 }

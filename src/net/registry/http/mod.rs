@@ -23,7 +23,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, Proxy, SendBody};
 
 use self::connector::Closed;
-pub(super) use self::failure::Failure;
+pub(super) use self::failure::{Failure, Untrusted};
 use self::proxy::Proxies;
 use self::trust::Trust;
 pub(super) use self::trust::certificate_directories;
@@ -79,7 +79,7 @@ impl Http {
         let Some(way) = way else { return answer };
         match answer {
             Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                Err(Failure::Unreachable("it requires a login (407): use http://USER:PASSWORD@HOST:PORT".to_owned()))
+                Err(Failure::Unreachable("it requires a login (407): use http://USER:PASSWORD@HOST:PORT".into()))
             }
             answer => answer,
         }

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::verifier::Verifier;
+use crate::core::chain::{Cause, Context};
 use crate::net::registry::{ClientCertificate, RegistryError, RegistryOptions};
 
 /// Knows how to speak TLS with each server.
@@ -124,7 +125,7 @@ fn config(
 ) -> Result<ClientConfig, RegistryError> {
     let unusable = |path: &Path, error: rustls::Error| RegistryError::File {
         path: path.to_owned(),
-        problem: format!("cannot be used: {error}"),
+        error: Context::new("cannot be used", error).into(),
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -132,10 +133,11 @@ fn config(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let Some(client) = client else { return Ok(builder.with_no_client_auth()) };
-    let wrong = |path: &Path, problem: String| RegistryError::File { path: path.to_owned(), problem };
-    let pem = fs::read(&client.key).map_err(|error| wrong(&client.key, error.to_string()))?;
+    let wrong = |path: &Path, error: Cause| RegistryError::File { path: path.to_owned(), error };
+    let pem = fs::read(&client.key).map_err(|error| wrong(&client.key, error.into()))?;
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
-        wrong(&client.key, format!("holds no private key in PEM form that can be read without a passphrase: {error}"))
+        let what = "holds no private key in PEM form that can be read without a passphrase";
+        wrong(&client.key, Context::new(what, error).into())
     })?;
     builder
         .with_client_auth_cert(certificates(&client.certificate)?, key)
@@ -152,7 +154,11 @@ fn read(directory: &Path) -> Result<Directory, RegistryError> {
     for path in paths {
         let missing = |path: &Path, other: PathBuf| {
             let problem = format!("needs {other:?} beside it; an authority's certificate is called *.crt");
-            if other.exists() { Ok(()) } else { Err(RegistryError::File { path: path.to_owned(), problem }) }
+            if other.exists() {
+                Ok(())
+            } else {
+                Err(RegistryError::File { path: path.to_owned(), error: problem.into() })
+            }
         };
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => found.authorities.push(path),
@@ -170,12 +176,12 @@ fn read(directory: &Path) -> Result<Directory, RegistryError> {
 
 /// The certificates of a file.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
-    let wrong = |problem: String| RegistryError::File { path: path.to_owned(), problem };
-    let pem = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let wrong = |error: Cause| RegistryError::File { path: path.to_owned(), error };
+    let pem = fs::read(path).map_err(|error| wrong(error.into()))?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|error| wrong(format!("is not a file of certificates: {error}")))?;
+    let all = all.map_err(|error| wrong(Context::new("is not a file of certificates", error).into()))?;
     if all.is_empty() {
-        return Err(wrong("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)".to_owned()));
+        return Err(wrong("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)".into()));
     }
     Ok(all)
 }
