@@ -10,11 +10,8 @@ use super::rootfs::Rootfs;
 use super::write::{write, write_config};
 use super::{ROOTFS, Report};
 use crate::image::Image;
-use crate::lowerdirs::FILE_NAME;
-use crate::mount::{
-    LayoutError, MountError, MountOptions, MountRequest, Mounted, UpperDirectories, mount, mount_nowhere,
-    read_description, umount,
-};
+use crate::lowerdirs::{self, FILE_NAME, LayoutError};
+use crate::mount::{MountError, MountOptions, MountRequest, Mounted, UpperDirectories, mount, mount_nowhere, umount};
 use crate::unpack::{Error, Options, Progress, cached};
 use std::path::{Path, PathBuf};
 
@@ -100,10 +97,11 @@ impl OverlayBundle {
         if !directory.is_dir() {
             return Ok(None);
         }
-        let text = match read_description(directory) {
-            Ok((_, text)) => text,
-            Err(MountError::Layout(LayoutError::Missing { .. })) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let read = lowerdirs::open(directory).and_then(|base| lowerdirs::read(&base, directory));
+        let text = match read {
+            Ok(text) => text,
+            Err(LayoutError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(MountError::Layout(error).into()),
         };
         // What is not a bundle's is for others to read.
         let Some(value) = serde_json::from_slice::<serde_json::Value>(&text).ok().filter(|value| value["form"] == FORM)

@@ -1,14 +1,11 @@
 //! Whether unpacked layers are all there, as far as a few calls tell (rule S8).
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use super::{FILE_NAME, Layout, changed};
-use crate::core::limits::Limits;
+use super::{FILE_NAME, LayoutError, changed, read_layout};
 
 /// What is wrong with a directory of unpacked layers: its description, a layer that is missing, one that was changed.
 pub(crate) fn damage(directory: &Path) -> Option<String> {
@@ -18,15 +15,8 @@ pub(crate) fn damage(directory: &Path) -> Option<String> {
 fn look(directory: &Path) -> Result<(), String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let base = rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| error.to_string())?;
-    let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(&base, FILE_NAME, file, Mode::empty()).map_err(|error| format!("{FILE_NAME}: {error}"))?;
-    let mut text = Vec::new();
-    let read = File::from(file).take(Limits::default().metadata_size).read_to_end(&mut text);
-    read.map_err(|error| format!("{FILE_NAME}: {error}"))?;
-    let layout: Layout = serde_json::from_slice(&text).map_err(|error| format!("{FILE_NAME}: {error}"))?;
-    if layout.format != Layout::FORMAT || layout.form != Layout::FORM {
-        return Err(format!("{FILE_NAME}: it is of another version"));
-    }
+    let layout =
+        read_layout(&base, directory).map_err(|error| format!("{FILE_NAME}: {}", what_is_wrong_with(&error)))?;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     for name in &layout.lowerdir {
         let layer = openat2(&base, name.as_str(), flags, Mode::empty(), beneath);
@@ -40,4 +30,15 @@ fn look(directory: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// In few words: that it is in the cache is known, and what is done about it is for the caller to say.
+fn what_is_wrong_with(error: &LayoutError) -> String {
+    match error {
+        LayoutError::Missing { .. } => Errno::NOENT.to_string(),
+        LayoutError::Unreadable { source, .. } => source.to_string(),
+        LayoutError::Malformed { source, .. } => source.to_string(),
+        LayoutError::Unknown { .. } => "it is of another version".to_owned(),
+        other => other.to_string(),
+    }
 }

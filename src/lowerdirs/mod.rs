@@ -2,10 +2,14 @@
 //! they were unpacked.
 
 mod damage;
+mod error;
 mod layout;
 mod modified;
+mod read;
 
 pub(crate) use damage::damage;
+pub use error::LayoutError;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;
 pub(crate) use modified::{changed, modified};
+pub(crate) use read::{open, read, read_layout};

@@ -3,6 +3,7 @@
 use super::options::MOST_LAYERS;
 use crate::core::chain::Chain;
 use crate::core::text::Printable;
+use crate::lowerdirs::LayoutError;
 use rustix::io::Errno;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -86,67 +87,6 @@ pub enum MountError {
     /// What is to be mounted is not a directory of unpacked overlay layers.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-}
-
-/// Why a directory does not have unpacked overlay layers that can be mounted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LayoutError {
-    /// There is no description.
-    #[error("{} does not exist: only directories made by `layflat layers` can be mounted", printable(.path))]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The description cannot be read.
-    #[error("cannot read {}", printable(.path))]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel says.
-        source: io::Error,
-    },
-    /// The description is none.
-    #[error("{} does not describe unpacked overlay layers", printable(.path))]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The description is another program's, or a later layflat's.
-    #[error(
-        "{} describes {form:?} in format {format}; this version of layflat reads \"overlay\" in format 1",
-        printable(.path)
-    )]
-    Unknown {
-        /// The file.
-        path: PathBuf,
-        /// What it describes.
-        form: String,
-        /// Its format.
-        format: u32,
-    },
-    /// A layer that may lie elsewhere.
-    #[error("{} names the layer {name:?}: not a plain relative path below it", printable(.path))]
-    Outside {
-        /// The file.
-        path: PathBuf,
-        /// What it names.
-        name: String,
-    },
-    /// A layer is not what was unpacked.
-    #[error(
-        "{} was changed since {} was written, so the mount would not show the image; unpack it again",
-        printable(.changed),
-        printable(.path)
-    )]
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// The directory in which names were added or removed.
-        changed: PathBuf,
-    },
 }
 
 /// Why nothing was unmounted.

@@ -22,8 +22,7 @@ mod upper;
 
 pub use directory::LowerDirectory;
 pub(crate) use directory::is_mount_point;
-pub use error::{LayoutError, MountError, UnmountError};
-pub(crate) use layout::read as read_description;
+pub use error::{MountError, UnmountError};
 pub use options::MOST_LAYERS;
 pub(crate) use request::mount_nowhere;
 pub use request::{Method, MountOptions, MountRequest, Mounted, may_mount, mount, mount_layout};
