@@ -24,7 +24,7 @@ const PREFIX: &str = ".layflat-";
 const MARKER: &CStr = c"layflat-unfinished";
 
 /// Where a process finds what it has open (proc_pid_fd(5)).
-const HANDLES: &str = "/proc/self/fd";
+pub(super) const HANDLES: &str = "/proc/self/fd";
 
 /// A directory for what is not finished.
 #[derive(Debug)]

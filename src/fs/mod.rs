@@ -20,7 +20,7 @@ pub(crate) use aside::{Aside, shown};
 pub(crate) use descent::Descent;
 pub(crate) use handle::{make_directory, open_directory, open_path};
 pub(crate) use lock::Lock;
-pub(crate) use mounts::mounts_below;
+pub(crate) use mounts::{is_mount_root, mounts_below};
 pub use output::{Destination, Output, OutputError};
 pub(crate) use place::Place;
 pub use place::PlaceError;

@@ -1,8 +1,17 @@
 //! What is mounted where (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+
+/// Whether a directory is the root of what is mounted there. Linux 5.8 tells; before that, nobody asks.
+pub(crate) fn is_mount_root(directory: impl AsFd) -> bool {
+    rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)
+        .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
 
 /// The first mount point strictly below a directory, whose path must be canonical.
 ///

@@ -1,13 +1,14 @@
 //! Where a result is to be: a name in a directory whose handle is held.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, fstat, statat};
 use rustix::io::Errno;
 
+use super::aside::HANDLES;
 use super::open_path;
 
 /// A destination that cannot be used as it is named.
@@ -90,6 +91,17 @@ impl Place {
     /// The path, for messages.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the handle leads, with no symlink on the way.
+    pub(crate) fn real_path(&self) -> PathBuf {
+        let parent = std::fs::read_link(format!("{HANDLES}/{}", self.parent.as_raw_fd()));
+        parent.map_or_else(|_| self.path.clone(), |parent| parent.join(&self.name))
+    }
+
+    /// The directory that it is in, to be kept.
+    pub(crate) fn into_parent(self) -> OwnedFd {
+        self.parent
     }
 
     /// The directory that it is in.

@@ -4,16 +4,15 @@
 //! All is made beside the destination, on the same file system, in a directory that only its owner can enter, and
 //! renamed into place at the end. When the value is dropped before that, nothing remains.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, RenameFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Aside, Durability, make_directory, mounts_below, open_directory, open_path};
+use super::{Aside, Durability, Place, PlaceError, is_mount_root, make_directory, mounts_below, open_directory};
 
 /// A destination that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,15 +37,13 @@ pub enum DestinationError {
         /// The mount point.
         mount: PathBuf,
     },
-    /// Whoever owns a symlink decides where it leads, at any moment.
-    #[error(
-        "destination {path:?} is a symlink of another user (uid {owner}), who could lead it anywhere: name the place that it leads to"
-    )]
-    ForeignLink {
+    /// A place that cannot be used as it is named.
+    #[error("destination {path:?} {problem}")]
+    Unusable {
         /// The destination.
         path: PathBuf,
-        /// Who owns the link.
-        owner: u32,
+        /// Why, and what to do.
+        problem: String,
     },
     /// No name for a directory.
     #[error("destination {0:?} names no directory")]
@@ -103,13 +100,15 @@ enum Destination {
 impl Work {
     /// Makes the work directory for a destination, and checks that the destination can be used.
     pub(crate) fn beside(destination: &Path, replace: bool, durability: Durability) -> Result<Self, DestinationError> {
-        let (destination, place) = look_at(destination, replace)?;
-        let parent_path = match place {
-            Destination::Mount => destination.as_path(),
-            _ => destination.parent().ok_or_else(|| DestinationError::NoName(destination.clone()))?,
+        let Found { destination, holder, place } = look_at(destination, replace)?;
+        let failed = |error: Errno| {
+            let parent = match place {
+                Destination::Mount => &destination,
+                _ => destination.parent().unwrap_or(&destination),
+            };
+            DestinationError::Parent { parent: parent.to_owned(), error: error.into() }
         };
-        let failed = |error: Errno| DestinationError::Parent { parent: parent_path.to_owned(), error: error.into() };
-        let aside = open_path(parent_path).and_then(Aside::make).map_err(failed)?;
+        let aside = Aside::make(holder).map_err(failed)?;
         let work = Self { destination: destination.clone(), aside, place, durability };
         work.forget_inherited().map_err(failed)?;
         Ok(work)
@@ -209,81 +208,87 @@ impl Work {
     }
 }
 
-fn look_at(destination: &Path, replace: bool) -> Result<(PathBuf, Destination), DestinationError> {
-    let parent_error = |parent: &Path, error| DestinationError::Parent { parent: parent.to_owned(), error };
-    refuse_foreign_link(destination)?;
-    let metadata = match std::fs::metadata(destination) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let name = destination.file_name().ok_or_else(|| DestinationError::NoName(destination.to_owned()))?;
-            let parent = match destination.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            let parent = parent.canonicalize().map_err(|error| parent_error(parent, error))?;
-            return match std::fs::symlink_metadata(parent.join(name)) {
-                // A symlink that leads nowhere.
-                Ok(_) => Err(DestinationError::NotADirectory(destination.to_owned())),
-                Err(_) => Ok((parent.join(name), Destination::Missing)),
-            };
+/// A destination as it was found.
+struct Found {
+    /// Its path, with no symlink on the way, for messages and for tools.
+    destination: PathBuf,
+    /// The directory that the work directory is to be in.
+    holder: OwnedFd,
+    place: Destination,
+}
+
+/// Looks at a destination by the handle of the directory that it is in, which is held from the start.
+fn look_at(destination: &Path, replace: bool) -> Result<Found, DestinationError> {
+    let place = Place::find(destination).map_err(|error| unfound(destination, error))?;
+    let path = place.real_path();
+    let failed = |error: Errno| DestinationError::Parent { parent: path.clone(), error: error.into() };
+    let directory = match open_directory(place.parent(), place.name_bytes()) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => {
+            return Ok(Found { destination: path, holder: place.into_parent(), place: Destination::Missing });
         }
-        Err(error) => return Err(parent_error(destination, error)),
+        Err(Errno::NOTDIR | Errno::LOOP) => return Err(DestinationError::NotADirectory(destination.to_owned())),
+        Err(error) => return Err(failed(error)),
     };
-    if !metadata.is_dir() {
-        return Err(DestinationError::NotADirectory(destination.to_owned()));
-    }
-    let whole = destination.canonicalize().map_err(|error| parent_error(destination, error))?;
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(&whole).map_err(|error| parent_error(&whole, error))? {
-        names.push(entry.map_err(|error| parent_error(&whole, error))?.file_name());
-    }
-    if is_mount_root(&whole) {
+    let names = names_in(&directory).map_err(failed)?;
+    if is_mount_root(&directory) {
         return match names.as_slice() {
-            [] => Ok((whole, Destination::Mount)),
+            [] => Ok(Found { destination: path, holder: directory, place: Destination::Mount }),
             // What mkfs leaves in a new file system.
-            [only] if only == "lost+found" => Ok((whole, Destination::Mount)),
+            [only] if only.as_c_str() == c"lost+found" => {
+                Ok(Found { destination: path, holder: directory, place: Destination::Mount })
+            }
             _ => Err(DestinationError::MountNotEmpty(destination.to_owned())),
         };
     }
+    let found = |place: Place, there| Found { destination: path.clone(), holder: place.into_parent(), place: there };
     match (names.is_empty(), replace) {
-        (true, _) => Ok((whole, Destination::Empty)),
-        (false, true) => match mounts_below(&whole).map_err(|error| parent_error(&whole, error))? {
-            // The old tree is removed, and what is mounted in it is not part of it.
-            Some(mount) => Err(DestinationError::MountInside { destination: destination.to_owned(), mount }),
-            None => Ok((whole, Destination::Full)),
-        },
+        (true, _) => Ok(found(place, Destination::Empty)),
         (false, false) => Err(DestinationError::NotEmpty(destination.to_owned())),
-    }
-}
-
-/// As the kernel does in shared directories, where fs.protected_symlinks is set.
-fn refuse_foreign_link(destination: &Path) -> Result<(), DestinationError> {
-    let own = rustix::process::geteuid().as_raw();
-    match destination.symlink_metadata() {
-        Ok(link) if link.is_symlink() && link.uid() != own && link.uid() != 0 => {
-            Err(DestinationError::ForeignLink { path: destination.to_owned(), owner: link.uid() })
+        (false, true) => {
+            let mounts = mounts_below(&path);
+            match mounts.map_err(|error| DestinationError::Parent { parent: path.clone(), error })? {
+                // The old tree is removed, and what is mounted in it is not part of it.
+                Some(mount) => Err(DestinationError::MountInside { destination: destination.to_owned(), mount }),
+                None => Ok(found(place, Destination::Full)),
+            }
         }
-        _ => Ok(()),
     }
 }
 
-fn is_mount_root(path: &Path) -> bool {
-    if path.parent().is_none() {
-        return true;
+/// Why a destination has no place.
+fn unfound(destination: &Path, error: PlaceError) -> DestinationError {
+    let path = destination.to_owned();
+    let is_missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    match error {
+        // `/` has no name, and is a mount point with something in it.
+        PlaceError::NoName => DestinationError::MountNotEmpty(path),
+        PlaceError::Io(error) if is_missing(&error) && path.file_name().is_none() => DestinationError::NoName(path),
+        // A symlink that leads nowhere.
+        PlaceError::Io(error) if is_missing(&error) && path.is_symlink() => DestinationError::NotADirectory(path),
+        PlaceError::Io(error) => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            DestinationError::Parent { parent: parent.to_owned(), error }
+        }
+        problem => DestinationError::Unusable { path, problem: problem.to_string() },
     }
-    rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS)
-        .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Moves all that is in one directory into another; what was moved is moved back if one fails.
-fn move_all(from: &OwnedFd, to: BorrowedFd<'_>) -> Result<(), Errno> {
+/// What is in a directory.
+fn names_in(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(from)? {
+    for entry in rustix::fs::Dir::read_from(directory)? {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             names.push(entry.file_name().to_owned());
         }
     }
+    Ok(names)
+}
+
+/// Moves all that is in one directory into another; what was moved is moved back if one fails.
+fn move_all(from: &OwnedFd, to: BorrowedFd<'_>) -> Result<(), Errno> {
+    let names = names_in(from)?;
     for (index, name) in names.iter().enumerate() {
         if let Err(error) = rustix::fs::renameat(from, name.as_c_str(), to, name.as_c_str()) {
             for name in &names[..index] {

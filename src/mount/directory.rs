@@ -2,7 +2,8 @@
 
 use super::error::MountError;
 use super::options::LONGEST_STRING;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
+use crate::fs::is_mount_root;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -63,10 +64,9 @@ impl Directory {
         &self.path
     }
 
-    /// Whether something is mounted there. Linux 5.8 tells; before that, nobody asks.
+    /// Whether something is mounted there.
     pub(super) fn is_mount_point(&self) -> bool {
-        rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)
-            .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        is_mount_root(&self.fd)
     }
 
     /// A name of the directory that holds whatever happens to its path, for this process.

@@ -235,6 +235,8 @@ fn s7_another_users_names() {
     for command in ["flatten", "layers", "bundle"] {
         let ran = place.layflat(&[command, "oci:src:one", "shared/link"]);
         assert!(ran.stderr.contains("is a symlink of another user (uid 1234)"), "{command}: {}", ran.stderr);
+        let ran = place.layflat(&[command, "oci:src:one", "shared/replaced", "--replace"]);
+        assert!(ran.stderr.contains("belongs to another user (uid 1234)"), "{command}: {}", ran.stderr);
     }
     assert_eq!(place.names("private"), [""; 0]);
     // What it takes for its own leftovers is not theirs.
