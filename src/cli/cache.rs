@@ -25,6 +25,7 @@ pub(crate) struct Cache {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the cache's entries, least recently used first
+    #[command(alias = "list")]
     Ls,
     /// Remove the least recently used entries; entries in use or mounted stay
     Prune {

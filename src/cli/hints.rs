@@ -268,7 +268,7 @@ fn of_the_rest(error: Dyn<'_>) -> Option<&'static str> {
         return Some("--no-policy overrides this");
     }
     if matches!(error.downcast_ref(), Some(layflat::Error::NotKept(_))) {
-        return Some("without --strict it is only reported");
+        return Some("refused by --strict");
     }
     if error.downcast_ref().is_some_and(ImageNameError::has_userinfo) {
         return Some("give --username and --password-stdin");

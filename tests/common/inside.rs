@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use layflat::core::chain::Chain;
 use layflat::image::Image;
 use layflat::inspect::{Action, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
 use layflat::{NoProgress, Options};
@@ -15,9 +16,9 @@ use super::{run, tar};
 pub fn tree(stack: &Stack) -> Result<Tree, String> {
     let image = run::image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)));
     let options = Options::default();
-    let indexes =
-        layflat::inspect::index::indexes(&image, None, &options, &NoProgress).map_err(|error| error.to_string())?;
-    let inside = Inside::new(&image, &indexes, &options).map_err(|error| error.to_string())?;
+    let indexes = layflat::inspect::index::indexes(&image, None, &options, &NoProgress)
+        .map_err(|error| Chain(&error).to_string())?;
+    let inside = Inside::new(&image, &indexes, &options).map_err(|error| Chain(&error).to_string())?;
     let list = |options| inside.list(b"/", options).unwrap().entries;
     let mut entries = list(ListOptions { itself: true, ..ListOptions::default() });
     entries.extend(list(ListOptions { recursive: true, ..ListOptions::default() }));

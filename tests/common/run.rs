@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layflat::blob::Blob;
+use layflat::core::chain::Chain;
 use layflat::image::{Image, Layer};
 use layflat::lowerdirs::Layout;
 use layflat::{NoProgress, Options, Report, XattrNamespace};
@@ -188,7 +189,7 @@ pub fn lay_image(image: &Image, form: Form, base: &Path, options: &Options) -> R
             layflat::layers(image, &place, &options, &NoProgress)
         }
     }
-    .map_err(|error| error.to_string())?;
+    .map_err(|error| Chain(&error).to_string())?;
     let layout = matches!(form, Form::Overlay(_)).then(|| layout(&place));
     let (tree, layers) = match power() {
         Power::User => look_from_inside(&place),

@@ -205,7 +205,7 @@ fn cat_gives_the_bytes_of_files_that_are_there_and_that_were() {
     assert_eq!(printed(&place, &["cat", "--layer", "1", "image.tar", "d/x"]), "this is x");
     assert_eq!(
         message(&place, &["cat", "image.tar", "d/x"], 1),
-        "layflat: no d/x in the image: d does not exist; deleted by layer 2: try --layer 1\n"
+        "layflat: d/x is not in the image: d does not exist; deleted by layer 2: --layer 1 prints it\n"
     );
     assert!(message(&place, &["cat", "image.tar", "lib"], 1).contains("usr/lib is a directory"));
     assert!(message(&place, &["cat", "image.tar", "nothing"], 1).contains("nothing does not exist"));

@@ -19,6 +19,7 @@ use crate::common::overlay::{Manner, changed_mounts};
 use crate::common::run::{self, Form, Power};
 use crate::common::text::{Attributes, Entry, Kind, Stack};
 use crate::common::tree::Tree;
+use layflat::core::chain::Chain;
 use layflat::image::Image;
 use layflat::{NoProgress, Options, XattrNamespace};
 use libtest_mimic::Failed;
@@ -110,11 +111,11 @@ fn rewritten_agrees(stack: &Stack, base: &Path) -> Result<(), String> {
     if oracle::show(stack).is_err() {
         return written.map_or(Ok(()), |_| Err("the oracle refuses, and there is an archive".to_owned()));
     }
-    written.map_err(|error| error.to_string())?;
+    written.map_err(|error| Chain(&error).to_string())?;
     shows(stack, &run::image([archive]), Form::Flat, base).map_err(|error| format!("archive: {error}"))?;
     for from in 0..stack.0.len() {
         let squashed = layflat::squash::squash(&image, from, base, &Options::default(), &NoProgress);
-        let squashed = squashed.map_err(|error| error.to_string())?;
+        let squashed = squashed.map_err(|error| Chain(&error).to_string())?;
         shows(stack, &squashed, Form::Flat, base).map_err(|error| format!("squashed from {from}: {error}"))?;
     }
     Ok(())
