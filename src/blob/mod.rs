@@ -1,5 +1,5 @@
-//! Bytes of an image as they are stored: where they lie, whether they are what their digest says, and what comes
-//! out when they are decompressed.
+//! A blob is a part of an image as it is stored: a layer, a configuration, a manifest. This room reads blobs from
+//! wherever they are, verifies size and digest, decompresses, and compresses.
 
 mod blocks;
 mod compress;
@@ -29,7 +29,7 @@ pub use verified::VerifiedReader;
 /// Bytes read at once from where a blob lies.
 const CHUNK: usize = 128 << 10;
 
-/// Stored bytes that can be read any number of times, from any thread, together with what the image says of them.
+/// Stored bytes that can be read any number of times, from any thread, with the size and digest that the image states.
 #[derive(Debug, Clone)]
 pub struct Blob {
     place: Place,
@@ -115,23 +115,23 @@ pub enum BlobError {
 }
 
 impl Blob {
-    /// Bytes in memory, of which nothing is stated.
+    /// Bytes in memory, with no stated size or digest.
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self::at(Place::Memory(bytes.into()))
     }
 
-    /// A part of a file, of which nothing is stated. The file's position is neither used nor changed.
+    /// A part of a file, with no stated size or digest. The file's position is neither used nor changed.
     pub fn from_file(file: Arc<File>, offset: u64, length: u64) -> Self {
         Self::at(Place::File { file, offset, length })
     }
 
-    /// Parts of a file with zeros between them, of which nothing is stated: what an archive holds as a sparse file. The pieces are in order and
-    /// apart, and end before `length`.
+    /// Parts of a file with zeros between them, with no stated size or digest: a sparse file in an archive. The pieces
+    /// are in order and apart, and end before `length`.
     pub fn from_pieces(file: Arc<File>, pieces: Arc<[Piece]>, length: u64) -> Self {
         Self::at(Place::Pieces { file, pieces, length })
     }
 
-    /// Bytes that are elsewhere and come as a stream, of which nothing is stated.
+    /// Remote bytes that arrive as a stream, with no stated size or digest.
     pub fn from_remote(remote: Arc<dyn Remote>) -> Self {
         Self::at(Place::Remote(remote))
     }

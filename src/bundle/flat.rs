@@ -1,4 +1,4 @@
-//! The bundle whose root file system is the flat rootfs.
+//! A bundle with its own copy of the root file system.
 
 use super::error::BundleError;
 use super::options::{BundleOptions, Confinement};

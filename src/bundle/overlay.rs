@@ -1,4 +1,4 @@
-//! The bundle whose root file system is an overlay mount, and the changes made to it.
+//! A bundle whose root file system is an overlay mount of cached layers, and the changes made to it.
 //!
 //! The layers lie in the cache, where any number of bundles share them: a bundle of an image that is there costs no
 //! extraction. A `layflat.json` in the bundle says where they are, so that `layflat mount` finds them.

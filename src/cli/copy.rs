@@ -39,7 +39,8 @@ pub(crate) struct Copy {
     /// The destination
     #[arg(value_name = "DST")]
     destination: OsString,
-    /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be damaged
+    /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be
+    /// damaged
     #[arg(long)]
     no_sync: bool,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! Which option or command helps: the library's errors know of none, and this is the one place that adds them.
+//! Adds to an error of the library the option or command that helps. The library knows no options; this is the only
+//! place that names them for its errors.
 //!
 //! A hint belongs to a type of error. It is looked for along the chain of causes, and the first one found is printed
 //! behind the message.

@@ -1,4 +1,4 @@
-//! All that is printed: data on standard output, talk on standard error.
+//! Everything that is printed: data on standard output, messages on standard error.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -41,8 +41,7 @@ fn escaped_json(text: String) -> String {
     escaped
 }
 
-/// Prints what a function writes. That it is written is only known once it is flushed: at the program's end nobody
-/// would notice.
+/// Prints what a function writes, and flushes it: an error at the end of the program would go unnoticed.
 pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     write(&mut out).and_then(|()| out.flush()).context("cannot write to standard output")
@@ -87,15 +86,15 @@ pub(crate) fn lines<T: std::fmt::Display>(lines: impl IntoIterator<Item = T>) ->
     })
 }
 
-/// Says something to the user, unless they asked for quiet.
+/// Prints a message, unless --quiet was given.
 pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
     if !common.quiet {
-        // There is nobody to tell if this fails.
+        // If this fails, there is nowhere to report it.
         let _ = writeln!(std::io::stderr().lock(), "{}", mask_passwords(&line.to_string()));
     }
 }
 
-/// Whether nothing but errors is printed, for what is said where no arguments are at hand.
+/// Whether only errors are printed, for places without access to the arguments.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// Decides whether nothing but errors is printed.
@@ -177,8 +176,8 @@ fn colours(output: &impl IsTerminal) -> bool {
     output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Whether an error is only that nobody reads our output any more. A connection that breaks has the same name, but is
-/// a failure.
+/// Whether the reader of our output has gone, as `head` does. A broken network connection is also a "broken pipe", but
+/// that is a failure.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is_connection =
         |cause: &(dyn std::error::Error + 'static)| cause.is::<RegistryError>() || cause.is::<DaemonError>();

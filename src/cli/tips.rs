@@ -1,4 +1,4 @@
-//! What to type instead: for commands of other tools, and for names that are no files.
+//! Suggests what to type instead: for commands of other tools, and for image names that are not files.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Why images could not be copied.
+//! Errors of copying images.
 
 use crate::blob::{BlobError, Compress};
 use crate::core::chain::{Cause, Chain};

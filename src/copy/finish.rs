@@ -1,4 +1,5 @@
-//! When the blobs are stored: configurations and manifests, the image's own wherever they are still true.
+//! The second step of a copy: when all blobs are stored, configurations and manifests are made. The image's own are
+//! used wherever they are still correct.
 
 use std::collections::{HashMap, VecDeque};
 

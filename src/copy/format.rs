@@ -1,4 +1,4 @@
-//! Manifests in Docker's words (schema 2, and lists of manifests), for registries that know no others.
+//! Converts manifests to Docker's format (schema 2 and manifest lists), for registries that accept no other.
 //!
 //! Blobs stay as they are, and so do their digests: only the documents that name them are written anew. What Docker's
 //! documents have no place for is said.

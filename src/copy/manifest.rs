@@ -1,4 +1,4 @@
-//! Documents made anew: manifests, indexes and configurations of images whose blobs are no longer what they were.
+//! Rewrites manifests, indexes and configurations of images whose blobs changed.
 //!
 //! What is made is OCI's. What a document says beyond what had to change stays.
 

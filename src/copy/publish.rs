@@ -1,4 +1,5 @@
-//! The end of a copy: what stands for the images is stored, in words that the store takes, and shown.
+//! The last step of a copy: stores the manifests in a format that the destination accepts, and makes the images visible
+//! under their names.
 
 use super::CopyError;
 use super::finish::Done;

@@ -1,4 +1,4 @@
-//! What was copied.
+//! Reports what was copied.
 
 use std::fmt;
 

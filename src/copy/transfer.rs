@@ -1,4 +1,4 @@
-//! Blobs on their way: each read once, checked, and stored, several at a time.
+//! Transfers blobs in parallel: each is read once, verified, and stored.
 
 use std::io::Read;
 use std::num::NonZero;
@@ -185,7 +185,7 @@ impl One<'_> {
     }
 }
 
-/// Whether the work is still wanted, and who wants to know how far it is.
+/// Cancellation and progress.
 #[derive(Clone, Copy)]
 struct Watch<'a> {
     stop: &'a AtomicBool,

@@ -1,4 +1,4 @@
-//! Media types: what a descriptor says that a blob is (image specification, media-types.md, and Docker's own).
+//! Media types of blobs: the image specification's (media-types.md) and Docker's.
 
 use crate::blob::Compression;
 

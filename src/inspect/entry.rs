@@ -1,4 +1,4 @@
-//! One thing of an image as it is shown to people and programs.
+//! One file, directory or whiteout of an image, as it is shown to people and programs.
 
 use std::collections::BTreeMap;
 

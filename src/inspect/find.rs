@@ -1,4 +1,4 @@
-//! Where a name is: in which layer, and which layer hides or replaces it.
+//! Finds files by name in all layers, and which later layer deletes or replaces them.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! One path through the stack: what each layer did to it, and what made that layer.
+//! The history of one path: what each layer did to it, and the build command of that layer.
 
 use serde::Serialize;
 

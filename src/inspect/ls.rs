@@ -1,4 +1,4 @@
-//! What is in a directory: of the tree that all layers show, or of what one layer changes.
+//! Lists a directory: of the whole image, or only what one layer changes.
 
 use hashbrown::HashMap;
 

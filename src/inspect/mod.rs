@@ -1,5 +1,5 @@
-//! Questions about an image, answered from the indexes of its layers: what is where, since when, and what is wrong with
-//! it.
+//! Answers questions about an image without unpacking it: which files it has, which layer brought or deleted them, and
+//! what is wrong with it.
 //!
 //! Nothing is unpacked. Every answer comes from the one replay of [`Stack`], so that what is listed here is what
 //! the forms unpack; and is plain data, in an order that is always the same.

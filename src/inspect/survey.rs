@@ -1,4 +1,4 @@
-//! No form at all: what each layer would change, found without writing anything.
+//! Summarises what each layer adds, changes and deletes.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Why there is no namespace.
+//! Errors of entering a namespace.
 
 use crate::core::idmap::{IdMap, IdMapError};
 use std::io;
@@ -50,7 +50,7 @@ pub enum NamespaceError {
         /// What the helpers say.
         message: String,
     },
-    /// The caller would be nobody inside, or not root.
+    /// The map does not make the caller root inside.
     #[error("the map {map} does not make you root inside: it needs 0:{id}:1 as one of its ranges")]
     NotRoot {
         /// The map.

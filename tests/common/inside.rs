@@ -97,7 +97,8 @@ fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// `find` has every path that is shown, once; and of all layers' paths what becomes of them, as the trees of the lower layers show.
+/// `find` has every path that is shown, once; and of all layers' paths what becomes of them, as the trees of the lower
+/// layers show.
 fn found(stack: &Stack, traced: &Traced<'_>, tree: &Tree) {
     let all = Pattern::globs(["*"]).unwrap();
     let visible: Vec<Vec<u8>> = traced.find(&all, false).iter().map(|hit| hit.entry.path.as_bytes().to_vec()).collect();

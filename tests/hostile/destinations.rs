@@ -1,5 +1,5 @@
-//! Destinations that cannot hold everything: what they cannot hold is reported, or refused with a message that says why and what to do;
-//! trouble with the destination never passes for something that it cannot hold (rules A4, L2, O1, O2).
+//! Destinations that cannot hold everything: what they cannot hold is reported, or refused with a message that says why
+//! and what to do; trouble with the destination never passes for something that it cannot hold (rules A4, L2, O1, O2).
 //!
 //! The file systems are mounted in a mount namespace of each test's own, which needs root.
 

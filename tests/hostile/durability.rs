@@ -1,5 +1,5 @@
-//! What was called done survives a power loss (rule S6): file systems of our own are shut down right after success, by the
-//! ioctl that xfstests use for it, mounted again, and looked at.
+//! What was called done survives a power loss (rule S6): file systems of our own are shut down right after success, by
+//! the ioctl that xfstests use for it, mounted again, and looked at.
 //!
 //! Needs root, loop devices, and `xfs_io` of the package xfsprogs.
 

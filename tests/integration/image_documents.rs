@@ -1,4 +1,5 @@
-//! Documents as people and programs really write them (rules D1 to D4): what every engine reads is read, and means what it means to them.
+//! Documents as people and programs really write them (rules D1 to D4): what every engine reads is read, and means what
+//! it means to them.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
 

@@ -2,8 +2,8 @@
 //! must show.
 //!
 //! Everything happens in a mount namespace of the test's own process, so that nothing is left mounted, whatever fails.
-//! As an ordinary user each test is a process of its own in a user namespace, and the tests that need privilege there are ignored.
-//! Root runs the whole file a second time, as an ordinary user.
+//! As an ordinary user each test is a process of its own in a user namespace, and the tests that need privilege there
+//! are ignored. Root runs the whole file a second time, as an ordinary user.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
@@ -91,7 +91,8 @@ const TESTS: &[Test] = &[
     ("trusted_marks_in_a_user_namespace_are_refused", &[User], trusted_in_user_namespace),
 ];
 
-/// Runs one of these tests in a user namespace and a mount namespace, which a process can only enter while it has one thread.
+/// Runs one of these tests in a user namespace and a mount namespace, which a process can only enter while it has one
+/// thread.
 fn inside_user_namespace(name: &str) -> Result<(), Failed> {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount"]).arg(std::env::current_exe()?);

@@ -1,8 +1,8 @@
 //! The way back: what overlay mounts and whole trees become as layers.
 //!
-//! Every line of fixtures/stacks is unpacked for an overlay mount, each layer's directory is packed again, and the packed layers must
-//! show what the line states. Then real mounts are changed at random, and their upper directories packed: the layer on top of the
-//! image must show what the mount showed.
+//! Every line of fixtures/stacks is unpacked for an overlay mount, each layer's directory is packed again, and the
+//! packed layers must show what the line states. Then real mounts are changed at random, and their upper directories
+//! packed: the layer on top of the image must show what the mount showed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -293,7 +293,8 @@ fn what_no_layer_can_hold() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What a kernel or a tool writes that must not make devices: an empty file with an attribute, in a directory that says so.
+/// What a kernel or a tool writes that must not make devices: an empty file with an attribute, in a directory that says
+/// so.
 fn whiteouts_by_attribute() -> Result<(), Failed> {
     let scratch = Scratch::new(&std::env::temp_dir());
     let tree = scratch.0.join("tree");

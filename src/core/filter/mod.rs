@@ -1,9 +1,10 @@
 //! What is left out or changed of an image on its way: paths, owners, times, extended attributes.
 //!
-//! A filter acts in two places and nowhere else, so that every form and every product has it alike. Attributes are changed while a
-//! layer is read, before anyone else sees them. Paths are left out of what the replayed stack says a directory must hold:
-//! there every path is resolved, so that a symlinked way to an excluded file does not lead around the filter, a file that keeps
-//! another name keeps its content, and a deleted file cannot come back because the whiteout that hid it went.
+//! A filter acts in two places and nowhere else, so that every form and every product has it alike. Attributes are
+//! changed while a layer is read, before anyone else sees them. Paths are left out of what the replayed stack says a
+//! directory must hold: there every path is resolved, so that a symlinked way to an excluded file does not lead around
+//! the filter, a file that keeps another name keeps its content, and a deleted file cannot come back because the
+//! whiteout that hid it went.
 
 mod globs;
 
@@ -17,7 +18,8 @@ pub use globs::{GlobError, Globs};
 pub struct Filter {
     /// Paths that are left out, directories with all that is in them.
     pub exclude: Globs,
-    /// Leave out whiteouts, too, where a pattern matches their own names (`.wh.NAME`), although that brings back what they hide.
+    /// Leave out whiteouts, too, where a pattern matches their own names (`.wh.NAME`), although that brings back what
+    /// they hide.
     pub exclude_marks: bool,
     /// The owner of everything, user and group.
     pub owner: Option<(u32, u32)>,
@@ -92,8 +94,8 @@ impl Filter {
         *attributes != before
     }
 
-    /// Whether leaving out what the patterns match would leave out a whiteout and not what it hides: `mark` is its own name, `hidden`
-    /// what it hides, nothing for an opaque whiteout, which may hide anything beside it.
+    /// Whether leaving out what the patterns match would leave out a whiteout and not what it hides: `mark` is its own
+    /// name, `hidden` what it hides, nothing for an opaque whiteout, which may hide anything beside it.
     pub fn uncovers(&self, mark: &LayerPath, hidden: Option<&LayerPath>) -> bool {
         if self.exclude.is_empty() || !self.exclude.matches(mark.as_bytes()) {
             return false;

@@ -18,8 +18,8 @@ pub trait Sink {
     /// What can go wrong there.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// A regular file of `size` bytes begins, which will carry `attributes`. `names` holds the layer's names so far, this one
-    /// among them.
+    /// A regular file of `size` bytes begins, which will carry `attributes`. `names` holds the layer's names so far,
+    /// this one among them.
     ///
     /// # Errors
     /// The file cannot be made.
@@ -55,7 +55,8 @@ pub trait Sink {
     /// Something that the archive states and that cannot be expressed (rule A4).
     fn unkept(&mut self, name: NameId, unkept: Unkept);
 
-    /// An entry that cannot be taken. `name` is what the archive calls it. Who only wants to know what is wrong passes over it.
+    /// An entry that cannot be taken. `name` is what the archive calls it. Who only wants to know what is wrong passes
+    /// over it.
     ///
     /// # Errors
     /// The problem, if the reading is to end there: what everyone does who makes something of the layer.

@@ -80,7 +80,8 @@ impl Difference {
         &self.hidden
     }
 
-    /// What the directory of a layer, or of several that count as one, must hold. `changes` is what [`View::apply`] just did.
+    /// What the directory of a layer, or of several that count as one, must hold. `changes` is what [`View::apply`]
+    /// just did.
     pub(super) fn of_layer(view: &mut View<'_>, changes: &Changes) -> Self {
         let (touched, extra) = touched_directories(view, changes);
         let mut difference = Self::default();
@@ -90,7 +91,8 @@ impl Difference {
         difference
     }
 
-    /// Leaves out entries, directories with all that is in them, and then directories that were only there for what was in them.
+    /// Leaves out entries, directories with all that is in them, and then directories that were only there for what was
+    /// in them.
     pub(super) fn leave_out(&mut self, is_excluded: impl Fn(&Self, usize) -> bool) {
         let count = self.emissions.len();
         let mut stays = vec![true; count];

@@ -1,7 +1,7 @@
 //! What happens to each path from one layer to the next: which layer made it, replaced it, hid it.
 //!
-//! Told while the stack is replayed, since only the view below knows what a layer found there. A path inside a directory that goes
-//! has an event of its own, so that the life of every file can be followed by its path alone.
+//! Told while the stack is replayed, since only the view below knows what a layer found there. A path inside a
+//! directory that goes has an event of its own, so that the life of every file can be followed by its path alone.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Is an image sound? Everything that is wrong with it, and not only the first thing.
+//! Validates an image, and reports everything that is wrong with it, not only the first problem.
 //!
 //! What the image states is held against what is there: sizes, digests, DiffIDs, media types, history, configuration.
 //! Each layer is read on its own, past entries that cannot be taken, so that one damaged layer does not keep the others

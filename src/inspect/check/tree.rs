@@ -1,5 +1,5 @@
-//! What the layers show together: entries that cannot be carried out, whiteouts that delete nothing, links that lead
-//! nowhere, secrets that are only hidden.
+//! Checks the layers together: entries that cannot be unpacked, whiteouts that delete nothing, links without a target,
+//! and secrets that a later layer deletes but the image still ships.
 
 use hashbrown::{HashMap, HashSet};
 

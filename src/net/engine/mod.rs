@@ -1,5 +1,5 @@
-//! A Docker or Podman that runs: asked over its socket to hand out an image of its store as a docker archive, or to take one in (Docker Engine
-//! API, "ImageGet" and "ImageLoad", which Podman's service answers, too).
+//! A client of Docker and Podman. It asks the daemon over its socket to export an image as a docker archive, or to load
+//! one (Docker Engine API, "ImageGet" and "ImageLoad", which Podman implements too).
 
 mod address;
 mod context;
@@ -75,7 +75,7 @@ pub enum DaemonError {
         #[source]
         error: Cause,
     },
-    /// Nobody listens.
+    /// No engine listens at the address.
     #[error("cannot reach the engine at {address}")]
     Unreachable {
         /// Where.
@@ -135,9 +135,9 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 impl Daemon {
-    /// The engine at `address`: a socket's path, or as in DOCKER_HOST. When it is `None`, the one that DOCKER_HOST, DOCKER_CONTEXT or
-    /// CONTAINER_HOST names, else the one of Docker's current context, else the first whose socket is where it usually is. Nothing is
-    /// asked yet.
+    /// The engine at `address`: a socket's path, or as in DOCKER_HOST. When it is `None`, the one that DOCKER_HOST,
+    /// DOCKER_CONTEXT or CONTAINER_HOST names, else the one of Docker's current context, else the first whose socket is
+    /// where it usually is. Nothing is asked yet.
     ///
     /// # Errors
     /// No engine, or an address that cannot be used.

@@ -1,5 +1,5 @@
-//! A blob on its way. A connection that breaks is made again, and goes on where the last one ended (Range, RFC 9110, 14.2), also where a
-//! registry begins anew all the same.
+//! Downloads a blob. After a broken connection the download resumes where it stopped (Range, RFC 9110, 14.2), also if
+//! the registry starts again from the beginning.
 
 use std::io::{Cursor, Read, Result};
 
@@ -25,7 +25,7 @@ struct Begun {
     body: Box<dyn Read + Send + Sync>,
     /// Bytes that come once more and were handed out before.
     again: u64,
-    /// The body was decoded: there is no going on in the middle of it.
+    /// The body was compressed for the transfer, so the download cannot resume in the middle.
     encoded: bool,
 }
 

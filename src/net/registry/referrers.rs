@@ -1,5 +1,6 @@
-//! What refers to a manifest: signatures, attestations, SBOMs (distribution specification 1.1, "Listing Referrers"). A registry that does
-//! not list them has an index of them under a tag made of the digest, which whoever adds one keeps up to date.
+//! Lists and stores referrers: signatures, attestations, SBOMs of a manifest (distribution specification 1.1, "Listing
+//! Referrers"). Where a registry does not support the API, an index under a tag made from the digest takes its place;
+//! whoever adds a referrer updates it.
 
 use ureq::http::Method;
 use ureq::http::header::{CONTENT_TYPE, HeaderName};
@@ -54,7 +55,8 @@ impl Repository {
         }
     }
 
-    /// Puts a manifest that refers to `subject`. Where the registry does not say that it lists it, it is added to the index under the tag.
+    /// Puts a manifest that refers to `subject`. Where the registry does not say that it lists it, it is added to the
+    /// index under the tag.
     ///
     /// # Errors
     /// The registry does not take it.

@@ -1,4 +1,4 @@
-//! A repository at a registry, and what can be had from it.
+//! A repository at a registry, and what can be pulled from it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -41,13 +41,13 @@ pub struct Repository {
 pub struct FetchedManifest {
     /// Digest of `bytes`, worked out here.
     pub digest: Digest,
-    /// What the registry says that it is; empty if it says nothing.
+    /// The media type that the registry states; empty if it states none.
     pub media_type: String,
     /// The document, to the byte.
     pub bytes: Vec<u8>,
 }
 
-/// A blob at a registry, of which nothing has come yet.
+/// A blob at a registry; nothing of it is downloaded yet.
 #[derive(Debug)]
 struct RemoteBlob {
     repository: Repository,
@@ -157,7 +157,7 @@ impl Repository {
         Err(self.session.nonsense(&what, format!("more than {MOST_TAGS} tags")))
     }
 
-    /// A blob, of which nothing is asked yet but its size if that is not known. Nobody checks it on the way.
+    /// A blob. Only its size is requested, if it is not known. Its digest is not verified here.
     ///
     /// # Errors
     /// The registry does not tell the size.

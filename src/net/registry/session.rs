@@ -1,4 +1,4 @@
-//! One question to a registry, with all that it takes to get an answer: the right scheme, a token, redirects.
+//! Sends one request to a registry, and does what it takes to get a response: the right scheme, a token, redirects.
 
 use std::io::Read;
 use std::sync::OnceLock;
@@ -45,7 +45,7 @@ pub(super) enum Content<'a> {
     Stream(&'a mut dyn Replay, u64),
 }
 
-/// What can be read again from its beginning: a redirect, or a token that is no longer good, is noticed once all was sent.
+/// A body that can be sent again: a redirect or an expired token is noticed only when the whole body was sent.
 pub(super) trait Replay: Read {
     fn rewind(&mut self);
 }
@@ -82,7 +82,7 @@ pub(super) struct Session {
     base: OnceLock<String>,
     /// How `/v2/` answered those who did not say who they are, if it asked.
     greeting: OnceLock<Option<Greeting>>,
-    /// Whether anyone ever answered: then it is there, and a refused connection is no reason to give up.
+    /// Whether the registry ever responded. Then it exists, and a refused connection is worth a retry.
     answered: AtomicBool,
 }
 
@@ -141,8 +141,8 @@ impl Session {
         }
     }
 
-    /// What to show for these scopes from the start: who is logged in is not taken for anyone, since many registries tell those only
-    /// that there is nothing. Nothing for others, who are asked if need be.
+    /// What to show for these scopes from the start: who is logged in is not taken for anyone, since many registries
+    /// tell those only that there is nothing. Nothing for others, who are asked if need be.
     fn credentials(&self, scopes: &[String], what: &str) -> Result<Option<String>, RegistryError> {
         let known = self.authorizer.known(scopes);
         if known.is_some() || !self.authorizer.is_logged_in()? {
@@ -193,7 +193,7 @@ impl Session {
         RegistryError::Broken { what: what.to_owned(), registry: self.registry.clone(), error }
     }
 
-    /// Says what is odd about an answer.
+    /// Reports an irregularity of a response.
     pub(super) fn note(&self, what: &str, problem: &str) {
         self.options.notes.tell(format!("{what}: the registry {} {problem}", self.registry));
     }
@@ -298,7 +298,7 @@ impl Session {
         let request = request.map_err(|error| self.nonsense(what, error.to_string()))?;
         match self.http.run(request) {
             Ok(_) => Ok(true),
-            // Some say in plain words that they do not understand, some hang up.
+            // Some servers respond in plain HTTP, some close the connection.
             Err(Failure::NotTls | Failure::Broken(_)) => Ok(false),
             // Where both are allowed, the other port may have it.
             Err(Failure::Unreachable(_)) if self.options.insecure => Ok(false),
@@ -348,12 +348,12 @@ impl Session {
         }
     }
 
-    /// Which end of a copy the registry is, if nobody has logged in to it.
+    /// Which end of a copy the registry is, if there are no credentials for it.
     fn anonymous(&self) -> Option<End> {
         self.authorizer.is_anonymous().then_some(self.options.end)
     }
 
-    /// What an answer means that is none of those that were hoped for.
+    /// The error for a response with an unexpected status.
     fn refusal(&self, what: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RegistryError {
         let message = message(body);
         let registry = self.registry.clone();

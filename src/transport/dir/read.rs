@@ -1,5 +1,5 @@
-//! Directories with a `manifest.json`: an unpacked `docker save`, or what skopeo writes as `dir:`, which is an image's own manifest with its
-//! blobs beside it, each by its hex digits.
+//! Directories with a `manifest.json`: an unpacked `docker save`, or what skopeo writes as `dir:`, which is an image's
+//! own manifest with its blobs beside it, each by its hex digits.
 
 use crate::transport::docker;
 use crate::transport::source::{Named, OpenOptions, Selection, SourceError, json, manifests};

@@ -1,5 +1,5 @@
-//! Directories as an unpacked `docker save` has them: `manifest.json`, configurations, and one folder a layer. Packed with tar, one is a
-//! docker archive.
+//! Directories as an unpacked `docker save` has them: `manifest.json`, configurations, and one folder a layer. Packed
+//! with tar, one is a docker archive.
 
 use crate::transport::docker;
 use std::io::Read;

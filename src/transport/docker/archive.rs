@@ -1,4 +1,5 @@
-//! Docker archives: what `docker load` and `podman load` take. Several images share one, and their layers in it.
+//! Writes docker archives, as `docker load` and `podman load` accept them. Several images share one archive, and their
+//! layers in it.
 
 use crate::transport::docker;
 use std::collections::{BTreeMap, HashMap};
@@ -136,8 +137,8 @@ impl Store for DockerArchive {
         if let Some(size) = written.files.get(&name) {
             return Ok(Found::There(*size));
         }
-        // The image that was asked about will need it, whether or not one that was there still does. What cannot be checked is
-        // of no use to it.
+        // The image that was asked about will need it, whether or not one that was there still does. What cannot be
+        // checked is of no use to it.
         match self.present.get(&name).filter(|present| present.digest().is_some()) {
             Some(present) => written.take_over(name, present).map(Found::There),
             None => Ok(Found::Missing),

@@ -1,8 +1,10 @@
-//! What `docker save` writes and `docker load` reads, as files by name: the same in an archive and unpacked in a directory.
+//! What `docker save` writes and `docker load` reads, as files by name: the same in an archive and unpacked in a
+//! directory.
 //!
-//! `manifest.json` lists the images; each has its configuration's file, and a folder for each of its layers. A layer's folder is named by the
-//! DiffID, so that images share their layers. Layers are stored uncompressed, as Docker, Podman and skopeo store them: the configuration
-//! states nothing but DiffIDs, and so only uncompressed layers can be told by what is stated of them.
+//! `manifest.json` lists the images; each has its configuration's file, and a folder for each of its layers. A layer's
+//! folder is named by the DiffID, so that images share their layers. Layers are stored uncompressed, as Docker, Podman
+//! and skopeo store them: the configuration states nothing but DiffIDs, and so only uncompressed layers can be told by
+//! what is stated of them.
 
 use serde_json::{Map, Value};
 
@@ -36,7 +38,8 @@ pub(in crate::transport) fn name_of(blob: &Stored) -> String {
     file_name(blob.kind, &blob.digest)
 }
 
-/// Adds images to those that are listed. A name that another one had is theirs now; what has lost its last name so is no longer listed.
+/// Adds images to those that are listed. A name that another one had is theirs now; what has lost its last name so is
+/// no longer listed.
 pub(in crate::transport) fn add(items: &mut Vec<SavedImage>, images: &[Finished]) {
     for image in images {
         let Some((config, layers)) = &image.saved else { continue };
@@ -84,8 +87,8 @@ pub(in crate::transport) fn repositories(items: &[SavedImage]) -> Vec<u8> {
 
 /// What an image is called: whole names, as engines know them, with `latest` where no tag is said.
 ///
-/// A layout knows an image by a tag alone, which is not a name here: `of_source` counts only as far as it holds names, or as tags
-/// for the name that is `own`.
+/// A layout knows an image by a tag alone, which is not a name here: `of_source` counts only as far as it holds names,
+/// or as tags for the name that is `own`.
 pub(in crate::transport) fn names(
     own: Option<&str>,
     of_source: &[String],

@@ -1,4 +1,4 @@
-//! Images in the store of an engine that runs: it is asked to save one, and what it sends is a docker archive.
+//! Reads an image from the daemon's store: the daemon exports it as a docker archive.
 
 use crate::transport::docker;
 use std::path::Path;

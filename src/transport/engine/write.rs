@@ -1,4 +1,4 @@
-//! The store of a Docker or Podman that runs: it is sent a docker archive.
+//! Writes images to the daemon's store: it is sent a docker archive to load.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,5 +1,5 @@
-//! Files by their names, in a directory or in a tar archive. Names come from the image's own documents and are only
-//! ever looked up here: in an archive they cannot lead anywhere else.
+//! Finds files by name, in a directory or in a tar archive. Names come from the image's documents and are only looked
+//! up: in an archive they cannot lead anywhere else.
 
 use crate::transport::io;
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
-//! A directory that is filled out of sight and then put in its place: beside it where there is none yet, inside of it where there is one,
-//! so that what is renamed never crosses from one file system to another.
+//! A directory that is filled out of sight and then put in its place: beside it where there is none yet, inside of it
+//! where there is one, so that what is renamed never crosses from one file system to another.
 
 use std::fs::File;
 use std::io::Read;
@@ -61,7 +61,8 @@ impl Staging {
         self.place.path()
     }
 
-    /// Whether a file of that name and size was put here, or is in the place. One of another size is damaged: it is stored anew.
+    /// Whether a file of that name and size was put here, or is in the place. One of another size is damaged: it is
+    /// stored anew.
     pub(in crate::transport) fn find(&self, name: &str, wanted: Option<u64>) -> Result<Found, StoreError> {
         self.refuse_links(name)?;
         let size = std::fs::metadata(self.tree.join(name))

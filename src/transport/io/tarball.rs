@@ -1,7 +1,8 @@
 //! A tar archive in the making, beside the one that it will replace.
 //!
-//! An archive is written from its start to its end and cannot be changed in the middle, so that whoever adds an image writes it anew, takes
-//! over what it had, and puts it in its place by one rename. Nothing in it depends on when or by whom it was written.
+//! An archive is written from its start to its end and cannot be changed in the middle, so that whoever adds an image
+//! writes it anew, takes over what it had, and puts it in its place by one rename. Nothing in it depends on when or by
+//! whom it was written.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -177,7 +178,8 @@ impl Tarball {
         Ok(size)
     }
 
-    /// What GNU tar does with names that do not fit, and every reader knows: an entry of their own, with a zero at the end.
+    /// What GNU tar does with names that do not fit, and every reader knows: an entry of their own, with a zero at the
+    /// end.
     fn long_name(&mut self, name: &str) -> Result<(), StoreError> {
         if name.len() <= NAME {
             return Ok(());

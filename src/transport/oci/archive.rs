@@ -1,4 +1,4 @@
-//! OCI image layouts in a tar archive. Several images share one, and their blobs in it.
+//! Writes OCI image layouts in a tar archive. Several images share one archive, and their blobs in it.
 
 use crate::transport::oci;
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,7 +131,8 @@ impl Written {
             return Ok(*size);
         }
         let name = blob_name(digest);
-        // skopeo and Podman unpack an archive first, and without root they cannot make directories that it does not list.
+        // skopeo and Podman unpack an archive first, and without root they cannot make directories that it does not
+        // list.
         for (slash, _) in name.match_indices('/') {
             let directory = &name[..=slash];
             if self.directories.insert(directory.to_owned()) {

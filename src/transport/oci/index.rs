@@ -1,5 +1,5 @@
-//! `index.json` of an OCI image layout: what images it has, and under which names (image specification, image-layout.md and
-//! annotations.md).
+//! `index.json` of an OCI image layout: what images it has, and under which names (image specification, image-layout.md
+//! and annotations.md).
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! OCI image layouts: a directory of blobs that several images share (image specification, image-layout.md).
+//! Writes OCI image layouts: a directory of blobs that several images share (image specification, image-layout.md).
 //!
-//! Blobs wait out of sight until all are there. Then they are moved in, and `index.json`, which names the images, is replaced at last, by a
-//! rename; a lock on the directory keeps two processes from losing each other's images.
+//! Blobs wait out of sight until all are there. Then they are moved in, and `index.json`, which names the images, is
+//! replaced at last, by a rename; a lock on the directory keeps two processes from losing each other's images.
 
 use crate::transport::oci;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! OCI image layouts, as directories and in archives (image specification, image-layout.md).
+//! Reads OCI image layouts, from directories and from archives (image specification, image-layout.md).
 
 use crate::transport::source::{Named, OpenOptions, Selection, SourceError, Tree, json, manifests};
 use std::collections::HashSet;
@@ -203,8 +203,8 @@ fn by_names(entries: &[Descriptor]) -> Vec<Vec<Descriptor>> {
     groups
 }
 
-/// Every engine reads a layout by its index.json; a file oci-layout that is missing or empty is only worth a word (rule D4). One of another
-/// version is another matter.
+/// Every engine reads a layout by its index.json; a file oci-layout that is missing or empty is only worth a word (rule
+/// D4). One of another version is another matter.
 fn check_marker(files: &Files, options: &OpenOptions) -> Result<Option<Notice>, SourceError> {
     let notice = |problem: &str| Ok(Some(Notice::LayoutMarker { problem: problem.to_owned() }));
     if !files.has("oci-layout") {
@@ -250,7 +250,8 @@ fn by_tag(entries: &[Descriptor], tag: &str) -> Result<Vec<Descriptor>, SourceEr
     one_image(found)
 }
 
-/// Several descriptors may be one image under several names, or for several platforms, as far as they say; but not several images.
+/// Several descriptors may be one image under several names, or for several platforms, as far as they say; but not
+/// several images.
 fn one_image(mut found: Vec<Descriptor>) -> Result<Vec<Descriptor>, SourceError> {
     let ambiguous = |found: &[Descriptor]| Err(SourceError::Ambiguous { names: all_names(found) });
     let all = found.clone();

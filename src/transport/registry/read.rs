@@ -1,4 +1,5 @@
-//! Images at registries. A tag is always asked for; what goes by its digest comes from the cache if it is there.
+//! Reads images from registries. A tag is always looked up at the registry; what has a digest comes from the cache if
+//! it is there.
 
 use crate::transport::source::{Named, OpenOptions, Selection, SourceError, manifests};
 use std::sync::{Mutex, OnceLock};
@@ -30,8 +31,8 @@ struct AtRegistry<'a> {
     from: OnceLock<usize>,
 }
 
-/// What a word could stand for that other tools take for an image's short name. It is suggested, and never pulled unasked: whoever takes a
-/// name at the next registry of a list decides what is run.
+/// What a word could stand for that other tools take for an image's short name. It is suggested, and never pulled
+/// unasked: whoever takes a name at the next registry of a list decides what is run.
 pub(in crate::transport) fn short_name(word: &str, options: &OpenOptions) -> Option<String> {
     word.parse::<ImageName>().ok()?;
     load_registries(&options.registry.configuration).ok()?.meant_by(word)
@@ -255,8 +256,8 @@ impl Signatures for AtRegistry<'_> {
     }
 }
 
-/// What a descriptor would say of a document that nobody described. A registry that calls it what it cannot be is not believed: the
-/// document tells.
+/// What a descriptor would say of a document that nobody described. A registry that calls it what it cannot be is not
+/// believed: the document tells.
 fn descriptor(digest: Digest, said: &str, bytes: &[u8]) -> Descriptor {
     let said = said.split(';').next().unwrap_or_default().trim();
     let known = |text: &str| !matches!(MediaType::of(text), MediaType::Unknown | MediaType::Generic);

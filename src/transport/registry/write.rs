@@ -1,6 +1,7 @@
 //! Repositories at registries: blobs first, each asked for before it is sent; then manifests, and the tags at last.
 //!
-//! What was sent before something failed stays in the registry's store until it sweeps; no manifest names it, and so nobody sees it.
+//! What was sent before something failed stays in the registry's store until it sweeps; no manifest names it, and so
+//! nobody sees it.
 
 use std::sync::Arc;
 

@@ -1,11 +1,12 @@
-//! What a manifest is of. Registries hold more than images: signatures, attestations, Helm charts, whatever somebody has given a media type.
-//! Such an artifact has no file system, and is copied as it is.
+//! What a manifest is of. Registries hold more than images: signatures, attestations, Helm charts, whatever somebody
+//! has given a media type. Such an artifact has no file system, and is copied as it is.
 
 use crate::image::{Config, Descriptor, Document, Manifest, MediaType};
 use crate::transport::source::manifests::Content;
 use crate::transport::source::{Attachment, OpenOptions, SourceError};
 
-/// What stands for a configuration where there is none (image specification, manifest.md, "Guidance for an Empty Descriptor").
+/// What stands for a configuration where there is none (image specification, manifest.md, "Guidance for an Empty
+/// Descriptor").
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// What artifacts are called, by a part of their media types. The first that fits counts.
@@ -64,7 +65,8 @@ pub(in crate::transport) fn kind(
         {
             let parsed = Config::parse(content.document(config, options)?);
             let fits = parsed.is_ok_and(|config| match said {
-                // Words that say nothing do not speak against an image whose numbers of layers disagree: that is told as it is.
+                // Words that say nothing do not speak against an image whose numbers of layers disagree: that is told
+                // as it is.
                 MediaType::Generic => !config.parsed.rootfs.diff_ids.is_empty(),
                 _ => config.diff_ids(layers.len()).is_ok(),
             });

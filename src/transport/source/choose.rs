@@ -1,7 +1,7 @@
-//! Which image of several: down through indexes to the manifest of the wanted platform.
+//! Selects an image for a platform: it follows indexes down to a manifest.
 //!
-//! A descriptor that states a platform is believed. Of one that states none its image's configuration tells (rule D2), which has to be read
-//! first; so these come second.
+//! A descriptor that states a platform is believed. Of one that states none its image's configuration tells (rule D2),
+//! which has to be read first; so these come second.
 
 use crate::core::reference::Platform;
 use crate::image::{Config, Descriptor, Document, Manifest};
@@ -53,7 +53,7 @@ impl Choice<'_> {
         if let [only] = candidates.as_slice()
             && self.options.platform.is_none()
         {
-            // The only one there is, and nobody asked for another.
+            // The only image, and no platform was asked for.
             return self.enter(only, depth);
         }
         let (stated, unstated): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|entry| entry.platform.is_some());
@@ -184,7 +184,7 @@ impl Choice<'_> {
     }
 }
 
-/// Whether a descriptor leads to what is no image, or to nothing.
+/// Whether a descriptor leads to something else than an image, or to nothing.
 fn is_no_image(error: &SourceError) -> bool {
     let is_other = matches!(error, SourceError::Unsupported { .. } | SourceError::Missing(_) | SourceError::Config(_));
     is_other || is_not_found(error)

@@ -1,5 +1,5 @@
-//! From a descriptor to an image: down through indexes to the manifest of the wanted platform, its configuration and its layers. The same for
-//! every place that keeps blobs by their digests.
+//! From a descriptor to an image: down through indexes to the manifest of the wanted platform, its configuration and
+//! its layers. The same for every place that keeps blobs by their digests.
 
 use crate::core::chain::Context;
 use crate::transport::source::{Index, OpenOptions, SourceError, Tree, artifact, incomplete, json};
@@ -15,7 +15,7 @@ use crate::transport::source::choose::{Chosen, MOST_NESTED, choose};
 
 /// A place that keeps blobs by their digests.
 pub(in crate::transport) trait Content {
-    /// The blob of a digest, of which nothing is stated yet.
+    /// The blob of a digest, without stated size and digest.
     fn find(&self, descriptor: &Descriptor, digest: &Digest) -> Result<Blob, SourceError>;
 
     /// The blob that a descriptor is of: what it holds itself, or what the place has.
@@ -68,7 +68,8 @@ pub(in crate::transport) fn open_any(
     Ok(Tree::Image(Image { name, ..image(content, chosen, options)? }.into()))
 }
 
-/// The manifest or index that descriptors lead to, as it is stored. Where a platform is asked for, or there are several, it is one image's.
+/// The manifest or index that descriptors lead to, as it is stored. Where a platform is asked for, or there are
+/// several, it is one image's.
 pub(in crate::transport) fn raw(
     content: &dyn Content,
     candidates: Vec<Descriptor>,
@@ -134,8 +135,8 @@ pub(in crate::transport) fn read(
     }
 }
 
-/// All that a descriptor leads to: an image, or an index with everything that it lists. Several descriptors are the entries of an index
-/// that nobody has written down yet.
+/// All that a descriptor leads to: an image, or an index with everything that it lists. Several descriptors are the
+/// entries of an index that nobody has written down yet.
 pub(in crate::transport) fn tree(
     content: &dyn Content,
     mut candidates: Vec<Descriptor>,

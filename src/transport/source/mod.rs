@@ -1,5 +1,5 @@
-//! Where images come from: each source finds the manifest and the configuration, checks them, and says where the
-//! layers' bytes are.
+//! Opens images. Each source finds the manifest and the configuration, verifies them, and knows where the layers' bytes
+//! are.
 
 pub(in crate::transport) mod artifact;
 pub(in crate::transport) mod choose;
@@ -45,8 +45,8 @@ pub struct OpenOptions {
     pub platform: Option<Platform>,
     /// The most that manifests and configurations may ask for.
     pub limits: Limits,
-    /// Open an image although files of layers are missing, or not as many layers are there as its configuration says: reading
-    /// such a layer fails. For those who look for all that is wrong with an image.
+    /// Open an image although files of layers are missing, or not as many layers are there as its configuration says:
+    /// reading such a layer fails. For those who look for all that is wrong with an image.
     pub incomplete: bool,
     /// Stops the reading of standard input or of a compressed archive, and the waiting for a registry.
     pub cancel: Cancel,
@@ -139,7 +139,7 @@ pub enum SourceError {
         /// What it is instead, and what to do.
         problem: String,
     },
-    /// Which image of several was not said.
+    /// There are several images, and none was named.
     #[error("there are {} images, specify one of: {}", .names.len(), .names.join(", "))]
     Ambiguous {
         /// What they are called.
@@ -188,7 +188,7 @@ pub enum SourceError {
     /// Indexes within indexes.
     #[error("indexes are nested more than {0} deep")]
     NestedTooDeep(usize),
-    /// The administrator's policy does not allow it.
+    /// The signature policy refuses the image.
     #[error("refused by {scope} in {policy:?}: {problem}")]
     Policy {
         /// The file.
@@ -198,18 +198,18 @@ pub enum SourceError {
         /// What is required.
         problem: String,
     },
-    /// What the administrator has decided cannot be read.
+    /// `registries.conf` or `policy.json` cannot be read.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
-    /// A registry does not give it.
+    /// The registry reported an error.
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Registry(crate::net::registry::RegistryError),
-    /// An engine does not give it.
+    /// The engine reported an error.
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Daemon(crate::net::engine::DaemonError),
-    /// Such sources were left out when layflat was built.
+    /// This build lacks the feature.
     #[error("{place} needs the feature `{feature}`, which this build lacks")]
     NotBuilt {
         /// What was named.
@@ -217,7 +217,7 @@ pub enum SourceError {
         /// The feature of the crate.
         feature: &'static str,
     },
-    /// What came from a registry cannot be kept.
+    /// The cache cannot be written.
     #[error(transparent)]
     Cache(std::io::Error),
     /// [`Cancel`] was used.
@@ -229,7 +229,8 @@ pub(in crate::transport) fn list(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-/// Reads how a user names an image. `docker-archive:a:b` means the file `a:b` if that is there, and the image `b` in `a` if not.
+/// Reads how a user names an image. `docker-archive:a:b` means the file `a:b` if that is there, and the image `b` in
+/// `a` if not.
 ///
 /// # Errors
 /// As [`Reference::parse`].

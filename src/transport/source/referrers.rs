@@ -1,4 +1,5 @@
-//! What refers to images: manifests whose `subject` they are (OCI 1.1), and what cosign keeps under tags made of their digests.
+//! Finds referrers of images: manifests with a `subject` (OCI 1.1), and what cosign stores under tags made from
+//! digests.
 
 use crate::transport::source::{Named, OpenOptions, SourceError, Tree, manifests};
 use crate::transport::{oci, registry};

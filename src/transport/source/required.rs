@@ -1,5 +1,4 @@
-//! What the administrator's policy requires of an image before it is used. Each requirement is met, or the image is refused: none is passed
-//! over.
+//! Enforces the administrator's policy: an image meets every requirement, or it is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +26,7 @@ impl Refusal {
     }
 }
 
-/// Refuses an image for which nobody keeps signatures, unless it needs none.
+/// Refuses an image whose source has no signatures, unless the policy requires none.
 pub(in crate::transport) fn admit(subject: &Subject<'_>, options: &OpenOptions) -> Result<(), SourceError> {
     let required = Required::of(subject, options)?;
     match required.signed.is_empty() {

@@ -1,5 +1,5 @@
-//! Several images at once: all that a source has, and all platforms of one, with what belongs to them. For whoever hands images on
-//! rather than unpacking one.
+//! Several images at once: all that a source has, and all platforms of one, with what belongs to them. For whoever
+//! hands images on rather than unpacking one.
 
 use crate::transport::{dir, docker, oci, registry};
 use std::collections::HashSet;
@@ -84,8 +84,8 @@ pub fn open_set(reference: &Reference, selection: Selection, options: &OpenOptio
     Ok(images)
 }
 
-/// A name leads to one image. Where a source has several of a name, the later ones would take it from the first, which nobody would find
-/// again.
+/// A name leads to one image. Where a source has several of a name, the later ones would take it from the first, which
+/// nobody would find again.
 fn name_once(images: &mut [Named]) {
     let mut taken = HashSet::new();
     for Named { names, content } in images {

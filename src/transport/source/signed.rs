@@ -1,4 +1,4 @@
-//! Whether images are signed as the policy requires: by one of its keys, and for the name that was asked for.
+//! Checks that images are signed as the policy requires: with one of its keys, and for the name that was asked for.
 
 use base64::Engine;
 

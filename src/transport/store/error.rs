@@ -1,4 +1,4 @@
-//! Why an image could not be stored.
+//! Errors of storing images.
 
 use std::path::{Path, PathBuf};
 
@@ -21,13 +21,13 @@ pub enum StoreError {
         #[source]
         error: std::io::Error,
     },
-    /// Whoever reads standard output has gone, or cannot take more.
+    /// Standard output is closed or full.
     #[error("cannot write the whole archive to standard output, and what was written is incomplete")]
     Stdout(#[source] std::io::Error),
-    /// What was to be stored cannot be read.
+    /// The content to store cannot be read.
     #[error(transparent)]
     Content(std::io::Error),
-    /// A place that no image can be put into.
+    /// No image can be written to this place.
     #[error("{place} {problem}")]
     CannotWrite {
         /// What was named.
@@ -35,7 +35,7 @@ pub enum StoreError {
         /// Why, and what to do.
         problem: String,
     },
-    /// What is there already is something else, or damaged.
+    /// The destination holds something else, or is damaged.
     #[error("{path:?} {problem}")]
     Occupied {
         /// What was named.
@@ -43,14 +43,14 @@ pub enum StoreError {
         /// What it is, and what to do.
         problem: String,
     },
-    /// What is there already cannot be read, so that nothing can be added.
+    /// The destination cannot be read, so that nothing can be added to it.
     #[error("cannot add to the existing destination")]
     Present(#[source] SourceError),
-    /// A registry does not take it.
+    /// The registry reported an error.
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Registry(crate::net::registry::RegistryError),
-    /// An engine does not take it.
+    /// The engine reported an error.
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Daemon(crate::net::engine::DaemonError),

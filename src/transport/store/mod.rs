@@ -1,5 +1,6 @@
-//! Where images go: the counterpart of [`source`](crate::transport::source). A store takes blobs, each checked by whoever reads it out, and shows images
-//! under their names at the very end: until then nothing of them is to be seen, and after an error nothing is left.
+//! Where images go: the counterpart of [`source`](crate::transport::source). A store takes blobs, each checked by
+//! whoever reads it out, and shows images under their names at the very end: until then nothing of them is to be seen,
+//! and after an error nothing is left.
 
 pub(in crate::transport) mod error;
 
@@ -30,7 +31,8 @@ pub(in crate::transport) const CHUNK: usize = 256 << 10;
 pub enum Form {
     /// Manifests and indexes, and blobs as they are stored, by their digests.
     Manifests {
-        /// Whether Docker's media types are accepted, too. In OCI layouts no reader knows them: skopeo, Podman and umoci refuse.
+        /// Whether Docker's media types are accepted, too. In OCI layouts no reader knows them: skopeo, Podman and
+        /// umoci refuse.
         docker: bool,
     },
     /// As `docker save` has it: the configuration, and layers uncompressed by their DiffIDs; no manifest and no index.
@@ -88,7 +90,8 @@ pub trait Store: Send + Sync {
     /// How it wants images.
     fn form(&self) -> Form;
 
-    /// Whether it takes one blob after the other: then several threads are of no use, and the order of the blobs should be always the same.
+    /// Whether it takes one blob after the other: then several threads are of no use, and the order of the blobs should
+    /// be always the same.
     fn is_sequential(&self) -> bool {
         false
     }
@@ -98,8 +101,8 @@ pub trait Store: Send + Sync {
         false
     }
 
-    /// What an image is to be called here: as whoever named the store has it, else as the source has it. Where `several` come, each
-    /// keeps its tag.
+    /// What an image is to be called here: as whoever named the store has it, else as the source has it. Where
+    /// `several` come, each keeps its tag.
     ///
     /// # Errors
     /// A name that cannot stand here, or none where there must be one.
@@ -153,8 +156,8 @@ pub trait Store: Send + Sync {
         }
     }
 
-    /// Shows one image, all of whose blobs are stored, where each is shown by itself, as at a registry; other stores wait for
-    /// [`publish`](Store::publish), which is called after it in any case.
+    /// Shows one image, all of whose blobs are stored, where each is shown by itself, as at a registry; other stores
+    /// wait for [`publish`](Store::publish), which is called after it in any case.
     ///
     /// # Errors
     /// It is not shown then.

@@ -1,5 +1,5 @@
-//! What is not an image but lies among them: artifacts, and what refers to images; and manifests in Docker's words for registries that know no
-//! others.
+//! What is not an image but lies among them: artifacts, and what refers to images; and manifests in Docker's words for
+//! registries that know no others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -305,7 +305,8 @@ fn authfile(place: &Place, host: std::net::SocketAddr, entry: &serde_json::Value
     path.display().to_string()
 }
 
-/// A registry in front of an open one, for whoever shows the header's value; others get an answer of this status and these headers.
+/// A registry in front of an open one, for whoever shows the header's value; others get an answer of this status and
+/// these headers.
 fn guarded(registry: &Registry, value: &'static str, status: &'static str, headers: &'static [&'static str]) -> Proxy {
     Proxy::start(Some(registry.address), move |head, _| match head.header("authorization") {
         Some(shown) if shown == value => Act::Without("authorization"),

@@ -6,8 +6,8 @@ use crate::core::record::{ChangeKind, LayerPath, NameId, Names};
 /// Symlinks that may be followed on the way to one name, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// What is at a path. Two are equal if nothing happened to it in between: the same directory with attributes from the same entry,
-/// or the same file.
+/// What is at a path. Two are equal if nothing happened to it in between: the same directory with attributes from the
+/// same entry, or the same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {
     /// A directory.
@@ -112,7 +112,8 @@ impl<'p> Walk<'p> {
 }
 
 impl<'r> View<'r> {
-    /// The directory at a path, with symlinks followed as under chroot; `None` if there is none. `links` gets those that were followed.
+    /// The directory at a path, with symlinks followed as under chroot; `None` if there is none. `links` gets those
+    /// that were followed.
     pub(super) fn find_path(&self, names: &Names, path: NameId, links: &mut Vec<SlotId>) -> Option<DirectoryId> {
         let mut walk = Walk::new(names.ascend(path).collect());
         let found = walk.go(self).ok();

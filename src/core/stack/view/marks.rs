@@ -1,12 +1,14 @@
 //! Which of a layer's whiteouts and opaque markers hide what (rule M1).
 //!
-//! All of them are resolved in the view below, before anything of the layer is carried out. A parent that is a symlink there is
-//! followed, but not if the layer itself puts something else in the link's place, or takes it away: then what the marker names is in
-//! the new directory, where nothing is below. Docker's overlay2 writes `link/` and `link/.wh..wh..opq` for `rm link; mkdir link`.
+//! All of them are resolved in the view below, before anything of the layer is carried out. A parent that is a symlink
+//! there is followed, but not if the layer itself puts something else in the link's place, or takes it away: then what
+//! the marker names is in the new directory, where nothing is below. Docker's overlay2 writes `link/` and
+//! `link/.wh..wh..opq` for `rm link; mkdir link`.
 //!
-//! Whether a link stays depends on all that the layer does, under whatever names it does it. So the question is put to the replay
-//! itself: the markers on whose way no symlink is, and the entries, are carried out, the links that they touched are noted, and
-//! all is undone. Only layers with a marker that goes through a symlink pay for it, and they are few.
+//! Whether a link stays depends on all that the layer does, under whatever names it does it. So the question is put to
+//! the replay itself: the markers on whose way no symlink is, and the entries, are carried out, the links that they
+//! touched are noted, and all is undone. Only layers with a marker that goes through a symlink pay for it, and they are
+//! few.
 
 use hashbrown::HashSet;
 
@@ -99,8 +101,8 @@ impl View<'_> {
         }
     }
 
-    /// Adds the whiteouts whose links stay. A link that one of them would hide does not: in doubt nothing is hidden, since what
-    /// depends on itself has no answer, and a file too many is better than one too few.
+    /// Adds the whiteouts whose links stay. A link that one of them would hide does not: in doubt nothing is hidden,
+    /// since what depends on itself has no answer, and a file too many is better than one too few.
     fn sort_out(&self, followed: Vec<Through>, marks: &mut Marks, changes: &mut Changes) {
         let mut names: HashSet<SlotId> = HashSet::new();
         let mut directories: HashSet<DirectoryId> = HashSet::new();
@@ -130,8 +132,8 @@ impl View<'_> {
         }
     }
 
-    /// The names of the view that a layer touches, without the whiteouts that go through symlinks. The view is as before afterwards,
-    /// but for empty slots.
+    /// The names of the view that a layer touches, without the whiteouts that go through symlinks. The view is as
+    /// before afterwards, but for empty slots.
     fn touched_in_trial(&mut self, marks: &Marks, mut entries: Entries<'_>, epoch: u32) -> HashSet<SlotId> {
         let (directories, inodes) = (self.directories.len(), self.inodes.len());
         let mut changes = Changes { epoch, since: epoch, ..Changes::default() };
