@@ -4,8 +4,8 @@
 //! cargo run --example stack_only
 //! ```
 //!
-//! The upper layer deletes the directory `d` and makes it again, and deletes `gone`. Its whiteouts act on the lower layer only (rule M1 of
-//! docs/rules.md), so that `d/new` stays, and the directory has to be opaque (rule O2):
+//! The upper layer deletes the directory `d` and makes it again, and deletes `gone`. Its whiteouts act on the lower
+//! layer only (rule M1 of docs/rules.md), so that `d/new` stays, and the directory has to be opaque (rule O2):
 //!
 //! ```text
 //! layer 0: / d/ d/old gone

@@ -51,12 +51,7 @@ impl Ls {
             links: self.long || self.directory,
         };
         let listing = inside.list(path, options).map_err(|error| {
-            missing::explained(error, path, &looked, |layer| match layer {
-                0 => "`layflat log` shows how".to_owned(),
-                layer => {
-                    format!("`layflat cat --layer {}` prints a file, `layflat find --all-layers` lists it", layer - 1)
-                }
-            })
+            missing::explained(error, path, &looked, |_| "`layflat log` shows its history".to_owned())
         })?;
         if common.json {
             output::json_lines(listing.entries)?;

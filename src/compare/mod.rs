@@ -55,6 +55,16 @@ use std::path::Path;
 /// Reads two trees, at the same time, and lists every difference, sorted by path: a directory before what it holds,
 /// siblings by their bytes.
 ///
+/// ```
+/// use layflat::compare::CompareOptions;
+///
+/// let (a, b) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// std::fs::write(b.path().join("new"), "only in b")?;
+/// let differences = layflat::compare(a.path(), b.path(), &CompareOptions::default())?;
+/// assert!(differences.iter().any(|difference| difference.path.as_bytes() == b"new"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// A tree that cannot be read whole, or that changes while it is read.
 pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Vec<Difference>, CompareError> {

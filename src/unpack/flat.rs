@@ -15,6 +15,22 @@ use crate::unpack::{Error, Losses, Options, Progress, Report};
 /// The destination appears whole or not at all (rule S2). It must not be there yet, or be empty, unless
 /// [`Options::replace`] is set; the directory that it is to be in must be there.
 ///
+/// ```
+/// use layflat::transport::source::OpenOptions;
+/// use layflat::{NoProgress, Options};
+///
+/// let image = layflat::open(&"fixtures/four-layers.tar".parse()?, &OpenOptions::default())?;
+/// let place = tempfile::tempdir()?;
+/// let rootfs = place.path().join("rootfs");
+/// let report = layflat::flatten(&image, &rootfs, &Options::default(), &NoProgress)?;
+/// assert_eq!(std::fs::read(rootfs.join("b"))?, b"this is b\n");
+/// // What could not be preserved is reported: owners, for an ordinary user.
+/// for loss in &report.not_kept {
+///     println!("{}: {} {}", loss.describe(), loss.count, loss.noun());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or
 /// written.

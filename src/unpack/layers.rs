@@ -31,6 +31,18 @@ const CONFIG: &str = "image-config.json";
 /// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The whiteouts are
 /// written in [`Options::xattr_namespace`], or as privilege allows (rule O5).
 ///
+/// ```
+/// use layflat::transport::source::OpenOptions;
+/// use layflat::{NoProgress, Options};
+///
+/// let image = layflat::open(&"fixtures/four-layers.tar".parse()?, &OpenOptions::default())?;
+/// let place = tempfile::tempdir()?;
+/// let overlay = place.path().join("overlay");
+/// layflat::layers(&image, &overlay, &Options::default(), &NoProgress)?;
+/// assert!(overlay.join("layflat.json").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or
 /// written.

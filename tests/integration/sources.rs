@@ -303,8 +303,8 @@ fn damaged_compression_is_noticed() {
                 .open_layer(&Limits::default(), Pace::OnDemand)
                 .unwrap()
                 .finish()
-                .unwrap_err()
-                .to_string();
+                .map_err(|error| Chain(&error).to_string())
+                .unwrap_err();
             let expected = format!("blob without a stated digest: damaged {name} data: ");
             assert!(error.starts_with(&expected), "{name} {what}: {error}");
             match what {
@@ -797,7 +797,7 @@ fn what_is_missing_or_altered_is_named() {
             let image = try_open(&reference).unwrap();
             let destination = place.path("rootfs");
             let error = layflat::flatten(&image, &destination, &Options::default(), &NoProgress).unwrap_err();
-            assert_eq!(error.to_string(), expected);
+            assert_eq!(Chain(&error).to_string(), expected);
             assert!(!destination.exists());
         }
     };

@@ -156,7 +156,6 @@ fn a_reader_that_goes_ends_every_output_quietly() {
         "copy layers:many.tar oci-archive:-",
         "squash layers:many.tar oci-archive:-",
         "flatten layers:many.tar --to tar -o -",
-        "--help",
     ] {
         let program = layflat(&place, &[]).get_program().to_owned();
         let script =

@@ -240,6 +240,15 @@ pub fn reference(text: &std::ffi::OsStr) -> Result<Reference, ReferenceError> {
 
 /// Opens an image: finds and checks its manifest and configuration. No layer is read yet.
 ///
+/// ```
+/// use layflat::transport::source::OpenOptions;
+///
+/// // `docker://alpine`, `docker-daemon:app:dev` and all other names work alike.
+/// let image = layflat::open(&"fixtures/four-layers.tar".parse()?, &OpenOptions::default())?;
+/// assert_eq!(image.layers.len(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// A source that cannot be read, that holds no image or several, or whose image is not what its digests say.
 pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, SourceError> {
