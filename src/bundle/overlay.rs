@@ -88,7 +88,7 @@ pub fn overlay(
         return Err(error);
     }
     let (not_kept, repaired) = (kept.not_kept().to_vec(), kept.repaired().map(str::to_owned));
-    Ok(Report { directory, laid_down: None, mounted: Some(mounted), not_kept, repaired, left_out })
+    Ok(Report { directory, unpacked: None, mounted: Some(mounted), not_kept, repaired, left_out })
 }
 
 impl OverlayBundle {

@@ -134,7 +134,7 @@ impl Bundle {
             output::say(common, format_args!("note: left out {what}"));
         }
         say_layers(common, report.repaired.as_deref(), &report.not_kept);
-        if let Some(unpacked) = &report.laid_down {
+        if let Some(unpacked) = &report.unpacked {
             output::notices(common, &unpacked.notices);
             output::losses(common, &unpacked.not_kept);
         }

@@ -278,7 +278,7 @@ fn of_the_rest(error: Dyn<'_>) -> Option<&'static str> {
         return Some("or detach it with --lazy");
     }
     match error.downcast_ref()? {
-        MountError::MarksIgnored => Some("use --xattr-namespace user"),
+        MountError::WhiteoutsIgnored => Some("use --xattr-namespace user"),
         MountError::NotPermitted => Some("for instance `layflat unshare --mount DEST:TARGET`"),
         _ => None,
     }

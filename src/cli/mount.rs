@@ -167,7 +167,7 @@ impl CachedArgs {
         owners: Owners,
         common: &Common,
         cancel: &Cancel,
-    ) -> anyhow::Result<cached::KeptForm> {
+    ) -> anyhow::Result<cached::CachedLayers> {
         let image = open(&source.to_owned(), &self.open, cancel)?;
         let options = self.options(owners, cancel)?;
         let kept = cached::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?;

@@ -104,12 +104,12 @@ impl Pack {
         }
         if common.json {
             let document = json!({
-                "meaning": report.meaning, "entries": report.entries, "marks": report.marks, "not_kept": report.not_kept,
+                "meaning": report.meaning, "entries": report.entries, "marks": report.whiteouts, "not_kept": report.not_kept,
                 "digest": facts.digest, "size": facts.size, "diff_id": facts.diff_id, "expanded": facts.expanded,
             });
             output::json_beside(&self.output, &document)?;
         } else {
-            let (entries, whiteouts) = (counted(report.entries, "entry", "entries"), count(report.marks));
+            let (entries, whiteouts) = (counted(report.entries, "entry", "entries"), count(report.whiteouts));
             let name = Printable(self.output.as_os_str().as_encoded_bytes()).to_string();
             let size = bytes(facts.size);
             output::say(

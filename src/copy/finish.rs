@@ -11,7 +11,7 @@ use super::{CopyError, manifest};
 use crate::core::digest::Digest;
 use crate::image::{Config, Image, Manifest};
 use crate::transport::source::{Index, Tree};
-use crate::transport::store::{Form, Found, Kind, Store, Stored};
+use crate::transport::store::{BlobKind, Form, Presence, Store, Stored};
 
 /// What stands for an image, or an index, in the store.
 #[derive(Debug, Clone)]
@@ -168,14 +168,14 @@ impl<'a> Finisher<'a> {
 
     fn config(&mut self, digest: Digest, config: &Config) -> Result<(), CopyError> {
         let size = config.bytes.len() as u64;
-        let stored = Stored { kind: Kind::Config, digest, size: Some(size) };
+        let stored = Stored { kind: BlobKind::Config, digest, size: Some(size) };
         if self.configs.iter().any(|known| known.digest == stored.digest) {
             return Ok(());
         }
         let outcome = match self.store.find(&stored)? {
-            Found::There(_) => Outcome::Present,
-            Found::Mounted(_) => Outcome::Mounted,
-            Found::Missing => {
+            Presence::There(_) => Outcome::Present,
+            Presence::Mounted(_) => Outcome::Mounted,
+            Presence::Missing => {
                 self.store.put(&stored, &mut config.bytes.as_slice())?;
                 Outcome::Copied
             }

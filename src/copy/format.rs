@@ -45,7 +45,7 @@ impl FromStr for Format {
 }
 
 /// The same in Docker's words, and what was lost.
-pub(super) fn in_docker_words(done: &Done) -> Result<(Done, Vec<String>), CopyError> {
+pub(super) fn to_docker(done: &Done) -> Result<(Done, Vec<String>), CopyError> {
     let mut converter = Converter { listed: &done.listed, made: Vec::new(), lost: BTreeSet::new(), notes: Vec::new() };
     let manifest = match &done.manifest {
         Some(manifest) => Some(converter.convert(manifest)?),

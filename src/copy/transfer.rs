@@ -12,7 +12,7 @@ use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::parallel;
 use crate::parallel::jobs;
-use crate::transport::store::{Found, Kind, Store, StoreError, Stored, pour};
+use crate::transport::store::{BlobKind, Presence, Store, StoreError, Stored, pour};
 use crate::unpack::Progress;
 
 /// A blob that is in the store.
@@ -87,7 +87,7 @@ impl One<'_> {
         let blob = &self.task.blob;
         // What has no digest is made anew.
         let Some(digest) = blob.digest().cloned() else { return self.make(Compress::GZIP) };
-        let kind = if self.task.is_layer { Kind::Layer } else { Kind::Other };
+        let kind = if self.task.is_layer { BlobKind::Layer } else { BlobKind::Other };
         let stored = Stored { kind, digest, size: blob.stated_size() };
         if let Some(there) = self.find(&stored)? {
             return Ok(there);
@@ -106,7 +106,7 @@ impl One<'_> {
 
     fn copy_uncompressed(&self) -> Result<Placed, CopyError> {
         let Some(digest) = self.task.diff_id.clone() else { return self.make(Compress::None) };
-        let stored = Stored { kind: Kind::Layer, digest, size: None };
+        let stored = Stored { kind: BlobKind::Layer, digest, size: None };
         let placed = |size, outcome| Placed {
             digest: stored.digest.clone(),
             size,
@@ -131,7 +131,7 @@ impl One<'_> {
         let mut out = Compressor::new(draft, compress, self.threads).map_err(written)?;
         pour(&mut content, &mut out, &path).map_err(|error| self.explain(error))?;
         let (draft, facts) = out.finish().map_err(written)?;
-        let stored = Stored { kind: Kind::Layer, digest: facts.digest, size: Some(facts.size) };
+        let stored = Stored { kind: BlobKind::Layer, digest: facts.digest, size: Some(facts.size) };
         let placed = |outcome| Placed {
             digest: stored.digest.clone(),
             size: facts.size,
@@ -152,9 +152,9 @@ impl One<'_> {
         let placed =
             |size, outcome| Placed { digest: stored.digest.clone(), size, diff_id: None, compression: None, outcome };
         Ok(match self.store.find(stored)? {
-            Found::Missing => None,
-            Found::There(size) => Some(placed(size, Outcome::Present)),
-            Found::Mounted(size) => Some(placed(size, Outcome::Mounted)),
+            Presence::Missing => None,
+            Presence::There(size) => Some(placed(size, Outcome::Present)),
+            Presence::Mounted(size) => Some(placed(size, Outcome::Mounted)),
         })
     }
 

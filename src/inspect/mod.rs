@@ -22,9 +22,9 @@ use crate::image::Image;
 use crate::inspect::index::{Content, ContentError, Indexes};
 use crate::unpack::{Error, Options};
 
-pub use entry::{Entry, Facts, Kind};
+pub use entry::{PathEntry, PathFacts, PathKind};
 pub use find::{Fate, Hit, Pattern, PatternError};
-pub use history::{Action, Difference, PathEvent, history};
+pub use history::{Action, Alteration, PathEvent, history};
 pub use ls::{ListOptions, Listing};
 pub use survey::{LayerChanges, LayerSurvey, survey, survey_known};
 pub use waste::{LayerWaste, Reason, Waste, WastedFile};
@@ -86,7 +86,7 @@ pub enum InsideError {
         /// What was asked for.
         path: LayerPath,
         /// What it is.
-        kind: Kind,
+        kind: PathKind,
     },
     /// A file's content cannot be given.
     #[error(transparent)]
@@ -127,8 +127,8 @@ impl<'a> Inside<'a> {
     fn visible(&self) -> HashMap<InodeId, Vec<LayerPath>> {
         let whole = self.stack.whole();
         let mut names: HashMap<InodeId, Vec<LayerPath>> = HashMap::new();
-        for (index, emission) in whole.emissions().iter().enumerate() {
-            if let What::Leaf(inode) = emission.what {
+        for (index, entry) in whole.entries().iter().enumerate() {
+            if let What::Leaf(inode) = entry.what {
                 names.entry(inode).or_default().push(self.stack.path(&whole, index));
             }
         }

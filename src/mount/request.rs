@@ -134,7 +134,7 @@ fn check(request: &MountRequest) -> Result<(), MountError> {
     }
     if request.namespace == XattrNamespace::Trusted && in_user_namespace() {
         // The mount would succeed, and lie.
-        return Err(MountError::MarksIgnored);
+        return Err(MountError::WhiteoutsIgnored);
     }
     Ok(())
 }

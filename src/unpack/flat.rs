@@ -48,7 +48,7 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
                 records: &records,
                 stages: &mut ground.stages,
                 spill: ground.spill.clone(),
-                holder: &ground.holder,
+                capabilities: &ground.capabilities,
                 finish: Finish::Flat,
                 cancel: &options.cancel,
                 losses: Losses::default(),
@@ -62,11 +62,11 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
         // Without layers there is still a root.
         None => drop(ground.work.make(RESULT).map_err(io("cannot make the result"))?),
     }
-    let holder = ground.holder.clone();
+    let capabilities = ground.capabilities.clone();
     let root = stack.root_attributes(&whole);
     let (mut report, work) = ground.report(image, "flat", None, options)?;
     // Once more where it lies now: a mode that forbids to move it had to wait, and in a mount point it is another
     // directory.
-    report.destination = work.publish(RESULT, |directory| holder.set_root(directory, &root))?;
+    report.destination = work.publish(RESULT, |directory| capabilities.set_root(directory, &root))?;
     Ok(report)
 }

@@ -67,14 +67,14 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         records: &records,
         stages: &mut ground.stages,
         spill: ground.spill.clone(),
-        holder: &ground.holder,
+        capabilities: &ground.capabilities,
         finish: Finish::Overlay(namespace),
         cancel: &options.cancel,
         losses: Losses::default(),
         shared: HashMap::new(),
     };
     for (index, difference) in stack.layers().iter().enumerate() {
-        if difference.emissions().is_empty() {
+        if difference.entries().is_empty() {
             continue;
         }
         let name = directory_name(index, &ground.layers[index].diff_id);
@@ -94,7 +94,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         if lowerdir.len() < 2 {
             let empty = make_directory(&directory, name, Mode::RWXU).map_err(io("cannot make a layer"))?;
             ground
-                .holder
+                .capabilities
                 .set_root(empty.as_fd(), &root_attributes(&stack))
                 .map_err(io("cannot set a layer's attributes"))?;
             lowerdir.push(format!("{LAYERS}/{name}"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use layflat::core::chain::Chain;
 use layflat::image::Image;
-use layflat::inspect::{Action, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
+use layflat::inspect::{Action, Fate, Inside, ListOptions, PathKind, Pattern, Traced, history};
 use layflat::{NoProgress, Options};
 
 use super::oracle;
@@ -30,13 +30,13 @@ pub fn tree(stack: &Stack) -> Result<Tree, String> {
         let facts = entry.facts.unwrap();
         let path = entry.path.as_bytes().to_vec();
         let shape = match entry.kind {
-            Kind::Directory => Shape::Directory,
-            Kind::Symlink => Shape::Symlink(bytes(facts.target.as_ref().unwrap())),
-            Kind::Fifo => Shape::Fifo,
-            Kind::CharacterDevice => Shape::Character(facts.device.unwrap().0, facts.device.unwrap().1),
-            Kind::BlockDevice => Shape::Block(facts.device.unwrap().0, facts.device.unwrap().1),
-            Kind::Whiteout => panic!("{} is shown", entry.path),
-            Kind::File => {
+            PathKind::Directory => Shape::Directory,
+            PathKind::Symlink => Shape::Symlink(bytes(facts.target.as_ref().unwrap())),
+            PathKind::Fifo => Shape::Fifo,
+            PathKind::CharacterDevice => Shape::Character(facts.device.unwrap().0, facts.device.unwrap().1),
+            PathKind::BlockDevice => Shape::Block(facts.device.unwrap().0, facts.device.unwrap().1),
+            PathKind::Whiteout => panic!("{} is shown", entry.path),
+            PathKind::File => {
                 let mut content = Vec::new();
                 inside.cat(&path, &mut content, &options).unwrap();
                 assert_eq!(facts.size, content.len() as u64, "{}", entry.path);
@@ -121,7 +121,7 @@ fn found(stack: &Stack, traced: &Traced<'_>, tree: &Tree) {
 fn told(image: &Image, indexes: &layflat::inspect::index::Indexes, tree: &Tree) {
     for (path, node) in tree.0.iter().filter(|(path, _)| !path.is_empty()) {
         let events = history(path, image, indexes, &Options::default()).unwrap();
-        assert_eq!(events[0].deed, Action::Added);
+        assert_eq!(events[0].action, Action::Added);
         let now = events.last().unwrap().now.as_ref().unwrap();
         assert_eq!(now.path.as_bytes(), path);
         let facts = now.facts.as_ref().unwrap();

@@ -98,7 +98,10 @@ fn ls_shows_what_all_layers_show() {
     assert_eq!(printed(&place, &["ls", "-R", "image.tar", "usr"]), "lib\nlib/new\nsu\n");
     assert_eq!(printed(&place, &["ls", "-d", "image.tar", "usr/lib"]), "usr/lib\n");
     assert_eq!(printed(&place, &["ls", "image.tar", "etc/motd"]), "etc/motd\n");
-    assert_eq!(message(&place, &["ls", "image.tar", "d"], 1), "layflat: d is not in the image; deleted by layer 2: `layflat log` shows its history\n");
+    assert_eq!(
+        message(&place, &["ls", "image.tar", "d"], 1),
+        "layflat: d is not in the image; deleted by layer 2: `layflat log` shows its history\n"
+    );
     let entry = &lines(&place, &["ls", "--json", "image.tar", "etc/shadow"])[0];
     assert_eq!((&entry["mode"], &entry["gid"], &entry["layer"]), (&json!("0640"), &json!(42), &json!(1)));
     assert_eq!(entry["digest"], digest(b"root:x\n"));

@@ -10,7 +10,7 @@
 use crate::common::harness::{self, Trial};
 use crate::common::run::{self, Power};
 use layflat::XattrNamespace::{self, Trusted, User};
-use layflat::compare::{CompareOptions, Kind, Snapshot, SnapshotOptions, compare};
+use layflat::compare::{CompareOptions, Snapshot, SnapshotOptions, TreeKind, compare};
 use layflat::core::chain::Chain;
 use layflat::mount::{
     LowerDirectory, Method, MountOptions, MountRequest, UpperDirectories, mount, mount_layout, umount,
@@ -212,8 +212,8 @@ impl Stack {
 /// The names of a tree, directories with a slash.
 fn names(root: &Path) -> Vec<String> {
     let snapshot = Snapshot::take(root, &SnapshotOptions::default()).unwrap();
-    let name = |path: Vec<u8>, kind: &Kind| {
-        let slash = if *kind == Kind::Directory { "/" } else { "" };
+    let name = |path: Vec<u8>, kind: &TreeKind| {
+        let slash = if *kind == TreeKind::Directory { "/" } else { "" };
         format!("{}{slash}", String::from_utf8(path).unwrap())
     };
     snapshot.entries().map(|(path, entry)| name(path, &entry.kind)).collect()

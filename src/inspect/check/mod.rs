@@ -69,7 +69,7 @@ pub enum FindingKind {
     /// A layer has several entries of one name.
     DuplicateEntry,
     /// A whiteout deletes nothing.
-    IdleMark,
+    IdleWhiteout,
     /// A symlink leads nowhere.
     DanglingLink,
     /// A secret that a later layer only hides.
@@ -99,7 +99,7 @@ impl FindingKind {
             Self::BadEntry => "bad-entry",
             Self::Limit => "limit",
             Self::DuplicateEntry => "duplicate-entry",
-            Self::IdleMark => "idle-mark",
+            Self::IdleWhiteout => "idle-mark",
             Self::DanglingLink => "dangling-link",
             Self::HiddenSecret => "hidden-secret",
             Self::NotChecked => "not-checked",

@@ -167,7 +167,7 @@ impl Authorizer {
     /// Where tokens are, which may be relative to the registry. Secrets go nowhere in the clear, but where that was
     /// asked for, or where they stay on this machine.
     fn realm(&self, realm: &str, from: &str) -> Result<String, Answering> {
-        let wrong = |problem: &str| Answering::Nonsense(format!("its token server {realm} {problem}"));
+        let wrong = |problem: &str| Answering::Protocol(format!("its token server {realm} {problem}"));
         let address = resolve(from, realm.as_bytes()).ok_or_else(|| wrong("is not an address"))?;
         if address.starts_with("https://") {
             return Ok(address);
@@ -327,7 +327,7 @@ pub(super) enum Answering {
         passing: bool,
         retry_after: Option<Duration>,
     },
-    Nonsense(String),
+    Protocol(String),
     Credentials(RegistryError),
 }
 

@@ -55,7 +55,7 @@ impl Download {
             match request(repository, digest, size, from, offset) {
                 Ok(begun) => break begun,
                 // Some refuse to begin in the middle.
-                Err(RegistryError::Refused { passing: false, .. } | RegistryError::Nonsense { .. }) if from > 0 => {
+                Err(RegistryError::Refused { passing: false, .. } | RegistryError::Protocol { .. }) if from > 0 => {
                     from = 0;
                 }
                 Err(error) => attempts.again(error)?,
@@ -122,7 +122,7 @@ fn request(
             let start = range.trim_start_matches("bytes").trim_start().split('-').next();
             match start.and_then(|start| start.parse::<u64>().ok()) {
                 Some(start) if start <= offset => offset - start,
-                _ => return Err(session.nonsense(&what, format!("{range:?} in answer to a request for byte {offset}"))),
+                _ => return Err(session.protocol(&what, format!("{range:?} in answer to a request for byte {offset}"))),
             }
         }
         (206, None) => 0,
@@ -138,7 +138,7 @@ fn request(
     }
     if let Some(length) = length.filter(|length| *length != expected) {
         let whole = length.saturating_add(offset).saturating_sub(again);
-        return Err(session.nonsense(&what, format!("a blob of {whole} bytes, but the image states {size}")));
+        return Err(session.protocol(&what, format!("a blob of {whole} bytes, but the image states {size}")));
     }
     Ok(Begun { body: Box::new(response.into_body().into_reader()), again, encoded: false })
 }

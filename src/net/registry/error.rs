@@ -121,7 +121,7 @@ pub enum RegistryError {
     },
     /// A response that violates the protocol.
     #[error("{what}: the registry {registry} gave an unexpected answer: {problem}")]
-    Nonsense {
+    Protocol {
         /// What was asked for.
         what: String,
         /// The registry's host.

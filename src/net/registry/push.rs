@@ -136,7 +136,7 @@ impl Repository {
                 RegistryError::Denied { .. }
                 | RegistryError::NotFound { .. }
                 | RegistryError::Refused { .. }
-                | RegistryError::Nonsense { .. },
+                | RegistryError::Protocol { .. },
             ) => Ok(false),
             mounted => mounted,
         }
@@ -220,11 +220,11 @@ impl Repository {
                 let location = location.as_bytes();
                 resolve(&response.get_uri().to_string(), location).ok_or_else(|| {
                     let location = String::from_utf8_lossy(location);
-                    self.session.nonsense(what, format!("an upload to {location:?}, which is not an address"))
+                    self.session.protocol(what, format!("an upload to {location:?}, which is not an address"))
                 })?
             }
             (None, Some(last)) => last.to_owned(),
-            (None, None) => return Err(self.session.nonsense(what, "an upload without a Location")),
+            (None, None) => return Err(self.session.protocol(what, "an upload without a Location")),
         };
         let chunk = header(response.headers(), &CHUNK_MIN).and_then(|length| length.parse().ok());
         Ok(Upload { address, chunk })

@@ -40,11 +40,11 @@ impl Repository {
                 Some(listed) => found.extend(listed),
                 // A page for people, with status 200.
                 None if page == 0 => return self.referrers_by_tag(digest, limit),
-                None => return Err(self.session.nonsense(&what, "it is not an index")),
+                None => return Err(self.session.protocol(&what, "it is not an index")),
             }
             next = following.filter(|following| *following != address);
         }
-        Err(self.session.nonsense(&what, "pages without end"))
+        Err(self.session.protocol(&what, "pages without end"))
     }
 
     fn referrers_by_tag(&self, digest: &Digest, limit: u64) -> Result<Vec<Descriptor>, RegistryError> {
@@ -83,7 +83,7 @@ impl Repository {
         let mut index = there.unwrap_or_else(Object::index);
         if listed(&index.to_bytes()).is_none() {
             let problem = format!("the tag {tag} is not an index of referrers");
-            return Err(self.session.nonsense(&what, problem));
+            return Err(self.session.protocol(&what, problem));
         }
         let mut list = index.objects("manifests");
         let text = digest.to_string();

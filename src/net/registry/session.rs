@@ -198,8 +198,8 @@ impl Session {
         self.options.notes.tell(format!("{what}: the registry {} {problem}", self.registry));
     }
 
-    pub(super) fn nonsense(&self, what: &str, problem: impl Into<String>) -> RegistryError {
-        RegistryError::Nonsense { what: what.to_owned(), registry: self.registry.clone(), problem: problem.into() }
+    pub(super) fn protocol(&self, what: &str, problem: impl Into<String>) -> RegistryError {
+        RegistryError::Protocol { what: what.to_owned(), registry: self.registry.clone(), problem: problem.into() }
     }
 
     /// Sends a request, and what redirects make of it. Credentials are for the registry alone, wherever it sends us.
@@ -215,7 +215,7 @@ impl Session {
         for _ in 0..=MOST_REDIRECTS {
             if from.starts_with("https://") && !address.starts_with("https://") {
                 let problem = format!("a redirect from HTTPS to the unencrypted {address}");
-                return Err(self.nonsense(&request.what, problem));
+                return Err(self.protocol(&request.what, problem));
             }
             let mut built = HttpRequest::builder().method(request.method.clone()).uri(address.as_str());
             for (name, value) in &request.headers {
@@ -228,7 +228,7 @@ impl Session {
             }
             let response = self.send(built, &request.method, &mut request.body).map_err(|failure| match failure {
                 Sending::Address(error) => {
-                    self.nonsense(&request.what, format!("a redirect to {address:?}, which is not an address: {error}"))
+                    self.protocol(&request.what, format!("a redirect to {address:?}, which is not an address: {error}"))
                 }
                 Sending::Failure(failure) => self.failed(failure, &request.what),
             })?;
@@ -243,17 +243,17 @@ impl Session {
                 return Ok((response, address));
             }
             let Some(location) = response.headers().get(LOCATION) else {
-                return Err(self.nonsense(&request.what, "a redirect without a Location"));
+                return Err(self.protocol(&request.what, "a redirect without a Location"));
             };
             let Some(next) = resolve(&address, location.as_bytes()) else {
                 let location = String::from_utf8_lossy(location.as_bytes());
                 return Err(
-                    self.nonsense(&request.what, format!("a redirect to {location:?}, which is not an address"))
+                    self.protocol(&request.what, format!("a redirect to {location:?}, which is not an address"))
                 );
             };
             from = std::mem::replace(&mut address, next);
         }
-        Err(self.nonsense(&request.what, format!("more than {MOST_REDIRECTS} redirects, from {start} on")))
+        Err(self.protocol(&request.what, format!("more than {MOST_REDIRECTS} redirects, from {start} on")))
     }
 
     fn send(&self, request: Builder, method: &Method, body: &mut Content<'_>) -> Result<Response<Body>, Sending> {
@@ -295,7 +295,7 @@ impl Session {
     fn speaks_tls(&self, what: &str) -> Result<bool, RegistryError> {
         let address = format!("https://{}/v2/", self.authority);
         let request = HttpRequest::builder().uri(address.as_str()).body(SendBody::none());
-        let request = request.map_err(|error| self.nonsense(what, error.to_string()))?;
+        let request = request.map_err(|error| self.protocol(what, error.to_string()))?;
         match self.http.run(request) {
             Ok(_) => Ok(true),
             // Some servers respond in plain HTTP, some close the connection.
@@ -330,7 +330,7 @@ impl Session {
         match problem {
             Answering::Failure(failure) => self.failed(failure, what),
             Answering::Credentials(error) => error,
-            Answering::Nonsense(problem) => self.nonsense(what, problem),
+            Answering::Protocol(problem) => self.protocol(what, problem),
             Answering::Token { server, problem, passing, retry_after } => RegistryError::Token {
                 what: what.to_owned(),
                 registry: self.registry.clone(),

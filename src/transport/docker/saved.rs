@@ -11,23 +11,23 @@ use serde_json::{Map, Value};
 use crate::core::digest::Digest;
 use crate::core::reference::ImageName;
 use crate::image::document::SavedImage;
-use crate::transport::store::{Finished, Kind, StoreError, Stored};
+use crate::transport::store::{BlobKind, Finished, StoreError, Stored};
 
 pub(in crate::transport) const MANIFEST: &str = "manifest.json";
 pub(in crate::transport) const REPOSITORIES: &str = "repositories";
 
 /// An image by its configuration and its layers' DiffIDs.
 pub(in crate::transport) fn item(names: Vec<String>, config: &Digest, layers: &[Digest]) -> SavedImage {
-    let config = file_name(Kind::Config, config);
-    let layers = layers.iter().map(|layer| file_name(Kind::Layer, layer)).collect();
+    let config = file_name(BlobKind::Config, config);
+    let layers = layers.iter().map(|layer| file_name(BlobKind::Layer, layer)).collect();
     SavedImage { config, repo_tags: Some(names).filter(|names| !names.is_empty()), layers }
 }
 
 /// Where something is.
-pub(in crate::transport) fn file_name(kind: Kind, digest: &Digest) -> String {
+pub(in crate::transport) fn file_name(kind: BlobKind, digest: &Digest) -> String {
     match kind {
-        Kind::Layer => format!("{}/{LAYER}", digest.hex()),
-        Kind::Config | Kind::Other => format!("{}.json", digest.hex()),
+        BlobKind::Layer => format!("{}/{LAYER}", digest.hex()),
+        BlobKind::Config | BlobKind::Other => format!("{}.json", digest.hex()),
     }
 }
 

@@ -8,7 +8,7 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::core::reference::DaemonImage;
 use crate::net::engine::{Daemon, DaemonError};
 use crate::transport::docker::archive::DockerArchive;
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored};
 
 /// An engine that images are put into.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Store for AtDaemon {
         self.archive.names(of_source, several)
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         self.archive.find(blob)
     }
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::fs::{Aside, Durability, Lock, Place, open_directory};
-use crate::transport::store::{Found, StoreError, pour};
+use crate::transport::store::{Presence, StoreError, pour};
 
 /// The usual modes, less what the user's umask takes.
 pub(in crate::transport) const FILE_MODE: u32 = 0o666;
@@ -63,7 +63,7 @@ impl Staging {
 
     /// Whether a file of that name and size was put here, or is in the place. One of another size is damaged: it is
     /// stored anew.
-    pub(in crate::transport) fn find(&self, name: &str, wanted: Option<u64>) -> Result<Found, StoreError> {
+    pub(in crate::transport) fn find(&self, name: &str, wanted: Option<u64>) -> Result<Presence, StoreError> {
         self.refuse_links(name)?;
         let size = std::fs::metadata(self.tree.join(name))
             .ok()
@@ -71,7 +71,7 @@ impl Staging {
             .map(|file| file.len())
             .or_else(|| self.size_in_place(name))
             .filter(|&size| wanted.is_none_or(|wanted| wanted == size));
-        Ok(size.map_or(Found::Missing, Found::There))
+        Ok(size.map_or(Presence::Missing, Presence::There))
     }
 
     fn size_in_place(&self, name: &str) -> Option<u64> {

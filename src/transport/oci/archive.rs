@@ -17,7 +17,7 @@ use crate::transport::io::tarball::{ArchiveFile, Tarball};
 use crate::transport::oci::index::{INDEX, MARKER, MARKER_CONTENT, OciIndex};
 use crate::transport::oci::layout::blob_name;
 use crate::transport::source::{self, Files, SourceError};
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, locked};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored, locked};
 
 /// An OCI archive that images are put into.
 #[derive(Debug)]
@@ -158,17 +158,17 @@ impl Store for OciArchive {
         oci::index::names(self.tag.as_deref(), of_source, several)
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         if let Some(size) = locked(&self.written).blobs.get(&blob.digest) {
-            return Ok(Found::There(*size));
+            return Ok(Presence::There(*size));
         }
         match self.present(&blob.digest) {
             Some(present) if blob.size.is_none_or(|size| size == present.len()) => {
                 // The image that was asked about will need it, whether or not one that was there still does.
                 self.take_over(&blob.digest, false)?;
-                Ok(Found::There(present.len()))
+                Ok(Presence::There(present.len()))
             }
-            _ => Ok(Found::Missing),
+            _ => Ok(Presence::Missing),
         }
     }
 

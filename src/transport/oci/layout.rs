@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 use crate::core::digest::Digest;
 use crate::transport::io::staging::Staging;
 use crate::transport::oci::index::{INDEX, MARKER, MARKER_CONTENT, OciIndex};
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored};
 
 /// An OCI image layout that images are put into.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Store for OciLayout {
         oci::index::names(self.tag.as_deref(), of_source, several)
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         self.staging.find(&blob_name(&blob.digest), blob.size)
     }
 

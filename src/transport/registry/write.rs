@@ -12,7 +12,7 @@ use crate::core::digest::Digest;
 use crate::core::reference::ImageName;
 use crate::image::Manifest;
 use crate::net::registry::{RegistryError, Repository};
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, Tell, pour, tag_of};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored, Tell, pour, tag_of};
 
 /// A repository that images are put into.
 #[derive(Debug)]
@@ -68,17 +68,19 @@ impl Store for AtRegistry {
         of_source.iter().map(|source| Ok(self.name.with_tag(tag_of(source))?.to_string())).collect()
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         if self.repository.blob_exists(&blob.digest)? {
             let size = match blob.size {
                 Some(size) => size,
                 None => crate::blob::Remote::len(&self.repository.blob(&blob.digest, None)?),
             };
-            return Ok(Found::There(size));
+            return Ok(Presence::There(size));
         }
         match (&self.origin, blob.size) {
-            (Some(origin), Some(size)) if self.repository.mount_blob(&blob.digest, origin)? => Ok(Found::Mounted(size)),
-            _ => Ok(Found::Missing),
+            (Some(origin), Some(size)) if self.repository.mount_blob(&blob.digest, origin)? => {
+                Ok(Presence::Mounted(size))
+            }
+            _ => Ok(Presence::Missing),
         }
     }
 

@@ -31,7 +31,7 @@ const KINDS: [(&str, &str); 16] = [
 
 /// What a manifest is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::transport) enum Kind {
+pub(in crate::transport) enum ArtifactKind {
     /// An image that can be read.
     Image,
     /// An image with layers that cannot: encrypted ones, or of a compression that is not known.
@@ -45,15 +45,15 @@ pub(in crate::transport) fn kind(
     content: &dyn Content,
     document: &Document,
     options: &OpenOptions,
-) -> Result<Kind, SourceError> {
-    let Some(config) = &document.config else { return Ok(Kind::Artifact) };
+) -> Result<ArtifactKind, SourceError> {
+    let Some(config) = &document.config else { return Ok(ArtifactKind::Artifact) };
     let layers = document.layers.as_deref().unwrap_or_default();
     // What says what it is of has types of its own for it; words that say nothing are no layer's there.
     let may_be_any = |said: &str| document.artifact_type.is_empty() && MediaType::of(said) == MediaType::Generic;
     let is_layer = |layer: &Descriptor| looks_like_a_layer(&layer.media_type) || may_be_any(&layer.media_type);
     match MediaType::of(&config.media_type) {
-        MediaType::Config if layers.is_empty() => Ok(Kind::Image),
-        MediaType::Config if !layers.iter().any(is_layer) => Ok(Kind::Artifact),
+        MediaType::Config if layers.is_empty() => Ok(ArtifactKind::Image),
+        MediaType::Config if !layers.iter().any(is_layer) => Ok(ArtifactKind::Artifact),
         MediaType::Config => Ok(sealed(layers)),
         // Registries and old clients call it anything. Where all layers are an image's, it may be one.
         said @ (MediaType::Generic | MediaType::Unknown)
@@ -70,16 +70,16 @@ pub(in crate::transport) fn kind(
                 MediaType::Generic => !config.parsed.rootfs.diff_ids.is_empty(),
                 _ => config.diff_ids(layers.len()).is_ok(),
             });
-            Ok(if fits { sealed(layers) } else { Kind::Artifact })
+            Ok(if fits { sealed(layers) } else { ArtifactKind::Artifact })
         }
-        _ => Ok(Kind::Artifact),
+        _ => Ok(ArtifactKind::Artifact),
     }
 }
 
-fn sealed(layers: &[Descriptor]) -> Kind {
+fn sealed(layers: &[Descriptor]) -> ArtifactKind {
     let is_sealed =
         |layer: &Descriptor| matches!(MediaType::of(&layer.media_type), MediaType::EncryptedLayer | MediaType::Unknown);
-    if layers.iter().any(is_sealed) { Kind::Sealed } else { Kind::Image }
+    if layers.iter().any(is_sealed) { ArtifactKind::Sealed } else { ArtifactKind::Image }
 }
 
 /// Whether it is a tar archive of an image, though perhaps not one that can be read.

@@ -6,7 +6,7 @@
 use crate::core::reference::Platform;
 use crate::image::{Config, Descriptor, Document, Manifest};
 use crate::transport::registry::error::is_not_found;
-use crate::transport::source::artifact::Kind;
+use crate::transport::source::artifact::ArtifactKind;
 use crate::transport::source::manifests::{Content, read, read_config, without_attachments};
 use crate::transport::source::{OpenOptions, SourceError, artifact};
 
@@ -154,7 +154,7 @@ impl Choice<'_> {
         };
         let platform = match &chosen.described {
             Some(described) => described.clone(),
-            None if artifact::kind(self.content, &chosen.document, self.options)? == Kind::Artifact => {
+            None if artifact::kind(self.content, &chosen.document, self.options)? == ArtifactKind::Artifact => {
                 return Ok(Some((NO_IMAGE, chosen)));
             }
             None => self.config(&mut chosen)?.platform(),

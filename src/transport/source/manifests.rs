@@ -10,7 +10,7 @@ use crate::core::digest::Digest;
 use crate::image::document::Object;
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Notice};
 use crate::transport::registry::error::is_not_found;
-use crate::transport::source::artifact::Kind;
+use crate::transport::source::artifact::ArtifactKind;
 use crate::transport::source::choose::{Chosen, MOST_NESTED, choose};
 
 /// A place that keeps blobs by their digests.
@@ -62,7 +62,7 @@ pub(in crate::transport) fn open_any(
     options: &OpenOptions,
 ) -> Result<Tree, SourceError> {
     let chosen = choose(content, candidates, options)?;
-    if artifact::kind(content, &chosen.document, options)? != Kind::Image {
+    if artifact::kind(content, &chosen.document, options)? != ArtifactKind::Image {
         return Ok(Tree::Attachment(artifact::attachment(content, chosen.manifest, &chosen.document)?));
     }
     Ok(Tree::Image(Image { name, ..image(content, chosen, options)? }.into()))
@@ -205,7 +205,7 @@ fn branch(
             listed.iter().map(|entry| branch(content, entry, options, depth + 1)).collect::<Result<_, _>>()?;
         return Ok(Tree::Index(Index { document: manifest, entries }));
     }
-    if !descriptor.is_attestation() && artifact::kind(content, &document, options)? == Kind::Image {
+    if !descriptor.is_attestation() && artifact::kind(content, &document, options)? == ArtifactKind::Image {
         let chosen = Chosen { manifest, document, described: descriptor.platform.clone(), config: None };
         return Ok(Tree::Image(image(content, chosen, options)?.into()));
     }
@@ -229,7 +229,7 @@ pub(in crate::transport) fn read_config(
     if document.config.is_none() && document.artifact_type.is_empty() && document.blobs.is_none() {
         return no_image("is a manifest without a configuration, which is not an image".to_owned());
     }
-    let is_artifact = artifact::kind(content, document, options)? == Kind::Artifact;
+    let is_artifact = artifact::kind(content, document, options)? == ArtifactKind::Artifact;
     let Some(config) = document.config.as_ref().filter(|_| !is_artifact) else {
         let (name, what) = (manifest.digest.to_string(), artifact::describe(document));
         return Err(SourceError::Artifact { name, what });

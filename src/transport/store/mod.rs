@@ -41,7 +41,7 @@ pub enum Form {
 
 /// What a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BlobKind {
     /// A layer.
     Layer,
     /// A configuration.
@@ -54,7 +54,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// What it is.
-    pub kind: Kind,
+    pub kind: BlobKind,
     /// Digest of the stored bytes.
     pub digest: Digest,
     /// How many there are, where that is known before they come.
@@ -63,7 +63,7 @@ pub struct Stored {
 
 /// Whether a store has a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum Presence {
     /// It has not.
     Missing,
     /// It has, with this size.
@@ -112,7 +112,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// The store cannot be asked.
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError>;
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError>;
 
     /// Stores what a reader gives, which is checked by the reader: if it fails, nothing is stored.
     ///
@@ -149,10 +149,10 @@ pub trait Store: Send + Sync {
     /// As for [`put`](Store::put).
     fn put_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let blob =
-            Stored { kind: Kind::Other, digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
+            Stored { kind: BlobKind::Other, digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
         match self.find(&blob)? {
-            Found::Missing => self.put(&blob, &mut manifest.bytes.as_slice()).map(|_| ()),
-            Found::There(_) | Found::Mounted(_) => Ok(()),
+            Presence::Missing => self.put(&blob, &mut manifest.bytes.as_slice()).map(|_| ()),
+            Presence::There(_) | Presence::Mounted(_) => Ok(()),
         }
     }
 

@@ -23,7 +23,7 @@ pub enum Node {
 
 /// What a path led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Resolved {
     /// Where it is, with no symlink on the way.
     pub path: LayerPath,
     /// What is there.
@@ -122,7 +122,7 @@ impl<'r> View<'r> {
     }
 
     /// What is at a path, which may say what it likes.
-    pub(in crate::core::stack) fn resolve(&self, path: &[u8], last: Last) -> Result<Found, LookupError> {
+    pub(in crate::core::stack) fn resolve(&self, path: &[u8], last: Last) -> Result<Resolved, LookupError> {
         let mut walk = Walk::new(Vec::new());
         let mut rest = path;
         loop {
@@ -167,9 +167,9 @@ impl<'r> View<'r> {
         LayerPath::of_components(components.into_iter().rev())
     }
 
-    fn found(&self, slot: SlotId) -> Found {
+    fn found(&self, slot: SlotId) -> Resolved {
         let root = Node::Directory { id: DirectoryId::ROOT, attributes: self.directory_source(DirectoryId::ROOT) };
-        Found { path: self.slot_path(slot), node: self.node(slot).unwrap_or(root) }
+        Resolved { path: self.slot_path(slot), node: self.node(slot).unwrap_or(root) }
     }
 
     fn lookup_error(&self, at: DirectoryId, stop: Stop<'_>) -> LookupError {

@@ -43,8 +43,8 @@ impl View<'_> {
         let records = self.records;
         let record = &records[layer];
         changes.epoch = layer as u32 + 1;
-        let marks = self.marks(layer, record, reading, &mut changes);
-        self.carry_out_marks(&marks, &mut changes);
+        let whiteouts = self.whiteouts(layer, record, reading, &mut changes);
+        self.carry_out_whiteouts(&whiteouts, &mut changes);
         let mut entries = Entries::new(layer, record, reading);
         for (index, change) in record.changes.iter().enumerate() {
             self.entry(&mut entries, index, &mut changes).map_err(|problem| StackError {
