@@ -7,7 +7,7 @@
 //! and writes for each layer the difference that it makes. The flat tree and the overlay mount then show the same
 //! files, and both are what the image specification defines.
 //!
-//! # The way of the data
+//! # Data flow
 //! ```text
 //! transport ──► image ──► blob ──► core::layer ──► core::stack ──► unpack ──► rootfs, lowerdirs, mount, bundle
 //! where it      manifest,  verify,   tar to          what every       write each layer,

@@ -67,7 +67,7 @@ pub enum BlobError {
     Read {
         /// Which blob.
         blob: String,
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: std::io::Error,
     },
@@ -78,7 +78,7 @@ pub enum BlobError {
         blob: String,
         /// How it is compressed.
         compression: Compression,
-        /// What the decoder says.
+        /// The error of the decoder.
         #[source]
         error: std::io::Error,
     },
@@ -87,7 +87,7 @@ pub enum BlobError {
     Size {
         /// Which blob.
         blob: String,
-        /// What the image says.
+        /// As the image states it.
         stated: u64,
         /// What there is.
         found: u64,
@@ -95,7 +95,7 @@ pub enum BlobError {
     /// It has another digest than the image states (rule S3).
     #[error("blob {stated}: its bytes have the digest {found}: it is damaged or was altered")]
     Digest {
-        /// What the image says.
+        /// As the image states it.
         stated: Digest,
         /// What it is.
         found: Digest,
@@ -105,9 +105,9 @@ pub enum BlobError {
     Limit {
         /// Which blob.
         blob: String,
-        /// What was too much.
+        /// The quantity that exceeds the limit.
         what: &'static str,
-        /// The most there may be.
+        /// The limit.
         limit: u64,
         /// The limit's name.
         name: &'static str,

@@ -86,7 +86,7 @@ pub enum BundleError {
     /// A file of the bundle cannot be written or read.
     #[error("cannot {action} {}", printable(.path))]
     File {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// The file.
         path: PathBuf,

@@ -77,7 +77,7 @@ pub(crate) struct RemoteArgs {
     /// Read the password from this file
     #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "FILE", requires = "username", group = "password")]
     password_file: Option<PathBuf>,
-    /// What was read.
+    /// The password that was read.
     #[arg(skip)]
     password: OnceLock<String>,
     /// Credentials file [default: those of `podman login` and `docker login`]
@@ -292,7 +292,7 @@ impl RemoteArgs {
         self.cache_dir.clone().or_else(usual)
     }
 
-    /// Where blobs are kept, if they are.
+    /// The blob cache, unless it is disabled.
     fn blobs(&self) -> anyhow::Result<Option<Blobs>> {
         Ok(self.trusted_cache()?.map(|directory| Blobs::of(&directory)))
     }
@@ -320,7 +320,7 @@ impl OpenArgs {
         self.open_options_with(self.remote.registry()?, cancel)
     }
 
-    /// The same, with registries talked to so.
+    /// The same with these options for registries.
     pub(crate) fn open_options_with(
         &self,
         registry: RegistryOptions,

@@ -73,7 +73,7 @@ pub(crate) struct Copy {
 impl Copy {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let (source, destination) = (source::reference(&self.source)?, source::reference(&self.destination)?);
-        // What is copied keeps its labels: a filter changes what it says it changes.
+        // A copy keeps SELinux labels: a filter only changes what it names.
         let filter = Options { filter: self.filters.filter()?, selinux: true, ..self.open.options(cancel)? };
         // What cannot be written to is better known before anything was read.
         let both = (&source, &destination);
@@ -141,7 +141,7 @@ fn is_stdout(destination: &Reference) -> bool {
     file == Path::new("-")
 }
 
-/// Says what was copied.
+/// Prints what was copied.
 pub(super) fn report_copy(common: &Common, destination: &Reference, report: &CopyReport) -> anyhow::Result<()> {
     for note in &report.notes {
         output::note(common, note, hints::of_note(note));

@@ -39,7 +39,7 @@ pub(crate) struct Inspect {
     config: bool,
 }
 
-/// What is known of a layer.
+/// What is known about a layer.
 struct Row {
     digest: Option<Digest>,
     diff_id: Option<Digest>,

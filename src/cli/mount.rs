@@ -88,7 +88,7 @@ impl Mount {
     }
 }
 
-/// Says what there is to say of layers in the cache.
+/// Prints notes about layers in the cache.
 pub(super) fn say_layers(common: &Common, repaired: Option<&str>, not_kept: &[Loss]) {
     if let Some(problem) = repaired {
         output::say(
@@ -185,7 +185,7 @@ impl CachedArgs {
         Ok(Options { xattr_namespace: namespace, ..self.unpack.options(&self.open, owners, cancel)? })
     }
 
-    /// Where the cache is.
+    /// The cache's directory.
     pub(crate) fn directory(&self) -> anyhow::Result<PathBuf> {
         self.open.remote.cache_directory()
     }

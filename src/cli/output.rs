@@ -102,7 +102,7 @@ pub(crate) fn be_quiet(quiet: bool) {
     QUIET.store(quiet, Ordering::Relaxed);
 }
 
-/// Where the library's notes go: they are printed as they come, each once.
+/// Prints the library's notes as they come, each once.
 pub(crate) fn notes() -> Notes {
     static NOTES: LazyLock<Notes> = LazyLock::new(|| {
         Notes::to(|note| {
@@ -119,7 +119,7 @@ pub(crate) fn usage(problem: &clap::Error) -> u8 {
     let said = problem.render().to_string();
     let harmless = said.lines().map(one_line).collect::<Vec<_>>().join("\n");
     let written = match () {
-        // What was typed holds a password, or what would steer the terminal.
+        // The arguments contain a password or terminal escapes.
         () if problem.use_stderr() && harmless != said.trim_end_matches('\n') => {
             writeln!(std::io::stderr().lock(), "{harmless}")
         }
@@ -210,14 +210,14 @@ pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> an
     Ok(())
 }
 
-/// Says what is not as it should be about an image.
+/// Prints the irregularities of an image.
 pub(crate) fn notices(common: &Common, notices: &[Notice]) {
     for notice in notices {
         note(common, notice, hints::of_notice(notice));
     }
 }
 
-/// Says what could not be kept.
+/// Prints what could not be preserved.
 pub(crate) fn losses(common: &Common, losses: &[Loss]) {
     for loss in losses {
         let more = if loss.count > loss.examples.len() as u64 { ", …" } else { "" };
@@ -234,7 +234,7 @@ pub(crate) fn losses(common: &Common, losses: &[Loss]) {
     }
 }
 
-/// Where a file goes; not to a terminal, which its bytes would garble.
+/// The output for a file name. A terminal is refused: binary data would garble it.
 pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
     if file != Path::new("-") {
         return Ok(Destination::File(file.to_owned()));

@@ -124,7 +124,7 @@ impl Pack {
 /// Refuses an output file inside a tree that is packed: it would be packed too.
 fn refuse_inside(output: &Path, tree: &Path) -> anyhow::Result<()> {
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // What is not there is for others to say.
+    // A missing tree is reported when it is read.
     let (Ok(parent), Ok(whole)) = (parent.canonicalize(), tree.canonicalize()) else {
         return Ok(());
     };

@@ -150,7 +150,7 @@ impl<'a> Finisher<'a> {
         self.notes.push(note.into());
     }
 
-    /// Where the layers of an image are now.
+    /// The descriptors of the layers at the destination.
     fn layers(&mut self, image: &Image) -> Result<Vec<&'a Placed>, CopyError> {
         let mut placed = Vec::new();
         for layer in &image.layers {

@@ -44,7 +44,7 @@ impl FromStr for Format {
     }
 }
 
-/// The same in Docker's words, and what was lost.
+/// Converts an image to Docker's format. Returns what was lost, too.
 pub(super) fn to_docker(done: &Done) -> Result<(Done, Vec<String>), CopyError> {
     let mut converter = Converter { listed: &done.listed, made: Vec::new(), lost: BTreeSet::new(), notes: Vec::new() };
     let manifest = match &done.manifest {
@@ -65,9 +65,9 @@ pub(super) fn has_layers_of(compression: Compression) -> bool {
 }
 
 struct Converter<'a> {
-    /// What the index lists, in OCI's words.
+    /// The manifests of the index, in OCI format.
     listed: &'a [Manifest],
-    /// The same in Docker's.
+    /// The manifests in Docker's format.
     made: Vec<Manifest>,
     lost: BTreeSet<String>,
     notes: Vec<String>,

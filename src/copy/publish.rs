@@ -44,7 +44,7 @@ impl<'a> Publisher<'a> {
                     Err(error @ (CopyError::Document { .. } | CopyError::LayerNotInDocker { .. })) => {
                         return Err(CopyError::Refused { conversion: error.into(), refusal: refusal.into() });
                     }
-                    // It is in Docker's words already.
+                    // It is in Docker's format already.
                     _ => return Err(refusal.into()),
                 };
                 // Refused once more, it was not for its words.

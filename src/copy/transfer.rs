@@ -85,7 +85,7 @@ impl One<'_> {
 
     fn copy_as_stored(&self) -> Result<Placed, CopyError> {
         let blob = &self.task.blob;
-        // What has no digest is made anew.
+        // A blob without a digest is compressed anew.
         let Some(digest) = blob.digest().cloned() else { return self.make(Compress::GZIP) };
         let kind = if self.task.is_layer { BlobKind::Layer } else { BlobKind::Other };
         let stored = Stored { kind, digest, size: blob.stated_size() };
@@ -147,7 +147,7 @@ impl One<'_> {
         Ok(placed(Outcome::Rewritten))
     }
 
-    /// What the store has already.
+    /// Whether the store has the blob.
     fn find(&self, stored: &Stored) -> Result<Option<Placed>, CopyError> {
         let placed =
             |size, outcome| Placed { digest: stored.digest.clone(), size, diff_id: None, compression: None, outcome };

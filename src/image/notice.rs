@@ -19,7 +19,7 @@ pub enum Notice {
     },
     /// A layout is not marked as one, or not properly.
     LayoutMarker {
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A descriptor has an unknown or wrong media type.

@@ -66,7 +66,7 @@ pub struct PathEntry {
     /// What kind of thing it is.
     #[serde(rename = "type")]
     pub kind: PathKind,
-    /// What is known of it; nothing of a whiteout.
+    /// Its attributes; `None` for a whiteout.
     #[serde(flatten)]
     pub facts: Option<PathFacts>,
     /// Names of its inode, or for a directory two and its subdirectories; not known of what is shown no more.
@@ -77,7 +77,7 @@ pub struct PathEntry {
     pub opaque: bool,
 }
 
-/// What is known of a file, whatever its names.
+/// The attributes of a file, whatever its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PathFacts {
     /// The layer that has the entry, from 0 at the bottom; none for a directory that no layer names (rule N5).

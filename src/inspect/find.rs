@@ -12,7 +12,7 @@ use super::{PathEntry, Traced};
 use crate::core::record::{ChangeKind, LayerPath};
 use crate::core::stack::{Event, InodeId, Node};
 
-/// What is looked for.
+/// What to search for.
 #[derive(Debug, Clone)]
 pub struct Pattern(PatternKind);
 
@@ -134,7 +134,7 @@ pub enum Fate {
 }
 
 impl Traced<'_> {
-    /// All that matches, sorted by path, then by layer. Unless `all_layers`, only what is shown.
+    /// All matches, sorted by path, then by layer; without `all_layers` only visible files.
     pub fn find(&self, pattern: &Pattern, all_layers: bool) -> Vec<Hit> {
         let mut events: Vec<&Event> = self.events.iter().filter(|event| pattern.matches(&event.path)).collect();
         events.sort_by(|one, other| one.path.cmp(&other.path));

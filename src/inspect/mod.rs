@@ -55,7 +55,7 @@ pub enum InsideError {
     /// There is no such layer.
     #[error("there is no layer {layer}: the image has {count}, counted from 0 at the bottom")]
     NoSuchLayer {
-        /// What was asked for.
+        /// The requested name.
         layer: usize,
         /// How many there are.
         count: usize,
@@ -63,7 +63,7 @@ pub enum InsideError {
     /// A path that leads to nothing.
     #[error("{} is not in the image", crate::core::text::Printable(.path))]
     Lookup {
-        /// What was asked for.
+        /// The requested name.
         path: Vec<u8>,
         /// What is wrong on the way to it; nothing where it is the path itself that is not there.
         #[source]
@@ -74,7 +74,7 @@ pub enum InsideError {
     NotInLayer {
         /// Which layer.
         layer: usize,
-        /// What was asked for.
+        /// The requested name.
         path: LayerPath,
     },
     /// A path that no layer ever had.
@@ -83,7 +83,7 @@ pub enum InsideError {
     /// Content of something that has none.
     #[error("{path:?} is a {}; only regular files have content", .kind.name())]
     NoContent {
-        /// What was asked for.
+        /// The requested name.
         path: LayerPath,
         /// What it is.
         kind: PathKind,

@@ -33,7 +33,7 @@ pub struct ImageName {
 pub struct ImageNameError {
     /// What was written.
     pub name: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 

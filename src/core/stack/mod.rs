@@ -54,7 +54,7 @@ pub struct StackError {
     pub layer: usize,
     /// The entry's path.
     pub path: LayerPath,
-    /// What is wrong.
+    /// The problem.
     #[source]
     pub problem: Problem,
 }

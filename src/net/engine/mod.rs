@@ -52,9 +52,9 @@ pub enum DaemonError {
     /// An address that makes no sense, or of a kind that is not supported.
     #[error("{address:?} is not an engine's address: {problem}")]
     Address {
-        /// What was given.
+        /// As the caller gave it.
         address: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// A context of Docker's that cannot be used.
@@ -62,7 +62,7 @@ pub enum DaemonError {
     Context {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         error: Cause,
     },
@@ -71,7 +71,7 @@ pub enum DaemonError {
     Certificates {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         error: Cause,
     },
@@ -102,7 +102,7 @@ pub enum DaemonError {
         address: String,
         /// Which image.
         image: String,
-        /// What the engine says.
+        /// The message of the engine.
         message: String,
     },
     /// It refuses.
@@ -110,7 +110,7 @@ pub enum DaemonError {
     Refused {
         /// Where.
         address: String,
-        /// What the engine says.
+        /// The message of the engine.
         message: String,
     },
     /// An answer that makes no sense.
@@ -118,7 +118,7 @@ pub enum DaemonError {
     Protocol {
         /// Where.
         address: String,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         error: Cause,
     },

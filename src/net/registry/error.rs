@@ -25,7 +25,7 @@ pub enum RegistryError {
     Certificate {
         /// Its host.
         registry: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
         /// Whether its authority is unknown, and could be made known.
         is_unknown: bool,
@@ -37,7 +37,7 @@ pub enum RegistryError {
     ClientCertificate {
         /// Its host.
         registry: String,
-        /// What it says.
+        /// The message.
         problem: String,
         /// Which end of a copy it is.
         end: End,
@@ -53,7 +53,7 @@ pub enum RegistryError {
     /// The connection broke or stalled in every attempt.
     #[error("{what}: the connection to {registry} broke")]
     Broken {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
@@ -64,7 +64,7 @@ pub enum RegistryError {
     /// No response came in any attempt.
     #[error("{what}: the registry {registry} did not answer within {} s", .waited.as_secs_f64())]
     NoAnswer {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
@@ -74,7 +74,7 @@ pub enum RegistryError {
     /// 401 or 403: access denied.
     #[error("{what}: the registry {registry} denied access: {problem}")]
     Denied {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
@@ -86,7 +86,7 @@ pub enum RegistryError {
     /// 404: no such manifest, blob or repository.
     #[error("{what}: the registry {registry} does not have it: {problem}")]
     NotFound {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
@@ -96,13 +96,13 @@ pub enum RegistryError {
     /// Any other response with an error status.
     #[error("{what}: the registry {registry} answered {status}{}", said(.message, *.retry_after))]
     Refused {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
         /// The status, in numbers and words.
         status: String,
-        /// What the registry says.
+        /// The message of the registry.
         message: String,
         /// Whether it may help to ask again.
         passing: bool,
@@ -112,21 +112,21 @@ pub enum RegistryError {
     /// A manifest of more than [`Limits::metadata_size`](crate::Limits::metadata_size).
     #[error("{what}: the registry {registry} has a manifest that exceeds the limit of {limit} bytes")]
     TooLarge {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
-        /// The most there may be.
+        /// The limit.
         limit: u64,
     },
     /// A response that violates the protocol.
     #[error("{what}: the registry {registry} gave an unexpected answer: {problem}")]
     Protocol {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A file of certificates or credentials that cannot be used.
@@ -134,7 +134,7 @@ pub enum RegistryError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: Cause,
     },
@@ -154,7 +154,7 @@ pub enum RegistryError {
     /// The token server of the registry failed.
     #[error("{what}: {server}, the token server of the registry {registry}, {problem}{}", said("", *.retry_after))]
     Token {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
@@ -172,7 +172,7 @@ pub enum RegistryError {
     Proxy {
         /// The environment variable that names it.
         variable: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// The data to send cannot be read.

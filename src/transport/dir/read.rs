@@ -47,7 +47,7 @@ pub(in crate::transport) fn manifest(path: &Path, options: &OpenOptions) -> Resu
     }
 }
 
-/// What a directory holds.
+/// The format of a directory.
 enum Found {
     /// What `docker save` writes, unpacked.
     Saved(Files),

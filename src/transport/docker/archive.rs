@@ -30,7 +30,7 @@ pub(in crate::transport) struct DockerArchive {
     written: Mutex<Written>,
 }
 
-/// What is in the new archive so far.
+/// What was written to the new archive so far.
 #[derive(Debug)]
 struct Written {
     archive: Tarball,
@@ -157,7 +157,7 @@ impl Store for DockerArchive {
         let Self { file, mut items, present, written, .. } = *self;
         let mut written = written.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         docker::saved::add(&mut items, images);
-        // What is still listed is taken over, and nothing else.
+        // Only files that are still listed are copied.
         for name in items.iter().flat_map(|item| item.layers.iter().chain([&item.config])) {
             if !written.files.contains_key(name) {
                 let missing = || StoreError::io(file.place(), std::io::Error::other(format!("{name} was not stored")));

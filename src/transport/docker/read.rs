@@ -50,7 +50,7 @@ pub(in crate::transport) fn open_set(
     items(files, options)?.into_iter().map(named).collect()
 }
 
-/// What all images are called.
+/// The names of all images.
 pub(in crate::transport) fn names(files: &Files, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
     let names = |(index, item): (usize, SavedImage)| match item.repo_tags {
         Some(tags) if !tags.is_empty() => tags,
@@ -59,7 +59,7 @@ pub(in crate::transport) fn names(files: &Files, options: &OpenOptions) -> Resul
     Ok(items(files, options)?.into_iter().enumerate().flat_map(names).collect())
 }
 
-/// What the archive lists.
+/// The images that the archive lists.
 fn items(files: &Files, options: &OpenOptions) -> Result<Vec<SavedImage>, SourceError> {
     if !files.has(MANIFEST) {
         let problem = if files.has("repositories") {

@@ -23,7 +23,7 @@ pub(in crate::transport) fn item(names: Vec<String>, config: &Digest, layers: &[
     SavedImage { config, repo_tags: Some(names).filter(|names| !names.is_empty()), layers }
 }
 
-/// Where something is.
+/// Paths in the archive.
 pub(in crate::transport) fn file_name(kind: BlobKind, digest: &Digest) -> String {
     match kind {
         BlobKind::Layer => format!("{}/{LAYER}", digest.hex()),
@@ -85,7 +85,7 @@ pub(in crate::transport) fn repositories(items: &[SavedImage]) -> Vec<u8> {
     Value::Object(all).to_string().into_bytes()
 }
 
-/// What an image is called: whole names, as engines know them, with `latest` where no tag is said.
+/// The names of an image: complete, as engines expect them, with `latest` as the default tag.
 ///
 /// A layout knows an image by a tag alone, which is not a name here: `of_source` counts only as far as it holds names,
 /// or as tags for the name that is `own`.

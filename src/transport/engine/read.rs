@@ -9,7 +9,7 @@ use crate::net::engine::Daemon;
 use crate::transport::io::files::Files;
 use crate::transport::source::{OpenOptions, SourceError};
 
-/// What the images are called, all or those of one name.
+/// The names of all images, or of those with one name.
 pub(in crate::transport) fn names(of: Option<&DaemonImage>, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
     let whole = |name: &str| name.parse::<ImageName>().ok();
     let wanted = match of {

@@ -15,7 +15,7 @@ use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, Stor
 struct AtDaemon {
     daemon: Daemon,
     archive: Box<DockerArchive>,
-    /// Where the archive is until it is sent: its sizes are only known when it is written.
+    /// The archive until it is sent: its size is only known when it is complete.
     directory: TempDir,
 }
 
@@ -27,7 +27,7 @@ pub(in crate::transport) fn open(image: &DaemonImage, options: &OpenOptions) -> 
     };
     let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
     let directory = tempfile::tempdir().map_err(|error| StoreError::io(&std::env::temp_dir(), error))?;
-    // It is gone once it is sent.
+    // The file has no name and disappears when it is closed.
     let options = OpenOptions { no_sync: true, ..options.clone() };
     let archive = DockerArchive::open(&directory.path().join(ARCHIVE), Some(&name.to_string()), &options)?;
     Ok(Box::new(AtDaemon { daemon, archive: Box::new(archive), directory }))

@@ -56,7 +56,7 @@ impl Staging {
         Ok(Self { place, present, aside, tree, durability })
     }
 
-    /// Where it will be.
+    /// The final path.
     pub(in crate::transport) fn place(&self) -> &Path {
         self.place.path()
     }
@@ -141,7 +141,7 @@ impl Staging {
         Ok(names)
     }
 
-    /// Puts it in its place if nothing is there; `false` if something is.
+    /// Renames it to its final path unless that exists; `false` if it does.
     pub(in crate::transport) fn become_place(&self) -> Result<bool, StoreError> {
         let io = |error: Errno| StoreError::io(self.place(), error);
         self.durability.sync_tree(self.aside.directory()).map_err(io)?;

@@ -26,12 +26,12 @@ pub(in crate::transport) struct OciArchive {
     tag: Option<String>,
     metadata_size: u64,
     index: OciIndex,
-    /// What was there.
+    /// The archive that was there before.
     present: Option<Files>,
     written: Mutex<Written>,
 }
 
-/// What is in the new archive so far.
+/// What was written to the new archive so far.
 #[derive(Debug)]
 struct Written {
     archive: Tarball,
@@ -79,7 +79,7 @@ impl OciArchive {
         Some(blob.stated(Some(digest.clone()), None))
     }
 
-    /// Takes over a blob that was there, and gives its bytes if others are named in it.
+    /// Copies a blob of the old archive. Returns its bytes if it is a document that references other blobs.
     fn take_over(&self, digest: &Digest, is_document: bool) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(blob) = self.present(digest) else { return Ok(None) };
         let mut written = locked(&self.written);
@@ -97,7 +97,7 @@ impl OciArchive {
         Ok(Some(bytes))
     }
 
-    /// Takes over all blobs that are there and still lead somewhere.
+    /// Copies all blobs of the old archive that are still referenced.
     fn take_over_all(&self) -> Result<(), StoreError> {
         let mut pending: Vec<Named> = self.index.descriptors().iter().filter_map(listed).collect();
         while let Some((digest, is_document)) = pending.pop() {
@@ -115,7 +115,7 @@ impl OciArchive {
 /// A digest, and whether what it is of names others.
 type Named = (Digest, bool);
 
-/// What an index lists.
+/// The descriptors that an index lists.
 fn listed(descriptor: &Descriptor) -> Option<Named> {
     let is_document = matches!(
         MediaType::of(&descriptor.media_type),

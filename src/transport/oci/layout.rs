@@ -69,7 +69,7 @@ impl OciLayout {
     }
 }
 
-/// Where a layout has a blob.
+/// The path of a blob in a layout.
 pub(in crate::transport) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }

@@ -25,7 +25,7 @@ const MOST_STATEMENTS: usize = 100;
 struct AtRegistry<'a> {
     places: Endpoints,
     options: &'a OpenOptions,
-    /// What the image's name led to: it need not be asked for again by its digest.
+    /// The manifest that the name resolved to; it is not requested again by its digest.
     first: Mutex<Option<(Digest, Vec<u8>)>>,
     /// Which of the places gave it: all that belongs to it is asked for there first.
     from: OnceLock<usize>,
@@ -137,7 +137,7 @@ pub(in crate::transport) fn open_set(
 }
 
 impl<'a> AtRegistry<'a> {
-    /// Asks for an image, and gives the descriptor of what its name leads to.
+    /// Requests an image, and returns the descriptor that its name resolves to.
     fn ask(places: &Endpoints, name: &ImageName, options: &'a OpenOptions) -> Result<(Self, Descriptor), SourceError> {
         let content = Self { places: places.clone(), options, first: Mutex::default(), from: OnceLock::new() };
         let first = content.first(name)?;

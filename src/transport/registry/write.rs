@@ -19,7 +19,7 @@ use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, Stor
 struct AtRegistry {
     repository: Repository,
     name: ImageName,
-    /// Where the images come from: a registry need not be sent what it has in another repository.
+    /// The repository that the images come from: at the same registry, its blobs can be mounted instead of sent.
     origin: Option<ImageName>,
     metadata_size: u64,
 }
@@ -39,7 +39,7 @@ impl AtRegistry {
         match self.repository.push_blob(blob, digest, size, sent) {
             Ok(()) => Ok(size),
             Err(RegistryError::Input { error, .. }) => Err(StoreError::Content(error)),
-            // It checks digests, and what it says of a damaged blob is less than what can be said here.
+            // The registry verifies digests too, but an error of ours explains a damaged blob better.
             Err(error @ RegistryError::Refused { .. }) => match blob.check() {
                 Err(damaged) => Err(StoreError::Content(std::io::Error::other(damaged))),
                 Ok(()) => Err(error.into()),

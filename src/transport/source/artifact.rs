@@ -9,7 +9,7 @@ use crate::transport::source::{Attachment, OpenOptions, SourceError};
 /// Descriptor").
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// What artifacts are called, by a part of their media types. The first that fits counts.
+/// Names of artifacts, by a part of their media types. The first match counts.
 const KINDS: [(&str, &str); 16] = [
     ("vnd.cncf.helm.", "a Helm chart"),
     ("vnd.dev.cosign.simplesigning", "a cosign signature"),
@@ -29,7 +29,7 @@ const KINDS: [(&str, &str); 16] = [
     ("vnd.buildkit.cacheconfig", "a build cache"),
 ];
 
-/// What a manifest is of.
+/// What a manifest describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::transport) enum ArtifactKind {
     /// An image that can be read.

@@ -108,7 +108,7 @@ impl Choice<'_> {
         for entry in candidates {
             match self.suitable(entry, depth, offered) {
                 Ok(found) => suitable.extend(found),
-                // What is not an image, or is not there, is of no matter where another one suits.
+                // An artifact or a missing manifest does not matter if another image suits.
                 Err(error) if is_no_image(&error) => drop(failed.get_or_insert(error)),
                 Err(error) => return Err(error),
             }
@@ -138,7 +138,7 @@ impl Choice<'_> {
         }
     }
 
-    /// What a descriptor without a platform leads to, if it suits.
+    /// The image of a descriptor without a platform, if it suits.
     fn suitable(
         &self,
         entry: &Descriptor,
@@ -174,7 +174,7 @@ impl Choice<'_> {
         Ok(chosen.config.insert(config))
     }
 
-    /// What a descriptor leads to: a manifest, or what an index has for the wanted platform.
+    /// Follows a descriptor to a manifest, through indexes by the wanted platform.
     fn enter(&self, descriptor: &Descriptor, depth: usize) -> Result<Chosen, SourceError> {
         let (manifest, mut document) = read(self.content, descriptor, self.options)?;
         match document.manifests.take() {

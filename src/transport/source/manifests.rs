@@ -81,7 +81,7 @@ pub(in crate::transport) fn raw(
     }
 }
 
-/// Those that can be images. Where none can, that is what there is.
+/// The descriptors that can be images; all of them if none can.
 pub(in crate::transport) fn without_attachments(descriptors: Vec<Descriptor>) -> Vec<Descriptor> {
     match descriptors.iter().any(|entry| !entry.is_attestation()) {
         true => descriptors.into_iter().filter(|entry| !entry.is_attestation()).collect(),
@@ -160,7 +160,7 @@ pub(in crate::transport) fn tree(
     Ok(Tree::Index(Index { document, entries }))
 }
 
-/// What a descriptor leads to, to be handed on byte by byte: images are not looked into.
+/// Follows a descriptor without opening images, for copying unchanged bytes.
 pub(in crate::transport) fn as_is(
     content: &dyn Content,
     descriptor: &Descriptor,
@@ -176,7 +176,7 @@ pub(in crate::transport) fn as_is(
     }
 }
 
-/// What a manifest refers to, if it refers to anything.
+/// The `subject` of a manifest, if it has one.
 pub(in crate::transport) fn subject(
     content: &dyn Content,
     descriptor: &Descriptor,
@@ -258,7 +258,7 @@ fn image(content: &dyn Content, chosen: Chosen, options: &OpenOptions) -> Result
         notices.push(Notice::Platform { described, stated: config.platform() });
     }
     let descriptors = document.layers.unwrap_or_default();
-    // What a layer is comes first: an encrypted one says more than that its file is missing.
+    // The media type is checked first: "encrypted" explains more than "its file is missing".
     for layer in &descriptors {
         let problem = match MediaType::of(&layer.media_type) {
             MediaType::Layer | MediaType::ForeignLayer => continue,

@@ -53,9 +53,9 @@ pub struct OpenOptions {
     /// How registries are talked to.
     #[cfg(feature = "registry")]
     pub registry: RegistryOptions,
-    /// Where the blobs of registries are kept; nowhere when `None`.
+    /// The cache for blobs from registries; `None` disables it.
     pub cache: Option<Blobs>,
-    /// Where an engine listens: a socket's path, or an address as in DOCKER_HOST; looked for when `None`.
+    /// The address of the engine: the path of a socket, or as in DOCKER_HOST; `None` searches for it.
     pub daemon: Option<String>,
     /// The `policy.json` that counts: which images may be used at all.
     pub policy: ConfigurationFile,
@@ -70,7 +70,7 @@ pub enum SourceError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: std::io::Error,
     },
@@ -84,7 +84,7 @@ pub enum SourceError {
         path: PathBuf,
         /// How it is compressed.
         compression: Compression,
-        /// What the decoder says.
+        /// The error of the decoder.
         #[source]
         error: std::io::Error,
     },
@@ -93,7 +93,7 @@ pub enum SourceError {
     Ratio {
         /// The archive.
         path: PathBuf,
-        /// The most there may be.
+        /// The limit.
         limit: u64,
     },
     /// A tar archive that cannot be read.
@@ -103,7 +103,7 @@ pub enum SourceError {
         path: PathBuf,
         /// Where in it, uncompressed.
         position: u64,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: ArchiveError,
     },
@@ -112,7 +112,7 @@ pub enum SourceError {
     Blob {
         /// Which file.
         name: String,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: BlobError,
     },
@@ -124,7 +124,7 @@ pub enum SourceError {
     Json {
         /// Which file.
         name: String,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: Cause,
     },
@@ -134,7 +134,7 @@ pub enum SourceError {
     /// Neither an archive nor a layout of an image.
     #[error("{path:?} {problem}")]
     NotAnImage {
-        /// What was named.
+        /// As the caller named it.
         path: PathBuf,
         /// What it is instead, and what to do.
         problem: String,
@@ -142,23 +142,23 @@ pub enum SourceError {
     /// There are several images, and none was named.
     #[error("there are {} images, specify one of: {}", .names.len(), .names.join(", "))]
     Ambiguous {
-        /// What they are called.
+        /// Their names.
         names: Vec<String>,
     },
     /// An image of that name is not there.
     #[error("there is no image {wanted:?}; available: {}", list(.names))]
     NoSuchImage {
-        /// What was asked for.
+        /// The requested name.
         wanted: String,
-        /// What is there.
+        /// What is available.
         names: Vec<String>,
     },
     /// No image for the platform is there.
     #[error("there is no image for {wanted}; available: {}", list(.offered))]
     NoSuchPlatform {
-        /// What was asked for.
+        /// The requested name.
         wanted: Platform,
-        /// What is there.
+        /// What is available.
         offered: Vec<String>,
     },
     /// A manifest of something else, or of a kind that is not supported.
@@ -212,7 +212,7 @@ pub enum SourceError {
     /// This build lacks the feature.
     #[error("{place} needs the feature `{feature}`, which this build lacks")]
     NotBuilt {
-        /// What was named.
+        /// As the caller named it.
         place: String,
         /// The feature of the crate.
         feature: &'static str,
@@ -271,7 +271,7 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, Sourc
     }
 }
 
-/// Asks the administrator's policy, where what is named tells what it is.
+/// Applies the signature policy, if the name alone tells which transport it is.
 pub(in crate::transport) fn admit(reference: &Reference, options: &OpenOptions) -> Result<(), SourceError> {
     match reference {
         Reference::DockerArchive { file, .. } => admit_path("docker-archive", file, options),

@@ -32,7 +32,7 @@ pub fn manifest(reference: &Reference, options: &OpenOptions) -> Result<Option<M
     }
 }
 
-/// What the images of a source are called: the tags of a repository, the names in an archive, a layout or an engine. An
+/// The names of all images of a source: the tags of a repository, the names in an archive, a layout or an engine. An
 /// image without a name is called `@` and what it can be named by.
 ///
 /// # Errors
@@ -60,10 +60,10 @@ pub fn names(reference: &Reference, options: &OpenOptions) -> Result<Vec<String>
     }
 }
 
-/// What all images of an engine are called.
+/// The names of all images of an engine.
 ///
 /// # Errors
-/// It cannot be asked.
+/// The engine cannot be reached.
 pub fn engine_names(options: &OpenOptions) -> Result<Vec<String>, SourceError> {
     engine::read::names(None, options)
 }

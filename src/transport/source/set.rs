@@ -23,10 +23,10 @@ pub struct Selection {
     pub all_platforms: bool,
 }
 
-/// What a source has under some names.
+/// An image or index of a source, with its names.
 #[derive(Debug, Clone)]
 pub struct Named {
-    /// What the source calls it: `name:tag`, or a tag alone, as the source has it.
+    /// Its names at the source: `name:tag`, or only a tag.
     pub names: Vec<String>,
     /// What it is.
     pub content: Tree,
@@ -59,7 +59,7 @@ pub struct Attachment {
     pub manifest: Manifest,
     /// What it is, in words: `a Helm chart (application/vnd.cncf.helm.config.v1+json)`.
     pub kind: String,
-    /// All that it names.
+    /// Everything that it references.
     pub blobs: Vec<Blob>,
 }
 

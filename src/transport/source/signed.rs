@@ -19,7 +19,7 @@ pub(in crate::transport) struct Signed {
 
 /// A place that keeps signatures.
 pub(in crate::transport) trait Signatures {
-    /// All that it has for the manifest of this digest.
+    /// All signatures of the manifest with this digest.
     fn of(&self, manifest: &Digest) -> Result<Vec<Signed>, SourceError>;
 }
 

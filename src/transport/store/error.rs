@@ -17,7 +17,7 @@ pub enum StoreError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: std::io::Error,
     },
@@ -30,15 +30,15 @@ pub enum StoreError {
     /// No image can be written to this place.
     #[error("{place} {problem}")]
     CannotWrite {
-        /// What was named.
+        /// As the caller named it.
         place: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         problem: String,
     },
     /// The destination holds something else, or is damaged.
     #[error("{path:?} {problem}")]
     Occupied {
-        /// What was named.
+        /// As the caller named it.
         path: PathBuf,
         /// What it is, and what to do.
         problem: String,
@@ -57,7 +57,7 @@ pub enum StoreError {
     /// Such places were left out when layflat was built.
     #[error("{place} needs the feature `{feature}`, which this build lacks")]
     NotBuilt {
-        /// What was named.
+        /// As the caller named it.
         place: String,
         /// The feature of the crate.
         feature: &'static str,
@@ -71,9 +71,9 @@ pub enum StoreError {
     /// A place that cannot be used as it is named.
     #[error("cannot use {path:?}")]
     Place {
-        /// What was named.
+        /// As the caller named it.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         #[source]
         error: PlaceError,
     },
@@ -103,7 +103,7 @@ impl StoreError {
         }
     }
 
-    /// The same, of a file that was there already, of which the user has said nothing.
+    /// The same error for a file that was in the destination before.
     pub(in crate::transport) fn of_present(self, name: &str) -> Self {
         match self {
             Self::Content(error) => match error.downcast::<BlobError>() {

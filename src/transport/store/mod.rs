@@ -39,7 +39,7 @@ pub enum Form {
     Saved,
 }
 
-/// What a blob is.
+/// The role of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobKind {
     /// A layer.
@@ -64,11 +64,11 @@ pub struct Stored {
 /// Whether a store has a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It has not.
+    /// The store does not have it.
     Missing,
-    /// It has, with this size.
+    /// The store has it, with this size.
     There(u64),
-    /// It had it elsewhere, and has it here now, without a byte being sent.
+    /// The registry mounted it from another repository, without an upload.
     Mounted(u64),
 }
 
@@ -131,7 +131,7 @@ pub trait Store: Send + Sync {
     /// A file for a blob that is only now being made, near to where it will stay.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The destination cannot be created.
     fn draft(&self) -> Result<NamedTempFile, StoreError>;
 
     /// Stores a blob that was made in a [`draft`](Store::draft).
@@ -249,7 +249,7 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn Stor
     }
 }
 
-/// Hands on all that a reader gives.
+/// Copies everything from a reader.
 pub(crate) fn pour(content: &mut dyn Read, out: &mut dyn Write, path: &Path) -> Result<u64, StoreError> {
     let mut buffer = vec![0; CHUNK];
     let mut size = 0;
@@ -275,7 +275,7 @@ pub(in crate::transport) fn tag_of(name: &str) -> &str {
     }
 }
 
-/// What a mutex holds. A thread that panicked has ended the copy; there is nothing to protect any more.
+/// The value of a mutex. A poisoned mutex is fine: the thread that panicked ends the copy anyway.
 pub(in crate::transport) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

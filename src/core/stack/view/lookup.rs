@@ -26,7 +26,7 @@ pub enum Node {
 pub struct Resolved {
     /// Where it is, with no symlink on the way.
     pub path: LayerPath,
-    /// What is there.
+    /// What is available.
     pub node: Node,
 }
 
