@@ -90,7 +90,7 @@ fn whole_of_four_layers(bencher: Bencher, entries: usize) {
 }
 
 /// Four layers on disk; reading, writing and folding together. On a tmpfs, if TMPDIR is one.
-fn laid_down(bencher: Bencher, lay: impl Fn(&layflat::image::Image, &Path) + Sync) {
+fn unpacked(bencher: Bencher, lay: impl Fn(&layflat::image::Image, &Path) + Sync) {
     let place = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = (0..4)
         .map(|layer| {
@@ -109,14 +109,14 @@ fn laid_down(bencher: Bencher, lay: impl Fn(&layflat::image::Image, &Path) + Syn
 
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn fold_flat(bencher: Bencher) {
-    laid_down(bencher, |image, destination| {
+    unpacked(bencher, |image, destination| {
         flatten(image, destination, &Options::default(), &NoProgress).unwrap();
     });
 }
 
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn finish_overlay(bencher: Bencher) {
-    laid_down(bencher, |image, destination| {
+    unpacked(bencher, |image, destination| {
         layers(image, destination, &Options::default(), &NoProgress).unwrap();
     });
 }

@@ -4,8 +4,8 @@
 //! cargo run --example stack_only
 //! ```
 //!
-//! The upper layer deletes the directory `d` and makes it again, and deletes `gone`. Its whiteouts act on the lower layer only (rule M1 of
-//! docs/rules.md), so that `d/new` stays, and the directory has to be opaque (rule O2):
+//! The upper layer deletes the directory `d` and makes it again, and deletes `gone`. Its whiteouts act on the lower
+//! layer only (rule M1 of docs/rules.md), so that `d/new` stays, and the directory has to be opaque (rule O2):
 //!
 //! ```text
 //! layer 0: / d/ d/old gone
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn listing(stack: &Stack<'_>, difference: &Difference) -> String {
-    let entry = |(index, entry): (usize, &layflat::core::stack::Emission)| {
+    let entry = |(index, entry): (usize, &layflat::core::stack::LayerEntry)| {
         let path = stack.path(difference, index);
         match entry.what {
             What::Directory { .. } if index == 0 => "/".to_owned(),
@@ -43,7 +43,7 @@ fn listing(stack: &Stack<'_>, difference: &Difference) -> String {
             What::Whiteout => format!("{path} (whiteout)"),
         }
     };
-    difference.emissions().iter().enumerate().map(entry).collect::<Vec<_>>().join(" ")
+    difference.entries().iter().enumerate().map(entry).collect::<Vec<_>>().join(" ")
 }
 
 /// An archive of empty files, and of directories where a name ends in a slash.

@@ -1,34 +1,39 @@
 //! Turns container images into file systems, without a container engine: overlayfs lowerdirs that the kernel mounts,
 //! or one flat root file system.
 //!
-//! An image is a stack of tar archives. A layer says "deleted" with files named `.wh.NAME` and `.wh..wh..opq`; the
-//! kernel's overlayfs says it with 0:0 character devices and an extended attribute. This crate does not translate one
-//! into the other layer by layer, which cannot be done right, but replays the whole stack in memory and writes the
-//! difference that each layer makes. The flat tree and the overlay mount then show the same, and both are what the
-//! image specification says.
+//! An image is a stack of tar archives. A layer deletes files of lower layers with whiteouts: empty files named
+//! `.wh.NAME` and `.wh..wh..opq`. The kernel's overlayfs uses 0:0 character devices and an extended attribute instead.
+//! Translating one into the other layer by layer cannot be done right. So this crate replays the whole stack in memory,
+//! and writes for each layer the difference that it makes. The flat tree and the overlay mount then show the same
+//! files, and both are what the image specification defines.
 //!
-//! # The way of the data
+//! # Data flow
 //! ```text
 //! transport ──► image ──► blob ──► core::layer ──► core::stack ──► unpack ──► rootfs, lowerdirs, mount, bundle
 //! where it      manifest,  verify,   tar to          what every       write each layer,
 //! comes from    config     decom-    changes,        layer must       then settle whiteouts
 //!                          press     record          hold             or fold flat
 //! ```
-//! An image that is only handed on leaves the stream after `blob`, and goes by [`copy`](mod@copy) into a
+//! An image that is only copied takes another way after `blob`: [`copy`](mod@copy) writes its blobs into a
 //! [`store`](transport::store).
 //!
 //! # Where to begin
-//! - **Open an image**: [`transport::source::open`], from an archive, a layout, a registry or an engine.
-//! - **Unpack it**: [`flatten`] into one root file system, [`layers`] into directories for overlayfs, [`bundle`](mod@bundle) for a
-//!   container runtime, [`export`] into one file.
-//! - **Mount it**: [`mount`](mod@mount); as an ordinary user inside [`userns`].
-//! - **Look inside** without unpacking: [`inspect`]; **compare** two trees: [`compare`](mod@compare).
-//! - **Change and move it**: [`squash`](mod@squash), [`pack`](mod@pack), [`copy`](mod@copy).
-//! - **Only the rules**: [`core`](mod@core) does no I/O. [`core::stack`](mod@core::stack) takes records and tells what each layer must hold.
+//! | task | function | room |
+//! | --- | --- | --- |
+//! | open an image: archive, layout, registry, engine | [`open`] | [`transport`] |
+//! | unpack it into one root file system | [`flatten`] | [`unpack`] |
+//! | unpack it into directories for overlayfs | [`layers`] | [`unpack`], [`lowerdirs`] |
+//! | mount those directories | [`mount_layout`] | [`mount`](mod@mount); as an ordinary user inside [`userns`] |
+//! | compare two trees | [`compare`](fn@compare) | [`compare`](mod@compare) |
+//! | look inside without unpacking | [`inspect::Inside`] | [`inspect`] |
+//! | make a file system image or a tar archive | [`export::flat_archive`] | [`export`] |
+//! | make a bundle for runc or crun | `bundle::flat` | `bundle` (feature `bundle`) |
+//! | copy images, squash layers, pack a directory as a layer | [`copy::copy`] | [`copy`](mod@copy), [`squash`](mod@squash), [`pack`](mod@pack) |
+//! | only replay records of layers, without I/O | [`core::stack::Stack`] | [`core`](mod@core) |
 //!
-//! What this machine's administrator has decided, in files that podman and skopeo read too, is [`configuration`]: a
-//! source obeys it before it hands on an image. The library obeys what a caller names in its options; the program, what
-//! is there.
+//! [`configuration`] reads `registries.conf` and `policy.json`, the administrator's decisions that podman and skopeo
+//! obey too. A source applies them before it opens an image: the files that a caller names in its options, or the usual
+//! ones for the program.
 //!
 //! Each room uses only rooms below it. ARCHITECTURE.md lists them, floor by floor, and a test holds the code to it.
 //!
@@ -38,20 +43,21 @@
 //! | none | images in local files: unpack, mount, compare, inspect, pack, export, squash, copy; layers plain, gzip or zstd |
 //! | `registry` | registries and engines: [`net`], `registries.conf`, signatures |
 //! | `bundle` | bundles for runc and crun: [`bundle`](mod@bundle) |
-//! | `xz`, `bzip2` | layers and archives that are compressed so |
+//! | `xz`, `bzip2` | layers and archives compressed with xz or bzip2 |
 //! | `cli` | the program; implies `registry` and `bundle` |
 //!
-//! All are on by default. With `default-features = false` there is no network, no TLS and no parser of arguments among the dependencies.
-//! Whatever was left out is answered by an error that names its feature.
+//! All are on by default. With `default-features = false`, the dependencies contain no network, no TLS and no parser of
+//! arguments. Using what was left out is an error that names its feature.
 //!
 //! # Example
-//! Open an image, unpack it both ways, and compare two trees:
+//! Open an image, unpack it both ways, and compare two trees. [`open`], [`flatten`], [`layers`], [`mount_layout`] and
+//! [`compare`](fn@compare) have an example each.
 //! ```
-//! use layflat::compare::{CompareOptions, compare};
-//! use layflat::transport::source;
+//! use layflat::compare::CompareOptions;
+//! use layflat::transport::source::OpenOptions;
 //! use layflat::{NoProgress, Options};
 //!
-//! let image = source::open(&"fixtures/four-layers.tar".parse()?, &source::OpenOptions::default())?;
+//! let image = layflat::open(&"fixtures/four-layers.tar".parse()?, &OpenOptions::default())?;
 //! let place = tempfile::tempdir()?;
 //! let (rootfs, overlay) = (place.path().join("rootfs"), place.path().join("overlay"));
 //!
@@ -61,9 +67,9 @@
 //!
 //! layflat::layers(&image, &overlay, &Options::default(), &NoProgress)?;
 //! assert!(overlay.join("layflat.json").exists());
-//! // As root: layflat::mount::mount_layout(&overlay, target, Default::default())?;
+//! // As root: layflat::mount_layout(&overlay, target, Default::default())?;
 //!
-//! assert!(compare(&rootfs, &rootfs, &CompareOptions::default())?.is_empty());
+//! assert!(layflat::compare(&rootfs, &rootfs, &CompareOptions::default())?.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -96,6 +102,15 @@ pub mod transport;
 pub mod unpack;
 pub mod userns;
 
+#[doc(inline)]
+pub use compare::compare;
+#[doc(inline)]
+pub use mount::mount_layout;
+#[doc(inline)]
+pub use transport::source::open;
+#[doc(inline)]
+pub use unpack::{flatten, layers};
+
 pub use self::core::cancel::Cancel;
 pub use self::core::limits::Limits;
 pub use self::core::overlayfs::XattrNamespace;
@@ -104,7 +119,6 @@ pub use notes::Notes;
 pub use unpack::{Error, WhichLayer};
 pub use unpack::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
 pub use unpack::{OVERRIDE_STAT, Options, Owners};
-pub use unpack::{flatten, layers};
 
 /// Removes a directory tree, however deep it is; that it is not there is fine.
 ///

@@ -53,7 +53,7 @@ pub(crate) fn all<T, E>(
     error.map_or(Ok(good), Err)
 }
 
-/// Layers that are on their way from elsewhere at the same time, if nobody says how many.
+/// Layers downloaded in parallel by default.
 const MOST_WAITING: usize = 6;
 
 /// How many threads do some work, of which so many parts come from elsewhere: as many as were asked for, else as many

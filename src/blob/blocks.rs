@@ -1,7 +1,8 @@
-//! One block of a layer, compressed apart from all others, so that blocks can be compressed at the same time.
+//! Compresses one block of a layer independently of all others, so that blocks can be compressed in parallel.
 //!
-//! With gzip the blocks are parts of one deflate stream, as pigz writes it: each begins with the 32 KiB before it as its
-//! dictionary, and ends at a byte. With zstd each is a frame of its own. Both are what any reader of the format takes.
+//! With gzip the blocks are parts of one deflate stream, as pigz writes it: each begins with the 32 KiB before it as
+//! its dictionary, and ends at a byte. With zstd each is a frame of its own. Both are what any reader of the format
+//! takes.
 
 use std::io::{Error, Result};
 
@@ -60,8 +61,8 @@ pub(super) fn gzip_end(checksum: &Crc) -> [u8; 8] {
 
 /// Compresses a block, with tables that nothing was compressed with before.
 ///
-/// What a compressor still knows of earlier blocks after it was reset shows in its output, if rarely: then the bytes would depend on which thread
-/// had which blocks.
+/// What a compressor still knows of earlier blocks after it was reset shows in its output, if rarely: then the bytes
+/// would depend on which thread had which blocks.
 pub(super) fn compress_block(compress: Compress, block: &Block) -> Result<Compressed> {
     let mut checksum = Crc::new();
     let bytes = match compress {

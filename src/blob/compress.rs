@@ -1,8 +1,9 @@
-//! Compressing a layer: on all processors, and to the same bytes whatever machine does it and however many processors it
-//! has, since a blob is known by the digest of its bytes.
+//! Compresses a layer in parallel, to the same bytes on every machine and with any number of processors: a blob is
+//! known by the digest of its bytes, so a copy that is repeated must not produce another blob.
 //!
-//! The content is cut into blocks of a fixed size, which are compressed apart (see [`blocks`](super::blocks)) and written in
-//! their order. Where a block ends never depends on how many threads there are, nor on how the bytes were handed over.
+//! The content is cut into blocks of a fixed size, which are compressed apart (see [`blocks`](super::blocks)) and
+//! written in their order. Where a block ends never depends on how many threads there are, nor on how the bytes were
+//! handed over.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -251,7 +252,7 @@ impl Pool {
             let (waiting, compress) = (self.waiting.clone(), self.compress);
             self.threads.push(std::thread::spawn(move || {
                 for (block, done) in waiting {
-                    // Nobody may want it any more.
+                    // The receiver may have stopped already.
                     let _ = done.send(compress_block(compress, &block));
                 }
             }));

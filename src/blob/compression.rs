@@ -1,4 +1,4 @@
-//! Compression, told by what the bytes are and not by what a media type says they are.
+//! Detects how a blob is compressed from its first bytes. The media type is not trusted: many images state a wrong one.
 
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Compression {
     /// Bytes by which a compression is recognised.
     pub(crate) const START: usize = 10;
 
-    /// How bytes that begin so are compressed. Ten bytes are enough.
+    /// Detects the compression from the first bytes of a blob. Ten bytes are enough.
     pub fn detect(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,

@@ -1,9 +1,9 @@
-//! Decompressing a whole blob: any number of members (gzip), frames (zstd) or streams (xz, bzip2), one after the other, and
-//! the zeros that may pad the last one.
+//! Decompressing a whole blob: any number of members (gzip), frames (zstd) or streams (xz, bzip2), one after the other,
+//! and the zeros that may pad the last one.
 //!
-//! The decoders of the compression crates go on to the next member themselves, and take padding for a damaged one. Here each
-//! member ends where it ends, and what follows is looked at first (rule D3): another member, padding, or bytes that do not
-//! belong there. Nobody may add to a blob what no reader would see.
+//! The decoders of the compression crates go on to the next member themselves, and take padding for a damaged one. Here
+//! each member ends where it ends, and what follows is looked at first (rule D3): another member, padding, or bytes
+//! that do not belong there. Nobody may add to a blob what no reader would see.
 
 #[cfg(not(all(feature = "bzip2", feature = "xz")))]
 mod absent;
@@ -378,7 +378,8 @@ mod tests {
             let padded = [&member[..], &[0; 700]].concat();
             let others: Vec<Vec<u8>> =
                 ALL.iter().filter(|(other, _)| *other != compression).map(|(_, other)| other(b"x")).collect();
-            // `gzip -d` ignores what comes behind padding, a member or not; only the .xz format has padding between streams.
+            // `gzip -d` ignores what comes behind padding, a member or not; only the .xz format has padding between
+            // streams.
             let behind_padding = if compression == Compression::Xz { b"content".to_vec() } else { member.clone() };
             for (before, after) in [
                 (&member, b"garbage".to_vec()),

@@ -1,5 +1,5 @@
-//! Bytes of an image as they are stored: where they lie, whether they are what their digest says, and what comes
-//! out when they are decompressed.
+//! A blob is a part of an image as it is stored: a layer, a configuration, a manifest. This room reads blobs from
+//! wherever they are, verifies size and digest, decompresses, and compresses.
 
 mod blocks;
 mod compress;
@@ -29,7 +29,7 @@ pub use verified::VerifiedReader;
 /// Bytes read at once from where a blob lies.
 const CHUNK: usize = 128 << 10;
 
-/// Stored bytes that can be read any number of times, from any thread, together with what the image says of them.
+/// Stored bytes that can be read any number of times, from any thread, with the size and digest that the image states.
 #[derive(Debug, Clone)]
 pub struct Blob {
     place: Place,
@@ -67,7 +67,7 @@ pub enum BlobError {
     Read {
         /// Which blob.
         blob: String,
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: std::io::Error,
     },
@@ -78,7 +78,7 @@ pub enum BlobError {
         blob: String,
         /// How it is compressed.
         compression: Compression,
-        /// What the decoder says.
+        /// The error of the decoder.
         #[source]
         error: std::io::Error,
     },
@@ -87,7 +87,7 @@ pub enum BlobError {
     Size {
         /// Which blob.
         blob: String,
-        /// What the image says.
+        /// As the image states it.
         stated: u64,
         /// What there is.
         found: u64,
@@ -95,7 +95,7 @@ pub enum BlobError {
     /// It has another digest than the image states (rule S3).
     #[error("blob {stated}: its bytes have the digest {found}: it is damaged or was altered")]
     Digest {
-        /// What the image says.
+        /// As the image states it.
         stated: Digest,
         /// What it is.
         found: Digest,
@@ -105,9 +105,9 @@ pub enum BlobError {
     Limit {
         /// Which blob.
         blob: String,
-        /// What was too much.
+        /// The quantity that exceeds the limit.
         what: &'static str,
-        /// The most there may be.
+        /// The limit.
         limit: u64,
         /// The limit's name.
         name: &'static str,
@@ -115,23 +115,23 @@ pub enum BlobError {
 }
 
 impl Blob {
-    /// Bytes in memory, of which nothing is stated.
+    /// Bytes in memory, with no stated size or digest.
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self::at(Place::Memory(bytes.into()))
     }
 
-    /// A part of a file, of which nothing is stated. The file's position is neither used nor changed.
+    /// A part of a file, with no stated size or digest. The file's position is neither used nor changed.
     pub fn from_file(file: Arc<File>, offset: u64, length: u64) -> Self {
         Self::at(Place::File { file, offset, length })
     }
 
-    /// Parts of a file with zeros between them, of which nothing is stated: what an archive holds as a sparse file. The pieces are in order and
-    /// apart, and end before `length`.
+    /// Parts of a file with zeros between them, with no stated size or digest: a sparse file in an archive. The pieces
+    /// are in order and apart, and end before `length`.
     pub fn from_pieces(file: Arc<File>, pieces: Arc<[Piece]>, length: u64) -> Self {
         Self::at(Place::Pieces { file, pieces, length })
     }
 
-    /// Bytes that are elsewhere and come as a stream, of which nothing is stated.
+    /// Remote bytes that arrive as a stream, with no stated size or digest.
     pub fn from_remote(remote: Arc<dyn Remote>) -> Self {
         Self::at(Place::Remote(remote))
     }

@@ -1,4 +1,4 @@
-//! Reading a blob from its start, wherever its bytes are.
+//! Reads a blob from its start, whether it is in memory, in a file or still at a registry.
 
 use std::fmt;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! The stored side of a layer: read, hashed, decompressed, and checked when it ends.
+//! The stored side of a layer: reads the blob, hashes and decompresses it, and checks everything when it ends.
 
 use std::io::{BufReader, ErrorKind, Read};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A layer's bytes on their way: stored bytes hashed, decompressed, and hashed again, each once.
 //!
-//! With [`Pace::Ahead`] one thread decompresses and a second one hashes what came out, a few buffers ahead of whoever parses
-//! and writes; the buffers go round and are never copied.
+//! With [`Pace::Ahead`] one thread decompresses and a second one hashes what came out, a few buffers ahead of whoever
+//! parses and writes; the buffers go round and are never copied.
 
 use std::fmt;
 use std::io::{BufRead, ErrorKind, Read};
@@ -133,7 +133,7 @@ impl LayerStream {
                 hasher.update(&self.buffer);
             }
             Supply::Ahead { full, empty, .. } => {
-                // The thread may have ended: then nobody wants the buffer.
+                // The thread may have ended; the buffer is not needed then.
                 let _ = empty.send(std::mem::take(&mut self.buffer));
                 self.buffer = full.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
             }
@@ -143,7 +143,7 @@ impl LayerStream {
     }
 }
 
-/// Starts the threads; each goes on until the end, an error, or until nobody takes its buffers any more.
+/// Starts the threads. Each runs until the end, an error, or until its receiver is gone.
 fn run_ahead(mut source: Box<Source>, mut hasher: Hasher) -> Supply {
     let (decoded_sender, decoded) = bounded::<Filled>(AHEAD);
     let (full_sender, full) = bounded::<Filled>(AHEAD);

@@ -1,4 +1,4 @@
-//! Stored bytes handed on as they are, checked on the way.
+//! Reads the stored bytes of a blob unchanged, and verifies size and digest on the way.
 
 use std::io::{Error, ErrorKind, Read, Result};
 
@@ -9,8 +9,8 @@ use crate::core::digest::{Algorithm, Digest};
 
 /// Reads a blob's stored bytes, and fails rather than end if they are not what the image states (rule S3).
 ///
-/// Where the size is stated, the last bytes only come once all of them are known to be right: whoever counts bytes and does not read on
-/// to the end cannot miss it. The error holds a [`BlobError`].
+/// Where the size is stated, the last bytes only come once all of them are known to be right: whoever counts bytes and
+/// does not read on to the end cannot miss it. The error holds a [`BlobError`].
 #[derive(Debug)]
 pub struct VerifiedReader {
     blob: Blob,
@@ -102,7 +102,7 @@ mod tests {
             }
         }
         let blob = Blob::from_bytes(&b"content"[..]).stated(Some(Digest::sha256_of(b"other")), Some(7));
-        // Who asks for as many bytes as there are gets an error instead of the last of them.
+        // A caller that reads exactly the stated size gets an error instead of the last bytes.
         blob.verified_reader().read_exact(&mut [0; 7]).unwrap_err();
     }
 }

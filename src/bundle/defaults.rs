@@ -11,7 +11,7 @@ use crate::core::idmap::{IdMap, IdMaps};
 
 const TEMPLATE: &str = include_str!("template.json");
 
-/// What a shell has where nobody says anything else.
+/// The default PATH of a shell.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The configuration for a container of that kind. `unified`: whether the host has cgroups of version 2 alone.

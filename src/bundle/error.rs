@@ -1,4 +1,4 @@
-//! Why there is no bundle.
+//! Errors of making and opening runtime bundles.
 
 use crate::core::text::Printable;
 use crate::mount::{MountError, UnmountError};
@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// Why no bundle was made, or none can be used.
+/// Why a bundle cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
@@ -20,16 +20,16 @@ pub enum BundleError {
     /// Its root file system cannot be unmounted.
     #[error(transparent)]
     Unmount(#[from] UnmountError),
-    /// A container runs a program.
+    /// The image names no program to run.
     #[error("the image has neither an Entrypoint nor a Cmd: specify the program to run")]
     NoCommand,
-    /// The image's Cmd goes with its Entrypoint.
+    /// An empty entrypoint drops the image's Cmd too.
     #[error("an empty entrypoint leaves nothing to run, since it also drops the image's Cmd: specify the program")]
     EntrypointOnly,
     /// A program without a name.
     #[error("the program to run has an empty name: choose another")]
     EmptyProgram,
-    /// What the kernel cannot be told.
+    /// A string with a NUL byte, which the kernel cannot take.
     #[error("{what} {text:?} contains a NUL byte, which cannot be passed to a program")]
     Nul {
         /// What it is for.
@@ -37,7 +37,7 @@ pub enum BundleError {
         /// As the image or the caller states it.
         text: String,
     },
-    /// A file where the process is to run.
+    /// The working directory is a file.
     #[error("the working directory {path:?} is not a directory in the image; choose another")]
     NotADirectory {
         /// The path in the container.
@@ -86,7 +86,7 @@ pub enum BundleError {
     /// A file of the bundle cannot be written or read.
     #[error("cannot {action} {}", printable(.path))]
     File {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// The file.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! The bundle whose root file system is the flat rootfs.
+//! A bundle with its own copy of the root file system.
 
 use super::error::BundleError;
 use super::options::{BundleOptions, Confinement};
@@ -33,7 +33,7 @@ pub fn flat(
     // The bundle is synced as a whole.
     let lay = Options { replace: false, no_sync: true, ..lay.clone() };
     let rootfs = result.join(ROOTFS);
-    let laid_down = flatten(image, &rootfs, &lay, progress)?;
+    let unpacked = flatten(image, &rootfs, &lay, progress)?;
     let opened = open_path(&rootfs).map_err(|errno| BundleError::File {
         action: "open",
         path: rootfs.clone(),
@@ -42,7 +42,7 @@ pub fn flat(
     let left_out = write_config(image, &Rootfs::new(opened, lay.owners), bundle, &result)?;
     let directory = work.publish(RESULT, |_| Ok(())).map_err(Error::from)?;
     let (not_kept, repaired) = (Vec::new(), None);
-    Ok(Report { directory, laid_down: Some(laid_down), mounted: None, not_kept, repaired, left_out })
+    Ok(Report { directory, unpacked: Some(unpacked), mounted: None, not_kept, repaired, left_out })
 }
 
 /// A directory that becomes the bundle, and its path.

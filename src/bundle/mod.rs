@@ -33,7 +33,7 @@ pub struct Report {
     pub directory: PathBuf,
     /// What was unpacked for it; nothing where the layers were there already.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub laid_down: Option<crate::unpack::Report>,
+    pub unpacked: Option<crate::unpack::Report>,
     /// Whether its root file system is mounted; none where nothing has to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounted: Option<bool>,

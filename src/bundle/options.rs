@@ -1,4 +1,4 @@
-//! What a caller can decide about a bundle.
+//! What a caller can configure about a bundle.
 
 use crate::core::idmap::IdMaps;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The bundle whose root file system is an overlay mount, and the changes made to it.
+//! A bundle whose root file system is an overlay mount of cached layers, and the changes made to it.
 //!
 //! The layers lie in the cache, where any number of bundles share them: a bundle of an image that is there costs no
 //! extraction. A `layflat.json` in the bundle says where they are, so that `layflat mount` finds them.
@@ -85,7 +85,7 @@ pub fn overlay(
         return Err(error);
     }
     let (not_kept, repaired) = (kept.not_kept().to_vec(), kept.repaired().map(str::to_owned));
-    Ok(Report { directory, laid_down: None, mounted: Some(mounted), not_kept, repaired, left_out })
+    Ok(Report { directory, unpacked: None, mounted: Some(mounted), not_kept, repaired, left_out })
 }
 
 impl OverlayBundle {

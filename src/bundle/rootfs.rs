@@ -1,4 +1,5 @@
-//! Looking into a root file system that an image made, as if it were `/`: no link in it leads out.
+//! Reads files of an unpacked root file system as a container would see them: symbolic links are resolved inside the
+//! root, so that none leads out of it.
 
 use super::error::BundleError;
 use super::user::Accounts;

@@ -1,4 +1,4 @@
-//! A runtime's configuration (runtime specification, config.md), as far as a bundle needs it.
+//! The runtime configuration, `config.json` (runtime specification, config.md), as far as a bundle needs it.
 
 use std::collections::BTreeMap;
 

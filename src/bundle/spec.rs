@@ -1,4 +1,4 @@
-//! From an image's configuration to a runtime's (image specification, conversion.md).
+//! Converts an image configuration into a runtime configuration (image specification, conversion.md).
 
 use super::defaults;
 use super::error::BundleError;

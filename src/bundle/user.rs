@@ -1,4 +1,4 @@
-//! Whose process a container's is: `User` of the image's configuration, by the image's own /etc/passwd and /etc/group.
+//! Resolves `User` of the image configuration to ids, with the image's own /etc/passwd and /etc/group.
 //!
 //! Pure: [`Rootfs`](super::rootfs::Rootfs) reads the two files. The rules are those of the image specification
 //! (config.md, "User"), which runtimes and engines share: a number is an id, whatever users are called; without a group
@@ -20,7 +20,7 @@ pub(super) struct Account {
     pub(super) gid: u32,
     /// In the order of /etc/group.
     pub(super) groups: Vec<u32>,
-    /// Where the user is at home; `/` if nobody says.
+    /// The home directory; `/` by default.
     pub(super) home: String,
 }
 

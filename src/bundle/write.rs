@@ -1,4 +1,4 @@
-//! The files of a bundle.
+//! Writes the files of a bundle.
 
 use super::error::BundleError;
 use super::options::BundleOptions;

@@ -26,7 +26,7 @@ const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
-pub enum Kind {
+pub enum CacheKind {
     /// A blob of an image.
     Blob,
     /// What a process that was killed has left behind.
@@ -38,9 +38,9 @@ pub enum Kind {
 
 /// Something in the cache.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Entry {
+pub struct CacheEntry {
     /// What it is.
-    pub kind: Kind,
+    pub kind: CacheKind,
     /// A blob's digest, else its file's name.
     pub name: String,
     /// Bytes that it takes on disk.
@@ -63,7 +63,7 @@ fn seconds<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Pruned {
     /// What was removed, in this order.
-    pub removed: Vec<Entry>,
+    pub removed: Vec<CacheEntry>,
     /// Bytes that it took on disk.
     pub freed: u64,
     /// Bytes that are left.
@@ -87,14 +87,14 @@ pub struct CacheError {
 ///
 /// # Errors
 /// A directory that cannot be read.
-pub fn list(cache: &Path) -> Result<Vec<Entry>, CacheError> {
+pub fn list(cache: &Path) -> Result<Vec<CacheEntry>, CacheError> {
     let mounted = Mounted::look();
     let mut entries = Vec::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512].map(Algorithm::name) {
         for file in children(&cache.join(BLOBS).join(algorithm))? {
             let name = format!("{algorithm}:{}", lossy(file.file_name().unwrap_or_default()));
             if name.parse::<Digest>().is_ok() || is_unfinished(&file) {
-                entries.extend(entry(Kind::Blob, name, file, &mounted)?);
+                entries.extend(entry(CacheKind::Blob, name, file, &mounted)?);
             }
         }
     }
@@ -102,7 +102,7 @@ pub fn list(cache: &Path) -> Result<Vec<Entry>, CacheError> {
         for path in children(&cache.join(group))? {
             let name = lossy(path.file_name().unwrap_or_default());
             if begins_with_digest(&name) || is_unfinished(&path) {
-                entries.extend(entry(Kind::Directory(group.to_owned()), name, path, &mounted)?);
+                entries.extend(entry(CacheKind::Directory(group.to_owned()), name, path, &mounted)?);
             }
         }
     }
@@ -119,13 +119,14 @@ pub fn prune(cache: &Path, most: u64) -> Result<Pruned, CacheError> {
     let entries = list(cache)?;
     let mut left: u64 = entries.iter().map(|entry| entry.size).sum();
     let mut pruned = Pruned { removed: Vec::new(), freed: 0, left, in_use: 0 };
-    let (remains, used): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.kind == Kind::Remains);
+    let (remains, used): (Vec<CacheEntry>, Vec<CacheEntry>) =
+        entries.into_iter().partition(|entry| entry.kind == CacheKind::Remains);
     for entry in remains.into_iter().chain(used) {
         if entry.in_use {
             pruned.in_use += entry.size;
             continue;
         }
-        if (left > most || entry.kind == Kind::Remains) && remove(&entry.path)? {
+        if (left > most || entry.kind == CacheKind::Remains) && remove(&entry.path)? {
             left -= entry.size;
             pruned.freed += entry.size;
             pruned.removed.push(entry);
@@ -182,16 +183,16 @@ fn children(directory: &Path) -> Result<Vec<PathBuf>, CacheError> {
 }
 
 /// Something that is there; nothing, if it has just gone.
-fn entry(kind: Kind, name: String, path: PathBuf, mounted: &Mounted) -> Result<Option<Entry>, CacheError> {
+fn entry(kind: CacheKind, name: String, path: PathBuf, mounted: &Mounted) -> Result<Option<CacheEntry>, CacheError> {
     let Ok(metadata) = path.symlink_metadata() else { return Ok(None) };
     let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     let is_unfinished = is_unfinished(&path);
     let is_young = used.elapsed().is_ok_and(|age| age < LEFT_BEHIND);
     let is_held = Lock::exclusive(&path).is_none() || (is_unfinished && is_young);
     let in_use = is_held || (metadata.is_dir() && mounted.uses(&path));
-    let kind = if is_unfinished { Kind::Remains } else { kind };
+    let kind = if is_unfinished { CacheKind::Remains } else { kind };
     let size = size(&path)?;
-    Ok(Some(Entry { kind, name, size, used, in_use, path }))
+    Ok(Some(CacheEntry { kind, name, size, used, in_use, path }))
 }
 
 /// Bytes that a tree takes on disk; what has several names counts once.

@@ -21,7 +21,7 @@ use rustix::fs::{Access, access};
 
 pub use blobs::Blobs;
 pub(crate) use contents::remove;
-pub use contents::{CacheError, Entry, Kind, Pruned, list, prune};
+pub use contents::{CacheEntry, CacheError, CacheKind, Pruned, list, prune};
 pub(crate) use lock::Lock;
 
 /// What is not whole yet, or no more, begins so.

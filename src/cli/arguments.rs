@@ -1,4 +1,4 @@
-//! Arguments that several commands share, and what the library makes of them.
+//! Arguments that several commands share, and the library options that they become.
 
 use std::ffi::OsString;
 use std::num::NonZero;
@@ -65,7 +65,7 @@ pub(crate) struct OpenArgs {
 const ANSWER: Duration = Duration::from_secs(20);
 const REMOTE: &str = "Registries, engines and cache";
 
-/// How registries and engines are talked to.
+/// Options for registries, engines and the cache.
 #[derive(Debug, Args)]
 pub(crate) struct RemoteArgs {
     /// User name for the registry; requires --password-stdin or --password-file
@@ -77,7 +77,7 @@ pub(crate) struct RemoteArgs {
     /// Read the password from this file
     #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "FILE", requires = "username", group = "password")]
     password_file: Option<PathBuf>,
-    /// What was read.
+    /// The password that was read.
     #[arg(skip)]
     password: OnceLock<String>,
     /// Credentials file [default: those of `podman login` and `docker login`]
@@ -207,12 +207,12 @@ pub(crate) fn open(image: &OsString, arguments: &OpenArgs, cancel: &Cancel) -> a
 }
 
 impl RemoteArgs {
-    /// Whether a name was given, and with it a password.
+    /// Whether a user name, and with it a password, was given.
     pub(crate) fn has_username(&self) -> bool {
         self.username.is_some()
     }
 
-    /// Who asks, if that was said. The password is read once, for as many images as there are.
+    /// The credentials, if they were given. The password is read once, for any number of images.
     pub(crate) fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
         let Some(username) = &self.username else { return Ok(None) };
         let password = match (self.password.get(), &self.password_file) {
@@ -232,7 +232,7 @@ impl RemoteArgs {
         Ok(self.registry_with(self.credentials()?))
     }
 
-    /// The same, for somebody.
+    /// The same with these credentials.
     pub(crate) fn registry_with(&self, credentials: Option<Credentials>) -> RegistryOptions {
         let client_certificate = self.cert.clone().zip(self.key.clone());
         let client_certificate = client_certificate.map(|(certificate, key)| ClientCertificate { certificate, key });
@@ -261,7 +261,7 @@ impl RemoteArgs {
         Ok(directory)
     }
 
-    /// The policy that counts.
+    /// The signature policy to obey.
     fn policy(&self) -> ConfigurationFile {
         match &self.policy {
             _ if self.no_policy => ConfigurationFile::Nothing,
@@ -270,12 +270,12 @@ impl RemoteArgs {
         }
     }
 
-    /// Where an engine listens, if that was said.
+    /// The address of the engine, if it was given.
     pub(crate) fn socket(&self) -> Option<&str> {
         self.socket.as_deref()
     }
 
-    /// The same, where what is in it can be believed.
+    /// The same, after a check that no other user can change it.
     pub(crate) fn trusted_cache(&self) -> anyhow::Result<Option<PathBuf>> {
         let cache = self.cache();
         cache.as_deref().map_or(Ok(()), cache::check_owner)?;
@@ -287,12 +287,12 @@ impl RemoteArgs {
         if self.no_cache {
             return None;
         }
-        // Without a home of one's own there is no cache, and that is no reason to stop. One that was asked for must be.
+        // A user without a home directory has no cache, and needs none. A cache that was named must work.
         let usual = || cache::directory().filter(|directory| cache::is_writable(directory));
         self.cache_dir.clone().or_else(usual)
     }
 
-    /// Where blobs are kept, if they are.
+    /// The blob cache, unless it is disabled.
     fn blobs(&self) -> anyhow::Result<Option<Blobs>> {
         Ok(self.trusted_cache()?.map(|directory| Blobs::of(&directory)))
     }
@@ -320,7 +320,7 @@ impl OpenArgs {
         self.open_options_with(self.remote.registry()?, cancel)
     }
 
-    /// The same, with registries talked to so.
+    /// The same with these options for registries.
     pub(crate) fn open_options_with(
         &self,
         registry: RegistryOptions,

@@ -16,7 +16,7 @@ use super::arguments::Common;
 use super::mount::{CachedArgs, say_layers};
 use super::overlap::refuse_replacing_source;
 use super::owners::own;
-use super::{SUCCESS, output, progress};
+use super::{SUCCESS, output, progress, tips};
 
 /// Make an OCI runtime bundle, ready for runc or crun
 ///
@@ -93,6 +93,7 @@ impl Bundle {
             // The layers are looked into through a mount.
             enter(&own())?;
         }
+        tips::refuse_archive_name(&self.directory, "a bundle is a directory")?;
         if self.cached.unpack.replace {
             refuse_replacing_source(&self.image, self.cached.cache(), &self.directory)?;
         }
@@ -133,7 +134,7 @@ impl Bundle {
             output::say(common, format_args!("note: left out {what}"));
         }
         say_layers(common, report.repaired.as_deref(), &report.not_kept);
-        if let Some(unpacked) = &report.laid_down {
+        if let Some(unpacked) = &report.unpacked {
             output::notices(common, &unpacked.notices);
             output::losses(common, &unpacked.not_kept);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use layflat::cache::{Entry, Kind, directory, list, prune};
+use layflat::cache::{CacheEntry, CacheKind, directory, list, prune};
 use layflat::core::text::Printable;
 
 use super::arguments::{Common, parse_size};
@@ -25,6 +25,7 @@ pub(crate) struct Cache {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the cache's entries, least recently used first
+    #[command(alias = "list")]
     Ls,
     /// Remove the least recently used entries; entries in use or mounted stay
     Prune {
@@ -63,16 +64,16 @@ impl Cache {
     }
 }
 
-fn table(entries: &[Entry]) -> Vec<String> {
+fn table(entries: &[CacheEntry]) -> Vec<String> {
     if entries.is_empty() {
         return Vec::new();
     }
     let mut rows = vec![["size", "used", "", "kind", "name"].map(str::to_owned).to_vec()];
     for entry in entries {
         let kind = match &entry.kind {
-            Kind::Blob => "blob",
-            Kind::Remains => "remains",
-            Kind::Directory(name) => name,
+            CacheKind::Blob => "blob",
+            CacheKind::Remains => "remains",
+            CacheKind::Directory(name) => name,
             _ => "other",
         };
         let held = if entry.in_use { "in use" } else { "" };

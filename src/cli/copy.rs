@@ -39,7 +39,8 @@ pub(crate) struct Copy {
     /// The destination
     #[arg(value_name = "DST")]
     destination: OsString,
-    /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be damaged
+    /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be
+    /// damaged
     #[arg(long)]
     no_sync: bool,
     #[command(flatten)]
@@ -72,7 +73,7 @@ pub(crate) struct Copy {
 impl Copy {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let (source, destination) = (source::reference(&self.source)?, source::reference(&self.destination)?);
-        // What is copied keeps its labels: a filter changes what it says it changes.
+        // A copy keeps SELinux labels: a filter only changes what it names.
         let filter = Options { filter: self.filters.filter()?, selinux: true, ..self.open.options(cancel)? };
         // What cannot be written to is better known before anything was read.
         let both = (&source, &destination);
@@ -140,7 +141,7 @@ fn is_stdout(destination: &Reference) -> bool {
     file == Path::new("-")
 }
 
-/// Says what was copied.
+/// Prints what was copied.
 pub(super) fn report_copy(common: &Common, destination: &Reference, report: &CopyReport) -> anyhow::Result<()> {
     for note in &report.notes {
         output::note(common, note, hints::of_note(note));

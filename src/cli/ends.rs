@@ -26,7 +26,7 @@ struct Given<'a> {
     plain_http: Option<bool>,
 }
 
-/// The same arguments for either end.
+/// The options of one end.
 macro_rules! end {
     ($name:ident, $prefix:literal, $what:literal, $end:expr) => {
         #[doc = concat!("Options for the ", $what, " only.")]

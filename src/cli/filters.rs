@@ -43,7 +43,7 @@ impl FilterArgs {
         };
         Ok(Filter {
             exclude: Globs::paths(self.exclude.iter().map(String::as_str)).context("--exclude")?,
-            exclude_marks: self.force,
+            exclude_whiteouts: self.force,
             owner: self.owner,
             times,
             strip_xattrs: Globs::names(self.strip_xattrs.iter().map(String::as_str)).context("--strip-xattrs")?,

@@ -1,4 +1,5 @@
-//! Which option or command helps: the library's errors know of none, and this is the one place that adds them.
+//! Adds to an error of the library the option or command that helps. The library knows no options; this is the only
+//! place that names them for its errors.
 //!
 //! A hint belongs to a type of error. It is looked for along the chain of causes, and the first one found is printed
 //! behind the message.
@@ -268,7 +269,7 @@ fn of_the_rest(error: Dyn<'_>) -> Option<&'static str> {
         return Some("--no-policy overrides this");
     }
     if matches!(error.downcast_ref(), Some(layflat::Error::NotKept(_))) {
-        return Some("without --strict it is only reported");
+        return Some("refused by --strict");
     }
     if error.downcast_ref().is_some_and(ImageNameError::has_userinfo) {
         return Some("give --username and --password-stdin");
@@ -277,7 +278,7 @@ fn of_the_rest(error: Dyn<'_>) -> Option<&'static str> {
         return Some("or detach it with --lazy");
     }
     match error.downcast_ref()? {
-        MountError::MarksIgnored => Some("use --xattr-namespace user"),
+        MountError::WhiteoutsIgnored => Some("use --xattr-namespace user"),
         MountError::NotPermitted => Some("for instance `layflat unshare --mount DEST:TARGET`"),
         _ => None,
     }

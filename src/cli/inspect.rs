@@ -39,7 +39,7 @@ pub(crate) struct Inspect {
     config: bool,
 }
 
-/// What is known of a layer.
+/// What is known about a layer.
 struct Row {
     digest: Option<Digest>,
     diff_id: Option<Digest>,
@@ -227,7 +227,7 @@ fn facts(image: &Image, rows: &[Row]) -> Vec<String> {
     lines
 }
 
-/// A line a layer; columns of which nothing is known are left out.
+/// One line per layer; unknown columns are left out.
 fn table(rows: &[Row]) -> Vec<String> {
     let is_read = rows.iter().all(|row| row.expanded.is_some());
     let is_counted = rows.iter().all(|row| row.changes.is_some());

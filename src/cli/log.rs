@@ -39,7 +39,7 @@ impl Log {
 }
 
 fn row(event: &PathEvent) -> Vec<String> {
-    let (word, colour) = match event.deed {
+    let (word, colour) = match event.action {
         Action::Added => ("added", Colour::Green),
         Action::Replaced => ("changed", Colour::Yellow),
         Action::Metadata => ("metadata", Colour::Yellow),
@@ -53,7 +53,7 @@ fn row(event: &PathEvent) -> Vec<String> {
 fn what(event: &PathEvent) -> String {
     if !event.differences.is_empty() {
         let change =
-            |change: &layflat::inspect::Difference| format!("{} {} → {}", change.what, change.before, change.now);
+            |change: &layflat::inspect::Alteration| format!("{} {} → {}", change.what, change.before, change.now);
         return event.differences.iter().map(change).collect::<Vec<_>>().join(", ");
     }
     let Some((now, facts)) = event.now.as_ref().and_then(|now| now.facts.as_ref().map(|facts| (now, facts))) else {

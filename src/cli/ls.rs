@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use layflat::Cancel;
 use layflat::core::text::Printable;
-use layflat::inspect::{Entry, Inside, Kind, ListOptions, Listing};
+use layflat::inspect::{Inside, ListOptions, Listing, PathEntry, PathKind};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
@@ -51,12 +51,7 @@ impl Ls {
             links: self.long || self.directory,
         };
         let listing = inside.list(path, options).map_err(|error| {
-            missing::explained(error, path, &looked, |layer| match layer {
-                0 => "`layflat log` shows how".to_owned(),
-                layer => {
-                    format!("`layflat cat --layer {}` prints a file, `layflat find --all-layers` lists it", layer - 1)
-                }
-            })
+            missing::explained(error, path, &looked, |_| "`layflat log` shows its history".to_owned())
         })?;
         if common.json {
             output::json_lines(listing.entries)?;
@@ -76,18 +71,18 @@ impl Ls {
 }
 
 /// An entry's path from the directory that is listed, which is that many components deep.
-fn name(entry: &Entry, above: usize) -> String {
+fn name(entry: &PathEntry, above: usize) -> String {
     let path: Vec<&[u8]> = entry.path.components().skip(above).collect();
     let path = path.join(&b'/');
     let name = if path.is_empty() { entry.path.to_string() } else { Printable(&path).to_string() };
     match entry.kind {
-        Kind::Whiteout => painted(name, Colour::Red),
+        PathKind::Whiteout => painted(name, Colour::Red),
         _ if entry.opaque => format!("{name} (opaque: deletes what lower layers have in it)"),
         _ => name,
     }
 }
 
-fn long(entry: &Entry, name: String) -> Vec<String> {
+fn long(entry: &PathEntry, name: String) -> Vec<String> {
     let nothing = || "-".to_owned();
     let Some(facts) = &entry.facts else {
         let mode = format!("{}---------", entry.kind.letter());
@@ -110,7 +105,7 @@ fn long(entry: &Entry, name: String) -> Vec<String> {
 }
 
 /// As `ls -l` writes it.
-fn mode(kind: Kind, mode: u32) -> String {
+fn mode(kind: PathKind, mode: u32) -> String {
     let mut text = String::from(kind.letter());
     for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
         let bits = mode >> shift;
@@ -140,11 +135,11 @@ mod tests {
 
     #[test]
     fn modes_read_as_in_coreutils() {
-        assert_eq!(mode(Kind::File, 0o4755), "-rwsr-xr-x");
-        assert_eq!(mode(Kind::File, 0o6644), "-rwSr-Sr--");
-        assert_eq!(mode(Kind::Directory, 0o1777), "drwxrwxrwt");
-        assert_eq!(mode(Kind::Directory, 0o1770), "drwxrwx--T");
-        assert_eq!(mode(Kind::CharacterDevice, 0), "c---------");
+        assert_eq!(mode(PathKind::File, 0o4755), "-rwsr-xr-x");
+        assert_eq!(mode(PathKind::File, 0o6644), "-rwSr-Sr--");
+        assert_eq!(mode(PathKind::Directory, 0o1777), "drwxrwxrwt");
+        assert_eq!(mode(PathKind::Directory, 0o1770), "drwxrwx--T");
+        assert_eq!(mode(PathKind::CharacterDevice, 0), "c---------");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) fn explained(
     }
     match history(path, &looked.image, &looked.indexes, &looked.options) {
         Ok(events) => match events.last() {
-            Some(last) if last.deed == Action::Hidden => {
+            Some(last) if last.action == Action::Hidden => {
                 anyhow!("{}; deleted by layer {}: {}", Chain(&error), last.layer, advice(last.layer))
             }
             _ => error.into(),

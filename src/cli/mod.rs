@@ -160,7 +160,7 @@ enum Command {
     Man(man::Man),
 }
 
-/// Takes as many file handles as the system lets us have: the usual soft limit is for programs that use `select`, and
+/// Raises the limit of open files to its maximum: the usual soft limit is for programs that use `select`, and
 /// an image of many layers has many directories open at once.
 fn raise_handle_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -209,7 +209,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let code = match result {
         Ok(code) => code,
-        // Whoever reads our output has seen enough.
+        // The reader of our output, like `head`, has seen enough.
         Err(error) if output::is_broken_pipe(&error) => {
             signals::die_of_broken_pipe();
             SUCCESS

@@ -88,7 +88,7 @@ impl Mount {
     }
 }
 
-/// Says what there is to say of layers in the cache.
+/// Prints notes about layers in the cache.
 pub(super) fn say_layers(common: &Common, repaired: Option<&str>, not_kept: &[Loss]) {
     if let Some(problem) = repaired {
         output::say(
@@ -167,7 +167,7 @@ impl CachedArgs {
         owners: Owners,
         common: &Common,
         cancel: &Cancel,
-    ) -> anyhow::Result<cached::KeptForm> {
+    ) -> anyhow::Result<cached::CachedLayers> {
         let image = open(&source.to_owned(), &self.open, cancel)?;
         let options = self.options(owners, cancel)?;
         let kept = cached::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?;
@@ -185,7 +185,7 @@ impl CachedArgs {
         Ok(Options { xattr_namespace: namespace, ..self.unpack.options(&self.open, owners, cancel)? })
     }
 
-    /// Where the cache is.
+    /// The cache's directory.
     pub(crate) fn directory(&self) -> anyhow::Result<PathBuf> {
         self.open.remote.cache_directory()
     }

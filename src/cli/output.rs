@@ -1,4 +1,4 @@
-//! All that is printed: data on standard output, talk on standard error.
+//! Everything that is printed: data on standard output, messages on standard error.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -41,8 +41,7 @@ fn escaped_json(text: String) -> String {
     escaped
 }
 
-/// Prints what a function writes. That it is written is only known once it is flushed: at the program's end nobody
-/// would notice.
+/// Prints what a function writes, and flushes it: an error at the end of the program would go unnoticed.
 pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     write(&mut out).and_then(|()| out.flush()).context("cannot write to standard output")
@@ -87,15 +86,15 @@ pub(crate) fn lines<T: std::fmt::Display>(lines: impl IntoIterator<Item = T>) ->
     })
 }
 
-/// Says something to the user, unless they asked for quiet.
+/// Prints a message, unless --quiet was given.
 pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
     if !common.quiet {
-        // There is nobody to tell if this fails.
+        // If this fails, there is nowhere to report it.
         let _ = writeln!(std::io::stderr().lock(), "{}", mask_passwords(&line.to_string()));
     }
 }
 
-/// Whether nothing but errors is printed, for what is said where no arguments are at hand.
+/// Whether only errors are printed, for places without access to the arguments.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// Decides whether nothing but errors is printed.
@@ -103,7 +102,7 @@ pub(crate) fn be_quiet(quiet: bool) {
     QUIET.store(quiet, Ordering::Relaxed);
 }
 
-/// Where the library's notes go: they are printed as they come, each once.
+/// Prints the library's notes as they come, each once.
 pub(crate) fn notes() -> Notes {
     static NOTES: LazyLock<Notes> = LazyLock::new(|| {
         Notes::to(|note| {
@@ -120,7 +119,7 @@ pub(crate) fn usage(problem: &clap::Error) -> u8 {
     let said = problem.render().to_string();
     let harmless = said.lines().map(one_line).collect::<Vec<_>>().join("\n");
     let written = match () {
-        // What was typed holds a password, or what would steer the terminal.
+        // The arguments contain a password or terminal escapes.
         () if problem.use_stderr() && harmless != said.trim_end_matches('\n') => {
             writeln!(std::io::stderr().lock(), "{harmless}")
         }
@@ -177,8 +176,8 @@ fn colours(output: &impl IsTerminal) -> bool {
     output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Whether an error is only that nobody reads our output any more. A connection that breaks has the same name, but is
-/// a failure.
+/// Whether the reader of our output has gone, as `head` does. A broken network connection is also a "broken pipe", but
+/// that is a failure.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is_connection =
         |cause: &(dyn std::error::Error + 'static)| cause.is::<RegistryError>() || cause.is::<DaemonError>();
@@ -211,14 +210,14 @@ pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> an
     Ok(())
 }
 
-/// Says what is not as it should be about an image.
+/// Prints the irregularities of an image.
 pub(crate) fn notices(common: &Common, notices: &[Notice]) {
     for notice in notices {
         note(common, notice, hints::of_notice(notice));
     }
 }
 
-/// Says what could not be kept.
+/// Prints what could not be preserved.
 pub(crate) fn losses(common: &Common, losses: &[Loss]) {
     for loss in losses {
         let more = if loss.count > loss.examples.len() as u64 { ", …" } else { "" };
@@ -235,7 +234,7 @@ pub(crate) fn losses(common: &Common, losses: &[Loss]) {
     }
 }
 
-/// Where a file goes; not to a terminal, which its bytes would garble.
+/// The output for a file name. A terminal is refused: binary data would garble it.
 pub(crate) fn destination(file: &Path) -> anyhow::Result<Destination> {
     if file != Path::new("-") {
         return Ok(Destination::File(file.to_owned()));

@@ -8,7 +8,7 @@ use layflat::transport::source;
 
 /// Refuses a destination that holds the image or the cache, or lies in the image: replacing it would destroy them.
 pub(crate) fn refuse_replacing_source(image: &OsStr, cache: Option<PathBuf>, destination: &Path) -> anyhow::Result<()> {
-    // What is not there is replaced by nothing, and reported by others.
+    // If it does not exist, nothing is replaced. Opening it reports the error.
     let Ok(place) = destination.canonicalize() else { return Ok(()) };
     let name = |path: &Path| Printable(path.as_os_str().as_encoded_bytes()).to_string();
     for source in source::reference(image)?.paths() {

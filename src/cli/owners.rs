@@ -33,19 +33,19 @@ pub(crate) struct OwnerArgs {
     single_owner: bool,
 }
 
-/// What was decided.
+/// The ownership that was chosen.
 #[derive(Debug)]
 pub(crate) struct Settled {
     /// For unpacking.
     pub(crate) owners: Owners,
     /// The map that was asked for, or that of the user namespace which was entered.
     pub(crate) maps: Option<IdMaps>,
-    /// What the user should know, should all go well.
+    /// Notes for the user if the command succeeds.
     note: Option<String>,
 }
 
 impl Settled {
-    /// Says what the user should know: not before all has gone well, since an error is one line.
+    /// Prints the notes. Only after success: an error is one line alone.
     pub(crate) fn say(&self, common: &Common) {
         if let Some(note) = &self.note {
             output::say(common, format_args!("note: {note}"));
@@ -124,7 +124,7 @@ pub(crate) fn own() -> IdMaps {
     IdMaps::root(uid.as_raw(), gid.as_raw())
 }
 
-/// What the administrator lets the caller map.
+/// The ids that /etc/subuid and /etc/subgid grant to the caller.
 #[derive(Debug)]
 pub(crate) enum Granted {
     /// These ids.

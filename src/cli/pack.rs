@@ -104,12 +104,12 @@ impl Pack {
         }
         if common.json {
             let document = json!({
-                "meaning": report.meaning, "entries": report.entries, "marks": report.marks, "not_kept": report.not_kept,
+                "meaning": report.meaning, "entries": report.entries, "marks": report.whiteouts, "not_kept": report.not_kept,
                 "digest": facts.digest, "size": facts.size, "diff_id": facts.diff_id, "expanded": facts.expanded,
             });
             output::json_beside(&self.output, &document)?;
         } else {
-            let (entries, whiteouts) = (counted(report.entries, "entry", "entries"), count(report.marks));
+            let (entries, whiteouts) = (counted(report.entries, "entry", "entries"), count(report.whiteouts));
             let name = Printable(self.output.as_os_str().as_encoded_bytes()).to_string();
             let size = bytes(facts.size);
             output::say(
@@ -124,7 +124,7 @@ impl Pack {
 /// Refuses an output file inside a tree that is packed: it would be packed too.
 fn refuse_inside(output: &Path, tree: &Path) -> anyhow::Result<()> {
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // What is not there is for others to say.
+    // A missing tree is reported when it is read.
     let (Ok(parent), Ok(whole)) = (parent.canonicalize(), tree.canonicalize()) else {
         return Ok(());
     };

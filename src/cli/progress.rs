@@ -1,4 +1,4 @@
-//! Progress bars on a terminal, one line a layer; nothing elsewhere.
+//! Progress bars on a terminal, one line per layer. Nothing is shown elsewhere.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;

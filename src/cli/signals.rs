@@ -1,5 +1,5 @@
-//! Signals: the first one stops the work, which then takes away what it made; after that the program dies of it, so
-//! that whoever started it sees why it ended: a shell ends its loop after Ctrl-C.
+//! Signals. The first one cancels the work, which then removes its partial output. Afterwards the program ends by the
+//! same signal, so that the caller sees why: a shell stops its loop after Ctrl-C.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

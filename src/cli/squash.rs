@@ -35,7 +35,8 @@ pub(crate) struct Squash {
     /// Keep the lowest N layers, squash the rest
     #[arg(long, value_name = "N", default_value_t = 0)]
     from: usize,
-    /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be damaged
+    /// Do not wait until what is stored in a file or directory is on disk: after a power loss soon after, it may be
+    /// damaged
     #[arg(long)]
     no_sync: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What to type instead: for commands of other tools, and for names that are no files.
+//! Suggests what to type instead: for commands of other tools, and for image names that are not files.
 
 use std::path::Path;
 
@@ -36,10 +36,12 @@ fn of_command(word: &str) -> Option<&'static str> {
             "layflat flatten IMAGE DEST for one root file system, layflat layers IMAGE DEST for a directory per layer"
         }
         "images" | "image" | "list" => {
-            "layflat tags docker://NAME or layflat tags FILE lists images; layflat cache list what is in the cache"
+            "layflat tags FILE and layflat tags docker://NAME list images; layflat cache ls lists the cache"
         }
         "search" | "catalog" => "layflat tags docker://NAME lists the tags of a repository",
-        "manifest" | "config" | "info" | "show" | "layer" | "history" => "layflat inspect IMAGE",
+        "manifest" => "layflat inspect --raw IMAGE",
+        "config" => "layflat inspect --config IMAGE",
+        "info" | "show" | "layer" | "history" => "layflat inspect IMAGE",
         "tree" | "dir" => "layflat ls --recursive IMAGE",
         "grep" | "locate" => "layflat find IMAGE GLOB",
         "blame" => "layflat log IMAGE PATH",

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Where two trees differ, and how.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Difference {
+pub struct TreeDifference {
     /// The path in both trees, without a leading slash; `/` for their roots.
     pub path: Bytes,
     /// How they differ there.
@@ -126,7 +126,7 @@ pub enum What {
     },
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for TreeDifference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.path, self.what)
     }
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_line_for_people_and_an_object_for_programs() {
         let name = |text: &str| Bytes::from(text.as_bytes());
-        let mode = Difference { path: Bytes::from(&b"d/a\n"[..]), what: What::Mode { a: 0o4755, b: 0o644 } };
+        let mode = TreeDifference { path: Bytes::from(&b"d/a\n"[..]), what: What::Mode { a: 0o4755, b: 0o644 } };
         assert_eq!(mode.to_string(), "d/a\\n: mode: 4755 in A, 0644 in B");
         assert_eq!(serde_json::to_string(&mode).unwrap(), r#"{"path":"d/a\\n","what":"mode","a":"4755","b":"0644"}"#);
         let links = What::HardLinks { a: vec![vec![name("a"), name("b")]], b: vec![vec![name("a")], vec![name("b")]] };

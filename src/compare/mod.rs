@@ -9,7 +9,7 @@
 //! which names share an inode. What a file system makes up for itself does not count: inode numbers, link counts
 //! (overlayfs shows those of the lower inode, hidden names included), sizes of directories, blocks, atime and ctime.
 //!
-//! A name that readdir lists and lstat does not find is a [`Kind::Ghost`]. Overlayfs shows them where a whiteout lies
+//! A name that readdir lists and lstat does not find is a [`TreeKind::Ghost`]. Overlayfs shows them where a whiteout lies
 //! in a directory that merges with nothing; a tree with a ghost in it is not an equal of one without.
 //!
 //! ```
@@ -43,11 +43,11 @@ mod snapshot;
 mod walk;
 
 pub use acl::AclKind;
-pub use difference::{Difference, What};
+pub use difference::{TreeDifference, What};
 pub use error::CompareError;
 pub use options::{CompareOptions, Ignore, IgnoreError, SnapshotOptions};
 pub use pair::differences;
-pub use snapshot::{Entry, Kind, KindName, Snapshot};
+pub use snapshot::{KindName, Snapshot, TreeEntry, TreeKind};
 pub(crate) use snapshot::{NodeId, ROOT};
 
 use std::path::Path;
@@ -55,9 +55,19 @@ use std::path::Path;
 /// Reads two trees, at the same time, and lists every difference, sorted by path: a directory before what it holds,
 /// siblings by their bytes.
 ///
+/// ```
+/// use layflat::compare::CompareOptions;
+///
+/// let (a, b) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// std::fs::write(b.path().join("new"), "only in b")?;
+/// let differences = layflat::compare(a.path(), b.path(), &CompareOptions::default())?;
+/// assert!(differences.iter().any(|difference| difference.path.as_bytes() == b"new"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// A tree that cannot be read whole, or that changes while it is read.
-pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Vec<Difference>, CompareError> {
+pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Vec<TreeDifference>, CompareError> {
     let (a, b) = std::thread::scope(|scope| {
         let a = scope.spawn(|| Snapshot::take(a, &options.snapshot));
         let b = Snapshot::take(b, &options.snapshot);

@@ -2,11 +2,11 @@
 
 use super::acl::{self, AclKind};
 use super::content::{Reader, Side};
-use super::difference::{Difference, What};
+use super::difference::{TreeDifference, What};
 use super::error::CompareError;
 use super::links::regrouped;
 use super::options::CompareOptions;
-use super::snapshot::{Entry, Kind, NodeId, ROOT, Snapshot};
+use super::snapshot::{NodeId, ROOT, Snapshot, TreeEntry, TreeKind};
 use crate::core::text::Bytes;
 use hashbrown::HashMap;
 use std::num::NonZero;
@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn differences(a: &Snapshot, b: &Snapshot, options: &CompareOptions) -> Result<Vec<Difference>, CompareError> {
+pub fn differences(a: &Snapshot, b: &Snapshot, options: &CompareOptions) -> Result<Vec<TreeDifference>, CompareError> {
     let mut comparison = Comparison { a, b, options, found: Vec::new(), linkable: Vec::new(), contents: Vec::new() };
     comparison.walk();
     comparison.compare_contents()?;
@@ -26,7 +26,7 @@ pub fn differences(a: &Snapshot, b: &Snapshot, options: &CompareOptions) -> Resu
     }
     // stable: at one path, in the order in which they were found
     comparison.found.sort_by_key(|found| found.order);
-    Ok(comparison.found.into_iter().map(|found| Difference { path: found.path, what: found.what }).collect())
+    Ok(comparison.found.into_iter().map(|found| TreeDifference { path: found.path, what: found.what }).collect())
 }
 
 struct Comparison<'s> {
@@ -123,11 +123,11 @@ impl Comparison<'_> {
             return;
         }
         let pair = Pair { order, a: in_a, b: in_b };
-        if !matches!(a.kind, Kind::Directory | Kind::Ghost) {
+        if !matches!(a.kind, TreeKind::Directory | TreeKind::Ghost) {
             self.linkable.push(pair);
         }
         let mut found = Vec::new();
-        if !ignore.mode && a.mode != b.mode && !matches!(a.kind, Kind::Symlink { .. }) {
+        if !ignore.mode && a.mode != b.mode && !matches!(a.kind, TreeKind::Symlink { .. }) {
             found.push(What::Mode { a: a.mode, b: b.mode });
         }
         if !ignore.owner && (a.uid, a.gid) != (b.uid, b.gid) {
@@ -137,18 +137,18 @@ impl Comparison<'_> {
             found.push(What::Mtime { a: a.mtime, b: b.mtime });
         }
         match (&a.kind, &b.kind) {
-            (Kind::File { size: a }, Kind::File { size: b }) if !ignore.content => {
+            (TreeKind::File { size: a }, TreeKind::File { size: b }) if !ignore.content => {
                 if a != b {
                     found.push(What::Size { a: *a, b: *b });
                 } else if *a > 0 {
                     self.contents.push(pair);
                 }
             }
-            (Kind::Symlink { target: a }, Kind::Symlink { target: b }) if a != b => {
+            (TreeKind::Symlink { target: a }, TreeKind::Symlink { target: b }) if a != b => {
                 found.push(What::LinkTarget { a: a.clone().into(), b: b.clone().into() });
             }
-            (&Kind::CharacterDevice(a, a_minor), &Kind::CharacterDevice(b, b_minor))
-            | (&Kind::BlockDevice(a, a_minor), &Kind::BlockDevice(b, b_minor))
+            (&TreeKind::CharacterDevice(a, a_minor), &TreeKind::CharacterDevice(b, b_minor))
+            | (&TreeKind::BlockDevice(a, a_minor), &TreeKind::BlockDevice(b, b_minor))
                 if (a, a_minor) != (b, b_minor) =>
             {
                 found.push(What::Device { a: (a, a_minor), b: (b, b_minor) });
@@ -161,7 +161,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn compare_xattrs(&self, a: &Entry, b: &Entry, found: &mut Vec<What>) {
+    fn compare_xattrs(&self, a: &TreeEntry, b: &TreeEntry, found: &mut Vec<What>) {
         let (xattrs_a, xattrs_b) = (&a.xattrs, &b.xattrs);
         if xattrs_a == xattrs_b {
             return;

@@ -40,14 +40,14 @@ pub(super) struct Node {
     pub(super) name: Box<[u8]>,
     /// Sorted by name.
     pub(super) children: Vec<NodeId>,
-    pub(super) entry: Entry,
+    pub(super) entry: TreeEntry,
 }
 
 /// What lies at one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TreeEntry {
     /// What it is.
-    pub kind: Kind,
+    pub kind: TreeKind,
     /// Permission bits, setuid, setgid and sticky: at most `0o7777`.
     pub mode: u32,
     /// User.
@@ -64,7 +64,7 @@ pub struct Entry {
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum TreeKind {
     /// A directory.
     Directory,
     /// A regular file.
@@ -89,7 +89,7 @@ pub enum Kind {
     Ghost,
 }
 
-/// A [`Kind`] without its details, for messages.
+/// A [`TreeKind`] without its details, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KindName {
@@ -111,7 +111,7 @@ pub enum KindName {
     Ghost,
 }
 
-impl Kind {
+impl TreeKind {
     /// The kind alone.
     pub fn name(&self) -> KindName {
         match self {
@@ -142,11 +142,11 @@ impl fmt::Display for KindName {
     }
 }
 
-impl Entry {
+impl TreeEntry {
     /// A name that is listed and not there.
     pub(super) fn ghost() -> Self {
         Self {
-            kind: Kind::Ghost,
+            kind: TreeKind::Ghost,
             mode: 0,
             uid: 0,
             gid: 0,
@@ -187,7 +187,7 @@ impl Snapshot {
     }
 
     /// What lies at a path, given without a leading slash; the empty path is the root.
-    pub fn get(&self, path: &[u8]) -> Option<&Entry> {
+    pub fn get(&self, path: &[u8]) -> Option<&TreeEntry> {
         self.find(path).map(|id| self.entry(id))
     }
 
@@ -203,7 +203,7 @@ impl Snapshot {
 
     /// Every path and what lies there: a directory before what it holds, siblings by their bytes. Paths have no
     /// leading slash, and the root's is empty.
-    pub fn entries(&self) -> impl Iterator<Item = (Vec<u8>, &Entry)> {
+    pub fn entries(&self) -> impl Iterator<Item = (Vec<u8>, &TreeEntry)> {
         let mut waiting = vec![ROOT];
         std::iter::from_fn(move || {
             let id = waiting.pop()?;
@@ -212,7 +212,7 @@ impl Snapshot {
         })
     }
 
-    pub(crate) fn entry(&self, id: NodeId) -> &Entry {
+    pub(crate) fn entry(&self, id: NodeId) -> &TreeEntry {
         &self.node(id).entry
     }
 
@@ -230,7 +230,7 @@ impl Snapshot {
     }
 
     /// Adds a name to a directory; the caller sorts the directory's children in the end.
-    pub(super) fn add(&mut self, parent: NodeId, name: &[u8], entry: Entry) -> Result<NodeId, CompareError> {
+    pub(super) fn add(&mut self, parent: NodeId, name: &[u8], entry: TreeEntry) -> Result<NodeId, CompareError> {
         let id = NodeId::try_from(self.nodes.len()).map_err(|_| CompareError::TooLarge { root: self.root.clone() })?;
         self.nodes.push(Node { parent, name: name.into(), children: Vec::new(), entry });
         if id != ROOT {

@@ -6,7 +6,7 @@
 
 use super::error::CompareError;
 use super::options::SnapshotOptions;
-use super::snapshot::{Entry, Kind, Node, NodeId, ROOT, Snapshot};
+use super::snapshot::{Node, NodeId, ROOT, Snapshot, TreeEntry, TreeKind};
 use crate::core::record::Xattrs;
 use crate::core::text::Timestamp;
 use rustix::fs::{major, minor};
@@ -85,10 +85,10 @@ fn walk(
         let entry = match metadata {
             Ok(metadata) => read(found.path(), &metadata)
                 .map_err(|(action, error)| io_error(snapshot, parent, name, &action, error))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Entry::ghost(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => TreeEntry::ghost(),
             Err(error) => return Err(io_error(snapshot, parent, name, "look at", error)),
         };
-        let is_directory = entry.kind == Kind::Directory;
+        let is_directory = entry.kind == TreeKind::Directory;
         let same_device = entry.inode.0 == device;
         let id = snapshot.add(parent, name, entry)?;
         if is_directory != found.file_type().is_dir() {
@@ -121,7 +121,7 @@ fn not_found(snapshot: &mut Snapshot, above: &[NodeId], error: walkdir::Error) -
     if !is_ghost {
         return Err(io_error(snapshot, parent, &name, "read", error));
     }
-    snapshot.add(parent, &name, Entry::ghost())?;
+    snapshot.add(parent, &name, TreeEntry::ghost())?;
     Ok(())
 }
 
@@ -136,26 +136,26 @@ fn io_error(snapshot: &Snapshot, parent: NodeId, name: &[u8], action: &str, sour
 }
 
 /// All that counts of one file, without opening it. An error says what was being done.
-fn read(path: &Path, metadata: &Metadata) -> Result<Entry, (String, io::Error)> {
+fn read(path: &Path, metadata: &Metadata) -> Result<TreeEntry, (String, io::Error)> {
     let file_type = metadata.file_type();
     let (major, minor) = (major(metadata.rdev()), minor(metadata.rdev()));
     let kind = if file_type.is_dir() {
-        Kind::Directory
+        TreeKind::Directory
     } else if file_type.is_file() {
-        Kind::File { size: metadata.size() }
+        TreeKind::File { size: metadata.size() }
     } else if file_type.is_symlink() {
         let target = std::fs::read_link(path).map_err(|error| ("read the link".to_owned(), error))?;
-        Kind::Symlink { target: target.into_os_string().into_vec().into() }
+        TreeKind::Symlink { target: target.into_os_string().into_vec().into() }
     } else if file_type.is_char_device() {
-        Kind::CharacterDevice(major, minor)
+        TreeKind::CharacterDevice(major, minor)
     } else if file_type.is_block_device() {
-        Kind::BlockDevice(major, minor)
+        TreeKind::BlockDevice(major, minor)
     } else if file_type.is_fifo() {
-        Kind::Fifo
+        TreeKind::Fifo
     } else {
-        Kind::Socket
+        TreeKind::Socket
     };
-    Ok(Entry {
+    Ok(TreeEntry {
         kind,
         mode: metadata.mode() & 0o7777,
         uid: metadata.uid(),

@@ -1,4 +1,4 @@
-//! Where the files are, as containers/image looks for them.
+//! Finds the configuration files in the places where containers/image looks for them.
 
 #[cfg(feature = "registry")]
 mod registries;
@@ -16,7 +16,7 @@ const ETC: &str = "/etc/containers";
 const OWN: &str = ".config/containers";
 const POLICY: &str = "policy.json";
 
-/// Reads the policy, and says where it is; `None` where nobody has made one.
+/// Reads the policy and returns it with its path; `None` if there is none.
 pub(crate) fn load_policy(which: &ConfigurationFile) -> Result<Option<(PathBuf, Policy)>, ConfigurationError> {
     let (path, text) = match which {
         ConfigurationFile::Nothing => return Ok(None),

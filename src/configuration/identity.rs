@@ -1,4 +1,4 @@
-//! Whether a signature is for the image that was asked for: a good signature of another image proves nothing.
+//! Checks that a signature is for the image that was asked for: a valid signature of another image proves nothing.
 
 use serde::Deserialize;
 

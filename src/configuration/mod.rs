@@ -49,7 +49,7 @@ pub struct ConfigurationError {
     pub path: PathBuf,
     /// The line, counted from 1, where it is known.
     pub line: Option<usize>,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
     /// What shows that it is wrong, where there is such an error.
     pub source: Option<Cause>,

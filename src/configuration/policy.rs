@@ -1,5 +1,5 @@
-//! `policy.json`: what is required of an image before it may be used. Read as strictly as containers/image reads it,
-//! since a word that is passed over here could be a check that is not made.
+//! Reads `policy.json`: which requirements an image must meet before it is used. It is read as strictly as
+//! containers/image reads it, since an ignored word could be a check that is not made.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,5 +1,4 @@
-//! The scopes of a policy that an image is in, the narrowest first: itself, then what is around it. Symbolic links were
-//! followed before.
+//! The scopes of a policy that apply to an image, from the narrowest to the widest. Symbolic links are resolved before.
 
 use std::path::PathBuf;
 

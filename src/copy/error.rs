@@ -1,4 +1,4 @@
-//! Why images could not be copied.
+//! Errors of copying images.
 
 use crate::blob::{BlobError, Compress};
 use crate::core::chain::{Cause, Chain};
@@ -31,9 +31,9 @@ pub enum CopyError {
     DiffId {
         /// Which layer.
         what: String,
-        /// What the configuration says.
+        /// As the configuration states it.
         stated: Digest,
-        /// What the layer is.
+        /// The DiffID of the layer.
         found: Digest,
     },
     /// An index for a place that holds single images.
@@ -47,7 +47,7 @@ pub enum CopyError {
         "{name} is {what}, not an image, and docker archives, engines and `dir:` hold images only: copy it to a registry, oci:DIR or oci-archive:FILE"
     )]
     Artifact {
-        /// What the source calls it.
+        /// Its name at the source.
         name: String,
         /// What it is.
         what: String,
@@ -69,7 +69,7 @@ pub enum CopyError {
     Refused {
         /// Why it cannot be converted.
         conversion: Box<CopyError>,
-        /// What the registry says.
+        /// The message of the registry.
         #[source]
         refusal: Box<StoreError>,
     },
@@ -86,7 +86,7 @@ pub enum CopyError {
     Document {
         /// Which one.
         name: String,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: Cause,
     },

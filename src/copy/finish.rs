@@ -1,4 +1,5 @@
-//! When the blobs are stored: configurations and manifests, the image's own wherever they are still true.
+//! The second step of a copy: when all blobs are stored, configurations and manifests are made. The image's own are
+//! used wherever they are still correct.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,7 +11,7 @@ use super::{CopyError, manifest};
 use crate::core::digest::Digest;
 use crate::image::{Config, Image, Manifest};
 use crate::transport::source::{Index, Tree};
-use crate::transport::store::{Form, Found, Kind, Store, Stored};
+use crate::transport::store::{BlobKind, Form, Presence, Store, Stored};
 
 /// What stands for an image, or an index, in the store.
 #[derive(Debug, Clone)]
@@ -149,7 +150,7 @@ impl<'a> Finisher<'a> {
         self.notes.push(note.into());
     }
 
-    /// Where the layers of an image are now.
+    /// The descriptors of the layers at the destination.
     fn layers(&mut self, image: &Image) -> Result<Vec<&'a Placed>, CopyError> {
         let mut placed = Vec::new();
         for layer in &image.layers {
@@ -167,14 +168,14 @@ impl<'a> Finisher<'a> {
 
     fn config(&mut self, digest: Digest, config: &Config) -> Result<(), CopyError> {
         let size = config.bytes.len() as u64;
-        let stored = Stored { kind: Kind::Config, digest, size: Some(size) };
+        let stored = Stored { kind: BlobKind::Config, digest, size: Some(size) };
         if self.configs.iter().any(|known| known.digest == stored.digest) {
             return Ok(());
         }
         let outcome = match self.store.find(&stored)? {
-            Found::There(_) => Outcome::Present,
-            Found::Mounted(_) => Outcome::Mounted,
-            Found::Missing => {
+            Presence::There(_) => Outcome::Present,
+            Presence::Mounted(_) => Outcome::Mounted,
+            Presence::Missing => {
                 self.store.put(&stored, &mut config.bytes.as_slice())?;
                 Outcome::Copied
             }

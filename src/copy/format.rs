@@ -1,4 +1,4 @@
-//! Manifests in Docker's words (schema 2, and lists of manifests), for registries that know no others.
+//! Converts manifests to Docker's format (schema 2 and manifest lists), for registries that accept no other.
 //!
 //! Blobs stay as they are, and so do their digests: only the documents that name them are written anew. What Docker's
 //! documents have no place for is said.
@@ -44,8 +44,8 @@ impl FromStr for Format {
     }
 }
 
-/// The same in Docker's words, and what was lost.
-pub(super) fn in_docker_words(done: &Done) -> Result<(Done, Vec<String>), CopyError> {
+/// Converts an image to Docker's format. Returns what was lost, too.
+pub(super) fn to_docker(done: &Done) -> Result<(Done, Vec<String>), CopyError> {
     let mut converter = Converter { listed: &done.listed, made: Vec::new(), lost: BTreeSet::new(), notes: Vec::new() };
     let manifest = match &done.manifest {
         Some(manifest) => Some(converter.convert(manifest)?),
@@ -65,9 +65,9 @@ pub(super) fn has_layers_of(compression: Compression) -> bool {
 }
 
 struct Converter<'a> {
-    /// What the index lists, in OCI's words.
+    /// The manifests of the index, in OCI format.
     listed: &'a [Manifest],
-    /// The same in Docker's.
+    /// The manifests in Docker's format.
     made: Vec<Manifest>,
     lost: BTreeSet<String>,
     notes: Vec<String>,

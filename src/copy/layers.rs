@@ -1,4 +1,5 @@
-//! What has to be done with each blob, worked out before anything is read.
+//! The first step of a copy: decides for each blob, before anything is read, whether it is copied, recompressed or
+//! skipped.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Documents made anew: manifests, indexes and configurations of images whose blobs are no longer what they were.
+//! Rewrites manifests, indexes and configurations of images whose blobs changed.
 //!
 //! What is made is OCI's. What a document says beyond what had to change stays.
 
@@ -53,7 +53,7 @@ pub(super) fn manifest(image: &Image, config: &Config, layers: &[&Placed]) -> Re
     for ((described, placed), layer) in described.iter_mut().zip(layers).zip(&image.layers) {
         let media_type = match placed.compression {
             Some(compression) => MediaType::oci_layer(compression).to_owned(),
-            None => MediaType::in_oci_words(layer.media_type.as_deref().unwrap_or_default()),
+            None => MediaType::to_oci(layer.media_type.as_deref().unwrap_or_default()),
         };
         describe(described, &media_type, &placed.digest, placed.size);
     }
@@ -81,7 +81,7 @@ pub(super) fn index(index: &Manifest, entries: &[(Digest, Manifest)]) -> Result<
 
 /// Whether only Docker's own readers know what a document is.
 pub(super) fn is_in_docker_words(manifest: &Manifest) -> bool {
-    manifest.media_type != MediaType::in_oci_words(&manifest.media_type)
+    manifest.media_type != MediaType::to_oci(&manifest.media_type)
 }
 
 pub(super) fn made(media_type: &str, document: &Object) -> Manifest {

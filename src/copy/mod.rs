@@ -66,7 +66,7 @@ pub fn copy(
     copy_with_referrers(images, &[], store, options, progress)
 }
 
-/// The same, with what refers to the images.
+/// Like [`copy`], with the referrers of the images.
 ///
 /// # Errors
 /// As for [`copy`]; a store that holds images only.
@@ -140,7 +140,7 @@ pub fn copy_with_referrers(
     })
 }
 
-/// What is not as it should be about images.
+/// The irregularities of images.
 fn notices(tree: &Tree) -> Vec<Notice> {
     match tree {
         // A note about using such a layer is of no interest when it is only copied.

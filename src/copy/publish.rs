@@ -1,8 +1,9 @@
-//! The end of a copy: what stands for the images is stored, in words that the store takes, and shown.
+//! The last step of a copy: stores the manifests in a format that the destination accepts, and makes the images visible
+//! under their names.
 
 use super::CopyError;
 use super::finish::Done;
-use super::format::{Format, in_docker_words};
+use super::format::{Format, to_docker};
 use crate::core::chain::Chain;
 use crate::core::digest::Algorithm;
 use crate::transport::store::{Finished, Form, Store, StoreError};
@@ -31,19 +32,19 @@ impl<'a> Publisher<'a> {
             subject: None,
         };
         if self.format == Format::Docker {
-            let (converted, notes) = in_docker_words(&done)?;
+            let (converted, notes) = to_docker(&done)?;
             self.put(&converted, &finished(&converted))?;
             self.notes.extend(notes);
             return Ok(finished(&converted));
         }
         match self.put(&done, &finished(&done)) {
             Err(refusal) if self.format == Format::Auto && refusal.refuses_format() && is_by_sha256(&done) => {
-                let (converted, notes) = match in_docker_words(&done) {
+                let (converted, notes) = match to_docker(&done) {
                     Ok((converted, notes)) if converted.manifest != done.manifest => (converted, notes),
                     Err(error @ (CopyError::Document { .. } | CopyError::LayerNotInDocker { .. })) => {
                         return Err(CopyError::Refused { conversion: error.into(), refusal: refusal.into() });
                     }
-                    // It is in Docker's words already.
+                    // It is in Docker's format already.
                     _ => return Err(refusal.into()),
                 };
                 // Refused once more, it was not for its words.

@@ -1,4 +1,5 @@
-//! What refers to the images of a copy goes along, byte by byte, as long as what it speaks of is still there.
+//! Copies referrers (signatures, attestations, SBOMs) along with their images. They are copied unchanged, and only if
+//! the image that they refer to did not change.
 
 use std::collections::HashSet;
 

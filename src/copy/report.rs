@@ -1,4 +1,4 @@
-//! What was copied.
+//! Reports what was copied.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub struct CopyReport {
     pub referrers: Vec<ImageReport>,
     /// Their blobs, each once: layers and what belongs to attachments, then configurations.
     pub blobs: Vec<BlobReport>,
-    /// What is different from the source in a way that one may not expect.
+    /// Differences from the source that a user may not expect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<CopyNote>,
     /// Seconds spent, by the clock on the wall.
@@ -28,7 +28,7 @@ pub struct CopyReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CopyNote {
-    /// What is not as it should be about an image.
+    /// An irregularity of an image.
     Image(Notice),
     /// A layer that only its vendor may hand out was not pushed.
     NotPushed {
@@ -97,11 +97,11 @@ pub enum Outcome {
     Copied,
     /// Its content was copied, compressed otherwise or changed.
     Rewritten,
-    /// It was there already.
+    /// The destination had it already.
     Present,
-    /// It was not sent: only its vendor may hand it out.
+    /// It is non-distributable, and was not pushed.
     LeftOut,
-    /// It was elsewhere in the same registry, and is here now, too.
+    /// The registry mounted it from another repository.
     Mounted,
 }
 

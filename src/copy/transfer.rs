@@ -1,4 +1,4 @@
-//! Blobs on their way: each read once, checked, and stored, several at a time.
+//! Transfers blobs in parallel: each is read once, verified, and stored.
 
 use std::io::Read;
 use std::num::NonZero;
@@ -12,7 +12,7 @@ use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::parallel;
 use crate::parallel::jobs;
-use crate::transport::store::{Found, Kind, Store, StoreError, Stored, pour};
+use crate::transport::store::{BlobKind, Presence, Store, StoreError, Stored, pour};
 use crate::unpack::Progress;
 
 /// A blob that is in the store.
@@ -85,9 +85,9 @@ impl One<'_> {
 
     fn copy_as_stored(&self) -> Result<Placed, CopyError> {
         let blob = &self.task.blob;
-        // What has no digest is made anew.
+        // A blob without a digest is compressed anew.
         let Some(digest) = blob.digest().cloned() else { return self.make(Compress::GZIP) };
-        let kind = if self.task.is_layer { Kind::Layer } else { Kind::Other };
+        let kind = if self.task.is_layer { BlobKind::Layer } else { BlobKind::Other };
         let stored = Stored { kind, digest, size: blob.stated_size() };
         if let Some(there) = self.find(&stored)? {
             return Ok(there);
@@ -106,7 +106,7 @@ impl One<'_> {
 
     fn copy_uncompressed(&self) -> Result<Placed, CopyError> {
         let Some(digest) = self.task.diff_id.clone() else { return self.make(Compress::None) };
-        let stored = Stored { kind: Kind::Layer, digest, size: None };
+        let stored = Stored { kind: BlobKind::Layer, digest, size: None };
         let placed = |size, outcome| Placed {
             digest: stored.digest.clone(),
             size,
@@ -131,7 +131,7 @@ impl One<'_> {
         let mut out = Compressor::new(draft, compress, self.threads).map_err(written)?;
         pour(&mut content, &mut out, &path).map_err(|error| self.explain(error))?;
         let (draft, facts) = out.finish().map_err(written)?;
-        let stored = Stored { kind: Kind::Layer, digest: facts.digest, size: Some(facts.size) };
+        let stored = Stored { kind: BlobKind::Layer, digest: facts.digest, size: Some(facts.size) };
         let placed = |outcome| Placed {
             digest: stored.digest.clone(),
             size: facts.size,
@@ -147,14 +147,14 @@ impl One<'_> {
         Ok(placed(Outcome::Rewritten))
     }
 
-    /// What the store has already.
+    /// Whether the store has the blob.
     fn find(&self, stored: &Stored) -> Result<Option<Placed>, CopyError> {
         let placed =
             |size, outcome| Placed { digest: stored.digest.clone(), size, diff_id: None, compression: None, outcome };
         Ok(match self.store.find(stored)? {
-            Found::Missing => None,
-            Found::There(size) => Some(placed(size, Outcome::Present)),
-            Found::Mounted(size) => Some(placed(size, Outcome::Mounted)),
+            Presence::Missing => None,
+            Presence::There(size) => Some(placed(size, Outcome::Present)),
+            Presence::Mounted(size) => Some(placed(size, Outcome::Mounted)),
         })
     }
 
@@ -185,7 +185,7 @@ impl One<'_> {
     }
 }
 
-/// Whether the work is still wanted, and who wants to know how far it is.
+/// Cancellation and progress.
 #[derive(Clone, Copy)]
 struct Watch<'a> {
     stop: &'a AtomicBool,

@@ -1,7 +1,7 @@
 //! Errors and their causes: the room below says what it could not do, the one above what for.
 //!
-//! An error's own text never repeats its cause, which is its [`source`](Error::source). Whoever shows an error shows the
-//! whole chain: the command line does it for what it prints, [`Chain`] for reports that hold an error as text.
+//! An error's own text never repeats its cause, which is its [`source`](Error::source). Whoever shows an error shows
+//! the whole chain: the command line does it for what it prints, [`Chain`] for reports that hold an error as text.
 
 use std::error::Error;
 use std::fmt;

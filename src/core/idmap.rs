@@ -126,7 +126,7 @@ impl std::fmt::Display for IdMap {
 }
 
 impl IdMaps {
-    /// The caller alone, who is root inside.
+    /// Only the caller, as root inside.
     pub fn root(uid: u32, gid: u32) -> Self {
         Self { uids: IdMap::root(uid), gids: IdMap::root(gid) }
     }

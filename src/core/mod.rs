@@ -1,7 +1,7 @@
 //! What the image specification means, as pure functions: no I/O, and none of the rooms outside.
 //!
-//! [`tar`] reads archives from bytes, [`layer`] reads changes from archives, and [`stack`] replays changes and tells what
-//! each layer's directory must hold. The rest is what these and all others speak of: digests, names, limits.
+//! [`tar`] reads archives from bytes, [`layer`] reads changes from archives, and [`stack`] replays changes and tells
+//! what each layer's directory must hold. The rest is what these and all others speak of: digests, names, limits.
 
 pub mod cancel;
 pub mod chain;

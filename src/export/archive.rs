@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::entries::{Marks, Spooled, write_entries};
+use super::entries::{Spooled, Whiteouts, write_entries};
 use crate::core::stack::Stack;
 use crate::image::Image;
 use crate::unpack::{Error, Options, Progress, Report, Seconds, io, reading, report};
@@ -29,7 +29,7 @@ pub fn flat_archive(
     let spooled = Spooled::read(image, scratch, &|_| true, options, progress)?;
     let read = started.elapsed().as_secs_f64();
     let stack = Stack::replay(&spooled.records, reading(options))?;
-    let writer = write_entries(output, &stack, &stack.whole(), &spooled.contents, Marks::None, options)?;
+    let writer = write_entries(output, &stack, &stack.whole(), &spooled.contents, Whiteouts::None, options)?;
     writer.finish().map_err(io("cannot write the end of the archive"))?;
     let total = started.elapsed().as_secs_f64();
     let seconds = Seconds { read, settle: total - read, total };

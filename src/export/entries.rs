@@ -49,7 +49,7 @@ impl Spooled {
 
 /// Whether an archive has whiteouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Marks {
+pub(crate) enum Whiteouts {
     /// A layer: `.wh.NAME`, and `.wh..wh..opq`.
     Written,
     /// A flat tree.
@@ -64,25 +64,25 @@ pub(crate) fn write_entries<W: Write>(
     stack: &Stack<'_>,
     difference: &Difference,
     contents: &[Option<Contents>],
-    marks: Marks,
+    whiteouts: Whiteouts,
     options: &Options,
 ) -> Result<LayerWriter<W, InodeId>, WriteError> {
     let options = WriteOptions { selinux: options.selinux, cancel: options.cancel.clone() };
     let mut writer = LayerWriter::new(output, options);
-    for (index, emission) in difference.emissions().iter().enumerate() {
+    for (index, entry) in difference.entries().iter().enumerate() {
         let path = stack.path(difference, index);
-        match (emission.what, marks) {
+        match (entry.what, whiteouts) {
             // No layer says anything of it. What the root hides it hides name by name (rule O3).
-            (What::Directory { changed: false, .. }, Marks::Written) if index == 0 => {}
+            (What::Directory { changed: false, .. }, Whiteouts::Written) if index == 0 => {}
             (What::Directory { attributes, opaque, .. }, _) => {
                 writer.directory(&path, &stack.directory_attributes(attributes))?;
-                if opaque && marks == Marks::Written {
+                if opaque && whiteouts == Whiteouts::Written {
                     writer.opaque(&path)?;
                 }
             }
             (What::Leaf(inode), _) => leaf(&mut writer, &path, stack, inode, contents)?,
-            (What::Whiteout, Marks::Written) => writer.whiteout(&path)?,
-            (What::Whiteout, Marks::None) => {}
+            (What::Whiteout, Whiteouts::Written) => writer.whiteout(&path)?,
+            (What::Whiteout, Whiteouts::None) => {}
         }
     }
     Ok(writer)
@@ -125,8 +125,8 @@ pub(crate) fn needed_contents<'d>(
     contents: &[Option<Contents>],
 ) -> BTreeSet<usize> {
     let mut missing = BTreeSet::new();
-    for emission in differences.flat_map(Difference::emissions) {
-        if let What::Leaf(inode) = emission.what {
+    for entry in differences.flat_map(Difference::entries) {
+        if let What::Leaf(inode) = entry.what {
             let (layer, change) = stack.origin(inode);
             let has_content = matches!(change.kind, ChangeKind::File { .. } | ChangeKind::LinkSource { .. });
             if has_content && contents.get(layer).is_none_or(Option::is_none) {

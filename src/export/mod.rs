@@ -9,5 +9,5 @@ mod entries;
 mod filesystem;
 
 pub use archive::flat_archive;
-pub(crate) use entries::{Marks, Spooled, needed_contents, write_entries};
+pub(crate) use entries::{Spooled, Whiteouts, needed_contents, write_entries};
 pub use filesystem::{Filesystem, flat_filesystem};

@@ -1,4 +1,4 @@
-//! Media types: what a descriptor says that a blob is (image specification, media-types.md, and Docker's own).
+//! Media types of blobs: the image specification's (media-types.md) and Docker's.
 
 use crate::blob::Compression;
 
@@ -59,7 +59,7 @@ impl MediaType {
     }
 
     /// Translates a Docker media type to its OCI equivalent.
-    pub(crate) fn in_oci_words(text: &str) -> String {
+    pub(crate) fn to_oci(text: &str) -> String {
         match Self::of(text) {
             Self::Manifest => Self::OCI_MANIFEST.to_owned(),
             Self::Index => Self::OCI_INDEX.to_owned(),

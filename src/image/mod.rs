@@ -1,4 +1,4 @@
-//! What an image is, wherever it came from: a configuration and a stack of layers, each a blob.
+//! An image, independent of where it came from: a manifest, a configuration, and a stack of layers.
 
 pub(crate) mod document;
 mod media_type;
@@ -25,7 +25,7 @@ pub struct Image {
     pub config: Option<Config>,
     /// The layers, bottom first.
     pub layers: Vec<Layer>,
-    /// What is not as it should be about it, and is no reason to refuse it (rule D4).
+    /// Irregularities that do not prevent using it (rule D4).
     pub notices: Vec<Notice>,
 }
 
@@ -60,14 +60,16 @@ pub struct Layer {
     pub media_type: Option<String>,
     /// The digest of the uncompressed archive that the configuration states. Bare layers have none until they are read.
     pub diff_id: Option<Digest>,
-    /// The digest that the name of its file spells, where nothing else states one. A name is not a statement, and may be wrong (rule D2).
+    /// The digest that the name of its file spells, where nothing else states one. A name is not a statement, and may
+    /// be wrong (rule D2).
     pub file_digest: Option<Digest>,
-    /// Where else it can be had, as its descriptor says: layers that only their vendor may hand out have such addresses.
+    /// Where else it can be had, as its descriptor says: layers that only their vendor may hand out have such
+    /// addresses.
     pub urls: Vec<String>,
 }
 
 impl Layer {
-    /// A layer of which nothing is known but its bytes.
+    /// A bare layer, with nothing stated about it.
     pub fn bare(blob: Blob) -> Self {
         Self { blob, media_type: None, diff_id: None, file_digest: None, urls: Vec::new() }
     }
@@ -128,8 +130,8 @@ impl Manifest {
         Descriptor::of(self.media_type.clone(), &self.digest, self.bytes.len() as u64).written().clone()
     }
 
-    /// A descriptor of it among others that refer to the same image, with what the distribution specification wants from it ("Listing
-    /// Referrers").
+    /// A descriptor of it among others that refer to the same image, with what the distribution specification wants
+    /// from it ("Listing Referrers").
     pub(crate) fn described_as_referrer(&self) -> Object {
         let mut described = self.described();
         let document = Object::parse(&self.bytes).unwrap_or_default();

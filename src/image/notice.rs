@@ -1,4 +1,5 @@
-//! What is not as it should be about an image, and is read all the same, as every engine reads it (rules D2 and D4).
+//! Irregularities of an image that do not prevent using it: every engine accepts them, and layflat reports them (rules
+//! D2 and D4).
 
 use std::fmt;
 
@@ -18,10 +19,10 @@ pub enum Notice {
     },
     /// A layout is not marked as one, or not properly.
     LayoutMarker {
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// A descriptor has a media type that says nothing, or something else than what is there.
+    /// A descriptor has an unknown or wrong media type.
     MediaType {
         /// What it is of, and its digest.
         what: String,
@@ -30,7 +31,7 @@ pub enum Notice {
     },
     /// The configuration states no DiffIDs at all, so that none is checked.
     NoDiffIds,
-    /// A layer that only its vendor may hand out is there, and used like any other.
+    /// A non-distributable layer is present, and used like any other.
     NonDistributable {
         /// The layer's digest.
         layer: String,

@@ -1,4 +1,4 @@
-//! The content of one file.
+//! Prints the content of one file.
 
 use std::io::Write;
 

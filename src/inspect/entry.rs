@@ -1,4 +1,4 @@
-//! One thing of an image as it is shown to people and programs.
+//! One file, directory or whiteout of an image, as it is shown to people and programs.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::core::text::{Printable, Timestamp};
 /// What kind of thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum PathKind {
     /// A directory.
     Directory,
     /// A regular file.
@@ -30,7 +30,7 @@ pub enum Kind {
     Whiteout,
 }
 
-impl Kind {
+impl PathKind {
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
@@ -60,15 +60,15 @@ impl Kind {
 
 /// One path, and what is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub struct PathEntry {
     /// From the root, without a slash before it; `/` is the root.
     pub path: LayerPath,
     /// What kind of thing it is.
     #[serde(rename = "type")]
-    pub kind: Kind,
-    /// What is known of it; nothing of a whiteout.
+    pub kind: PathKind,
+    /// Its attributes; `None` for a whiteout.
     #[serde(flatten)]
-    pub facts: Option<Facts>,
+    pub facts: Option<PathFacts>,
     /// Names of its inode, or for a directory two and its subdirectories; not known of what is shown no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub links: Option<u32>,
@@ -77,9 +77,9 @@ pub struct Entry {
     pub opaque: bool,
 }
 
-/// What is known of a file, whatever its names.
+/// The attributes of a file, whatever its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Facts {
+pub struct PathFacts {
     /// The layer that has the entry, from 0 at the bottom; none for a directory that no layer names (rule N5).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<usize>,
@@ -120,7 +120,7 @@ fn text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Erro
     serializer.collect_str(time)
 }
 
-impl Facts {
+impl PathFacts {
     fn of(attributes: &Attributes, layer: Option<usize>) -> Self {
         let text = |bytes: &[u8]| Printable(bytes).to_string();
         let xattrs = attributes.xattrs.iter().map(|(name, value)| (text(name), text(value))).collect();
@@ -132,43 +132,43 @@ impl Facts {
 
 impl Inside<'_> {
     /// Something that is, or was, in the view.
-    pub(super) fn entry(&self, path: LayerPath, node: Node, links: Option<u32>) -> Entry {
+    pub(super) fn entry(&self, path: LayerPath, node: Node, links: Option<u32>) -> PathEntry {
         let (kind, facts) = match node {
             Node::Directory { attributes, .. } => {
-                let facts = Facts::of(&self.stack.directory_attributes(attributes), attributes.layer());
-                (Kind::Directory, facts)
+                let facts = PathFacts::of(&self.stack.directory_attributes(attributes), attributes.layer());
+                (PathKind::Directory, facts)
             }
             Node::Leaf(inode) => self.leaf(inode),
         };
-        Entry { path, kind, facts: Some(facts), links, opaque: false }
+        PathEntry { path, kind, facts: Some(facts), links, opaque: false }
     }
 
-    fn leaf(&self, inode: InodeId) -> (Kind, Facts) {
+    fn leaf(&self, inode: InodeId) -> (PathKind, PathFacts) {
         let (layer, change) = self.stack.origin(inode);
         let unnamed = Attributes::of_unnamed_directory();
         let attributes = change.kind.attributes().unwrap_or(&unnamed);
-        let facts = Facts { inode: Some(inode.number()), ..Facts::of(attributes, Some(layer)) };
+        let facts = PathFacts { inode: Some(inode.number()), ..PathFacts::of(attributes, Some(layer)) };
         match &change.kind {
             ChangeKind::Symlink { target, .. } => {
                 let target_text = Some(Printable(target).to_string());
                 // A symlink's own mode means nothing, and no file system keeps another.
-                (Kind::Symlink, Facts { mode: 0o777, size: target.len() as u64, target: target_text, ..facts })
+                (PathKind::Symlink, PathFacts { mode: 0o777, size: target.len() as u64, target: target_text, ..facts })
             }
             ChangeKind::Device { kind, major, minor, .. } => {
                 let kind = match kind {
-                    DeviceKind::Character => Kind::CharacterDevice,
-                    DeviceKind::Block => Kind::BlockDevice,
+                    DeviceKind::Character => PathKind::CharacterDevice,
+                    DeviceKind::Block => PathKind::BlockDevice,
                 };
-                (kind, Facts { device: Some((*major, *minor)), ..facts })
+                (kind, PathFacts { device: Some((*major, *minor)), ..facts })
             }
-            ChangeKind::Fifo(_) => (Kind::Fifo, facts),
+            ChangeKind::Fifo(_) => (PathKind::Fifo, facts),
             ChangeKind::File { size, .. } | ChangeKind::LinkSource { size, .. } => {
                 let digest = self.content(inode).map(|(_, _, content)| content.digest());
-                (Kind::File, Facts { size: *size, digest, ..facts })
+                (PathKind::File, PathFacts { size: *size, digest, ..facts })
             }
             // No file is made by these.
             ChangeKind::Whiteout | ChangeKind::Opaque | ChangeKind::Directory(_) | ChangeKind::HardLink { .. } => {
-                (Kind::Whiteout, facts)
+                (PathKind::Whiteout, facts)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Where a name is: in which layer, and which layer hides or replaces it.
+//! Finds files by name in all layers, and which later layer deletes or replaces them.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -8,16 +8,16 @@ use hashbrown::HashSet;
 use regex::bytes::{Regex, RegexSet};
 use serde::Serialize;
 
-use super::{Entry, Traced};
+use super::{PathEntry, Traced};
 use crate::core::record::{ChangeKind, LayerPath};
 use crate::core::stack::{Event, InodeId, Node};
 
-/// What is looked for.
+/// What to search for.
 #[derive(Debug, Clone)]
-pub struct Pattern(Kind);
+pub struct Pattern(PatternKind);
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum PatternKind {
     Globs {
         /// Without a slash: for the last component.
         names: GlobSet,
@@ -71,7 +71,7 @@ impl Pattern {
             };
         }
         let built = |set: GlobSetBuilder| set.build().map_err(|error| PatternError::glob(&error));
-        Ok(Self(Kind::Globs { names: built(names)?, paths: built(paths)? }))
+        Ok(Self(PatternKind::Globs { names: built(names)?, paths: built(paths)? }))
     }
 
     /// Regular expressions, each for any part of the whole path, which has no slash before it.
@@ -85,17 +85,17 @@ impl Pattern {
         }
         // Each can be, but all together may be too large.
         let set = RegexSet::new(&patterns).map_err(|error| PatternError::regex(&patterns.join(" "), &error))?;
-        Ok(Self(Kind::Regexes(set)))
+        Ok(Self(PatternKind::Regexes(set)))
     }
 
     fn matches(&self, path: &LayerPath) -> bool {
         let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
         match &self.0 {
-            Kind::Globs { names, paths } => {
+            PatternKind::Globs { names, paths } => {
                 let name = path.components().next_back().unwrap_or_default();
                 names.is_match(as_path(name)) || paths.is_match(as_path(path.as_bytes()))
             }
-            Kind::Regexes(set) => set.is_match(path.as_bytes()),
+            PatternKind::Regexes(set) => set.is_match(path.as_bytes()),
         }
     }
 }
@@ -110,7 +110,7 @@ pub struct Hit {
     pub fate: Fate,
     /// What it is.
     #[serde(flatten)]
-    pub entry: Entry,
+    pub entry: PathEntry,
 }
 
 /// What later layers did to something that a layer has.
@@ -134,7 +134,7 @@ pub enum Fate {
 }
 
 impl Traced<'_> {
-    /// All that matches, sorted by path, then by layer. Unless `all_layers`, only what is shown.
+    /// All matches, sorted by path, then by layer; without `all_layers` only visible files.
     pub fn find(&self, pattern: &Pattern, all_layers: bool) -> Vec<Hit> {
         let mut events: Vec<&Event> = self.events.iter().filter(|event| pattern.matches(&event.path)).collect();
         events.sort_by(|one, other| one.path.cmp(&other.path));

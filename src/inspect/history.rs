@@ -1,11 +1,11 @@
-//! One path through the stack: what each layer did to it, and what made that layer.
+//! The history of one path: what each layer did to it, and the build command of that layer.
 
 use serde::Serialize;
 
-use super::entry::{Entry, Kind};
+use super::entry::{PathEntry, PathKind};
 use super::{Inside, InsideError, reading};
 use crate::core::record::LayerPath;
-use crate::core::stack::{Found, Last, Node, Stack};
+use crate::core::stack::{Last, Node, Resolved, Stack};
 use crate::image::Image;
 use crate::inspect::index::Indexes;
 use crate::unpack::{Error, Options};
@@ -16,13 +16,14 @@ pub struct PathEvent {
     /// The layer, from 0 at the bottom.
     pub layer: usize,
     /// What it did.
-    pub deed: Action,
+    #[serde(rename = "deed")]
+    pub action: Action,
     /// What differs, where the same thing is still there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub differences: Vec<Difference>,
+    pub differences: Vec<Alteration>,
     /// What is there now, under the name that it has once symlinked parents are followed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub now: Option<Entry>,
+    pub now: Option<PathEntry>,
     /// The history's line for the layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
@@ -44,7 +45,7 @@ pub enum Action {
 
 /// One attribute that is another one now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct Alteration {
     /// Which.
     pub what: String,
     /// What it was.
@@ -66,7 +67,7 @@ pub fn history(
     indexes: &Indexes,
     options: &Options,
 ) -> Result<Vec<PathEvent>, InsideError> {
-    let mut found: Vec<Option<Found>> = Vec::new();
+    let mut found: Vec<Option<Resolved>> = Vec::new();
     let stack = Stack::replay_watched(&indexes.records, reading(options), &mut |step| {
         found.push(step.resolve(path, Last::Keep).ok());
     })
@@ -74,12 +75,12 @@ pub fn history(
     let inside = Inside { image, indexes, stack };
     let created_by = image.created_by();
     let mut events = Vec::new();
-    let mut before: Option<Found> = None;
+    let mut before: Option<Resolved> = None;
     for (layer, now) in found.into_iter().enumerate() {
-        if let Some((deed, differences)) = inside.deed(before.as_ref(), now.as_ref()) {
+        if let Some((action, differences)) = inside.action(before.as_ref(), now.as_ref()) {
             let created_by = created_by.get(layer).cloned().flatten();
             let now = now.as_ref().map(|now| inside.entry(now.path.clone(), now.node, None));
-            events.push(PathEvent { layer, deed, differences, now, created_by });
+            events.push(PathEvent { layer, action, differences, now, created_by });
         }
         before = now;
     }
@@ -89,7 +90,7 @@ pub fn history(
 }
 
 impl Inside<'_> {
-    fn deed(&self, before: Option<&Found>, now: Option<&Found>) -> Option<(Action, Vec<Difference>)> {
+    fn action(&self, before: Option<&Resolved>, now: Option<&Resolved>) -> Option<(Action, Vec<Alteration>)> {
         let (before, now) = match (before, now) {
             (None, None) => return None,
             // The root is there before any layer.
@@ -99,7 +100,7 @@ impl Inside<'_> {
             (Some(before), Some(now)) if before.node == now.node => return None,
             (Some(before), Some(now)) => (before, now),
         };
-        let entry = |found: &Found| self.entry(found.path.clone(), found.node, None);
+        let entry = |found: &Resolved| self.entry(found.path.clone(), found.node, None);
         let same_directory = matches!(
             (before.node, now.node),
             (Node::Directory { id: one, .. }, Node::Directory { id: other, .. }) if one == other
@@ -111,7 +112,7 @@ impl Inside<'_> {
             return (!differences.is_empty()).then_some((Action::Metadata, differences));
         }
         let same_content = one.kind == other.kind
-            && one.kind != Kind::Directory
+            && one.kind != PathKind::Directory
             && one.facts.as_ref().zip(other.facts.as_ref()).is_some_and(|(one, other)| {
                 (&one.digest, &one.target, one.device) == (&other.digest, &other.target, other.device)
             });
@@ -126,11 +127,11 @@ fn is_unnamed(node: Node) -> bool {
     matches!(node, Node::Directory { attributes, .. } if attributes.layer().is_none())
 }
 
-fn differences(before: &Entry, now: &Entry) -> Vec<Difference> {
+fn differences(before: &PathEntry, now: &PathEntry) -> Vec<Alteration> {
     let mut list = Vec::new();
     let mut compare = |what: &str, before: String, now: String| {
         if before != now {
-            list.push(Difference { what: what.to_owned(), before, now });
+            list.push(Alteration { what: what.to_owned(), before, now });
         }
     };
     if let (Some(before), Some(now)) = (&before.facts, &now.facts) {

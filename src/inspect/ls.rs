@@ -1,8 +1,8 @@
-//! What is in a directory: of the tree that all layers show, or of what one layer changes.
+//! Lists a directory: of the whole image, or only what one layer changes.
 
 use hashbrown::HashMap;
 
-use super::entry::{Entry, Kind};
+use super::entry::{PathEntry, PathKind};
 use super::{Inside, InsideError};
 use crate::core::record::LayerPath;
 use crate::core::stack::{Difference, InodeId, Last, Node, Over, What};
@@ -26,7 +26,7 @@ pub struct Listing {
     /// The directory that was listed; none where the entry is what was asked for itself.
     pub directory: Option<LayerPath>,
     /// What is in it, sorted by name, each directory before what is in it.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<PathEntry>,
 }
 
 impl Inside<'_> {
@@ -64,73 +64,73 @@ impl Inside<'_> {
         }
     }
 
-    /// The emission at a path.
+    /// The entry at a path.
     fn locate(&self, difference: &Difference, path: &LayerPath) -> Option<usize> {
-        let emissions = difference.emissions();
-        let mut at = (!emissions.is_empty()).then_some(0)?;
+        let entries = difference.entries();
+        let mut at = (!entries.is_empty()).then_some(0)?;
         for component in path.components() {
             at = inside(difference, at)
-                .find(|&index| emissions[index].parent() == at && self.stack.name(&emissions[index]) == component)?;
+                .find(|&index| entries[index].parent() == at && self.stack.name(&entries[index]) == component)?;
         }
         Some(at)
     }
 
     fn below(&self, difference: &Difference, start: usize, options: ListOptions) -> Listing {
-        let emissions = difference.emissions();
+        let entries = difference.entries();
         let mut names: HashMap<InodeId, u32> = HashMap::new();
-        for emission in emissions {
-            if let What::Leaf(inode) = emission.what {
+        for entry in entries {
+            if let What::Leaf(inode) = entry.what {
                 *names.entry(inode).or_default() += 1;
             }
         }
         let listed = |index| self.listed(difference, index, &names);
-        if options.itself || !matches!(emissions[start].what, What::Directory { .. }) {
+        if options.itself || !matches!(entries[start].what, What::Directory { .. }) {
             return Listing { directory: None, entries: vec![listed(start)] };
         }
         let touched = touched(difference);
         let entries = inside(difference, start)
-            .filter(|&index| touched[index] && (options.recursive || emissions[index].parent() == start))
+            .filter(|&index| touched[index] && (options.recursive || entries[index].parent() == start))
             .map(listed)
             .collect();
         Listing { directory: Some(self.stack.path(difference, start)), entries }
     }
 
-    fn listed(&self, difference: &Difference, index: usize, names: &HashMap<InodeId, u32>) -> Entry {
+    fn listed(&self, difference: &Difference, index: usize, names: &HashMap<InodeId, u32>) -> PathEntry {
         let path = self.stack.path(difference, index);
-        let emission = &difference.emissions()[index];
-        match emission.what {
-            What::Whiteout => Entry { path, kind: Kind::Whiteout, facts: None, links: None, opaque: false },
+        let entry = &difference.entries()[index];
+        match entry.what {
+            What::Whiteout => PathEntry { path, kind: PathKind::Whiteout, facts: None, links: None, opaque: false },
             What::Leaf(inode) => self.entry(path, Node::Leaf(inode), names.get(&inode).copied()),
             What::Directory { id, attributes, opaque, .. } => {
                 let is_child = |&child: &usize| {
-                    let child = &difference.emissions()[child];
+                    let child = &difference.entries()[child];
                     child.parent() == index && matches!(child.what, What::Directory { .. })
                 };
                 let links = 2 + inside(difference, index).filter(is_child).count() as u32;
-                Entry { opaque, ..self.entry(path, Node::Directory { id, attributes }, Some(links)) }
+                PathEntry { opaque, ..self.entry(path, Node::Directory { id, attributes }, Some(links)) }
             }
         }
     }
 }
 
-/// For each emission, whether it is there for itself or for what is in it. Not so the copies that overlay layers must
+/// For each entry, whether it is there for itself or for what is in it. Not so the copies that overlay layers must
 /// hold of files which got another name elsewhere (rule L2): nothing happened to those.
 fn touched(difference: &Difference) -> Vec<bool> {
-    let emissions = difference.emissions();
-    let mut touched = vec![false; emissions.len()];
-    for (index, emission) in emissions.iter().enumerate().rev() {
-        let itself = match emission.what {
+    let entries = difference.entries();
+    let mut touched = vec![false; entries.len()];
+    for (index, entry) in entries.iter().enumerate().rev() {
+        let itself = match entry.what {
             What::Directory { changed, .. } => changed,
-            What::Leaf(_) | What::Whiteout => emission.over != Over::Same,
+            What::Leaf(_) | What::Whiteout => entry.over != Over::Same,
         };
         touched[index] |= itself;
-        touched[emission.parent()] |= touched[index];
+        touched[entry.parent()] |= touched[index];
     }
     touched
 }
 
 /// All that is in a directory at any depth, in order. Every directory stands right before what is in it.
 fn inside(difference: &Difference, directory: usize) -> impl Iterator<Item = usize> {
-    let emissions = difference.emissions();
-    (directory + 1..emissions.len()).take_while(move |&index| emissions[index].parent() >= directory)
+    let entries = difference.entries();
+    (directory + 1..entries.len()).take_while(move |&index| entries[index].parent() >= directory)
 }

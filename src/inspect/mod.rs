@@ -1,5 +1,5 @@
-//! Questions about an image, answered from the indexes of its layers: what is where, since when, and what is wrong with
-//! it.
+//! Answers questions about an image without unpacking it: which files it has, which layer brought or deleted them, and
+//! what is wrong with it.
 //!
 //! Nothing is unpacked. Every answer comes from the one replay of [`Stack`], so that what is listed here is what
 //! the forms unpack; and is plain data, in an order that is always the same.
@@ -22,9 +22,9 @@ use crate::image::Image;
 use crate::inspect::index::{Content, ContentError, Indexes};
 use crate::unpack::{Error, Options};
 
-pub use entry::{Entry, Facts, Kind};
+pub use entry::{PathEntry, PathFacts, PathKind};
 pub use find::{Fate, Hit, Pattern, PatternError};
-pub use history::{Action, Difference, PathEvent, history};
+pub use history::{Action, Alteration, PathEvent, history};
 pub use ls::{ListOptions, Listing};
 pub use survey::{LayerChanges, LayerSurvey, survey, survey_known};
 pub use waste::{LayerWaste, Reason, Waste, WastedFile};
@@ -55,7 +55,7 @@ pub enum InsideError {
     /// There is no such layer.
     #[error("there is no layer {layer}: the image has {count}, counted from 0 at the bottom")]
     NoSuchLayer {
-        /// What was asked for.
+        /// The requested name.
         layer: usize,
         /// How many there are.
         count: usize,
@@ -63,7 +63,7 @@ pub enum InsideError {
     /// A path that leads to nothing.
     #[error("{} is not in the image", crate::core::text::Printable(.path))]
     Lookup {
-        /// What was asked for.
+        /// The requested name.
         path: Vec<u8>,
         /// What is wrong on the way to it; nothing where it is the path itself that is not there.
         #[source]
@@ -74,7 +74,7 @@ pub enum InsideError {
     NotInLayer {
         /// Which layer.
         layer: usize,
-        /// What was asked for.
+        /// The requested name.
         path: LayerPath,
     },
     /// A path that no layer ever had.
@@ -83,10 +83,10 @@ pub enum InsideError {
     /// Content of something that has none.
     #[error("{path:?} is a {}; only regular files have content", .kind.name())]
     NoContent {
-        /// What was asked for.
+        /// The requested name.
         path: LayerPath,
         /// What it is.
-        kind: Kind,
+        kind: PathKind,
     },
     /// A file's content cannot be given.
     #[error(transparent)]
@@ -127,8 +127,8 @@ impl<'a> Inside<'a> {
     fn visible(&self) -> HashMap<InodeId, Vec<LayerPath>> {
         let whole = self.stack.whole();
         let mut names: HashMap<InodeId, Vec<LayerPath>> = HashMap::new();
-        for (index, emission) in whole.emissions().iter().enumerate() {
-            if let What::Leaf(inode) = emission.what {
+        for (index, entry) in whole.entries().iter().enumerate() {
+            if let What::Leaf(inode) = entry.what {
                 names.entry(inode).or_default().push(self.stack.path(&whole, index));
             }
         }

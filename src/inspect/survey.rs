@@ -1,4 +1,4 @@
-//! No form at all: what each layer would change, found without writing anything.
+//! Summarises what each layer adds, changes and deletes.
 
 use std::path::Path;
 
@@ -61,8 +61,8 @@ fn changes(records: &[Record], options: &Options) -> Result<Vec<LayerChanges>, E
     let mut all = Vec::new();
     for (record, difference) in records.iter().zip(stack.layers()) {
         let mut changes = LayerChanges { entries: record.changes.len() as u64, ..LayerChanges::default() };
-        for (index, emission) in difference.emissions().iter().enumerate().skip(1) {
-            let list = match (emission.what, emission.over) {
+        for (index, entry) in difference.entries().iter().enumerate().skip(1) {
+            let list = match (entry.what, entry.over) {
                 (What::Whiteout, _) => &mut changes.hides,
                 (_, Over::Nothing) => &mut changes.adds,
                 (_, Over::Other) => &mut changes.replaces,

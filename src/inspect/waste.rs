@@ -74,7 +74,7 @@ pub enum Reason {
 }
 
 impl Traced<'_> {
-    /// What the image ships in vain. A file with several names counts once.
+    /// Bytes that the image ships for nothing. A file with several names counts once.
     pub fn waste(&self) -> Waste {
         let visible = self.inside.visible();
         let mut lost = HashMap::new();

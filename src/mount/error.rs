@@ -27,7 +27,7 @@ pub enum MountError {
         "the layers have whiteouts and opaque directories in trusted.overlay.* attributes, which overlayfs ignores in a user \
          namespace: deleted files would reappear. The layers must be unpacked again, for the namespace `user`"
     )]
-    MarksIgnored,
+    WhiteoutsIgnored,
     /// Only a namespace's own administrator may mount in it.
     #[error(
         "not permitted to mount. As an ordinary user, mount in a user namespace; only programs in it see the mount"

@@ -73,6 +73,18 @@ impl MountRequest {
 
 /// Mounts unpacked overlay layers.
 ///
+/// ```no_run
+/// use layflat::mount::{MountOptions, UpperDirectories, umount};
+///
+/// // `overlay` was made by `layflat::layers`. Without an upper directory the mount is read-only.
+/// let upper = UpperDirectories { upper: "changes".into(), work: "work".into() };
+/// let options = MountOptions { upper: Some(upper), ..MountOptions::default() };
+/// let mounted = layflat::mount_layout("overlay".as_ref(), "mnt".as_ref(), options)?;
+/// assert!(mounted.writable);
+/// umount("mnt".as_ref(), false)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// As [`MountRequest::of_layout`] and [`mount`].
 pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> Result<Mounted, MountError> {
@@ -122,7 +134,7 @@ fn check(request: &MountRequest) -> Result<(), MountError> {
     }
     if request.namespace == XattrNamespace::Trusted && in_user_namespace() {
         // The mount would succeed, and lie.
-        return Err(MountError::MarksIgnored);
+        return Err(MountError::WhiteoutsIgnored);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Talking to others: registries over HTTP, and the engines that run on this machine.
+//! Network clients: registries over HTTP, and the Docker or Podman daemon.
 
 pub mod engine;
 pub mod registry;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::error::PackError;
-use super::marks::{Marks, Redirect};
-use crate::compare::{Kind, NodeId, ROOT, Snapshot};
+use super::overlay::{Overlay, Redirect};
+use crate::compare::{NodeId, ROOT, Snapshot, TreeKind};
 use crate::core::record::LayerPath;
 
 /// Directories in one another that are followed; far more than any real tree has.
@@ -36,15 +36,15 @@ pub(super) struct Shown {
 #[derive(Debug)]
 pub(super) struct Below<'a> {
     trees: &'a [Snapshot],
-    marks: Marks,
+    overlay: Overlay,
     shown: Vec<Shown>,
     root: Option<ShownId>,
 }
 
 impl<'a> Below<'a> {
     /// The first of the trees is the upper one; the others are below it, topmost first.
-    pub(super) fn new(trees: &'a [Snapshot], marks: Marks) -> Result<Self, PackError> {
-        let mut below = Self { trees, marks, shown: Vec::new(), root: None };
+    pub(super) fn new(trees: &'a [Snapshot], overlay: Overlay) -> Result<Self, PackError> {
+        let mut below = Self { trees, overlay, shown: Vec::new(), root: None };
         for tree in (1..trees.len()).rev() {
             let root = below.lay(Source { tree, node: ROOT }, below.root, None, 0)?;
             below.root = Some(root);
@@ -75,7 +75,7 @@ impl<'a> Below<'a> {
 
     /// Where the data of a file is that only holds attributes.
     pub(super) fn data(&self, source: Source, name: &[u8], parent: Option<ShownId>) -> Option<Source> {
-        let found = match self.marks.redirect(self.trees[source.tree].entry(source.node)) {
+        let found = match self.overlay.redirect(self.trees[source.tree].entry(source.node)) {
             Some(redirect) => self.follow(&redirect, parent)?,
             None => self.child(parent, name)?,
         };
@@ -98,8 +98,8 @@ impl<'a> Below<'a> {
         if depth > DEEPEST {
             return Err(PackError::TooDeep(path(), DEEPEST));
         }
-        if entry.kind != Kind::Directory {
-            let data = match self.marks.is_metacopy(entry) {
+        if entry.kind != TreeKind::Directory {
+            let data = match self.overlay.is_metacopy(entry) {
                 true => self
                     .data(source, tree.name(source.node), parent)
                     .ok_or_else(|| PackError::MetacopyMissing(path()))?,
@@ -108,15 +108,15 @@ impl<'a> Below<'a> {
             self.shown.push(Shown { source, data, children: None });
             return Ok(self.shown.len() - 1);
         }
-        let under = match self.marks.redirect(entry) {
-            _ if self.marks.is_opaque(entry) => None,
+        let under = match self.overlay.redirect(entry) {
+            _ if self.overlay.is_opaque(entry) => None,
             Some(redirect) => self.follow(&redirect, parent),
             None => under,
         };
         let mut children = under.and_then(|under| self.shown[under].children.clone()).unwrap_or_default();
         for &child in tree.children(source.node) {
             let name = tree.name(child).to_vec();
-            if self.marks.is_whiteout(tree.entry(child)) {
+            if self.overlay.is_whiteout(tree.entry(child)) {
                 children.remove(&name);
                 continue;
             }

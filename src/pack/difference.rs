@@ -10,7 +10,7 @@ use super::below::Source;
 use super::error::PackError;
 use super::upper::join;
 use super::write::Packing;
-use crate::compare::{CompareOptions, Kind, NodeId, ROOT, Snapshot, SnapshotOptions, What, differences};
+use crate::compare::{CompareOptions, NodeId, ROOT, Snapshot, SnapshotOptions, TreeKind, What, differences};
 
 pub(super) fn pack<'a, W: Write>(
     trees: &'a [Snapshot],
@@ -40,14 +40,14 @@ pub(super) fn pack<'a, W: Write>(
     let inodes: HashSet<(u64, u64)> = changed
         .iter()
         .map(|&node| whole.entry(node))
-        .filter(|entry| entry.kind != Kind::Directory)
+        .filter(|entry| entry.kind != TreeKind::Directory)
         .map(|entry| entry.inode)
         .collect();
     let mut paths = Paths::new();
     let mut waiting = vec![(ROOT, Vec::new())];
     while let Some((node, names)) = waiting.pop() {
         let entry = whole.entry(node);
-        let shares = entry.kind != Kind::Directory && inodes.contains(&entry.inode);
+        let shares = entry.kind != TreeKind::Directory && inodes.contains(&entry.inode);
         if changed.contains(&node) || shares {
             add(&mut paths, whole, names.clone(), Some(node));
         }
@@ -59,7 +59,7 @@ pub(super) fn pack<'a, W: Write>(
         let names: Vec<Vec<u8>> = path.split(|&byte| byte == b'/').map(<[u8]>::to_vec).collect();
         let directory = whole.find(&names[..names.len() - 1].join(&b'/'));
         // In what is not a directory any more nothing is left to be hidden.
-        if directory.is_some_and(|directory| whole.entry(directory).kind == Kind::Directory) {
+        if directory.is_some_and(|directory| whole.entry(directory).kind == TreeKind::Directory) {
             add(&mut paths, whole, names, None);
         }
     }
@@ -70,7 +70,7 @@ pub(super) fn pack<'a, W: Write>(
             continue;
         };
         let source = Source { tree: 0, node };
-        if whole.entry(node).kind == Kind::Directory {
+        if whole.entry(node).kind == TreeKind::Directory {
             writer.directory(&path, source)?;
         } else {
             writer.leaf(&path, source, source)?;

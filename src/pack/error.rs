@@ -37,7 +37,7 @@ pub enum PackError {
     MetacopyMissing(LayerPath),
     /// A name that a layer would take for a whiteout.
     #[error("{0:?}: names that begin with .wh. are whiteouts in a layer; a layer cannot hold a file of this name")]
-    NameOfMark(LayerPath),
+    WhiteoutName(LayerPath),
     /// More than one lower directory for a whole tree, or none.
     #[error(
         "a whole tree is compared with one lower directory, but {0} were given; compare it with a mount of them all"

@@ -11,7 +11,7 @@
 mod below;
 mod difference;
 mod error;
-mod marks;
+mod overlay;
 mod upper;
 mod write;
 
@@ -25,7 +25,7 @@ use crate::core::overlayfs::XattrNamespace;
 use crate::unpack::Loss;
 
 pub use error::PackError;
-use marks::Marks;
+use overlay::Overlay;
 use write::Packing;
 
 /// How a tree is packed.
@@ -63,7 +63,7 @@ pub struct PackReport {
     /// Entries, whiteouts counted.
     pub entries: u64,
     /// Whiteouts, opaque ones included.
-    pub marks: u64,
+    pub whiteouts: u64,
     /// What an archive cannot hold (rule A4).
     pub not_kept: Vec<Loss>,
 }
@@ -75,19 +75,19 @@ pub struct PackReport {
 pub fn pack(tree: &Path, options: &PackOptions, output: impl Write) -> Result<PackReport, PackError> {
     let read = SnapshotOptions { cancel: options.cancel.clone(), ..SnapshotOptions::default() };
     let mut trees = vec![Snapshot::take(tree, &read)?];
-    let namespace = options.xattr_namespace.unwrap_or_else(|| Marks::namespace_of(&trees[0]));
-    let marks = Marks::new(namespace);
+    let namespace = options.xattr_namespace.unwrap_or_else(|| Overlay::namespace_of(&trees[0]));
+    let overlay = Overlay::new(namespace);
     let meaning = options.meaning.unwrap_or_else(|| match options.lower.as_slice() {
         [] => Meaning::Changes,
-        _ if marks.are_in(&trees[0]) => Meaning::Changes,
+        _ if overlay.are_in(&trees[0]) => Meaning::Changes,
         _ => Meaning::Whole,
     });
     for lower in &options.lower {
         trees.push(Snapshot::take(lower, &read)?);
     }
-    let mut writer = Packing::new(output, &trees, (meaning == Meaning::Changes).then_some(marks), options);
+    let mut writer = Packing::new(output, &trees, (meaning == Meaning::Changes).then_some(overlay), options);
     match meaning {
-        Meaning::Changes => upper::pack(&trees, marks, &mut writer)?,
+        Meaning::Changes => upper::pack(&trees, overlay, &mut writer)?,
         Meaning::Whole => difference::pack(&trees, options, &mut writer)?,
     }
     writer.finish(meaning)

@@ -4,9 +4,9 @@ use std::io::Write;
 
 use super::below::{Below, ShownId, Source};
 use super::error::PackError;
-use super::marks::{Marks, Redirect};
+use super::overlay::{Overlay, Redirect};
 use super::write::Packing;
-use crate::compare::{Kind, NodeId, ROOT, Snapshot};
+use crate::compare::{NodeId, ROOT, Snapshot, TreeKind};
 use crate::core::record::LayerPath;
 
 /// What is still to be written, at a path.
@@ -21,7 +21,7 @@ enum Waiting {
 
 struct Packer<'a, 'w, W: Write> {
     trees: &'a [Snapshot],
-    marks: Marks,
+    overlay: Overlay,
     /// Made when it is first needed.
     below: Option<Below<'a>>,
     writer: &'w mut Packing<'a, W>,
@@ -30,10 +30,10 @@ struct Packer<'a, 'w, W: Write> {
 
 pub(super) fn pack<'a, W: Write>(
     trees: &'a [Snapshot],
-    marks: Marks,
+    overlay: Overlay,
     writer: &mut Packing<'a, W>,
 ) -> Result<(), PackError> {
-    let mut packer = Packer { trees, marks, below: None, writer, waiting: Vec::new() };
+    let mut packer = Packer { trees, overlay, below: None, writer, waiting: Vec::new() };
     packer.waiting.push(Waiting::Changes { node: ROOT, path: Vec::new() });
     while let Some(next) = packer.waiting.pop() {
         match next {
@@ -57,7 +57,7 @@ impl<'a, W: Write> Packer<'a, '_, W> {
         }
         let below = match self.below.take() {
             Some(below) => below,
-            None => Below::new(self.trees, self.marks)?,
+            None => Below::new(self.trees, self.overlay)?,
         };
         Ok(self.below.insert(below))
     }
@@ -65,22 +65,22 @@ impl<'a, W: Write> Packer<'a, '_, W> {
     fn changes(&mut self, node: NodeId, path: &[u8]) -> Result<(), PackError> {
         let upper = self.upper();
         let entry = upper.entry(node);
-        if node != ROOT && self.marks.is_whiteout(entry) {
+        if node != ROOT && self.overlay.is_whiteout(entry) {
             return self.writer.whiteout(path);
         }
         let source = Source { tree: 0, node };
-        if entry.kind != Kind::Directory {
-            let data = if self.marks.is_metacopy(entry) { self.data(source, path)? } else { source };
+        if entry.kind != TreeKind::Directory {
+            let data = if self.overlay.is_metacopy(entry) { self.data(source, path)? } else { source };
             return self.writer.leaf(path, source, data);
         }
-        if let Some(redirect) = self.marks.redirect(entry).filter(|_| !self.marks.is_opaque(entry)) {
+        if let Some(redirect) = self.overlay.redirect(entry).filter(|_| !self.overlay.is_opaque(entry)) {
             let (at, target) = (layer_path(path), target(&redirect, path));
             let below = self.below(|| PackError::Redirect { path: at, target })?;
             let parent = below.find(split(path).0);
             return self.over(node, path, None, parent);
         }
         self.writer.directory(path, source)?;
-        if self.marks.is_opaque(entry) && node != ROOT && self.may_hide(path)? {
+        if self.overlay.is_opaque(entry) && node != ROOT && self.may_hide(path)? {
             self.writer.opaque(path)?;
         }
         for &child in upper.children(node).iter().rev() {
@@ -118,18 +118,18 @@ impl<'a, W: Write> Packer<'a, '_, W> {
         let upper = self.upper();
         let entry = upper.entry(node);
         let source = Source { tree: 0, node };
-        let marks = self.marks;
+        let overlay = self.overlay;
         let missing = || PackError::MetacopyMissing(layer_path(path));
         let below = self.below(missing)?;
-        if entry.kind != Kind::Directory {
-            let data = match marks.is_metacopy(entry) {
+        if entry.kind != TreeKind::Directory {
+            let data = match overlay.is_metacopy(entry) {
                 true => below.data(source, split(path).1, parent).ok_or_else(missing)?,
                 false => source,
             };
             return self.writer.leaf(path, source, data);
         }
-        let under = match marks.redirect(entry) {
-            _ if marks.is_opaque(entry) => None,
+        let under = match overlay.redirect(entry) {
+            _ if overlay.is_opaque(entry) => None,
             Some(redirect) => {
                 let found = below.follow(&redirect, parent).filter(|&found| below.get(found).children.is_some());
                 let (path, target) = (layer_path(path), target(&redirect, path));
@@ -142,7 +142,7 @@ impl<'a, W: Write> Packer<'a, '_, W> {
         for &child in upper.children(node) {
             let name = upper.name(child);
             let under_child = children.remove(name);
-            if !marks.is_whiteout(upper.entry(child)) {
+            if !overlay.is_whiteout(upper.entry(child)) {
                 let path = join(path, name);
                 waiting.push(Waiting::Over { node: child, path, under: under_child, parent: under });
             }

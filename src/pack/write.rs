@@ -9,9 +9,9 @@ use rustix::io::Errno;
 
 use super::below::Source;
 use super::error::PackError;
-use super::marks::Marks;
+use super::overlay::Overlay;
 use super::{Meaning, PackOptions, PackReport};
-use crate::compare::{self, Kind, Snapshot};
+use crate::compare::{self, Snapshot, TreeKind};
 use crate::core::layer::{Content, LayerWriter, Special, WriteOptions};
 use crate::core::record::{Attributes, DeviceKind, LayerPath, WHITEOUT};
 use crate::core::tar::Fragment;
@@ -23,22 +23,22 @@ pub(super) struct Packing<'a, W: Write> {
     writer: LayerWriter<W, (usize, (u64, u64))>,
     trees: &'a [Snapshot],
     /// Overlayfs' words, to be taken out; in a whole tree they are data.
-    marks: Option<Marks>,
+    overlay: Option<Overlay>,
     options: &'a PackOptions,
     losses: Losses,
 }
 
 impl<'a, W: Write> Packing<'a, W> {
-    pub(super) fn new(output: W, trees: &'a [Snapshot], marks: Option<Marks>, options: &'a PackOptions) -> Self {
+    pub(super) fn new(output: W, trees: &'a [Snapshot], overlay: Option<Overlay>, options: &'a PackOptions) -> Self {
         let write = WriteOptions { selinux: options.selinux, cancel: options.cancel.clone() };
-        Self { writer: LayerWriter::new(output, write), trees, marks, options, losses: Losses::default() }
+        Self { writer: LayerWriter::new(output, write), trees, overlay, options, losses: Losses::default() }
     }
 
     pub(super) fn finish(self, meaning: Meaning) -> Result<PackReport, PackError> {
         let finished = self.writer.finish();
         let (_, written) = finished.map_err(|error| PackError::Io { path: LayerPath::root(), error })?;
         let not_kept = self.losses.into_list();
-        Ok(PackReport { meaning, entries: written.entries, marks: written.whiteouts, not_kept })
+        Ok(PackReport { meaning, entries: written.entries, whiteouts: written.whiteouts, not_kept })
     }
 
     pub(super) fn whiteout(&mut self, path: &[u8]) -> Result<(), PackError> {
@@ -68,15 +68,15 @@ impl<'a, W: Write> Packing<'a, W> {
         let attributes = self.attributes(found);
         let inode = Some((source.tree, found.inode));
         let special = match &found.kind {
-            Kind::Socket => {
+            TreeKind::Socket => {
                 self.losses.add(LossKind::Socket, "", || path);
                 return Ok(());
             }
-            Kind::Ghost | Kind::Directory => return Ok(()),
-            Kind::File { size } => {
+            TreeKind::Ghost | TreeKind::Directory => return Ok(()),
+            TreeKind::File { size } => {
                 let tree = &self.trees[data.tree];
                 let size = match tree.entry(data.node).kind {
-                    Kind::File { size } => size,
+                    TreeKind::File { size } => size,
                     _ => *size,
                 };
                 let open = || {
@@ -87,10 +87,10 @@ impl<'a, W: Write> Packing<'a, W> {
                 };
                 return self.writer.file(&path, &attributes, size, inode, open);
             }
-            Kind::Symlink { target } => Special::Symlink(target),
-            Kind::CharacterDevice(major, minor) => Special::Device(DeviceKind::Character, *major, *minor),
-            Kind::BlockDevice(major, minor) => Special::Device(DeviceKind::Block, *major, *minor),
-            Kind::Fifo => Special::Fifo,
+            TreeKind::Symlink { target } => Special::Symlink(target),
+            TreeKind::CharacterDevice(major, minor) => Special::Device(DeviceKind::Character, *major, *minor),
+            TreeKind::BlockDevice(major, minor) => Special::Device(DeviceKind::Block, *major, *minor),
+            TreeKind::Fifo => Special::Fifo,
         };
         Ok(self.writer.special(&path, &attributes, special, inode)?)
     }
@@ -101,9 +101,9 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok((!self.options.filter.excludes(&path)).then_some(path))
     }
 
-    fn attributes(&self, entry: &compare::Entry) -> Attributes {
-        let xattrs = match self.marks {
-            Some(marks) => marks.cleaned(&entry.xattrs),
+    fn attributes(&self, entry: &compare::TreeEntry) -> Attributes {
+        let xattrs = match self.overlay {
+            Some(overlay) => overlay.cleaned(&entry.xattrs),
             None => entry.xattrs.clone(),
         };
         let mut attributes = Attributes {
@@ -151,7 +151,7 @@ fn fragments(file: &File, size: u64) -> io::Result<Vec<Fragment>> {
 fn layer_path(path: &[u8]) -> Result<LayerPath, PackError> {
     let path = LayerPath::of_components(path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()));
     match path.split_last() {
-        Some((_, name)) if name.starts_with(WHITEOUT) => Err(PackError::NameOfMark(path)),
+        Some((_, name)) if name.starts_with(WHITEOUT) => Err(PackError::WhiteoutName(path)),
         _ => Ok(path),
     }
 }

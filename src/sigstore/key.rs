@@ -1,4 +1,5 @@
-//! Public keys, and whether one has signed something. SHA-256 always, as cosign and containers/image have it.
+//! Public keys, and whether one of them made a signature. The hash is always SHA-256, as in cosign and
+//! containers/image.
 
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,

@@ -1,5 +1,5 @@
-//! Signatures as `cosign sign --key` makes them: a statement about an image's digest, signed by a key, which lies in a
-//! repository beside the image under the tag `sha256-<hex>.sig`. Nothing here does I/O.
+//! Verifies signatures made by `cosign sign --key`: a signed statement about an image's digest, stored in the image's
+//! repository under the tag `sha256-<hex>.sig`. Nothing here does I/O.
 
 mod key;
 mod statement;

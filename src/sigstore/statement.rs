@@ -1,10 +1,10 @@
-//! What is signed: that an image of this name has this digest.
+//! The signed statement: an image of this name has this digest.
 
 use serde::Deserialize;
 
 const KIND: &str = "cosign container image signature";
 
-/// A statement, of which nothing is to be believed before its signature was found good.
+/// A statement. It must not be trusted before its signature is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
     /// The digest of the image's manifest.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::blob::{Blob, Compress, Compressor};
 use crate::core::stack::{Difference, Stack};
-use crate::export::{Marks, write_entries};
+use crate::export::{Whiteouts, write_entries};
 use crate::image::Layer;
 use crate::unpack::stage::Contents;
 use crate::unpack::{Error, Options, io};
@@ -25,7 +25,7 @@ pub(super) fn write(
     let file = tempfile::tempfile_in(scratch).map_err(io("cannot make a file for the new layer"))?;
     let buffered = BufWriter::with_capacity(256 << 10, file);
     let compressor = Compressor::new(buffered, Compress::None, NonZero::<usize>::MIN).map_err(failed())?;
-    let writer = write_entries(compressor, stack, difference, contents, Marks::Written, options)?;
+    let writer = write_entries(compressor, stack, difference, contents, Whiteouts::Written, options)?;
     let (compressor, _) = writer.finish().map_err(failed())?;
     let (buffered, facts) = compressor.finish().map_err(failed())?;
     let file = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;

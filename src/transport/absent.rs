@@ -1,4 +1,5 @@
-//! In the place of registries and engines, where they were left out: whoever names one is told.
+//! Stands in for registries and engines in a build without them: opening one is an error that names the missing
+//! feature.
 
 /// As the folder `registry` has it.
 pub(in crate::transport) mod registry {

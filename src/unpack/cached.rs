@@ -25,14 +25,14 @@ const LOSSES: &str = "losses.json";
 
 /// Unpacked layers in the cache, which are not removed from there as long as this is held, or as long as they are mounted.
 #[derive(Debug)]
-pub struct KeptForm {
+pub struct CachedLayers {
     path: PathBuf,
     not_kept: Vec<Loss>,
     repaired: Option<String>,
     _lock: Lock,
 }
 
-impl KeptForm {
+impl CachedLayers {
     /// Their directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -58,7 +58,7 @@ impl KeptForm {
 /// What is in a place of the cache.
 enum Found {
     Nothing,
-    Whole(KeptForm),
+    Whole(CachedLayers),
     /// What is wrong with it.
     Damaged(String),
 }
@@ -69,7 +69,7 @@ fn find(path: &Path) -> Found {
         Some(problem) => Found::Damaged(problem),
         None => {
             lock.touch();
-            Found::Whole(KeptForm::new(path.to_owned(), lock))
+            Found::Whole(CachedLayers::new(path.to_owned(), lock))
         }
     }
 }
@@ -93,7 +93,7 @@ fn clear(path: &Path, problem: String) -> Result<String, Error> {
 ///
 /// # Errors
 /// As for [`layers`].
-pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Progress) -> Result<KeptForm, Error> {
+pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Progress) -> Result<CachedLayers, Error> {
     let directory = cache.join("overlay");
     let io = |error| Error::Io { action: format!("cannot make the cache directory {directory:?}"), error };
     // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
@@ -138,7 +138,7 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
             let synced = std::fs::File::open(&directory)
                 .and_then(|directory| options.durability().sync(&directory).map_err(Into::into));
             synced.map_err(|error| DestinationError::Sync { path: place.clone(), error })?;
-            Ok(KeptForm { repaired, ..KeptForm::new(place, lock) })
+            Ok(CachedLayers { repaired, ..CachedLayers::new(place, lock) })
         }
         // Another process was quicker.
         (Err(error), _) => {
@@ -150,7 +150,7 @@ pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Pr
 }
 
 /// What another process has put there.
-fn there(place: PathBuf, error: std::io::Error) -> Result<KeptForm, Error> {
+fn there(place: PathBuf, error: std::io::Error) -> Result<CachedLayers, Error> {
     match find(&place) {
         Found::Whole(kept) => Ok(kept),
         Found::Nothing | Found::Damaged(_) => Err(DestinationError::Publish { path: place, error }.into()),
@@ -158,7 +158,7 @@ fn there(place: PathBuf, error: std::io::Error) -> Result<KeptForm, Error> {
 }
 
 /// Layers that have lost something are not for who wants all of it.
-fn checked(kept: KeptForm, options: &Options) -> Result<KeptForm, Error> {
+fn checked(kept: CachedLayers, options: &Options) -> Result<CachedLayers, Error> {
     match kept.not_kept.first() {
         Some(first) if options.strict => Err(first.refused()),
         _ => Ok(kept),

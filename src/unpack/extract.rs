@@ -10,7 +10,7 @@ use crate::blob::Pace;
 use crate::core::layer::{Discard, read_layer};
 use crate::image::Image;
 use crate::unpack::read::{Extracted, read_layers};
-use crate::unpack::stage::{Contents, ContentsWriter, Holder, Spill, Stage, Staged};
+use crate::unpack::stage::{Capabilities, Contents, ContentsWriter, Spill, Stage, Staged};
 use crate::unpack::{Error, Losses, Options, Progress};
 
 /// Directory handles that one stage keeps open where it may.
@@ -21,7 +21,7 @@ pub(crate) fn extract(
     image: &Image,
     roots: Vec<OwnedFd>,
     spill: &Spill,
-    holder: &Holder,
+    capabilities: &Capabilities,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Extracted<(Staged, Losses)>>, Error> {
@@ -32,7 +32,7 @@ pub(crate) fn extract(
         let root = root.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
         // Where reading has threads of its own, finishing files has one too.
         let ahead = stream.stream.pace() == Pace::Ahead;
-        let mut stage = Stage::new(layer, root, spill.clone(), holder.clone(), most_open, ahead);
+        let mut stage = Stage::new(layer, root, spill.clone(), capabilities.clone(), most_open, ahead);
         let record = read_layer(stream, &mut stage, read, tell)?;
         let (staged, losses) = stage.into_staged();
         let losses = losses.map(|name| record.names.path(name));

@@ -65,8 +65,8 @@ impl Fitness {
     /// An error if a stack needs what there is not.
     pub(super) fn check(&self, stack: &Stack<'_>) -> Result<(), Error> {
         let (mut whiteouts, mut attributes) = (false, false);
-        for emission in stack.layers().iter().flat_map(|difference| difference.emissions()) {
-            match emission.what {
+        for entry in stack.layers().iter().flat_map(|difference| difference.entries()) {
+            match entry.what {
                 What::Whiteout => whiteouts = true,
                 What::Directory { opaque, holds_whiteouts, .. } => attributes |= opaque || holds_whiteouts,
                 What::Leaf(inode) => attributes |= stack.origin(inode).1.kind.is_whiteout_device(),

@@ -15,6 +15,22 @@ use crate::unpack::{Error, Losses, Options, Progress, Report};
 /// The destination appears whole or not at all (rule S2). It must not be there yet, or be empty, unless
 /// [`Options::replace`] is set; the directory that it is to be in must be there.
 ///
+/// ```
+/// use layflat::transport::source::OpenOptions;
+/// use layflat::{NoProgress, Options};
+///
+/// let image = layflat::open(&"fixtures/four-layers.tar".parse()?, &OpenOptions::default())?;
+/// let place = tempfile::tempdir()?;
+/// let rootfs = place.path().join("rootfs");
+/// let report = layflat::flatten(&image, &rootfs, &Options::default(), &NoProgress)?;
+/// assert_eq!(std::fs::read(rootfs.join("b"))?, b"this is b\n");
+/// // What could not be preserved is reported: owners, for an ordinary user.
+/// for loss in &report.not_kept {
+///     println!("{}: {} {}", loss.describe(), loss.count, loss.noun());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or
 /// written.
@@ -32,7 +48,7 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
                 records: &records,
                 stages: &mut ground.stages,
                 spill: ground.spill.clone(),
-                holder: &ground.holder,
+                capabilities: &ground.capabilities,
                 finish: Finish::Flat,
                 cancel: &options.cancel,
                 losses: Losses::default(),
@@ -46,11 +62,11 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
         // Without layers there is still a root.
         None => drop(ground.work.make(RESULT).map_err(io("cannot make the result"))?),
     }
-    let holder = ground.holder.clone();
+    let capabilities = ground.capabilities.clone();
     let root = stack.root_attributes(&whole);
     let (mut report, work) = ground.report(image, "flat", None, options)?;
     // Once more where it lies now: a mode that forbids to move it had to wait, and in a mount point it is another
     // directory.
-    report.destination = work.publish(RESULT, |directory| holder.set_root(directory, &root))?;
+    report.destination = work.publish(RESULT, |directory| capabilities.set_root(directory, &root))?;
     Ok(report)
 }

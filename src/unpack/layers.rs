@@ -31,6 +31,18 @@ const CONFIG: &str = "image-config.json";
 /// The destination appears whole or not at all (rule S2), as with [`flatten`](super::flatten()). The whiteouts are
 /// written in [`Options::xattr_namespace`], or as privilege allows (rule O5).
 ///
+/// ```
+/// use layflat::transport::source::OpenOptions;
+/// use layflat::{NoProgress, Options};
+///
+/// let image = layflat::open(&"fixtures/four-layers.tar".parse()?, &OpenOptions::default())?;
+/// let place = tempfile::tempdir()?;
+/// let overlay = place.path().join("overlay");
+/// layflat::layers(&image, &overlay, &Options::default(), &NoProgress)?;
+/// assert!(overlay.join("layflat.json").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or
 /// written.
@@ -55,14 +67,14 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         records: &records,
         stages: &mut ground.stages,
         spill: ground.spill.clone(),
-        holder: &ground.holder,
+        capabilities: &ground.capabilities,
         finish: Finish::Overlay(namespace),
         cancel: &options.cancel,
         losses: Losses::default(),
         shared: HashMap::new(),
     };
     for (index, difference) in stack.layers().iter().enumerate() {
-        if difference.emissions().is_empty() {
+        if difference.entries().is_empty() {
             continue;
         }
         let name = directory_name(index, &ground.layers[index].diff_id);
@@ -82,7 +94,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         if lowerdir.len() < 2 {
             let empty = make_directory(&directory, name, Mode::RWXU).map_err(io("cannot make a layer"))?;
             ground
-                .holder
+                .capabilities
                 .set_root(empty.as_fd(), &root_attributes(&stack))
                 .map_err(io("cannot set a layer's attributes"))?;
             lowerdir.push(format!("{LAYERS}/{name}"));

@@ -21,7 +21,7 @@ use crate::core::record::Record;
 use crate::core::stack::{Reading, Stack};
 use crate::fs::Work;
 use crate::image::{Image, Notice, chain_ids};
-use crate::unpack::stage::{Holder, Spill, Staged};
+use crate::unpack::stage::{Capabilities, Spill, Staged};
 
 pub use error::{Error, WhichLayer};
 pub use fitness::Unfit;
@@ -37,7 +37,7 @@ const RESULT: &str = "result";
 /// Everything that both forms need, once all layers are read.
 struct Ground {
     work: Work,
-    holder: Holder,
+    capabilities: Capabilities,
     spill: Spill,
     records: Vec<Record>,
     stages: Vec<Staged>,
@@ -58,16 +58,16 @@ impl Ground {
     ) -> Result<Self, Error> {
         let started = Instant::now();
         let spill = Spill::new(work.make("spill").map_err(io("cannot make the work directory"))?);
-        let holder = Holder::probe(spill.directory(), escape, options)
+        let capabilities = Capabilities::probe(spill.directory(), escape, options)
             .map_err(io("cannot find out what the destination can hold"))?;
         let roots = (0..image.layers.len())
             .map(|layer| work.make(&stage_name(layer)).map_err(io("cannot make the work directory")))
             .collect::<Result<_, Error>>()?;
-        let extracted = extract::extract(image, roots, &spill, &holder, options, progress)?;
+        let extracted = extract::extract(image, roots, &spill, &capabilities, options, progress)?;
 
         let mut ground = Self {
             work,
-            holder,
+            capabilities,
             spill,
             records: Vec::new(),
             stages: Vec::new(),

@@ -18,9 +18,9 @@ use super::share::Shared;
 use crate::core::cancel::Cancel;
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Record};
-use crate::core::stack::{Difference, Emission, InodeId, Over, Stack, What};
+use crate::core::stack::{Difference, InodeId, LayerEntry, Over, Stack, What};
 use crate::fs::{Descent, open_directory};
-use crate::unpack::stage::{Holder, Made, Spill, StageError, Staged, Subject, trying};
+use crate::unpack::stage::{Capabilities, Made, Spill, StageError, Staged, Subject, trying};
 use crate::unpack::{LossKind, Losses};
 
 /// What the finish is for.
@@ -38,7 +38,7 @@ pub(crate) struct Settler<'a, 'r> {
     pub(crate) records: &'r [Record],
     pub(crate) stages: &'a mut [Staged],
     pub(crate) spill: Spill,
-    pub(crate) holder: &'a Holder,
+    pub(crate) capabilities: &'a Capabilities,
     pub(crate) finish: Finish,
     pub(crate) cancel: &'a Cancel,
     pub(crate) losses: Losses,
@@ -66,7 +66,7 @@ fn of(path: impl FnOnce() -> LayerPath) -> impl FnOnce(StageError) -> SettleErro
 
 /// Where the difference's directories and files already are.
 struct Match {
-    /// For each emission that is a directory of the stage: its name there.
+    /// For each entry that is a directory of the stage: its name there.
     directories: Vec<Option<NameId>>,
     /// For each name of the stage: whether what is there stays.
     kept: Vec<bool>,
@@ -76,7 +76,7 @@ struct Match {
 
 /// A directory that the walk is in.
 struct Level {
-    emission: usize,
+    entry: usize,
     /// Set where a device 0:0 had to be written in the kernel's nested form (rule A6).
     nested_whiteouts: bool,
     /// Set where something that could not be kept still has to hide what lies below.
@@ -95,12 +95,12 @@ impl Settler<'_, '_> {
             .map_err(trying("open it"))
             .map_err(of(LayerPath::root))?;
         let mut walk = Descent::new(root);
-        let mut levels = vec![Level { emission: 0, nested_whiteouts: false, more_whiteouts: false }];
-        for (index, emission) in difference.emissions().iter().enumerate().skip(1) {
+        let mut levels = vec![Level { entry: 0, nested_whiteouts: false, more_whiteouts: false }];
+        for (index, entry) in difference.entries().iter().enumerate().skip(1) {
             if index % 1024 == 0 && self.cancel.is_cancelled() {
                 return Err(SettleError::Cancelled);
             }
-            while levels.last().is_some_and(|level| level.emission != emission.parent()) {
+            while levels.last().is_some_and(|level| level.entry != entry.parent()) {
                 self.leave(&mut walk, &mut levels, difference)?;
             }
             let entered = self
@@ -108,7 +108,7 @@ impl Settler<'_, '_> {
                 .map_err(of(|| stack.path(difference, index)))?;
             if let Some(directory) = entered {
                 walk.enter(directory);
-                levels.push(Level { emission: index, nested_whiteouts: false, more_whiteouts: false });
+                levels.push(Level { entry: index, nested_whiteouts: false, more_whiteouts: false });
             }
         }
         while levels.len() > 1 {
@@ -121,18 +121,18 @@ impl Settler<'_, '_> {
     fn find(&self, host: usize, difference: &Difference) -> Match {
         let stage = &self.stages[host];
         let names = &self.records[stage.layer()].names;
-        let emissions = difference.emissions();
+        let entries = difference.entries();
         let mut found = Match {
-            directories: vec![None; emissions.len()],
+            directories: vec![None; entries.len()],
             kept: vec![false; names.len()],
             wanted: vec![false; stage.contents()],
         };
         found.directories[0] = Some(NameId::ROOT);
         found.kept[NameId::ROOT.index()] = true;
-        for (index, emission) in emissions.iter().enumerate().skip(1) {
-            let parent = found.directories[emission.parent()];
-            let here = parent.and_then(|parent| names.child(parent, self.stack.name(emission)));
-            match emission.what {
+        for (index, entry) in entries.iter().enumerate().skip(1) {
+            let parent = found.directories[entry.parent()];
+            let here = parent.and_then(|parent| names.child(parent, self.stack.name(entry)));
+            match entry.what {
                 What::Directory { .. } => {
                     if let Some(name) = here.filter(|&name| stage.made(name) == Made::Directory) {
                         found.directories[index] = Some(name);
@@ -190,10 +190,10 @@ impl Settler<'_, '_> {
         level: Option<&mut Level>,
     ) -> Result<Option<OwnedFd>, StageError> {
         let stack = self.stack;
-        let emission = &difference.emissions()[index];
+        let entry = &difference.entries()[index];
         let path = || stack.path(difference, index);
-        let name = OsStr::from_bytes(stack.name(emission));
-        match emission.what {
+        let name = OsStr::from_bytes(stack.name(entry));
+        match entry.what {
             What::Directory { .. } => {
                 if found.directories[index].is_none() {
                     rustix::fs::mkdirat(here, name, Mode::RWXU).map_err(trying("create it"))?;
@@ -205,11 +205,11 @@ impl Settler<'_, '_> {
                 Ok(None)
             }
             What::Leaf(inode) => {
-                let parent = found.directories[emission.parent()];
+                let parent = found.directories[entry.parent()];
                 let lost = self.leaf(host, inode, parent, here, name, &path)?;
                 if let (Some(lost), Some(level)) = (lost, level) {
                     level.nested_whiteouts |= lost == Lost::WhiteoutDevice;
-                    if lost == Lost::Device && emission.over == Over::Other && self.finish != Finish::Flat {
+                    if lost == Lost::Device && entry.over == Over::Other && self.finish != Finish::Flat {
                         whiteout(here, name).map_err(trying("write a whiteout in its place"))?;
                         level.more_whiteouts = true;
                     }
@@ -292,7 +292,7 @@ impl Settler<'_, '_> {
             _ => return Err(Errno::INVAL),
         }
         let subject = Subject::Named { directory: here, name, symlink };
-        self.holder.set(subject, attributes, &path, &mut self.losses)?;
+        self.capabilities.set(subject, attributes, &path, &mut self.losses)?;
         Ok(None)
     }
 
@@ -312,7 +312,7 @@ impl Settler<'_, '_> {
             Subject::Open(file.as_fd()).set_xattr(mark.as_bytes(), b"y")?;
         }
         self.losses.add(LossKind::WhiteoutDevice, "", path);
-        self.holder.set(Subject::Open(file.as_fd()), attributes, path, &mut self.losses)?;
+        self.capabilities.set(Subject::Open(file.as_fd()), attributes, path, &mut self.losses)?;
         Ok(Lost::WhiteoutDevice)
     }
 
@@ -326,16 +326,16 @@ impl Settler<'_, '_> {
         let Some(level) = levels.pop() else {
             return Ok(());
         };
-        let index = level.emission;
-        let emission = &difference.emissions()[index];
+        let index = level.entry;
+        let entry = &difference.entries()[index];
         let stack = self.stack;
         let directory = walk.leave();
         directory
             .and_then(|directory| {
-                self.mark(directory.as_fd(), emission, &level)?;
-                let attributes = self.directory_attributes(emission);
+                self.mark(directory.as_fd(), entry, &level)?;
+                let attributes = self.directory_attributes(entry);
                 let path = || stack.path(difference, index);
-                self.holder.set(Subject::Open(directory.as_fd()), &attributes, &path, &mut self.losses)
+                self.capabilities.set(Subject::Open(directory.as_fd()), &attributes, &path, &mut self.losses)
             })
             .map_err(trying("set its attributes"))
             .map_err(of(|| stack.path(difference, index)))
@@ -347,13 +347,13 @@ impl Settler<'_, '_> {
         level: &Level,
         difference: &Difference,
     ) -> Result<Option<Mode>, SettleError> {
-        let Some(emission) = difference.emissions().first() else {
+        let Some(entry) = difference.entries().first() else {
             return Ok(None);
         };
         let failed = |error| of(LayerPath::root)(trying("set its attributes")(error));
-        self.mark(walk.here(), emission, level).map_err(failed)?;
-        let attributes = self.directory_attributes(emission);
-        let set = self.holder.set(Subject::Open(walk.here()), &attributes, &LayerPath::root, &mut self.losses);
+        self.mark(walk.here(), entry, level).map_err(failed)?;
+        let attributes = self.directory_attributes(entry);
+        let set = self.capabilities.set(Subject::Open(walk.here()), &attributes, &LayerPath::root, &mut self.losses);
         set.map_err(failed)?;
         // A directory can only be renamed by an ordinary user who may write to it.
         let stat = rustix::fs::fstat(walk.here()).map_err(failed)?;
@@ -365,17 +365,16 @@ impl Settler<'_, '_> {
         Ok(Some(mode))
     }
 
-    fn directory_attributes(&self, emission: &Emission) -> Attributes {
-        match emission.what {
+    fn directory_attributes(&self, entry: &LayerEntry) -> Attributes {
+        match entry.what {
             What::Directory { attributes, .. } => self.stack.directory_attributes(attributes),
             _ => Attributes::of_unnamed_directory(),
         }
     }
 
     /// Writes what overlayfs must know of a directory (rules O1 and O2).
-    fn mark(&self, directory: BorrowedFd<'_>, emission: &Emission, level: &Level) -> Result<(), Errno> {
-        let (Finish::Overlay(namespace), What::Directory { opaque, holds_whiteouts, .. }) =
-            (self.finish, emission.what)
+    fn mark(&self, directory: BorrowedFd<'_>, entry: &LayerEntry, level: &Level) -> Result<(), Errno> {
+        let (Finish::Overlay(namespace), What::Directory { opaque, holds_whiteouts, .. }) = (self.finish, entry.what)
         else {
             return Ok(());
         };

@@ -198,7 +198,7 @@ impl Settler<'_, '_> {
         copy_content(source, &target, size)?;
         // What cannot be kept was counted when the first one was made.
         let path = || LayerPath::root();
-        self.holder.set(Subject::Open(target.as_fd()), attributes, &path, &mut Losses::default())
+        self.capabilities.set(Subject::Open(target.as_fd()), attributes, &path, &mut Losses::default())
     }
 
     fn file(&self, inode: InodeId) -> Option<(&Attributes, u64)> {

@@ -1,4 +1,4 @@
-//! Which user namespace this is.
+//! Identifies the current user namespace.
 
 use std::os::unix::fs::MetadataExt as _;
 

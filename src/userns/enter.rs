@@ -1,4 +1,4 @@
-//! Entering a namespace, in place: the process goes on inside, as root there.
+//! Enters a new namespace: the process continues inside it as root.
 
 use super::error::{NamespaceError, SHELL};
 use crate::core::idmap::{IdMap, IdMaps};
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 /// What runs outside, since the helpers map for a process from there. It waits for a line until the namespace is made.
 const HELPER: &str = r#"read -r made && newuidmap "$1" $2 && newgidmap "$1" $3"#;
 
-/// Enters a user namespace with these ids, and a mount namespace, whose mounts nobody outside sees.
+/// Enters a user namespace with these ids, and a mount namespace, whose mounts are invisible outside.
 ///
 /// It must happen before the process has threads.
 ///

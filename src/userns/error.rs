@@ -1,4 +1,4 @@
-//! Why there is no namespace.
+//! Errors of entering a namespace.
 
 use crate::core::idmap::{IdMap, IdMapError};
 use std::io;
@@ -10,14 +10,14 @@ pub enum NamespaceError {
     /// The kernel refuses.
     #[error("cannot make a user namespace{}", reason(error))]
     Refused {
-        /// What it says.
+        /// The message.
         #[source]
         error: io::Error,
     },
     /// A root process needs no user namespace, only one for its mounts.
     #[error("cannot make a mount namespace")]
     Mounts {
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: io::Error,
     },
@@ -26,14 +26,14 @@ pub enum NamespaceError {
     Map {
         /// Which map.
         file: &'static str,
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: io::Error,
     },
     /// The helpers cannot be started.
     #[error("cannot start {SHELL} to run newuidmap and newgidmap")]
     Helper {
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: io::Error,
     },
@@ -50,7 +50,7 @@ pub enum NamespaceError {
         /// What the helpers say.
         message: String,
     },
-    /// The caller would be nobody inside, or not root.
+    /// The map does not make the caller root inside.
     #[error("the map {map} does not make you root inside: it needs 0:{id}:1 as one of its ranges")]
     NotRoot {
         /// The map.
@@ -63,7 +63,7 @@ pub enum NamespaceError {
     Grants {
         /// Which.
         file: &'static str,
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: io::Error,
     },

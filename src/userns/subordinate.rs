@@ -1,4 +1,4 @@
-//! The ids that the administrator granted to the caller.
+//! The subordinate ids that /etc/subuid and /etc/subgid grant to the user.
 
 use super::error::NamespaceError;
 use crate::core::idmap::{IdMap, IdMaps, IdRange};

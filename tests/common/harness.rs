@@ -1,7 +1,9 @@
-//! The harness of the programs `privileged` and `hostile`: tests that are not possible everywhere count as ignored where they are not.
+//! The harness of the programs `privileged` and `hostile`: tests that are not possible everywhere count as ignored
+//! where they are not.
 //!
-//! A module hands over its tests as [`Trial`]s; [`main`] runs those of all modules, each under the module's name. A function with the
-//! attribute `#[test]` would never be run in such a program, and the compiler says nothing: `tests/integration/documents.rs` finds it.
+//! A module hands over its tests as [`Trial`]s; [`main`] runs those of all modules, each under the module's name. A
+//! function with the attribute `#[test]` would never be run in such a program, and the compiler says nothing:
+//! `tests/integration/documents.rs` finds it.
 
 use std::process::ExitCode;
 

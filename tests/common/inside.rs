@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use layflat::core::chain::Chain;
 use layflat::image::Image;
-use layflat::inspect::{Action, Fate, Inside, Kind, ListOptions, Pattern, Traced, history};
+use layflat::inspect::{Action, Fate, Inside, ListOptions, PathKind, Pattern, Traced, history};
 use layflat::{NoProgress, Options};
 
 use super::oracle;
@@ -15,9 +16,9 @@ use super::{run, tar};
 pub fn tree(stack: &Stack) -> Result<Tree, String> {
     let image = run::image(stack.0.iter().map(|layer: &TextLayer| tar::archive(layer)));
     let options = Options::default();
-    let indexes =
-        layflat::inspect::index::indexes(&image, None, &options, &NoProgress).map_err(|error| error.to_string())?;
-    let inside = Inside::new(&image, &indexes, &options).map_err(|error| error.to_string())?;
+    let indexes = layflat::inspect::index::indexes(&image, None, &options, &NoProgress)
+        .map_err(|error| Chain(&error).to_string())?;
+    let inside = Inside::new(&image, &indexes, &options).map_err(|error| Chain(&error).to_string())?;
     let list = |options| inside.list(b"/", options).unwrap().entries;
     let mut entries = list(ListOptions { itself: true, ..ListOptions::default() });
     entries.extend(list(ListOptions { recursive: true, ..ListOptions::default() }));
@@ -29,13 +30,13 @@ pub fn tree(stack: &Stack) -> Result<Tree, String> {
         let facts = entry.facts.unwrap();
         let path = entry.path.as_bytes().to_vec();
         let shape = match entry.kind {
-            Kind::Directory => Shape::Directory,
-            Kind::Symlink => Shape::Symlink(bytes(facts.target.as_ref().unwrap())),
-            Kind::Fifo => Shape::Fifo,
-            Kind::CharacterDevice => Shape::Character(facts.device.unwrap().0, facts.device.unwrap().1),
-            Kind::BlockDevice => Shape::Block(facts.device.unwrap().0, facts.device.unwrap().1),
-            Kind::Whiteout => panic!("{} is shown", entry.path),
-            Kind::File => {
+            PathKind::Directory => Shape::Directory,
+            PathKind::Symlink => Shape::Symlink(bytes(facts.target.as_ref().unwrap())),
+            PathKind::Fifo => Shape::Fifo,
+            PathKind::CharacterDevice => Shape::Character(facts.device.unwrap().0, facts.device.unwrap().1),
+            PathKind::BlockDevice => Shape::Block(facts.device.unwrap().0, facts.device.unwrap().1),
+            PathKind::Whiteout => panic!("{} is shown", entry.path),
+            PathKind::File => {
                 let mut content = Vec::new();
                 inside.cat(&path, &mut content, &options).unwrap();
                 assert_eq!(facts.size, content.len() as u64, "{}", entry.path);
@@ -96,7 +97,8 @@ fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// `find` has every path that is shown, once; and of all layers' paths what becomes of them, as the trees of the lower layers show.
+/// `find` has every path that is shown, once; and of all layers' paths what becomes of them, as the trees of the lower
+/// layers show.
 fn found(stack: &Stack, traced: &Traced<'_>, tree: &Tree) {
     let all = Pattern::globs(["*"]).unwrap();
     let visible: Vec<Vec<u8>> = traced.find(&all, false).iter().map(|hit| hit.entry.path.as_bytes().to_vec()).collect();
@@ -119,7 +121,7 @@ fn found(stack: &Stack, traced: &Traced<'_>, tree: &Tree) {
 fn told(image: &Image, indexes: &layflat::inspect::index::Indexes, tree: &Tree) {
     for (path, node) in tree.0.iter().filter(|(path, _)| !path.is_empty()) {
         let events = history(path, image, indexes, &Options::default()).unwrap();
-        assert_eq!(events[0].deed, Action::Added);
+        assert_eq!(events[0].action, Action::Added);
         let now = events.last().unwrap().now.as_ref().unwrap();
         assert_eq!(now.path.as_bytes(), path);
         let facts = now.facts.as_ref().unwrap();

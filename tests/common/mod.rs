@@ -8,12 +8,12 @@
 //!
 //! `D` directory, `F` file, `L` symlink, `H` hard link, `C` and `B` devices, `P` FIFO, `W` whiteout, `O` opaque mark;
 //! `D .` is the entry for the root. In parentheses: for files first the content, then in any order mode, `uid:gid`,
-//! `m=` mtime, and xattrs. What is not said: mode 0644, directories 0755, owner 0:0, mtime 1000, and the last component of
-//! the name as a file's content. `\xNN` stands for a byte.
+//! `m=` mtime, and xattrs. What is not said: mode 0644, directories 0755, owner 0:0, mtime 1000, and the last component
+//! of the name as a file's content. `\xNN` stands for a byte.
 //!
 //! A tree is written as the names in it: `d/` a directory, `a(text)` a file, `s->t` a symlink, `b=a` another name of
-//! `a`, `n:c1.3` and `n:b7.0` devices, `p:p` a FIFO, `a:ghost` a name without a file. The root is `/`, and only written if it is not
-//! 0755, 0:0, m=0.
+//! `a`, `n:c1.3` and `n:b7.0` devices, `p:p` a FIFO, `a:ghost` a name without a file. The root is `/`, and only written
+//! if it is not 0755, 0:0, m=0.
 
 #![allow(clippy::exit, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]

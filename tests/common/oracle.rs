@@ -1,5 +1,5 @@
-//! What a stack shows, by the specification and design.md's rules, worked out in the plainest way: paths in a map, every
-//! step on whole paths. It shares no code and no idea with layflat's replay.
+//! What a stack shows, by the specification and design.md's rules, worked out in the plainest way: paths in a map,
+//! every step on whole paths. It shares no code and no idea with layflat's replay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,9 +140,9 @@ impl State {
         })
     }
 
-    /// The marks that hide something. A symlink of the tree below that the layer replaces or whites out is not followed (M1). Which
-    /// ones those are is told from the marks that go through no symlink and from the entries, carried out as a trial; and a
-    /// symlink that the other marks would hide is not followed either.
+    /// The marks that hide something. A symlink of the tree below that the layer replaces or whites out is not followed
+    /// (M1). Which ones those are is told from the marks that go through no symlink and from the entries, carried out
+    /// as a trial; and a symlink that the other marks would hide is not followed either.
     fn effective<'m>(&self, index: usize, marks: &'m [Hidden], entries: &[(Path, &Entry)]) -> Vec<&'m Hidden> {
         if marks.iter().all(|mark| mark.links.is_empty()) {
             return marks.iter().collect();

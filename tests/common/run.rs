@@ -1,7 +1,7 @@
 //! What becomes of a stack in each form: unpacked by layflat, and, for overlay layers, mounted by the kernel.
 //!
-//! Root mounts in a mount namespace of its own. An ordinary user's trees are mounted by this same program, started once more
-//! in a user namespace, which prints what it sees.
+//! Root mounts in a mount namespace of its own. An ordinary user's trees are mounted by this same program, started once
+//! more in a user namespace, which prints what it sees.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layflat::blob::Blob;
+use layflat::core::chain::Chain;
 use layflat::image::{Image, Layer};
 use layflat::lowerdirs::Layout;
 use layflat::{NoProgress, Options, Report, XattrNamespace};
@@ -21,8 +22,8 @@ use super::tar;
 use super::text::{Layer as TextLayer, Stack};
 use super::tree::{Shape, Tree};
 
-/// The word that makes this program print what a form shows, seen from inside a user namespace: there the caller may look into
-/// directories whose modes forbid it outside.
+/// The word that makes this program print what a form shows, seen from inside a user namespace: there the caller may
+/// look into directories whose modes forbid it outside.
 const SHOW: &str = "--show-form";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +189,7 @@ pub fn lay_image(image: &Image, form: Form, base: &Path, options: &Options) -> R
             layflat::layers(image, &place, &options, &NoProgress)
         }
     }
-    .map_err(|error| error.to_string())?;
+    .map_err(|error| Chain(&error).to_string())?;
     let layout = matches!(form, Form::Overlay(_)).then(|| layout(&place));
     let (tree, layers) = match power() {
         Power::User => look_from_inside(&place),

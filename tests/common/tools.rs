@@ -1,8 +1,9 @@
 //! The programs of others that tests are held against, listed in `tests/tools.txt`.
 //!
-//! `cargo test` must not fail on a machine that lacks one of them. A test asks for a program when it needs it ([`command`], [`need`]);
-//! where the program is not installed the test ends there, counts as ignored, and names the package. With `LAYFLAT_TEST_TOOLS=required`
-//! it fails instead: `scripts/test` sets that, since it has installed them all.
+//! `cargo test` must not fail on a machine that lacks one of them. A test asks for a program when it needs it
+//! ([`command`], [`need`]); where the program is not installed the test ends there, counts as ignored, and names the
+//! package. With `LAYFLAT_TEST_TOOLS=required` it fails instead: `scripts/test` sets that, since it has installed them
+//! all.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 

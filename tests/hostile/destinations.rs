@@ -1,5 +1,5 @@
-//! Destinations that cannot hold everything: what they cannot hold is reported, or refused with a message that says why and what to do;
-//! trouble with the destination never passes for something that it cannot hold (rules A4, L2, O1, O2).
+//! Destinations that cannot hold everything: what they cannot hold is reported, or refused with a message that says why
+//! and what to do; trouble with the destination never passes for something that it cannot hold (rules A4, L2, O1, O2).
 //!
 //! The file systems are mounted in a mount namespace of each test's own, which needs root.
 
@@ -95,7 +95,7 @@ fn o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out() {
     place.layer("a", &Tar::new().directory("d").file("d/a", "a").directory("e").file("e/x", "x").done());
     place.layer("whiteout", &Tar::new().file("d/.wh.a", "").done());
     place.layer("opaque", &Tar::new().directory("e").file("e/.wh..wh..opq", "").file("e/y", "y").done());
-    let advice = "Use another directory, on ext4, xfs, btrfs or tmpfs (for mount and bundle: --cache-dir)";
+    let advice = "Use another directory, on ext4, xfs, btrfs or tmpfs; or unpack into one root file system";
     for command in [
         "layers layers:a,whiteout m/out",
         "mount --cache-dir m layers:a,whiteout n",
@@ -104,11 +104,8 @@ fn o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out() {
         let command =
             format!("mkdir -p n; layflat {command} 2>&1 >/dev/null | cat >&2; find m -type f -o -type c; exit 1");
         for (mount, what) in [
-            (RAMFS, "ramfs does not hold trusted.overlay.* attributes (Operation not supported (os error 95))"),
-            (
-                OVERLAY,
-                "overlayfs does not hold whiteouts (character devices 0:0) (Operation not permitted (os error 1))",
-            ),
+            (RAMFS, "ramfs does not hold trusted.overlay.* attributes,"),
+            (OVERLAY, "overlayfs does not hold whiteouts (character devices 0:0),"),
         ] {
             let output = place.run(mount, &command);
             let message = failed(&output);

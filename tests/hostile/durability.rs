@@ -1,5 +1,5 @@
-//! What was called done survives a power loss (rule S6): file systems of our own are shut down right after success, by the
-//! ioctl that xfstests use for it, mounted again, and looked at.
+//! What was called done survives a power loss (rule S6): file systems of our own are shut down right after success, by
+//! the ioctl that xfstests use for it, mounted again, and looked at.
 //!
 //! Needs root, loop devices, and `xfs_io` of the package xfsprogs.
 
@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use crate::common::harness::Trial;
 use crate::common::{run, tools};
 use layflat::compare::{CompareOptions, compare};
+use layflat::core::chain::Chain;
 use tempfile::TempDir;
 
 const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/four-layers.tar");
@@ -74,10 +75,10 @@ struct Disk {
 
 impl Disk {
     fn make(filesystem: Filesystem) -> Result<Self, String> {
-        let place = tempfile::tempdir().map_err(|error| error.to_string())?;
-        fs::create_dir(place.path().join("mnt")).map_err(|error| error.to_string())?;
-        let file = fs::File::create(place.path().join("disk")).map_err(|error| error.to_string())?;
-        file.set_len(400 << 20).map_err(|error| error.to_string())?;
+        let place = tempfile::tempdir().map_err(|error| Chain(&error).to_string())?;
+        fs::create_dir(place.path().join("mnt")).map_err(|error| Chain(&error).to_string())?;
+        let file = fs::File::create(place.path().join("disk")).map_err(|error| Chain(&error).to_string())?;
+        file.set_len(400 << 20).map_err(|error| Chain(&error).to_string())?;
         let mut disk = Self { place, mounted: false };
         run(Command::new(filesystem[0]).args(&filesystem[1..]).arg(disk.path("disk")))?;
         disk.mount()?;

@@ -295,8 +295,8 @@ fn a_directory_entry_changes_nothing_behind_a_symlink() {
     assert_eq!((before.mode(), before.mtime(), before.ctime()), (after.mode(), after.mtime(), after.ctime()));
 }
 
-/// RUSTSEC-2026-0068 and GHSA-3pv8-6f4r-ffg2: the size that counts is the PAX record's, in whichever order headers come;
-/// a reader that believes the other one finds entries that nobody checked.
+/// RUSTSEC-2026-0068 and GHSA-3pv8-6f4r-ffg2: the size that counts is the PAX record's, in whichever order headers
+/// come; a reader that believes the other one finds entries that nobody checked.
 fn the_size_of_the_pax_record_counts() {
     let inner = layer(&[file("smuggled", "taken")]);
     let size = inner.len().to_string();

@@ -1,4 +1,5 @@
-//! Documents as people and programs really write them (rules D1 to D4): what every engine reads is read, and means what it means to them.
+//! Documents as people and programs really write them (rules D1 to D4): what every engine reads is read, and means what
+//! it means to them.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::images::*;
+use layflat::core::chain::Chain;
 use layflat::core::digest::{Algorithm, Digest};
 use layflat::image::Image;
 use layflat::transport::source::{self, OpenOptions, SourceError};
@@ -230,7 +232,7 @@ fn d2_a_descriptor_without_a_platform_has_that_of_its_configuration() {
                 let image = try_open_for(&reference, platform).unwrap();
                 assert_eq!(image.config.unwrap().platform().to_string(), platform);
             }
-            let error = try_open_for(&reference, "linux/s390x").unwrap_err().to_string();
+            let error = try_open_for(&reference, "linux/s390x").map_err(|error| Chain(&error).to_string()).unwrap_err();
             assert!(error.contains("linux/amd64") && error.contains("linux/arm64"), "{error}");
         }
     }
@@ -251,7 +253,8 @@ fn d2_images_of_one_name_and_platform_are_told_apart_by_their_digests() {
     let mut layout = Layout::default();
     let [one, two] = [&a, &b].map(|layer| layout.image(&[layer]));
     let reference = place.layout(&layout.list(tagged(one.clone(), "t")).list(tagged(two.clone(), "t")));
-    let error = try_open_for(&format!("{reference}:t"), "linux/amd64").unwrap_err().to_string();
+    let error =
+        try_open_for(&format!("{reference}:t"), "linux/amd64").map_err(|error| Chain(&error).to_string()).unwrap_err();
     let digests = [one, two].map(|image| format!("@{}", image["digest"].as_str().unwrap()));
     assert_eq!(error, format!("there are 2 images, specify one of: {}", digests.join(", ")));
     for (digest, name) in digests.iter().zip(["a", "b"]) {

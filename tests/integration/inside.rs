@@ -98,7 +98,10 @@ fn ls_shows_what_all_layers_show() {
     assert_eq!(printed(&place, &["ls", "-R", "image.tar", "usr"]), "lib\nlib/new\nsu\n");
     assert_eq!(printed(&place, &["ls", "-d", "image.tar", "usr/lib"]), "usr/lib\n");
     assert_eq!(printed(&place, &["ls", "image.tar", "etc/motd"]), "etc/motd\n");
-    assert_eq!(message(&place, &["ls", "image.tar", "d"], 1), "layflat: no d in the image: d does not exist\n");
+    assert_eq!(
+        message(&place, &["ls", "image.tar", "d"], 1),
+        "layflat: d is not in the image; deleted by layer 2: `layflat log` shows its history\n"
+    );
     let entry = &lines(&place, &["ls", "--json", "image.tar", "etc/shadow"])[0];
     assert_eq!((&entry["mode"], &entry["gid"], &entry["layer"]), (&json!("0640"), &json!(42), &json!(1)));
     assert_eq!(entry["digest"], digest(b"root:x\n"));
@@ -205,10 +208,10 @@ fn cat_gives_the_bytes_of_files_that_are_there_and_that_were() {
     assert_eq!(printed(&place, &["cat", "--layer", "1", "image.tar", "d/x"]), "this is x");
     assert_eq!(
         message(&place, &["cat", "image.tar", "d/x"], 1),
-        "layflat: no d/x in the image: d does not exist; deleted by layer 2: try --layer 1\n"
+        "layflat: d/x is not in the image: d does not exist; deleted by layer 2: --layer 1 prints it\n"
     );
     assert!(message(&place, &["cat", "image.tar", "lib"], 1).contains("usr/lib is a directory"));
-    assert!(message(&place, &["cat", "image.tar", "nothing"], 1).contains("nothing does not exist"));
+    assert!(message(&place, &["cat", "image.tar", "nothing"], 1).contains("nothing is not in the image"));
 }
 
 #[test]

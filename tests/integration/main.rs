@@ -12,3 +12,5 @@ mod images;
 mod inside;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod sources;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+mod words;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 use crate::common::harness::{self, Test, Trial};
-use layflat::compare::{CompareError, CompareOptions, Kind, Snapshot, SnapshotOptions, compare};
+use layflat::compare::{CompareError, CompareOptions, Snapshot, SnapshotOptions, TreeKind, compare};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -301,8 +301,8 @@ fn sockets_and_pipes_are_recorded_and_never_opened() {
     };
     assert!(differences("mtime", make, nothing, nothing).is_empty());
     let snapshot = Snapshot::take(tree(&make).path(), &SnapshotOptions::default()).unwrap();
-    assert_eq!(snapshot.get(b"socket").unwrap().kind, Kind::Socket);
-    assert_eq!(snapshot.get(b"pipe").unwrap().kind, Kind::Fifo);
+    assert_eq!(snapshot.get(b"socket").unwrap().kind, TreeKind::Socket);
+    assert_eq!(snapshot.get(b"pipe").unwrap().kind, TreeKind::Fifo);
 }
 
 fn a_snapshot_lists_every_path_once_and_finds_it() {
@@ -315,8 +315,8 @@ fn a_snapshot_lists_every_path_once_and_finds_it() {
     let paths: Vec<Vec<u8>> = snapshot.entries().map(|(path, _)| path).collect();
     assert_eq!(paths, [&b""[..], b"a", b"d", b"d/e", b"d/f"]);
     assert_eq!(snapshot.len(), 5);
-    assert_eq!(snapshot.get(b"d/f").unwrap().kind, Kind::File { size: 5 });
-    assert_eq!(snapshot.get(b"").unwrap().kind, Kind::Directory);
+    assert_eq!(snapshot.get(b"d/f").unwrap().kind, TreeKind::File { size: 5 });
+    assert_eq!(snapshot.get(b"").unwrap().kind, TreeKind::Directory);
     assert!(snapshot.get(b"d/f/g").is_none());
 }
 
@@ -361,7 +361,7 @@ fn a_path_longer_than_path_max_is_no_excuse() {
         assert_eq!(snapshot.len(), 1 + levels + 3);
         let mut link = format!("{name}/").repeat(levels);
         link.push_str("link");
-        let target = Kind::Symlink { target: b"target"[..].into() };
+        let target = TreeKind::Symlink { target: b"target"[..].into() };
         assert_eq!(snapshot.get(link.as_bytes()).unwrap().kind, target);
         let lengths: Vec<usize> = found.iter().map(|difference| difference.path.as_bytes().len()).collect();
         let mut expected = [levels / 2 * (name.len() + 1) + "half".len(), link.len() - 1];

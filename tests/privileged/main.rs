@@ -1,4 +1,5 @@
-//! What needs a kernel that mounts, root, or programs of others; and the tests that are made from `fixtures/stacks` and at random.
+//! What needs a kernel that mounts, root, or programs of others; and the tests that are made from `fixtures/stacks` and
+//! at random.
 //!
 //! All of it happens in a mount namespace of this process, so that nothing is left mounted, whatever fails.
 

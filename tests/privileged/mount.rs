@@ -2,15 +2,16 @@
 //! must show.
 //!
 //! Everything happens in a mount namespace of the test's own process, so that nothing is left mounted, whatever fails.
-//! As an ordinary user each test is a process of its own in a user namespace, and the tests that need privilege there are ignored.
-//! Root runs the whole file a second time, as an ordinary user.
+//! As an ordinary user each test is a process of its own in a user namespace, and the tests that need privilege there
+//! are ignored. Root runs the whole file a second time, as an ordinary user.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 use crate::common::harness::{self, Trial};
 use crate::common::run::{self, Power};
 use layflat::XattrNamespace::{self, Trusted, User};
-use layflat::compare::{CompareOptions, Kind, Snapshot, SnapshotOptions, compare};
+use layflat::compare::{CompareOptions, Snapshot, SnapshotOptions, TreeKind, compare};
+use layflat::core::chain::Chain;
 use layflat::mount::{
     LowerDirectory, Method, MountOptions, MountRequest, UpperDirectories, mount, mount_layout, umount,
 };
@@ -90,7 +91,8 @@ const TESTS: &[Test] = &[
     ("trusted_marks_in_a_user_namespace_are_refused", &[User], trusted_in_user_namespace),
 ];
 
-/// Runs one of these tests in a user namespace and a mount namespace, which a process can only enter while it has one thread.
+/// Runs one of these tests in a user namespace and a mount namespace, which a process can only enter while it has one
+/// thread.
 fn inside_user_namespace(name: &str) -> Result<(), Failed> {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount"]).arg(std::env::current_exe()?);
@@ -131,8 +133,10 @@ fn bare() -> Result<(), Failed> {
     for layer in ["a", "b"] {
         fs::create_dir(stack.path(layer)).unwrap();
     }
-    let error = mount(&stack.request(&["a", "b"], None), &stack.target()).unwrap_err().to_string();
-    assert!(error.contains("layflat unshare --mount"), "{error}");
+    let error = mount(&stack.request(&["a", "b"], None), &stack.target())
+        .map_err(|error| Chain(&error).to_string())
+        .unwrap_err();
+    assert!(error.contains("only programs in it see the mount"), "{error}");
     Ok(())
 }
 
@@ -208,8 +212,8 @@ impl Stack {
 /// The names of a tree, directories with a slash.
 fn names(root: &Path) -> Vec<String> {
     let snapshot = Snapshot::take(root, &SnapshotOptions::default()).unwrap();
-    let name = |path: Vec<u8>, kind: &Kind| {
-        let slash = if *kind == Kind::Directory { "/" } else { "" };
+    let name = |path: Vec<u8>, kind: &TreeKind| {
+        let slash = if *kind == TreeKind::Directory { "/" } else { "" };
         format!("{}{slash}", String::from_utf8(path).unwrap())
     };
     snapshot.entries().map(|(path, entry)| name(path, &entry.kind)).collect()
@@ -378,19 +382,19 @@ fn failed_mount(namespace: XattrNamespace) {
     for method in METHODS {
         let mut request = stack.request(&["1"], Some(method));
         request.options.upper = Some(UpperDirectories { upper: stack.path("upper"), work: stack.path("missing/work") });
-        let error = mount(&request, &stack.target()).unwrap_err().to_string();
+        let error = mount(&request, &stack.target()).map_err(|error| Chain(&error).to_string()).unwrap_err();
         assert!(error.starts_with("cannot make the work directory "), "{error}");
         assert!(!stack.path("upper").exists());
 
         // the kernel takes this, and a layer would hold its own changes
         request.options.upper = Some(UpperDirectories { upper: stack.path("1/upper"), work: stack.path("1/work") });
-        let error = mount(&request, &stack.target()).unwrap_err().to_string();
+        let error = mount(&request, &stack.target()).map_err(|error| Chain(&error).to_string()).unwrap_err();
         assert!(error.contains("/1/upper is inside the layer "), "{error}");
         assert_eq!(names(&stack.path("1")), ["/", "f"], "{method:?}");
 
         // and this is the kernel's to judge
         request.options.upper = Some(UpperDirectories { upper: stack.path("upper"), work: stack.path("upper/work") });
-        let error = mount(&request, &stack.target()).unwrap_err().to_string();
+        let error = mount(&request, &stack.target()).map_err(|error| Chain(&error).to_string()).unwrap_err();
         assert!(error.starts_with("the kernel refuses the mount: "), "{error}");
         assert!(!stack.path("upper").exists());
     }
@@ -401,15 +405,21 @@ fn refusals(namespace: XattrNamespace) {
     for layer in ["1", "2"] {
         stack.dir(layer);
     }
-    let refused =
-        |layers: &[&str], method, target: &Path| mount(&stack.request(layers, method), target).unwrap_err().to_string();
+    let refused = |layers: &[&str], method, target: &Path| {
+        mount(&stack.request(layers, method), target).map_err(|error| Chain(&error).to_string()).unwrap_err()
+    };
     let target = stack.target();
     assert!(refused(&["1"], None, &target).contains("needs at least two layers"));
     assert!(refused(&vec!["1"; 501], None, &target).contains("at most 500"));
     stack.file("file", "");
     assert!(refused(&["1", "2"], None, &stack.path("file")).starts_with("cannot open the target "));
     assert!(refused(&["1", "2"], None, &stack.path("missing")).starts_with("cannot open the target "));
-    assert!(LowerDirectory::open(&stack.path("missing")).unwrap_err().to_string().contains("the layer"));
+    assert!(
+        LowerDirectory::open(&stack.path("missing"))
+            .map_err(|error| Chain(&error).to_string())
+            .unwrap_err()
+            .contains("the layer")
+    );
     for method in METHODS {
         let twice = refused(&["1", "1"], Some(method), &target);
         assert!(twice.starts_with("the kernel refuses the mount: "), "{twice}");
@@ -443,7 +453,9 @@ fn layout(namespace: XattrNamespace) {
     assert_eq!(names(&stack.target()), ["/", "b"]);
     umount(&stack.target(), false).unwrap();
 
-    let error = mount_layout(&stack.path("target"), &stack.target(), MountOptions::default()).unwrap_err().to_string();
+    let error = mount_layout(&stack.path("target"), &stack.target(), MountOptions::default())
+        .map_err(|error| Chain(&error).to_string())
+        .unwrap_err();
     assert!(error.contains("layflat.json does not exist"), "{error}");
 }
 
@@ -464,9 +476,14 @@ fn busy_target(namespace: XattrNamespace) {
     stack.dir("2");
     let request = stack.request(&["2", "1"], None);
     mount(&request, &stack.target()).unwrap();
-    let error = mount(&request, &stack.target()).unwrap_err().to_string();
+    let error = mount(&request, &stack.target()).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(error.contains("something is already mounted") && error.contains("target"), "{error}");
-    assert!(mount(&request, Path::new("/")).unwrap_err().to_string().contains("something is already mounted on /"));
+    assert!(
+        mount(&request, Path::new("/"))
+            .map_err(|error| Chain(&error).to_string())
+            .unwrap_err()
+            .contains("something is already mounted on /")
+    );
     umount(&stack.target(), false).unwrap();
     assert_eq!(names(&stack.target()), ["/"]);
 }
@@ -481,7 +498,8 @@ fn changed_layer(namespace: XattrNamespace) {
     let form = stack.path("form");
     let options = layflat::Options { xattr_namespace: Some(namespace), ..Default::default() };
     layflat::layers(&image, &form, &options, &layflat::NoProgress).unwrap();
-    let mounts = || mount_layout(&form, &stack.target(), MountOptions::default()).map_err(|error| error.to_string());
+    let mounts =
+        || mount_layout(&form, &stack.target(), MountOptions::default()).map_err(|error| Chain(&error).to_string());
     let unchanged = || {
         mounts().unwrap();
         assert_eq!(names(&stack.target()), ["/", "b"]);
@@ -513,7 +531,7 @@ fn unmounting(namespace: XattrNamespace) {
     stack.file("1/f", "");
     stack.dir("2");
     let target = stack.target();
-    let refused = |path: &Path| umount(path, false).unwrap_err().to_string();
+    let refused = |path: &Path| umount(path, false).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(refused(&target).ends_with("is not a mount point"));
     assert!(refused(&stack.path("missing")).starts_with("cannot look at "));
     rustix::mount::mount_bind(stack.path("1"), &target).unwrap();
@@ -740,8 +758,10 @@ fn trusted_in_user_namespace(_: XattrNamespace) {
         for layer in ["1", "2"] {
             stack.dir(layer);
         }
-        let error = mount(&stack.request(&["2", "1"], None), &stack.target()).unwrap_err().to_string();
+        let error = mount(&stack.request(&["2", "1"], None), &stack.target())
+            .map_err(|error| Chain(&error).to_string())
+            .unwrap_err();
         assert!(error.contains("deleted files would reappear"), "{error}");
-        assert!(error.contains("--xattr-namespace user"), "{error}");
+        assert!(error.contains("for the namespace `user`"), "{error}");
     }
 }

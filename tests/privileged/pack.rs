@@ -1,8 +1,8 @@
 //! The way back: what overlay mounts and whole trees become as layers.
 //!
-//! Every line of fixtures/stacks is unpacked for an overlay mount, each layer's directory is packed again, and the packed layers must
-//! show what the line states. Then real mounts are changed at random, and their upper directories packed: the layer on top of the
-//! image must show what the mount showed.
+//! Every line of fixtures/stacks is unpacked for an overlay mount, each layer's directory is packed again, and the
+//! packed layers must show what the line states. Then real mounts are changed at random, and their upper directories
+//! packed: the layer on top of the image must show what the mount showed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -17,6 +17,7 @@ use crate::common::overlay::{Mount, change};
 use crate::common::run::{self, Form, Scratch};
 use crate::common::text::Stack;
 use crate::common::tree::Tree;
+use layflat::core::chain::Chain;
 use layflat::image::Image;
 use layflat::lowerdirs::Layout;
 use layflat::pack::{Meaning, PackError, PackOptions, pack};
@@ -183,14 +184,14 @@ fn what_is_below_must_be_named() -> Result<(), Failed> {
     fs::set_permissions(mountpoint.join("new/file"), fs::Permissions::from_mode(0o600)).unwrap();
     let expected = Tree::of_directory(&mountpoint);
     drop(mount);
-    let error = packed(&upper, &PackOptions::default()).unwrap_err().to_string();
+    let error = packed(&upper, &PackOptions::default()).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(
         error.contains("new is a renamed directory, old in the layers below") && error.contains("--lower"),
         "{error}"
     );
     let elsewhere = PackOptions { lower: vec![work], ..PackOptions::default() };
-    let error = packed(&upper, &elsewhere).unwrap_err().to_string();
-    assert!(error.contains("none of the --lower directories has it"), "{error}");
+    let error = packed(&upper, &elsewhere).map_err(|error| Chain(&error).to_string()).unwrap_err();
+    assert!(error.contains("none of the lower directories has it"), "{error}");
     let layer = packed(&upper, &PackOptions { lower: vec![lower.clone()], ..PackOptions::default() }).unwrap();
     // The lower directory as a layer: all of it is new on nothing.
     let empty = scratch.0.join("empty");
@@ -280,14 +281,20 @@ fn what_no_layer_can_hold() -> Result<(), Failed> {
     assert_eq!(report.not_kept[0].examples, ["socket"]);
     drop(socket);
     fs::write(tree.join(".wh.file"), "").unwrap();
-    let error = packed(&tree, &PackOptions::default()).unwrap_err().to_string();
+    let error = packed(&tree, &PackOptions::default()).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(error.starts_with(".wh.file: names that begin with .wh. are whiteouts"), "{error}");
     let whole = PackOptions { meaning: Some(Meaning::Whole), ..PackOptions::default() };
-    assert!(packed(&tree, &whole).unwrap_err().to_string().contains("one --lower directory, but 0 were given"));
+    assert!(
+        packed(&tree, &whole)
+            .map_err(|error| Chain(&error).to_string())
+            .unwrap_err()
+            .contains("one lower directory, but 0 were given")
+    );
     Ok(())
 }
 
-/// What a kernel or a tool writes that must not make devices: an empty file with an attribute, in a directory that says so.
+/// What a kernel or a tool writes that must not make devices: an empty file with an attribute, in a directory that says
+/// so.
 fn whiteouts_by_attribute() -> Result<(), Failed> {
     let scratch = Scratch::new(&std::env::temp_dir());
     let tree = scratch.0.join("tree");

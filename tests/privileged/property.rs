@@ -1,10 +1,12 @@
 //! Random stacks: the flat rootfs, the overlay mount and the oracle show the same, or all refuse.
 //!
-//! 300 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test privileged property::` tries that many new ones. A failure is
-//! shrunk and printed in the notation of `tests/common/mod.rs`, ready to become a line in fixtures/stacks.
+//! 300 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test privileged property::` tries that many new
+//! ones. A failure is shrunk and printed in the notation of `tests/common/mod.rs`, ready to become a line in
+//! fixtures/stacks.
 //!
-//! Then stacks whose layers come from real overlay mounts, written as three kinds of writers do; what the last mount showed is what must
-//! come out, so that the kernel is the judge. 60 of each, or `LAYFLAT_CASES=300 cargo test --test privileged property::real_mounts`.
+//! Then stacks whose layers come from real overlay mounts, written as three kinds of writers do; what the last mount
+//! showed is what must come out, so that the kernel is the judge. 60 of each, or `LAYFLAT_CASES=300 cargo test --test
+//! privileged property::real_mounts`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -19,6 +21,7 @@ use crate::common::overlay::{Manner, changed_mounts};
 use crate::common::run::{self, Form, Power};
 use crate::common::text::{Attributes, Entry, Kind, Stack};
 use crate::common::tree::Tree;
+use layflat::core::chain::Chain;
 use layflat::image::Image;
 use layflat::{NoProgress, Options, XattrNamespace};
 use libtest_mimic::Failed;
@@ -110,11 +113,11 @@ fn rewritten_agrees(stack: &Stack, base: &Path) -> Result<(), String> {
     if oracle::show(stack).is_err() {
         return written.map_or(Ok(()), |_| Err("the oracle refuses, and there is an archive".to_owned()));
     }
-    written.map_err(|error| error.to_string())?;
+    written.map_err(|error| Chain(&error).to_string())?;
     shows(stack, &run::image([archive]), Form::Flat, base).map_err(|error| format!("archive: {error}"))?;
     for from in 0..stack.0.len() {
         let squashed = layflat::squash::squash(&image, from, base, &Options::default(), &NoProgress);
-        let squashed = squashed.map_err(|error| error.to_string())?;
+        let squashed = squashed.map_err(|error| Chain(&error).to_string())?;
         shows(stack, &squashed, Form::Flat, base).map_err(|error| format!("squashed from {from}: {error}"))?;
     }
     Ok(())
@@ -126,7 +129,8 @@ fn shows(stack: &Stack, image: &Image, form: Form, base: &Path) -> Result<(), St
     compared(stack, laid, |expected| if *run::power() == Power::Root { expected } else { run::as_user(expected) })
 }
 
-/// Whether a tree, or the refusal of the stack, is what the oracle says. `seen` is what of the oracle's tree can be seen.
+/// Whether a tree, or the refusal of the stack, is what the oracle says. `seen` is what of the oracle's tree can be
+/// seen.
 fn compared(stack: &Stack, found: Result<Tree, String>, seen: impl Fn(Tree) -> Tree) -> Result<(), String> {
     match (oracle::show(stack), found) {
         (Err(_), Err(_)) => Ok(()),

@@ -1,7 +1,7 @@
 //! What is made of an image besides trees: flat archives, file system images, squashed and filtered images.
 //!
-//! Every line of fixtures/stacks is put through each of them and must still show the tree that it states. Flat archives are also
-//! extracted by GNU tar and bsdtar, and file system images mounted by the kernel.
+//! Every line of fixtures/stacks is put through each of them and must still show the tree that it states. Flat archives
+//! are also extracted by GNU tar and bsdtar, and file system images mounted by the kernel.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -168,7 +168,8 @@ fn gnu_tar_extracts_it(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
 }
 
 fn bsdtar_extracts_it(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
-    // Two things that bsdtar 3.6 does to everybody's archives: it leaves the time of `./` alone, and reads -2.75 as -1.25.
+    // Two things that bsdtar 3.6 does to everybody's archives: it leaves the time of `./` alone, and reads -2.75 as
+    // -1.25.
     let mut expected = expected.clone();
     for node in expected.0.values_mut() {
         let (seconds, nanoseconds) = &mut node.attributes.mtime;
@@ -262,7 +263,7 @@ fn marks_go_only_by_force() -> Result<(), Failed> {
     let mut options = exclude(&["**/.wh.*"]);
     let error = run::lay_image(&image, Form::Flat, &std::env::temp_dir(), &options).unwrap_err();
     assert!(error.contains(".wh.a") && error.contains("--force"), "{error}");
-    options.filter.exclude_marks = true;
+    options.filter.exclude_whiteouts = true;
     expect("F a, F b | W a, F c", &options, "a b c");
     expect("D d, F d/a | D d, O d, F d/c", &options, "d/ d/a d/c");
     Ok(())

@@ -1,7 +1,8 @@
 //! A test for every rule of the design: each from a line in fixtures/stacks that states the layers and the whole tree.
 //!
-//! Each line is run against the oracle, against what `ls` and its like say of it, in the flat rootfs, and through real overlay mounts with whiteouts in either
-//! namespace; for root on a tmpfs, too. What this user may not do is counted as ignored.
+//! Each line is run against the oracle, against what `ls` and its like say of it, in the flat rootfs, and through real
+//! overlay mounts with whiteouts in either namespace; for root on a tmpfs, too. What this user may not do is counted as
+//! ignored.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,4 +1,4 @@
-//! In the place of decoders that this build leaves out: none is ever made.
+//! Stands in for decoders that this build leaves out. None is ever made: the error names the missing feature.
 
 use std::convert::Infallible;
 use std::io::{Error, ErrorKind, Read, Result};

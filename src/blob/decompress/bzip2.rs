@@ -1,4 +1,4 @@
-//! Streams of bzip2.
+//! Decodes streams of bzip2.
 
 use std::io::{BufRead, Result};
 

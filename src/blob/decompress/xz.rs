@@ -1,4 +1,4 @@
-//! Streams of the .xz file format.
+//! Decodes streams of the .xz file format.
 
 use std::io::{BufRead, Result};
 

@@ -1,4 +1,4 @@
-//! The files about registries: one, and a folder of further ones.
+//! Finds `registries.conf` and the files of `registries.conf.d`.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ const DROP_INS: &str = "registries.conf.d";
 /// Names the one file of registries. Then no folder of further ones is read.
 const REGISTRIES_VARIABLE: &str = "CONTAINERS_REGISTRIES_CONF";
 
-/// Reads what is said about registries.
+/// Reads all configuration of registries.
 pub(crate) fn load_registries(which: &ConfigurationFile) -> Result<Registries, ConfigurationError> {
     let alone = |path: &Path| {
         let mut registries = Registries::default();

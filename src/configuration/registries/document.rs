@@ -1,4 +1,4 @@
-//! The text of one `registries.conf`, checked as containers/image checks it.
+//! Parses one `registries.conf`, with the checks that containers/image makes.
 
 use std::collections::BTreeMap;
 use std::path::Path;

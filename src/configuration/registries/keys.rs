@@ -1,5 +1,5 @@
-//! The keys of a `registries.conf`. Go's reader does not tell upper from lower case, so a `Blocked` counts; what is not
-//! known at all does nothing there and here, and here that is said.
+//! Keys of a `registries.conf`. Go's reader ignores case, so `Blocked` counts as `blocked`. Unknown keys have no
+//! effect; they are reported.
 
 use std::borrow::Cow;
 

@@ -68,7 +68,8 @@ impl Digest {
         self.algorithm
     }
 
-    /// As a tag: what refers to a manifest is found under it where a registry does not list it, and cosign's tags begin with it.
+    /// As a tag: what refers to a manifest is found under it where a registry does not list it, and cosign's tags begin
+    /// with it.
     pub(crate) fn as_tag(&self) -> String {
         format!("{}-{}", self.algorithm.name(), self.hex)
     }

@@ -20,8 +20,8 @@ pub struct GlobError {
 }
 
 impl Globs {
-    /// Patterns for whole paths from the root, with or without a leading slash. `*` and `?` stay within one component, `**` is any
-    /// number of them: `usr/share/doc/*`, `**/__pycache__`.
+    /// Patterns for whole paths from the root, with or without a leading slash. `*` and `?` stay within one component,
+    /// `**` is any number of them: `usr/share/doc/*`, `**/__pycache__`.
     ///
     /// # Errors
     /// A pattern that cannot be read.

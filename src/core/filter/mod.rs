@@ -1,9 +1,10 @@
 //! What is left out or changed of an image on its way: paths, owners, times, extended attributes.
 //!
-//! A filter acts in two places and nowhere else, so that every form and every product has it alike. Attributes are changed while a
-//! layer is read, before anyone else sees them. Paths are left out of what the replayed stack says a directory must hold:
-//! there every path is resolved, so that a symlinked way to an excluded file does not lead around the filter, a file that keeps
-//! another name keeps its content, and a deleted file cannot come back because the whiteout that hid it went.
+//! A filter acts in two places and nowhere else, so that every form and every product has it alike. Attributes are
+//! changed while a layer is read, before anyone else sees them. Paths are left out of what the replayed stack says a
+//! directory must hold: there every path is resolved, so that a symlinked way to an excluded file does not lead around
+//! the filter, a file that keeps another name keeps its content, and a deleted file cannot come back because the
+//! whiteout that hid it went.
 
 mod globs;
 
@@ -17,8 +18,9 @@ pub use globs::{GlobError, Globs};
 pub struct Filter {
     /// Paths that are left out, directories with all that is in them.
     pub exclude: Globs,
-    /// Leave out whiteouts, too, where a pattern matches their own names (`.wh.NAME`), although that brings back what they hide.
-    pub exclude_marks: bool,
+    /// Leave out whiteouts, too, where a pattern matches their own names (`.wh.NAME`), although that brings back what
+    /// they hide.
+    pub exclude_whiteouts: bool,
     /// The owner of everything, user and group.
     pub owner: Option<(u32, u32)>,
     /// What becomes of times.
@@ -92,13 +94,13 @@ impl Filter {
         *attributes != before
     }
 
-    /// Whether leaving out what the patterns match would leave out a whiteout and not what it hides: `mark` is its own name, `hidden`
-    /// what it hides, nothing for an opaque whiteout, which may hide anything beside it.
-    pub fn uncovers(&self, mark: &LayerPath, hidden: Option<&LayerPath>) -> bool {
-        if self.exclude.is_empty() || !self.exclude.matches(mark.as_bytes()) {
+    /// Whether leaving out what the patterns match would leave out a whiteout and not what it hides: `whiteout` is its own
+    /// name, `hidden` what it hides, nothing for an opaque whiteout, which may hide anything beside it.
+    pub fn uncovers(&self, whiteout: &LayerPath, hidden: Option<&LayerPath>) -> bool {
+        if self.exclude.is_empty() || !self.exclude.matches(whiteout.as_bytes()) {
             return false;
         }
-        let Some((parent, _)) = mark.split_last() else {
+        let Some((parent, _)) = whiteout.split_last() else {
             return false;
         };
         // A pattern that takes in a name that nobody has takes in everything.
@@ -125,9 +127,9 @@ mod tests {
 
     #[test]
     fn a_mark_may_only_go_with_what_it_hides() {
-        let uncovers = |glob: &str, mark: &str, hidden: Option<&str>| {
+        let uncovers = |glob: &str, whiteout: &str, hidden: Option<&str>| {
             let filter = Filter { exclude: Globs::paths([glob]).unwrap(), ..Filter::default() };
-            filter.uncovers(&path(mark), hidden.map(path).as_ref())
+            filter.uncovers(&path(whiteout), hidden.map(path).as_ref())
         };
         assert!(uncovers("**/.wh.*", "d/.wh.a", Some("d/a")));
         assert!(uncovers("**/.wh.*", "d/.wh..wh..opq", None));

@@ -48,7 +48,8 @@ pub(super) fn to_xattr(text: &[u8]) -> Result<Vec<u8>, AclError> {
     Ok(bytes)
 }
 
-/// Turns the bytes of an ACL's extended attribute into text that names nobody, only numbers; `None` for bytes that are no ACL.
+/// Turns the bytes of an ACL's extended attribute into text that names nobody, only numbers; `None` for bytes that are
+/// no ACL.
 pub(super) fn to_text(xattr: &[u8]) -> Option<Vec<u8>> {
     let (version, entries) = xattr.split_at_checked(4)?;
     let (entries, []) = entries.as_chunks::<8>() else {
@@ -97,8 +98,8 @@ pub(super) fn with_mode(xattr: &[u8], mode: u32) -> Vec<u8> {
     changed
 }
 
-/// The permissions that the kernel shows as the mode of a file with this access ACL (acl(5), "Correspondence between ACL
-/// entries and file permission bits"); `None` where an entry for the owner, the group or others is missing.
+/// The permissions that the kernel shows as the mode of a file with this access ACL (acl(5), "Correspondence between
+/// ACL entries and file permission bits"); `None` where an entry for the owner, the group or others is missing.
 pub(super) fn permission_bits(xattr: &[u8]) -> Option<u32> {
     let (entries, _) = xattr.get(4..)?.as_chunks::<8>();
     let of = |tag: u16| {

@@ -1,6 +1,6 @@
 //! What an entry's name means: an entry, or one of the whiteouts that hide what lies below (rules M2 and M3).
 
-use crate::core::record::{LayerPath, WHITEOUT as MARK};
+use crate::core::record::{LayerPath, WHITEOUT};
 
 /// The whiteout that makes the directory that it is in opaque.
 pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -25,7 +25,7 @@ pub(crate) enum Meaning {
 /// A whiteout that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum MarkError {
+pub enum WhiteoutError {
     /// `.wh.`, `.wh..` or `.wh...`.
     #[error("a whiteout must name what it deletes; this one would delete the directory itself or its parent")]
     HidesNothing,
@@ -35,17 +35,17 @@ pub enum MarkError {
 }
 
 /// Reads a name as the image specification does (layer.md, "Whiteouts").
-pub(crate) fn meaning(path: &LayerPath) -> Result<Meaning, MarkError> {
+pub(crate) fn meaning(path: &LayerPath) -> Result<Meaning, WhiteoutError> {
     let Some((parent, name)) = path.split_last() else {
         return Ok(Meaning::Entry);
     };
-    if let Some(mark) = parent.components().find(|component| component.starts_with(MARK)) {
-        return match mark {
-            LINK_SOURCES if !name.starts_with(MARK) => Ok(Meaning::LinkSource),
+    if let Some(whiteout) = parent.components().find(|component| component.starts_with(WHITEOUT)) {
+        return match whiteout {
+            LINK_SOURCES if !name.starts_with(WHITEOUT) => Ok(Meaning::LinkSource),
             LINK_SOURCES => Ok(Meaning::Bookkeeping),
-            OPAQUE => Err(MarkError::InPath),
-            _ if mark.starts_with(BOOKKEEPING) => Ok(Meaning::Bookkeeping),
-            _ => Err(MarkError::InPath),
+            OPAQUE => Err(WhiteoutError::InPath),
+            _ if whiteout.starts_with(BOOKKEEPING) => Ok(Meaning::Bookkeeping),
+            _ => Err(WhiteoutError::InPath),
         };
     }
     if name == OPAQUE {
@@ -54,9 +54,9 @@ pub(crate) fn meaning(path: &LayerPath) -> Result<Meaning, MarkError> {
     if name.starts_with(BOOKKEEPING) {
         return Ok(Meaning::Bookkeeping);
     }
-    match name.strip_prefix(MARK) {
+    match name.strip_prefix(WHITEOUT) {
         None => Ok(Meaning::Entry),
-        Some(b"" | b"." | b"..") => Err(MarkError::HidesNothing),
+        Some(b"" | b"." | b"..") => Err(WhiteoutError::HidesNothing),
         Some(hidden) => Ok(Meaning::Whiteout(LayerPath::of_components(parent.components().chain([hidden])))),
     }
 }
@@ -65,7 +65,7 @@ pub(crate) fn meaning(path: &LayerPath) -> Result<Meaning, MarkError> {
 mod tests {
     use super::*;
 
-    fn of(name: &[u8]) -> Result<Meaning, MarkError> {
+    fn of(name: &[u8]) -> Result<Meaning, WhiteoutError> {
         meaning(&LayerPath::normalise(name).unwrap())
     }
 
@@ -88,10 +88,10 @@ mod tests {
     #[test]
     fn m3_malformed_marks_are_errors() {
         for name in [&b".wh."[..], b"d/.wh..", b"d/.wh...", b".wh./"] {
-            assert_eq!(of(name), Err(MarkError::HidesNothing));
+            assert_eq!(of(name), Err(WhiteoutError::HidesNothing));
         }
         for name in [&b".wh.a/b"[..], b"d/.wh.a/b/c", b"d/.wh..wh..opq/x"] {
-            assert_eq!(of(name), Err(MarkError::InPath));
+            assert_eq!(of(name), Err(WhiteoutError::InPath));
         }
     }
 

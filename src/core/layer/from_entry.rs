@@ -72,9 +72,9 @@ fn mode(entry: &Entry, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> u32 {
 /// Extended attributes and ACLs. What says the same thing twice is overridden by the more exact one: star's raw
 /// values win over libarchive's encoded ones, and those over the text of an ACL.
 ///
-/// Names are read as their writers mean them. bsdtar writes each attribute twice, both times with a URL-encoded name, and takes the star
-/// one for the name itself when it reads: that makes two attributes of one. Whoever writes a `SCHILY` name alone means it as
-/// [`xattr_name`] has it.
+/// Names are read as their writers mean them. bsdtar writes each attribute twice, both times with a URL-encoded name,
+/// and takes the star one for the name itself when it reads: that makes two attributes of one. Whoever writes a
+/// `SCHILY` name alone means it as [`xattr_name`] has it.
 fn xattrs(entry: &Entry) -> (BTreeMap<Vec<u8>, Vec<u8>>, Vec<Unkept>) {
     let mut found = BTreeMap::new();
     let mut unkept = Vec::new();

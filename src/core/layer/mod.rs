@@ -12,7 +12,7 @@ mod write;
 mod xattr_name;
 
 pub(crate) use acl::shift_ids as shift_acl;
-pub use change::MarkError;
+pub use change::WhiteoutError;
 pub use from_entry::{AttributeError, Unkept};
 pub use read::{Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, read_layer};
 pub use write::{Content, LayerWriter, Special, WriteError, WriteOptions, Written};

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use super::change::{MarkError, Meaning, meaning};
+use super::change::{Meaning, WhiteoutError, meaning};
 use super::{AttributeError, Unkept};
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
@@ -18,8 +18,8 @@ pub trait Sink {
     /// What can go wrong there.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// A regular file of `size` bytes begins, which will carry `attributes`. `names` holds the layer's names so far, this one
-    /// among them.
+    /// A regular file of `size` bytes begins, which will carry `attributes`. `names` holds the layer's names so far,
+    /// this one among them.
     ///
     /// # Errors
     /// The file cannot be made.
@@ -55,7 +55,8 @@ pub trait Sink {
     /// Something that the archive states and that cannot be expressed (rule A4).
     fn unkept(&mut self, name: NameId, unkept: Unkept);
 
-    /// An entry that cannot be taken. `name` is what the archive calls it. Who only wants to know what is wrong passes over it.
+    /// An entry that cannot be taken. `name` is what the archive calls it. Who only wants to know what is wrong passes
+    /// over it.
     ///
     /// # Errors
     /// The problem, if the reading is to end there: what everyone does who makes something of the layer.
@@ -173,7 +174,7 @@ pub enum EntryProblem {
     Name(#[from] PathError),
     /// Its name is a whiteout that cannot be (rule M3).
     #[error(transparent)]
-    Mark(#[from] MarkError),
+    Whiteout(#[from] WhiteoutError),
     /// Its attributes cannot be (rule A1).
     #[error(transparent)]
     Attributes(#[from] AttributeError),
@@ -194,7 +195,7 @@ pub enum EntryProblem {
     },
     /// A hard link to a whiteout.
     #[error("hard link to {:?}, which is a whiteout", Printable(.0))]
-    LinkToMark(Vec<u8>),
+    LinkToWhiteout(Vec<u8>),
     /// A whiteout that a filter would leave out, and not what it hides.
     #[error("excluding this whiteout would bring back the file that it deletes; exclude that file instead")]
     Uncovers,
@@ -323,10 +324,10 @@ impl<S: Sink> LayerReader<'_, S> {
     }
 
     /// Whether the filter leaves a whiteout out, which it must be told twice: what the whiteout deletes comes back.
-    fn is_left_out(&mut self, mark: &LayerPath, meaning: &Meaning) -> Result<bool, EntryProblem> {
+    fn is_left_out(&mut self, whiteout: &LayerPath, meaning: &Meaning) -> Result<bool, EntryProblem> {
         let hidden = if let Meaning::Whiteout(hidden) = meaning { Some(hidden) } else { None };
-        match self.filter.uncovers(mark, hidden) {
-            true if !self.filter.exclude_marks => Err(EntryProblem::Uncovers),
+        match self.filter.uncovers(whiteout, hidden) {
+            true if !self.filter.exclude_whiteouts => Err(EntryProblem::Uncovers),
             uncovers => {
                 self.record.is_filtered |= uncovers;
                 Ok(uncovers)
@@ -389,7 +390,7 @@ impl<S: Sink> LayerReader<'_, S> {
             .map_err(|problem| EntryProblem::Target { target: entry.link_name.clone(), problem })?;
         match meaning(&target) {
             Ok(Meaning::Entry | Meaning::LinkSource) => Ok(target),
-            _ => Err(EntryProblem::LinkToMark(entry.link_name.clone())),
+            _ => Err(EntryProblem::LinkToWhiteout(entry.link_name.clone())),
         }
     }
 

@@ -10,8 +10,8 @@ use crate::core::tar::{Entry, EntryKind};
 impl Attributes {
     /// An entry of this kind that states these attributes; links, devices and sizes are for the caller to fill in.
     ///
-    /// ACLs are stated twice: as text, which GNU tar and bsdtar take, and as the extended attributes that they are, for the engines
-    /// written in Go, which take nothing else.
+    /// ACLs are stated twice: as text, which GNU tar and bsdtar take, and as the extended attributes that they are, for
+    /// the engines written in Go, which take nothing else.
     pub fn to_entry(&self, kind: EntryKind, name: Vec<u8>) -> Entry {
         let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for (name, value) in self.xattrs.iter() {

@@ -1,8 +1,9 @@
 //! Names of extended attributes in `SCHILY.xattr.` records.
 //!
-//! A record's key ends at its first `=`, so GNU tar writes `%3D` for it in an attribute's name, and `%25` for `%`; when it reads, it takes
-//! these two back and leaves any other `%` alone. Programs in Go write and read names as they are, and cannot write one with a `=`. So
-//! a name is written raw wherever it is read raw as the same by both, and encoded as little as it takes where it is not.
+//! A record's key ends at its first `=`, so GNU tar writes `%3D` for it in an attribute's name, and `%25` for `%`; when
+//! it reads, it takes these two back and leaves any other `%` alone. Programs in Go write and read names as they are,
+//! and cannot write one with a `=`. So a name is written raw wherever it is read raw as the same by both, and encoded
+//! as little as it takes where it is not.
 
 const ENCODED: [(&[u8], u8); 2] = [(b"%25", b'%'), (b"%3D", b'=')];
 

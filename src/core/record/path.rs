@@ -54,8 +54,8 @@ impl LayerPath {
         })
     }
 
-    /// The same for the name of an entry, which may be a whiteout: no file has its name, so that it may be longer by its `.wh.`
-    /// (rule M3).
+    /// The same for the name of an entry, which may be a whiteout: no file has its name, so that it may be longer by
+    /// its `.wh.` (rule M3).
     pub(crate) fn of_entry(name: &[u8]) -> Result<Self, PathError> {
         Self::read(name, |component| match component.strip_prefix(WHITEOUT) {
             Some(hidden) if hidden.len() > LONGEST => Err(PathError::LongWhiteout(hidden.len())),

@@ -1,5 +1,5 @@
-//! Names of images at registries, as Docker spells and shortens them: `debian` is `docker.io/library/debian`, and the tag `latest` where
-//! none is said.
+//! Names of images at registries, as Docker spells and shortens them: `debian` is `docker.io/library/debian`, and the
+//! tag `latest` where none is said.
 //!
 //! The grammar is that of the distribution project's `reference` package, which every engine uses.
 
@@ -33,7 +33,7 @@ pub struct ImageName {
 pub struct ImageNameError {
     /// What was written.
     pub name: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
@@ -92,7 +92,8 @@ impl ImageName {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
-    /// The name as short as Docker shows it. Engines look for such a name in more places than for a whole one: Podman at `localhost/`, too.
+    /// The name as short as Docker shows it. Engines look for such a name in more places than for a whole one: Podman
+    /// at `localhost/`, too.
     pub fn familiar(&self) -> String {
         let whole = self.to_string();
         let short = whole.strip_prefix(DOCKER_HUB).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&whole);

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An operating system, an architecture and perhaps a variant, in the names of the image specification: `linux/arm64/v8`.
+/// An operating system, an architecture and perhaps a variant, in the names of the image specification:
+/// `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
     /// As in Go's GOOS.
@@ -42,8 +43,8 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant }
     }
 
-    /// A platform as documents state it; kernels' names for architectures are understood too, as containerd does. What is not stated is
-    /// empty.
+    /// A platform as documents state it; kernels' names for architectures are understood too, as containerd does. What
+    /// is not stated is empty.
     pub(crate) fn of(os: &str, architecture: &str, variant: &str) -> Self {
         let architecture = architecture.to_ascii_lowercase();
         let architecture = match architecture.as_str() {
@@ -57,8 +58,8 @@ impl Platform {
         Self { os: os.to_ascii_lowercase(), architecture: architecture.to_owned(), variant }
     }
 
-    /// How well an image for `offered` suits this platform: 0 best, more is worse; `None` if it does not run. What `offered` does not state
-    /// may be anything.
+    /// How well an image for `offered` suits this platform: 0 best, more is worse; `None` if it does not run. What
+    /// `offered` does not state may be anything.
     ///
     /// A variant that is not stated is the one that every machine of the architecture has: v8 for arm64, v1 for amd64.
     /// Of arm's variants, and of amd64's levels, an older one runs on a newer machine.

@@ -220,7 +220,8 @@ fn text_of(bytes: &[u8]) -> Result<&str, ReferenceError> {
     std::str::from_utf8(bytes).map_err(|_| ReferenceError::NotText(OsStr::from_bytes(bytes).into()))
 }
 
-/// `PATH[:NAME]` or `PATH@NAME`. The first colon ends the path, as skopeo has it, unless all of it is the name of a file that is there.
+/// `PATH[:NAME]` or `PATH@NAME`. The first colon ends the path, as skopeo has it, unless all of it is the name of a
+/// file that is there.
 fn path_and_name(rest: &[u8], exists: &dyn Fn(&Path) -> bool) -> Result<(PathBuf, Option<String>), ReferenceError> {
     let whole = PathBuf::from(OsString::from(OsStr::from_bytes(rest)));
     if exists(&whole) {

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 const MASK: &str = "***";
 
-/// Where the host begins that a name and a password stand before; nothing if there is neither. `text` is what follows `://`.
+/// Where the host begins that a name and a password stand before; nothing if there is neither. `text` is what follows
+/// `://`.
 pub(super) fn end_of_userinfo(text: &str) -> Option<usize> {
     let is_digest = |text: &str| text.starts_with("sha") && text.contains(':');
     let at = text.rfind('@')?;
@@ -20,7 +21,7 @@ pub(super) fn end_of_userinfo(text: &str) -> Option<usize> {
 /// The text with a password before a host replaced.
 pub(super) fn without_password(text: &str) -> Cow<'_, str> {
     let Some(end) = end_of_userinfo(text) else { return Cow::Borrowed(text) };
-    // What messages say is expected, and nobody's name.
+    // Placeholders of our own messages are not passwords.
     if text.starts_with("[USER@]") {
         return Cow::Borrowed(text);
     }
@@ -32,7 +33,8 @@ pub(super) fn without_password(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{shown}@{}", &text[end..]))
 }
 
-/// A message with the password of each address in it replaced: `scheme://NAME:PASSWORD@HOST` becomes `scheme://NAME:***@HOST`.
+/// A message with the password of each address in it replaced: `scheme://NAME:PASSWORD@HOST` becomes
+/// `scheme://NAME:***@HOST`.
 pub fn mask_passwords(message: &str) -> Cow<'_, str> {
     let mut masked = String::new();
     let mut rest = message;

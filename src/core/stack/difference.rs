@@ -11,7 +11,7 @@ use super::{InodeId, View};
 /// The first entry is the root. A layer that changes nothing has no entries at all (rule O4).
 #[derive(Debug, Default)]
 pub struct Difference {
-    emissions: Vec<Emission>,
+    entries: Vec<LayerEntry>,
     /// Names that directories with an opaque whiteout hide: the directory's index, and the name's slot.
     hidden: Vec<(u32, SlotId)>,
     /// Whether it is all that a view shows, and so has a root in any case.
@@ -22,7 +22,7 @@ pub struct Difference {
 
 /// One entry to be unpacked.
 #[derive(Debug)]
-pub struct Emission {
+pub struct LayerEntry {
     parent: u32,
     slot: SlotId,
     /// What is unpacked.
@@ -66,8 +66,8 @@ pub enum Over {
 
 impl Difference {
     /// The entries, parents first; empty for a layer that changes nothing.
-    pub fn emissions(&self) -> &[Emission] {
-        &self.emissions
+    pub fn entries(&self) -> &[LayerEntry] {
+        &self.entries
     }
 
     /// Whether a filter left something out.
@@ -80,7 +80,8 @@ impl Difference {
         &self.hidden
     }
 
-    /// What the directory of a layer, or of several that count as one, must hold. `changes` is what [`View::apply`] just did.
+    /// What the directory of a layer, or of several that count as one, must hold. `changes` is what [`View::apply`]
+    /// just did.
     pub(super) fn of_layer(view: &mut View<'_>, changes: &Changes) -> Self {
         let (touched, extra) = touched_directories(view, changes);
         let mut difference = Self::default();
@@ -90,22 +91,23 @@ impl Difference {
         difference
     }
 
-    /// Leaves out entries, directories with all that is in them, and then directories that were only there for what was in them.
+    /// Leaves out entries, directories with all that is in them, and then directories that were only there for what was
+    /// in them.
     pub(super) fn leave_out(&mut self, is_excluded: impl Fn(&Self, usize) -> bool) {
-        let count = self.emissions.len();
+        let count = self.entries.len();
         let mut stays = vec![true; count];
         for index in 1..count {
-            stays[index] = stays[self.emissions[index].parent()] && !is_excluded(self, index);
+            stays[index] = stays[self.entries[index].parent()] && !is_excluded(self, index);
         }
         let mut is_needed = vec![false; count];
         for index in (1..count).rev().filter(|&index| stays[index]) {
-            let emission = &self.emissions[index];
-            let only_for_others = matches!(emission.what, What::Directory { changed: false, opaque: false, .. });
+            let entry = &self.entries[index];
+            let only_for_others = matches!(entry.what, What::Directory { changed: false, opaque: false, .. });
             is_needed[index] |= !only_for_others;
-            is_needed[emission.parent()] |= is_needed[index];
+            is_needed[entry.parent()] |= is_needed[index];
         }
         let is_root_changed =
-            matches!(self.emissions.first().map(|root| root.what), Some(What::Directory { changed: true, .. }));
+            matches!(self.entries.first().map(|root| root.what), Some(What::Directory { changed: true, .. }));
         self.is_filtered = stays.contains(&false);
         if !self.is_filtered {
             return;
@@ -114,19 +116,19 @@ impl Difference {
             return *self = Self { is_filtered: true, ..Self::default() };
         }
         let mut place = vec![0; count];
-        for (index, mut emission) in std::mem::take(&mut self.emissions).into_iter().enumerate() {
+        for (index, mut entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
             if index > 0 && !is_needed[index] {
                 continue;
             }
-            place[index] = self.emissions.len() as u32;
-            emission.parent = place[emission.parent()];
-            if let What::Directory { holds_whiteouts, .. } = &mut emission.what {
+            place[index] = self.entries.len() as u32;
+            entry.parent = place[entry.parent()];
+            if let What::Directory { holds_whiteouts, .. } = &mut entry.what {
                 *holds_whiteouts = false;
             }
-            let parent = emission.parent();
-            let is_whiteout = emission.what == What::Whiteout;
-            self.emissions.push(emission);
-            if let What::Directory { holds_whiteouts, .. } = &mut self.emissions[parent].what {
+            let parent = entry.parent();
+            let is_whiteout = entry.what == What::Whiteout;
+            self.entries.push(entry);
+            if let What::Directory { holds_whiteouts, .. } = &mut self.entries[parent].what {
                 *holds_whiteouts |= is_whiteout;
             }
         }
@@ -144,7 +146,7 @@ impl Difference {
     }
 }
 
-impl Emission {
+impl LayerEntry {
     /// The index of the directory that this is in; the root is in itself.
     pub fn parent(&self) -> usize {
         self.parent as usize
@@ -248,8 +250,8 @@ impl Builder<'_, '_> {
             };
             match now {
                 Child::Nothing if over == Over::Nothing || cut_off => {}
-                Child::Nothing => self.push(Emission { parent, slot, what: What::Whiteout, over }),
-                Child::Leaf(inode) => self.push(Emission { parent, slot, what: What::Leaf(inode), over }),
+                Child::Nothing => self.push(LayerEntry { parent, slot, what: What::Whiteout, over }),
+                Child::Leaf(inode) => self.push(LayerEntry { parent, slot, what: What::Leaf(inode), over }),
                 Child::Directory(directory) => {
                     let hides =
                         over == Over::Other && matches!(before, Child::Directory(old) if self.had_children(old));
@@ -259,8 +261,8 @@ impl Builder<'_, '_> {
         }
     }
 
-    fn push(&mut self, emission: Emission) {
-        self.difference.emissions.push(emission);
+    fn push(&mut self, entry: LayerEntry) {
+        self.difference.entries.push(entry);
     }
 
     /// Emits a directory, and notes what in it is to come. `hides`: another directory's children lie below.
@@ -273,7 +275,7 @@ impl Builder<'_, '_> {
         hides: bool,
         pending: &mut Vec<Pending>,
     ) {
-        let index = self.difference.emissions.len() as u32;
+        let index = self.difference.entries.len() as u32;
         let marked = over == Over::Same && slot != SlotId::NONE && self.is_marked_opaque(directory);
         let fresh = over != Over::Same || self.changes.is_none();
         let cut_off = fresh || marked;
@@ -294,7 +296,7 @@ impl Builder<'_, '_> {
         let attributes = self.view.directory_source(directory);
         let changed = over != Over::Same || self.attributes_changed(directory);
         let what = What::Directory { id: directory, attributes, opaque: hides || marked, holds_whiteouts, changed };
-        self.push(Emission { parent, slot, what, over });
+        self.push(LayerEntry { parent, slot, what, over });
     }
 
     fn is_emitted(&self, slot: SlotId, cut_off: bool) -> bool {

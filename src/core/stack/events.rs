@@ -1,11 +1,11 @@
 //! What happens to each path from one layer to the next: which layer made it, replaced it, hid it.
 //!
-//! Told while the stack is replayed, since only the view below knows what a layer found there. A path inside a directory that goes
-//! has an event of its own, so that the life of every file can be followed by its path alone.
+//! Told while the stack is replayed, since only the view below knows what a layer found there. A path inside a
+//! directory that goes has an event of its own, so that the life of every file can be followed by its path alone.
 
 use std::collections::BTreeMap;
 
-use super::view::{Changes, Child, Found, Last, LookupError, Node, SlotId};
+use super::view::{Changes, Child, Last, LookupError, Node, Resolved, SlotId};
 use super::{InodeId, View};
 use crate::core::record::LayerPath;
 
@@ -44,13 +44,13 @@ impl<'a, 'r> Step<'a, 'r> {
     ///
     /// # Errors
     /// Nothing is there.
-    pub fn resolve(&self, path: &[u8], last: Last) -> Result<Found, LookupError> {
+    pub fn resolve(&self, path: &[u8], last: Last) -> Result<Resolved, LookupError> {
         self.view.resolve(path, last)
     }
 
     /// The whiteouts of the layer that deleted nothing, by their numbers in its record.
-    pub fn idle_marks(&self) -> &[usize] {
-        &self.changes.idle_marks
+    pub fn idle_whiteouts(&self) -> &[usize] {
+        &self.changes.idle_whiteouts
     }
 
     /// What the layer did to each path, sorted by path.

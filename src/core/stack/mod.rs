@@ -33,10 +33,10 @@ mod view;
 use crate::core::filter::Filter;
 use crate::core::record::{Attributes, Change, LayerPath, Record};
 
-pub use difference::{Difference, Emission, Over, What};
+pub use difference::{Difference, LayerEntry, Over, What};
 pub use events::{Event, Step};
 use view::Changes;
-pub use view::{DirectoryId, Found, InodeId, Last, LookupError, Node, Source, View};
+pub use view::{DirectoryId, InodeId, Last, LookupError, Node, Resolved, Source, View};
 
 /// A stack, replayed.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub struct StackError {
     pub layer: usize,
     /// The entry's path.
     pub path: LayerPath,
-    /// What is wrong.
+    /// The problem.
     #[source]
     pub problem: Problem,
 }
@@ -188,8 +188,8 @@ impl<'r> Stack<'r> {
     }
 
     /// The name of an emitted entry in its directory; empty for the root.
-    pub fn name(&self, emission: &Emission) -> &[u8] {
-        self.view.emission_name(emission)
+    pub fn name(&self, entry: &LayerEntry) -> &[u8] {
+        self.view.emission_name(entry)
     }
 
     /// The path of an emitted entry.
@@ -197,8 +197,8 @@ impl<'r> Stack<'r> {
         let mut components = Vec::new();
         let mut at = index;
         while at != 0 {
-            components.push(self.name(&difference.emissions()[at]));
-            at = difference.emissions()[at].parent();
+            components.push(self.name(&difference.entries()[at]));
+            at = difference.entries()[at].parent();
         }
         LayerPath::of_components(components.into_iter().rev())
     }
@@ -215,7 +215,7 @@ impl<'r> Stack<'r> {
     ///
     /// # Errors
     /// Nothing is there.
-    pub fn resolve(&self, path: &[u8], last: Last) -> Result<Found, LookupError> {
+    pub fn resolve(&self, path: &[u8], last: Last) -> Result<Resolved, LookupError> {
         self.view.resolve(path, last)
     }
 
@@ -242,7 +242,7 @@ impl<'r> Stack<'r> {
 
     /// The attributes of a difference's root.
     pub fn root_attributes(&self, difference: &Difference) -> Attributes {
-        match difference.emissions().first().map(|root| root.what) {
+        match difference.entries().first().map(|root| root.what) {
             Some(What::Directory { attributes, .. }) => self.directory_attributes(attributes),
             _ => self.unnamed_attributes(),
         }

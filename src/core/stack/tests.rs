@@ -35,9 +35,9 @@ fn differences(layers: &[&str]) -> Vec<String> {
     let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
     let stack = Stack::replay(&records, Reading::default()).unwrap();
     let text = |difference: &Difference| {
-        let word = |(index, emission): (usize, &Emission)| {
+        let word = |(index, entry): (usize, &LayerEntry)| {
             let path = stack.path(difference, index).to_string();
-            match emission.what {
+            match entry.what {
                 What::Directory { opaque: true, .. } => format!("{path}/!"),
                 What::Directory { .. } if index == 0 => "/".to_owned(),
                 What::Directory { .. } => format!("{path}/"),
@@ -45,7 +45,7 @@ fn differences(layers: &[&str]) -> Vec<String> {
                 What::Whiteout => format!("-{path}"),
             }
         };
-        difference.emissions().iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
+        difference.entries().iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
     };
     stack.layers().iter().map(text).collect()
 }
@@ -154,13 +154,13 @@ fn events(layers: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut watch = |step: &Step<'_, '_>| {
         let word = |event: &Event| {
-            let mark = match (event.before, event.now) {
+            let whiteout = match (event.before, event.now) {
                 (None, _) => '+',
                 (_, None) => '-',
                 (Some(Node::Directory { id: one, .. }), Some(Node::Directory { id: other, .. })) if one == other => '*',
                 _ => '~',
             };
-            format!("{mark}{}", event.path)
+            format!("{whiteout}{}", event.path)
         };
         lines.push(step.events().iter().map(word).collect::<Vec<_>>().join(" "));
     };
@@ -205,7 +205,8 @@ fn m1_a_mark_that_is_not_followed_is_idle_and_the_trial_leaves_nothing() {
     assert_eq!(differences(&layers)[1], "/ a b c l/ l/a n/ n/e/ n/e/h n/e/w/ t/ -t/o");
     let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
     let mut idle = Vec::new();
-    let stack = Stack::replay_watched(&records, Reading::default(), &mut |step| idle.push(step.idle_marks().to_vec()));
+    let stack =
+        Stack::replay_watched(&records, Reading::default(), &mut |step| idle.push(step.idle_whiteouts().to_vec()));
     assert_eq!(idle, [vec![], vec![4]]);
     assert_eq!(stack.unwrap().inodes().count(), 5);
 }
@@ -233,6 +234,6 @@ fn paths_are_resolved_as_under_chroot() {
 fn marks_that_hide_nothing_are_known() {
     let records = [layer("F x, D d, F d/a, D e"), layer("W x, W ghost, O d, O e, O nowhere, W d/a, W x")];
     let mut idle = Vec::new();
-    Stack::replay_watched(&records, Reading::default(), &mut |step| idle.push(step.idle_marks().to_vec())).unwrap();
+    Stack::replay_watched(&records, Reading::default(), &mut |step| idle.push(step.idle_whiteouts().to_vec())).unwrap();
     assert_eq!(idle, [vec![], vec![1, 3, 4]]);
 }

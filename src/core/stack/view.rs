@@ -6,16 +6,16 @@
 //! remembering, for each slot that the layer touched, what it held.
 
 mod lookup;
-mod marks;
 mod replay;
+mod whiteouts;
 
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
-pub use lookup::{Found, Last, LookupError, Node};
+pub use lookup::{Last, LookupError, Node, Resolved};
 
-use super::{Emission, Problem};
+use super::{LayerEntry, Problem};
 use crate::core::record::{Attributes, Change, Record};
 
 /// A directory of one identity.
@@ -113,7 +113,7 @@ pub(super) struct Changes {
     /// Files from below that got another name.
     pub(super) relinked: Vec<InodeId>,
     /// Whiteouts that deleted nothing: their numbers in the layer's record.
-    pub(super) idle_marks: Vec<usize>,
+    pub(super) idle_whiteouts: Vec<usize>,
 }
 
 /// A tree of names, made by replaying records.
@@ -262,8 +262,8 @@ impl<'r> View<'r> {
         self.slot_bytes(&self.slots[slot.index()])
     }
 
-    pub(super) fn emission_name(&self, emission: &Emission) -> &[u8] {
-        match emission.slot() {
+    pub(super) fn emission_name(&self, entry: &LayerEntry) -> &[u8] {
+        match entry.slot() {
             SlotId::NONE => b"",
             slot => self.slot_name(slot),
         }

@@ -46,7 +46,8 @@ pub struct Entry {
     pub device: (i64, i64),
     /// Whether the content has a map of holes.
     pub sparse: bool,
-    /// The PAX records of this entry, keys in order, each once, the last of doubled ones; global ones are not among them.
+    /// The PAX records of this entry, keys in order, each once, the last of doubled ones; global ones are not among
+    /// them.
     pub records: Vec<(Vec<u8>, Vec<u8>)>,
 }
 

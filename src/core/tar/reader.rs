@@ -53,7 +53,7 @@ pub enum ArchiveError {
     /// A header whose checksum is not that of its bytes: no tar archive, or a damaged one.
     #[error("a header with a wrong checksum: this is not a tar archive, or it is damaged")]
     Checksum,
-    /// One zero block, and then something that is none.
+    /// One zero block, followed by another block.
     #[error("a single zero block in the middle of the archive")]
     LoneZeroBlock,
     /// A field that should be a number.
@@ -96,7 +96,7 @@ pub struct Reader {
     state: State,
     /// What of the current block is there, when it came in pieces.
     partial: Vec<u8>,
-    /// Input passed over before the next header: a payload that nobody wants, and padding.
+    /// Input to skip before the next header: unread content and padding.
     passing: u64,
     /// Of `passing`, what is only padding: an archive may end in it.
     padding: u64,

@@ -1,8 +1,9 @@
 //! From entries to bytes: the writer beside the reader.
 //!
-//! What [`Reader`](super::Reader) says of an entry, [`Writer`] writes so that every reader says the same: ustar headers, and PAX
-//! records (POSIX pax, "ustar Interchange Format" and "pax Extended Header") only for what ustar cannot say. The same entries
-//! always give the same bytes. Files with holes of some size are written in PAX sparse format 1.0.
+//! What [`Reader`](super::Reader) says of an entry, [`Writer`] writes so that every reader says the same: ustar
+//! headers, and PAX records (POSIX pax, "ustar Interchange Format" and "pax Extended Header") only for what ustar
+//! cannot say. The same entries always give the same bytes. Files with holes of some size are written in PAX sparse
+//! format 1.0.
 
 use std::io::{self, Write};
 
@@ -51,10 +52,11 @@ impl<W: Write> Writer<W> {
         Self { output, content: Content::default() }
     }
 
-    /// Begins an entry. `fragments` are the parts of a file that are no holes, in order and apart; its content follows with
-    /// [`Writer::data`], and [`Writer::end_of_entry`] for every kind.
+    /// Begins an entry. `fragments` are the parts of a file that are no holes, in order and apart; its content follows
+    /// with [`Writer::data`], and [`Writer::end_of_entry`] for every kind.
     ///
-    /// Of the entry's records those count that are extended attributes and ACLs; what its fields say is said by its fields.
+    /// Of the entry's records those count that are extended attributes and ACLs; what its fields say is said by its
+    /// fields.
     ///
     /// # Errors
     /// The output cannot be written, or fragments that are none of the file.
@@ -138,8 +140,8 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// The map at the start of a sparse file's content: decimal numbers, a line each, filled up to a block. Where the file ends in a
-/// hole, GNU tar wants to find a fragment of nothing there.
+/// The map at the start of a sparse file's content: decimal numbers, a line each, filled up to a block. Where the file
+/// ends in a hole, GNU tar wants to find a fragment of nothing there.
 fn sparse_map(fragments: &[Fragment], size: u64) -> Vec<u8> {
     let end = fragments.last().map_or(0, |last| last.offset + last.length);
     let last = (end < size).then_some(Fragment { offset: size, length: 0 });

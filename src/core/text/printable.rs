@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// Bytes as text for a message, which cannot write to a terminal or turn its text around (rule S9): what is valid UTF-8 stands as it is,
-/// save backslashes, control characters, separators of lines and paragraphs, and characters that change the direction of writing; these
-/// and all other bytes are escaped.
+/// Bytes as text for a message, which cannot write to a terminal or turn its text around (rule S9): what is valid UTF-8
+/// stands as it is, save backslashes, control characters, separators of lines and paragraphs, and characters that
+/// change the direction of writing; these and all other bytes are escaped.
 #[derive(Clone, Copy)]
 pub struct Printable<'a>(pub &'a [u8]);
 
@@ -26,10 +26,11 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Whether a character would do something to a terminal, or to the order of the text around it, in place of being shown.
+/// Whether a character would do something to a terminal, or to the order of the text around it, in place of being
+/// shown.
 pub fn steers_terminal(character: char) -> bool {
-    // C0, DEL and C1 are control characters by Unicode; then those of its bidirectional algorithm (UAX #9), line and paragraph
-    // separators, and the byte order mark.
+    // C0, DEL and C1 are control characters by Unicode; then those of its bidirectional algorithm (UAX #9), line and
+    // paragraph separators, and the byte order mark.
     character.is_control()
         || matches!(
             character,

@@ -1,4 +1,4 @@
-//! An image's configuration (image specification, config.md).
+//! The image configuration (image specification, config.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 

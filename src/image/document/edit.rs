@@ -1,4 +1,4 @@
-//! Editing a document: what is not changed stays as it was written, in its place, to the byte.
+//! Edits a JSON document without touching the rest: what is not changed keeps its bytes and its place.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -8,8 +8,8 @@ use crate::image::MediaType;
 
 /// A JSON object in its own words.
 ///
-/// Fields are found as [`read`](super::read) finds them, without regard to case. What is set stands under the field's proper name, in the place
-/// of all that a reader could take for it.
+/// Fields are found as [`read`](super::read) finds them, without regard to case. What is set stands under the field's
+/// proper name, in the place of all that a reader could take for it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Object(Vec<(String, Box<RawValue>)>);
 
@@ -17,7 +17,7 @@ impl Object {
     /// Reads an object.
     ///
     /// # Errors
-    /// A text that is none.
+    /// A text that is not a JSON document.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
         let text = text(bytes);
         Self::of(serde_json::from_str(&text)?)
@@ -74,7 +74,7 @@ impl Object {
 
     /// Sets a field.
     pub(crate) fn set(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
-        // Nothing that is given has keys that are no strings, which is all that could fail.
+        // Serializing fails only for keys that are not strings, and there are none.
         let Ok(raw) = to_raw_value(value) else { return };
         let mut raw = Some(raw);
         self.0.retain_mut(|(key, held)| {

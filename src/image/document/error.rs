@@ -1,4 +1,4 @@
-//! Why a document cannot be read.
+//! The error of a document that cannot be read.
 
 use std::fmt;
 

@@ -1,8 +1,9 @@
 //! Reading JSON as Go's encoding/json does (pkg.go.dev/encoding/json, `Unmarshal`): a [`Deserializer`] over the text.
 //!
-//! What differs from serde_json's own: a key is a field's if it is its name but for case; `null` is an empty value of any type; of a key that
-//! comes twice the last value counts, and of objects both, where Go decodes the second into what the first has filled. Fields are not
-//! looked for until a struct asks for them, so that unknown ones may hold anything.
+//! What differs from serde_json's own: a key is a field's if it is its name but for case; `null` is an empty value of
+//! any type; of a key that comes twice the last value counts, and of objects both, where Go decodes the second into
+//! what the first has filled. Fields are not looked for until a struct asks for them, so that unknown ones may hold
+//! anything.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Manifests and indexes (image specification, manifest.md and image-index.md; Docker's schema 2 has the same fields), and the file that marks
-//! a layout (image-layout.md).
+//! Manifests and indexes (image specification, manifest.md and image-index.md; Docker's schema 2 has the same fields),
+//! and the file that marks a layout (image-layout.md).
 
 use serde::Deserialize;
 

@@ -1,8 +1,9 @@
-//! The documents of an image: its configuration, manifests, indexes and descriptors, and Docker's `manifest.json` (rules D1 to D4).
+//! The documents of an image: its configuration, manifests, indexes and descriptors, and Docker's `manifest.json`
+//! (rules D1 to D4).
 //!
-//! Every engine reads them with Go's encoding/json, so they mean what that makes of them, and a reader that is stricter misses what the
-//! engines see: `user` in a configuration that every engine obeys. [`read`] reads all of them in that way. [`Object`] edits one: what it
-//! is not asked to change stays as it was written, byte for byte, known or not.
+//! Every engine reads them with Go's encoding/json, so they mean what that makes of them, and a reader that is stricter
+//! misses what the engines see: `user` in a configuration that every engine obeys. [`read`] reads all of them in that
+//! way. [`Object`] edits one: what it is not asked to change stays as it was written, byte for byte, known or not.
 
 mod config;
 mod descriptor;

@@ -1,4 +1,4 @@
-//! `manifest.json` of what `docker save` writes: a list of images.
+//! `manifest.json` of an archive by `docker save`: a list of images.
 
 use serde::{Deserialize, Serialize};
 

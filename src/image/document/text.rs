@@ -1,4 +1,5 @@
-//! A document's bytes as text, with U+FFFD for what is not Unicode: Go reads them so, and Rust's readers refuse them.
+//! Turns the bytes of a document into text, with U+FFFD for bytes that are not Unicode: Go reads them this way, and
+//! Rust's JSON readers would refuse them.
 
 use std::borrow::Cow;
 

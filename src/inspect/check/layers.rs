@@ -1,4 +1,4 @@
-//! Each layer on its own: are its bytes what they should be, and can its entries be taken?
+//! Checks each layer on its own: its bytes, and whether its entries can be unpacked.
 
 use hashbrown::HashMap;
 

@@ -1,4 +1,4 @@
-//! Is an image sound? Everything that is wrong with it, and not only the first thing.
+//! Validates an image, and reports everything that is wrong with it, not only the first problem.
 //!
 //! What the image states is held against what is there: sizes, digests, DiffIDs, media types, history, configuration.
 //! Each layer is read on its own, past entries that cannot be taken, so that one damaged layer does not keep the others
@@ -69,7 +69,7 @@ pub enum FindingKind {
     /// A layer has several entries of one name.
     DuplicateEntry,
     /// A whiteout deletes nothing.
-    IdleMark,
+    IdleWhiteout,
     /// A symlink leads nowhere.
     DanglingLink,
     /// A secret that a later layer only hides.
@@ -99,7 +99,7 @@ impl FindingKind {
             Self::BadEntry => "bad-entry",
             Self::Limit => "limit",
             Self::DuplicateEntry => "duplicate-entry",
-            Self::IdleMark => "idle-mark",
+            Self::IdleWhiteout => "idle-mark",
             Self::DanglingLink => "dangling-link",
             Self::HiddenSecret => "hidden-secret",
             Self::NotChecked => "not-checked",

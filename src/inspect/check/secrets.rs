@@ -1,4 +1,4 @@
-//! Files that are likely to hold a secret, by their names.
+//! Finds files that are likely to hold a secret, by their names.
 
 use std::sync::LazyLock;
 

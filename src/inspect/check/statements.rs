@@ -1,4 +1,5 @@
-//! What manifest and configuration state, held against each other and against what is known without reading a layer.
+//! Compares what the manifest and the configuration state, with each other and with what is known without reading a
+//! layer.
 
 use std::collections::HashSet;
 

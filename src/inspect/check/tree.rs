@@ -1,5 +1,5 @@
-//! What the layers show together: entries that cannot be carried out, whiteouts that delete nothing, links that lead
-//! nowhere, secrets that are only hidden.
+//! Checks the layers together: entries that cannot be unpacked, whiteouts that delete nothing, links without a target,
+//! and secrets that a later layer deletes but the image still ships.
 
 use hashbrown::{HashMap, HashSet};
 
@@ -103,14 +103,14 @@ fn replay<'a>(
     let mut idle = Vec::new();
     let traced = Traced::watched(image, indexes, options, &mut |step| {
         let record = &indexes.records[step.layer()];
-        for &mark in step.idle_marks() {
+        for &mark in step.idle_whiteouts() {
             let change = &record.changes[mark];
             let text = match change.kind {
                 ChangeKind::Opaque => "an opaque directory with nothing below",
                 _ => "a whiteout that deletes nothing: no lower layer has the name",
             };
             let path = record.names.path(change.name);
-            idle.push(Finding::note(FindingKind::IdleMark, text).in_layer(step.layer()).at(path));
+            idle.push(Finding::note(FindingKind::IdleWhiteout, text).in_layer(step.layer()).at(path));
         }
     })?;
     Ok((traced, idle))
@@ -121,8 +121,8 @@ impl Inside<'_> {
     fn dangling_links(&self) -> Vec<Finding> {
         let whole = self.stack.whole();
         let mut findings = Vec::new();
-        for (index, emission) in whole.emissions().iter().enumerate() {
-            let What::Leaf(inode) = emission.what else { continue };
+        for (index, entry) in whole.entries().iter().enumerate() {
+            let What::Leaf(inode) = entry.what else { continue };
             let (layer, change) = self.stack.origin(inode);
             let ChangeKind::Symlink { target, .. } = &change.kind else { continue };
             let path = self.stack.path(&whole, index);

@@ -1,4 +1,4 @@
-//! The content of one file, out of the middle of a layer.
+//! Reads the content of one file from the middle of a layer.
 
 use std::io::Write;
 

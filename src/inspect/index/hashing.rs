@@ -1,4 +1,4 @@
-//! The sink that keeps nothing of a file's content but its digest.
+//! A sink for layers that keeps only the digest of each file.
 
 use std::convert::Infallible;
 use std::sync::LazyLock;

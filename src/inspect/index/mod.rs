@@ -1,4 +1,5 @@
-//! What an image's layers hold, without the contents of their files: enough to answer most questions about an image.
+//! The index of a layer: all its entries, without the contents of files. It is enough to answer most questions about an
+//! image.
 //!
 //! An index is a layer's [`Record`] and, for each file, the SHA-256 of its content. It is made by one pass over the
 //! layer, and depends on nothing but the uncompressed archive, so that it can be kept under the layer's DiffID: an

@@ -1,4 +1,4 @@
-//! Where an engine listens.
+//! The address of an engine, as in DOCKER_HOST.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,8 +17,9 @@ pub(super) enum Address {
 }
 
 impl Address {
-    /// The one that was given, else, in the order of Docker's own command line, that of DOCKER_HOST, of DOCKER_CONTEXT, and of the context
-    /// that was chosen with `docker context use`; Podman's CONTAINER_HOST comes before the last, as the environment does before files.
+    /// The one that was given, else, in the order of Docker's own command line, that of DOCKER_HOST, of DOCKER_CONTEXT,
+    /// and of the context that was chosen with `docker context use`; Podman's CONTAINER_HOST comes before the last, as
+    /// the environment does before files.
     pub(super) fn find(given: Option<&str>) -> Result<Self, DaemonError> {
         let named = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         if let Some(address) = given.map(str::to_owned).or_else(|| named("DOCKER_HOST")) {
@@ -64,7 +65,7 @@ impl Address {
         }
     }
 
-    /// Reads an address as it stands in DOCKER_HOST. With certificates, what is said to a host is encrypted.
+    /// Reads an address as it stands in DOCKER_HOST. With certificates, the connection uses TLS.
     fn parse(text: &str, certificates: Option<Certificates>) -> Result<Self, DaemonError> {
         let wrong = |problem| DaemonError::Address { address: text.to_owned(), problem };
         let (scheme, rest) = text.split_once("://").unwrap_or(("unix", text));

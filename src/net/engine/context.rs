@@ -1,4 +1,4 @@
-//! Docker's contexts: which engine `docker context use` has chosen, and where it is (docker/cli, cli/context/store).
+//! Docker's contexts: which engine `docker context use` selected, and its address (docker/cli, cli/context/store).
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::tls::Certificates;
 use crate::core::chain::{Cause, Context};
 use crate::core::digest::Digest;
 
-/// The context that is none: the engine is where it usually is.
+/// The name of the default context, which has no file: the engine listens at its usual address.
 const DEFAULT: &str = "default";
 
 /// Where a context's engine is.
@@ -26,7 +26,8 @@ pub(super) fn directory() -> Option<PathBuf> {
     named("DOCKER_CONFIG").or_else(|| named("HOME").map(|home| home.join(".docker")))
 }
 
-/// The name of the context that Docker's configuration in a directory has chosen. A configuration that cannot be read chooses none.
+/// The name of the context that Docker's configuration in a directory has chosen. A configuration that cannot be read
+/// chooses none.
 pub(super) fn current(directory: &Path) -> Option<String> {
     let text = std::fs::read(directory.join("config.json")).ok()?;
     let file: Value = serde_json::from_slice(&text).ok()?;
@@ -34,7 +35,7 @@ pub(super) fn current(directory: &Path) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// The engine of a context; nothing for the one that is none.
+/// The engine of a context; nothing for the default context.
 pub(super) fn find(directory: &Path, name: &str) -> Result<Option<Endpoint>, DaemonError> {
     if name == DEFAULT {
         return Ok(None);

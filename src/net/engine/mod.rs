@@ -1,5 +1,5 @@
-//! A Docker or Podman that runs: asked over its socket to hand out an image of its store as a docker archive, or to take one in (Docker Engine
-//! API, "ImageGet" and "ImageLoad", which Podman's service answers, too).
+//! A client of Docker and Podman. It asks the daemon over its socket to export an image as a docker archive, or to load
+//! one (Docker Engine API, "ImageGet" and "ImageLoad", which Podman implements too).
 
 mod address;
 mod context;
@@ -52,9 +52,9 @@ pub enum DaemonError {
     /// An address that makes no sense, or of a kind that is not supported.
     #[error("{address:?} is not an engine's address: {problem}")]
     Address {
-        /// What was given.
+        /// As the caller gave it.
         address: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// A context of Docker's that cannot be used.
@@ -62,7 +62,7 @@ pub enum DaemonError {
     Context {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         error: Cause,
     },
@@ -71,11 +71,11 @@ pub enum DaemonError {
     Certificates {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         error: Cause,
     },
-    /// Nobody listens.
+    /// No engine listens at the address.
     #[error("cannot reach the engine at {address}")]
     Unreachable {
         /// Where.
@@ -102,7 +102,7 @@ pub enum DaemonError {
         address: String,
         /// Which image.
         image: String,
-        /// What the engine says.
+        /// The message of the engine.
         message: String,
     },
     /// It refuses.
@@ -110,7 +110,7 @@ pub enum DaemonError {
     Refused {
         /// Where.
         address: String,
-        /// What the engine says.
+        /// The message of the engine.
         message: String,
     },
     /// An answer that makes no sense.
@@ -118,7 +118,7 @@ pub enum DaemonError {
     Protocol {
         /// Where.
         address: String,
-        /// What is wrong with it.
+        /// The problem.
         #[source]
         error: Cause,
     },
@@ -135,9 +135,9 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 impl Daemon {
-    /// The engine at `address`: a socket's path, or as in DOCKER_HOST. When it is `None`, the one that DOCKER_HOST, DOCKER_CONTEXT or
-    /// CONTAINER_HOST names, else the one of Docker's current context, else the first whose socket is where it usually is. Nothing is
-    /// asked yet.
+    /// The engine at `address`: a socket's path, or as in DOCKER_HOST. When it is `None`, the one that DOCKER_HOST,
+    /// DOCKER_CONTEXT or CONTAINER_HOST names, else the one of Docker's current context, else the first whose socket is
+    /// where it usually is. Nothing is asked yet.
     ///
     /// # Errors
     /// No engine, or an address that cannot be used.

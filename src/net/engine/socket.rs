@@ -1,4 +1,4 @@
-//! HTTP over a socket in the file system, which the HTTP library leaves to its users.
+//! HTTP over a Unix socket, which ureq leaves to its users.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;

@@ -1,5 +1,6 @@
-//! Engines of other machines, through the user's own `ssh`: it runs `docker system dial-stdio` there, which hands on what it is sent to
-//! the engine's socket (docker/cli, cli/connhelper). All that ssh knows counts: its configuration, agent, keys and jump hosts.
+//! Engines on other machines, reached with the user's `ssh`. It runs `docker system dial-stdio` there, which forwards
+//! everything to the engine's socket (docker/cli, cli/connhelper). The user's ssh configuration, agent, keys and jump
+//! hosts apply.
 
 use crate::core::chain::Context;
 use std::fmt;

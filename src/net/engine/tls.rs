@@ -1,4 +1,4 @@
-//! Engines that listen with TLS: whom we trust, and who we are.
+//! TLS for engines: which certificates are trusted, and which client certificate is presented.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Where a registry is, and whether one address is another's.
+//! Addresses of registries, and whether two of them are the same server.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ pub(super) fn authority(registry: &str) -> &str {
     }
 }
 
-/// Whether what is said to an authority never leaves this machine.
+/// Whether a server is on this machine, so that nothing that is sent to it leaves the machine.
 pub(super) fn is_loopback(authority: &str) -> bool {
     let host = authority.rsplit_once(':').map_or(authority, |(host, port)| {
         // An IPv6 address without a port ends in brackets.

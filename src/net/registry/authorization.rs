@@ -1,5 +1,5 @@
-//! What a registry wants to see before it answers: a name and password with every request, or a token that another server gives out
-//! (distribution's token authentication, docs/spec/auth; RFC 7617, RFC 6750).
+//! Authenticates to a registry: with a user name and password in every request, or with a token from a token server
+//! (distribution, docs/spec/auth; RFC 7617, RFC 6750).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub(super) struct Authorizer {
     known: Mutex<HashMap<String, String>>,
 }
 
-/// A response that asks who asks.
+/// A response that demands authentication.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand<'a> {
     pub(super) headers: &'a HeaderMap,
@@ -57,7 +57,7 @@ impl Authorizer {
         }
     }
 
-    /// What to show for these scopes, as far as is known.
+    /// The `Authorization` header for these scopes, if it is known already.
     pub(super) fn known(&self, scopes: &[String]) -> Option<String> {
         self.known.lock().ok()?.get(&scopes.join(" ")).cloned()
     }
@@ -72,7 +72,7 @@ impl Authorizer {
         self.found.get().is_none_or(|found| found.credentials.is_none())
     }
 
-    /// What the user can do about a refusal.
+    /// What the user can do after access was denied.
     pub(super) fn advice(&self, headers: &HeaderMap) -> String {
         let found = self.found.get();
         let Some((credentials, path)) = found.and_then(|found| found.credentials.as_ref()) else {
@@ -102,7 +102,7 @@ impl Authorizer {
         }
     }
 
-    /// Answers a demand, for these scopes; nothing if there is no way to answer it.
+    /// The `Authorization` header that answers a demand, for these scopes; `None` if there is no way to answer it.
     pub(super) fn answer(
         &self,
         demand: Demand<'_>,
@@ -123,7 +123,7 @@ impl Authorizer {
         }
         match failed {
             Some(problem) => Err(problem),
-            // Who is silent on what it wants gets what most want.
+            // A 401 without a challenge gets what most registries accept.
             None if challenges.is_empty() => Ok(self.password()?.map(|value| self.remember(scopes, value))),
             None => Ok(None),
         }
@@ -164,10 +164,10 @@ impl Authorizer {
         })
     }
 
-    /// Where tokens are, which may be relative to the registry. Secrets go nowhere in the clear, but where that was asked for, or where
-    /// they stay on this machine.
+    /// Where tokens are, which may be relative to the registry. Secrets go nowhere in the clear, but where that was
+    /// asked for, or where they stay on this machine.
     fn realm(&self, realm: &str, from: &str) -> Result<String, Answering> {
-        let wrong = |problem: &str| Answering::Nonsense(format!("its token server {realm} {problem}"));
+        let wrong = |problem: &str| Answering::Protocol(format!("its token server {realm} {problem}"));
         let address = resolve(from, realm.as_bytes()).ok_or_else(|| wrong("is not an address"))?;
         if address.starts_with("https://") {
             return Ok(address);
@@ -248,7 +248,8 @@ impl Authorizer {
         Err(failed(format!("redirects more than {MOST_REDIRECTS} times")))
     }
 
-    /// How a token is asked for: `first` at the realm itself, else where it redirects to, which has the parameters already.
+    /// How a token is asked for: `first` at the realm itself, else where it redirects to, which has the parameters
+    /// already.
     fn request(
         &self,
         address: &str,
@@ -314,7 +315,7 @@ fn missing(ours: &[String], theirs: &str) -> Vec<String> {
     theirs.filter(|their| !ours.iter().any(|our| covers(our, their))).map(str::to_owned).collect()
 }
 
-/// Why there is no answer to a challenge.
+/// Why a challenge cannot be answered.
 #[derive(Debug)]
 pub(super) enum Answering {
     Failure(Failure),
@@ -326,7 +327,7 @@ pub(super) enum Answering {
         passing: bool,
         retry_after: Option<Duration>,
     },
-    Nonsense(String),
+    Protocol(String),
     Credentials(RegistryError),
 }
 

@@ -1,7 +1,8 @@
-//! How a registry asks who asks (`WWW-Authenticate`; RFC 9110, 11.6.1), read as registries write it and not only as they should.
+//! Parses `WWW-Authenticate`, the challenge of a registry that requires authentication (RFC 9110, 11.6.1), as
+//! registries write it and not only as the standard defines it.
 //!
-//! Read here and not by the crate http-auth, which refuses a whole header for one value without quotes (`Basic realm=/`), where every
-//! other client logs in.
+//! Read here and not by the crate http-auth, which refuses a whole header for one value without quotes (`Basic
+//! realm=/`), where every other client logs in.
 
 use ureq::http::HeaderMap;
 use ureq::http::header::WWW_AUTHENTICATE;
@@ -9,7 +10,7 @@ use ureq::http::header::WWW_AUTHENTICATE;
 /// The schemes that may stand alone, by which they are told from the rest of a value without quotes.
 const SCHEMES: [&str; 6] = ["basic", "bearer", "digest", "negotiate", "ntlm", "kerberos"];
 
-/// One way to say who asks.
+/// One authentication scheme that a server accepts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Challenge {
     /// In lower case.
@@ -81,7 +82,8 @@ fn word(text: &str) -> (&str, &str) {
     text.split_at(text.find([' ', '\t', ',', ';', '=', '"']).unwrap_or(text.len()))
 }
 
-/// A parameter's value, and the rest. Without quotes it ends at a comma, or where the next parameter or challenge begins: it may hold blanks.
+/// A parameter's value, and the rest. Without quotes it ends at a comma, or where the next parameter or challenge
+/// begins: it may hold blanks.
 fn value(text: &str) -> (String, &str) {
     if let Some(quoted) = text.strip_prefix('"') {
         let mut value = String::new();

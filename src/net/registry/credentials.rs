@@ -1,8 +1,8 @@
-//! Who asks: what the user says, or what `docker login`, `podman login`, `skopeo login` and their kin have left (containers-auth.json(5); Docker's
-//! config.json has the same form).
+//! Finds credentials: those that the caller gives, or those that `docker login`, `podman login` or `skopeo login`
+//! stored (containers-auth.json(5); Docker's config.json has the same format).
 //!
-//! Read here and not by the crate docker_credential, which takes a registry's whole host alone for a key, where containers' files may
-//! have one for a part of it, and which says neither which file nor what in it is wrong.
+//! Read here and not by the crate docker_credential, which takes a registry's whole host alone for a key, where
+//! containers' files may have one for a part of it, and which says neither which file nor what in it is wrong.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ use super::{RegistryError, helper};
 /// Docker Hub's name in Docker's files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// Who asks a registry.
+/// Credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// A name and its password.
@@ -50,14 +50,14 @@ impl fmt::Debug for Credentials {
 /// What was found for a registry.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Who asks, and the file that this is from.
+    /// The credentials, and the file that they are from.
     pub(super) credentials: Option<(Credentials, PathBuf)>,
-    /// What was passed over, and why: it may be what the user counts on.
+    /// What was skipped, and why: the user may rely on it.
     pub(super) skipped: Vec<String>,
 }
 
-/// Finds the credentials for a repository. That there are none is not an error: much is public, and for that a helper that fails, or a
-/// file that is not there yet, does no harm.
+/// Finds the credentials for a repository. That there are none is not an error: much is public, and for that a helper
+/// that fails, or a file that is not there yet, does no harm.
 ///
 /// # Errors
 /// A file that was named and that is not one of credentials.

@@ -1,5 +1,5 @@
-//! A blob on its way. A connection that breaks is made again, and goes on where the last one ended (Range, RFC 9110, 14.2), also where a
-//! registry begins anew all the same.
+//! Downloads a blob. After a broken connection the download resumes where it stopped (Range, RFC 9110, 14.2), also if
+//! the registry starts again from the beginning.
 
 use std::io::{Cursor, Read, Result};
 
@@ -25,7 +25,7 @@ struct Begun {
     body: Box<dyn Read + Send + Sync>,
     /// Bytes that come once more and were handed out before.
     again: u64,
-    /// The body was decoded: there is no going on in the middle of it.
+    /// The body was compressed for the transfer, so the download cannot resume in the middle.
     encoded: bool,
 }
 
@@ -55,7 +55,7 @@ impl Download {
             match request(repository, digest, size, from, offset) {
                 Ok(begun) => break begun,
                 // Some refuse to begin in the middle.
-                Err(RegistryError::Refused { passing: false, .. } | RegistryError::Nonsense { .. }) if from > 0 => {
+                Err(RegistryError::Refused { passing: false, .. } | RegistryError::Protocol { .. }) if from > 0 => {
                     from = 0;
                 }
                 Err(error) => attempts.again(error)?,
@@ -122,7 +122,7 @@ fn request(
             let start = range.trim_start_matches("bytes").trim_start().split('-').next();
             match start.and_then(|start| start.parse::<u64>().ok()) {
                 Some(start) if start <= offset => offset - start,
-                _ => return Err(session.nonsense(&what, format!("{range:?} in answer to a request for byte {offset}"))),
+                _ => return Err(session.protocol(&what, format!("{range:?} in answer to a request for byte {offset}"))),
             }
         }
         (206, None) => 0,
@@ -138,7 +138,7 @@ fn request(
     }
     if let Some(length) = length.filter(|length| *length != expected) {
         let whole = length.saturating_add(offset).saturating_sub(again);
-        return Err(session.nonsense(&what, format!("a blob of {whole} bytes, but the image states {size}")));
+        return Err(session.protocol(&what, format!("a blob of {whole} bytes, but the image states {size}")));
     }
     Ok(Begun { body: Box::new(response.into_body().into_reader()), again, encoded: false })
 }

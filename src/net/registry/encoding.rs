@@ -1,5 +1,5 @@
-//! Bodies that come encoded (Content-Encoding) although they were asked for as they are. What such a header says is often wrong, so what
-//! came is looked at instead.
+//! Decodes bodies that a server compressed although nobody asked it to (Content-Encoding). The header is often wrong,
+//! so the bytes decide.
 
 use std::io::{BufRead, BufReader, Read, Result};
 

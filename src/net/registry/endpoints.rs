@@ -1,5 +1,5 @@
-//! Where the images of a repository are pulled from and pushed to, as the administrator's `registries.conf` has it: mirrors are asked first, and
-//! what they do not have comes from the place itself. What is blocked is not asked at all.
+//! Selects where images are pulled from and pushed to, by `registries.conf`: mirrors come first, then the registry
+//! itself. Blocked registries are never contacted.
 
 use std::sync::Arc;
 
@@ -57,7 +57,8 @@ impl Endpoints {
         Ok(Self { places, name: whole(name), notes: options.notes.clone() })
     }
 
-    /// The manifest of a tag or digest, and the number of the place that it is from, to be asked first for what belongs to it.
+    /// The manifest of a tag or digest, and the number of the place that it is from, to be asked first for what belongs
+    /// to it.
     ///
     /// # Errors
     /// No place gives it. What the place itself says counts, and not what its mirrors say.
@@ -174,7 +175,8 @@ impl Remote for AnyBlob {
     }
 }
 
-/// What was said for the name as it was written is not meant for another host: no password goes there, and no check is left out.
+/// What was said for the name as it was written is not meant for another host: no password goes there, and no check is
+/// left out.
 fn at(name: &ImageName, endpoint: &Endpoint, options: &RegistryOptions) -> RegistryOptions {
     let is_same = endpoint.name.registry() == name.registry();
     let insecure = endpoint.insecure || options.insecure && is_same;

@@ -1,4 +1,4 @@
-//! What can go wrong with a registry, and whether it is worth another try.
+//! Errors of registries, and which of them are worth a retry.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use super::End;
 use crate::configuration::ConfigurationError;
 use crate::core::chain::Cause;
 
-/// Why a registry did not give what it was asked for.
+/// Why a request to a registry failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// No connection.
+    /// No connection can be made.
     #[error("cannot reach the registry {registry}")]
     Unreachable {
         /// Its host.
@@ -20,29 +20,29 @@ pub enum RegistryError {
         #[source]
         error: Cause,
     },
-    /// The registry cannot show that it is the registry.
+    /// The registry's certificate is not trusted.
     #[error("the registry {registry} has an untrusted certificate: {problem}")]
     Certificate {
         /// Its host.
         registry: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
         /// Whether its authority is unknown, and could be made known.
         is_unknown: bool,
         /// Which end of a copy it is.
         end: End,
     },
-    /// The registry wants to see a certificate of who asks.
+    /// The registry requires a client certificate.
     #[error("the registry {registry} requires a client certificate that it accepts ({problem})")]
     ClientCertificate {
         /// Its host.
         registry: String,
-        /// What it says.
+        /// The message.
         problem: String,
         /// Which end of a copy it is.
         end: End,
     },
-    /// No TLS, and nobody allowed that.
+    /// The registry does not speak TLS, and plain HTTP was not allowed.
     #[error("the registry {registry} does not speak TLS")]
     NotTls {
         /// Its host.
@@ -50,10 +50,10 @@ pub enum RegistryError {
         /// Which end of a copy it is.
         end: End,
     },
-    /// A connection that broke, or brought nothing any more, as often as it was tried.
+    /// The connection broke or stalled in every attempt.
     #[error("{what}: the connection to {registry} broke")]
     Broken {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
@@ -61,10 +61,10 @@ pub enum RegistryError {
         #[source]
         error: Cause,
     },
-    /// All was sent, and no answer came, as often as it was tried.
+    /// No response came in any attempt.
     #[error("{what}: the registry {registry} did not answer within {} s", .waited.as_secs_f64())]
     NoAnswer {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
@@ -74,35 +74,35 @@ pub enum RegistryError {
     /// 401 or 403: access denied.
     #[error("{what}: the registry {registry} denied access: {problem}")]
     Denied {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
         /// What it says, and what to do.
         problem: String,
-        /// The end of a copy that it is, if nobody has logged in to it.
+        /// Which end of a copy the registry is, if no credentials were found for it.
         anonymous: Option<End>,
     },
     /// 404: no such manifest, blob or repository.
     #[error("{what}: the registry {registry} does not have it: {problem}")]
     NotFound {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
         /// What it says, and what to do.
         problem: String,
     },
-    /// Any other answer that is a refusal.
+    /// Any other response with an error status.
     #[error("{what}: the registry {registry} answered {status}{}", said(.message, *.retry_after))]
     Refused {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
         /// The status, in numbers and words.
         status: String,
-        /// What the registry says.
+        /// The message of the registry.
         message: String,
         /// Whether it may help to ask again.
         passing: bool,
@@ -112,21 +112,21 @@ pub enum RegistryError {
     /// A manifest of more than [`Limits::metadata_size`](crate::Limits::metadata_size).
     #[error("{what}: the registry {registry} has a manifest that exceeds the limit of {limit} bytes")]
     TooLarge {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
-        /// The most there may be.
+        /// The limit.
         limit: u64,
     },
-    /// An answer that makes no sense.
+    /// A response that violates the protocol.
     #[error("{what}: the registry {registry} gave an unexpected answer: {problem}")]
-    Nonsense {
-        /// What was asked for.
+    Protocol {
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A file of certificates or credentials that cannot be used.
@@ -134,14 +134,14 @@ pub enum RegistryError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: Cause,
     },
-    /// What the administrator has decided cannot be read.
+    /// `registries.conf` cannot be read.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
-    /// The administrator does not allow it.
+    /// `registries.conf` blocks the registry.
     #[error("{name} is blocked: {file:?} has blocked = true for {prefix:?}")]
     Blocked {
         /// The repository.
@@ -151,10 +151,10 @@ pub enum RegistryError {
         /// The `registries.conf` that says so.
         file: PathBuf,
     },
-    /// The server that gives out a registry's tokens does not.
+    /// The token server of the registry failed.
     #[error("{what}: {server}, the token server of the registry {registry}, {problem}{}", said("", *.retry_after))]
     Token {
-        /// What was asked for.
+        /// The requested name.
         what: String,
         /// The registry's host.
         registry: String,
@@ -167,15 +167,15 @@ pub enum RegistryError {
         /// When it says to ask again.
         retry_after: Option<Duration>,
     },
-    /// A proxy that makes no sense.
+    /// The address of a proxy is invalid.
     #[error("{variable} {problem}: expected http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT")]
     Proxy {
         /// The environment variable that names it.
         variable: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// What was to be sent cannot be read.
+    /// The data to send cannot be read.
     #[error("{what}: cannot read what is to be sent")]
     Input {
         /// What was to be done.
@@ -210,7 +210,7 @@ impl RegistryError {
     }
 }
 
-/// For readers, whose errors are of this kind.
+/// For implementations of `Read`.
 impl From<RegistryError> for std::io::Error {
     fn from(error: RegistryError) -> Self {
         match error {

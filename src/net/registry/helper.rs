@@ -1,4 +1,4 @@
-//! Programs that keep credentials (docker/docker-credential-helpers).
+//! Runs credential helpers (docker/docker-credential-helpers).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::credentials::{Credentials, member, misfit};
 
-/// The name under which helpers keep what is no password.
+/// The user name under which helpers store identity tokens.
 const TOKEN: &str = "<token>";
 /// What helpers say who have nothing.
 const NOT_FOUND: &str = "credentials not found";
@@ -53,8 +53,8 @@ fn is_on_path(program: &OsStr) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// Runs a program with something to read, and gets what it writes to standard output and to standard error. That goes into memory and not
-/// through pipes, whose ends a program that it leaves behind may hold open.
+/// Runs a program with something to read, and gets what it writes to standard output and to standard error. That goes
+/// into memory and not through pipes, whose ends a program that it leaves behind may hold open.
 fn run(mut command: Command, input: &str, patience: Duration) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), String> {
     let unable = |error: std::io::Error| format!("cannot be started: {error}");
     let memory = || memfd_create("layflat", MemfdFlags::CLOEXEC).map(File::from).map_err(|error| unable(error.into()));
@@ -72,7 +72,7 @@ fn run(mut command: Command, input: &str, patience: Duration) -> Result<(ExitSta
         _ => unable(error),
     })?;
     if let Some(mut pipe) = child.stdin.take() {
-        // Who does not read it will say so.
+        // A helper that does not read its input reports the problem itself.
         let _ = pipe.write_all(input.as_bytes());
     }
     let status = wait(&mut child, patience)?;
@@ -98,7 +98,7 @@ fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus, String> {
 
 fn written(mut file: File) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // What cannot be read says nothing.
+    // If its output cannot be read, there is no message to show.
     let _ = file.rewind().and_then(|()| file.take(MOST_ANSWER).read_to_end(&mut bytes));
     bytes
 }

@@ -1,4 +1,4 @@
-//! Where the next page is: the `Link` of an answer (RFC 8288), and what registries send in its place.
+//! Finds the next page of a list: the `Link` header (RFC 8288), and what registries send instead.
 
 /// One link.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,14 +15,14 @@ pub(super) fn next<'h>(headers: impl Iterator<Item = &'h [u8]>) -> Option<Vec<u8
     if let Some(at) = links.iter().position(is_next) {
         return Some(links.swap_remove(at).target);
     }
-    // What stands alone and says nothing of itself can be nothing else.
+    // A single link without a `rel` can only be the next page.
     match links.as_slice() {
         [Link { relations: None, .. }] => links.pop().map(|link| link.target),
         _ => None,
     }
 }
 
-/// The links of one header. Who has a target without `<>` has one link in it.
+/// The links of one header. Without `<>`, the whole header is one link.
 fn parse(header: &[u8]) -> Vec<Link> {
     let mut links = Vec::new();
     let mut rest = header.trim_ascii();

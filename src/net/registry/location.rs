@@ -1,5 +1,5 @@
-//! Where an answer leads: its `Location` (RFC 9110, 10.2.2), resolved by RFC 3986 against the address that was asked, and read as widely
-//! as it is written: with blanks, with characters that no address has, without a scheme.
+//! Resolves the `Location` of a response (RFC 9110, 10.2.2) against the address of the request (RFC 3986). It accepts
+//! what servers send in practice: blanks, illegal characters, no scheme.
 
 use fluent_uri::{Uri, UriRef};
 
@@ -25,7 +25,8 @@ pub(super) fn resolve(base: &str, location: &[u8]) -> Option<String> {
     matches!(scheme.as_str(), "http" | "https").then(|| format!("{scheme}{rest}"))
 }
 
-/// All that no address has as `%XX`, and what is not an escape as one of a percent sign. Without what follows `#`, which is never sent.
+/// All that no address has as `%XX`, and what is not an escape as one of a percent sign. Without what follows `#`,
+/// which is never sent.
 fn escape(text: &[u8]) -> String {
     let text = text.split(|byte| *byte == b'#').next().unwrap_or_default();
     // Brackets are for the host alone (`[::1]`), which ends where a path begins.

@@ -1,5 +1,5 @@
-//! Registries: what the distribution specification (opencontainers/distribution-spec) has for pulling and pushing, for one repository at a
-//! time.
+//! A client of the distribution specification (opencontainers/distribution-spec): it pulls from and pushes to one
+//! repository.
 //!
 //! ```text
 //! endpoints   the repositories that a name leads to: mirrors, other locations, what is blocked

@@ -1,4 +1,4 @@
-//! What a caller can decide about talking to registries.
+//! What a caller can configure about registries.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use super::http::certificate_directories;
 use crate::configuration::ConfigurationFile;
 use crate::notes::Notes;
 
-/// Which end of a copy a registry is at. Messages name the options that are for this end alone: what one end needs may be wrong for the other.
+/// Which end of a copy a registry is at. Messages name the options that are for this end alone: what one end needs may
+/// be wrong for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum End {
     /// There is one registry.
@@ -20,7 +21,7 @@ pub enum End {
     Destination,
 }
 
-/// Who we are, for a registry that wants to see a certificate.
+/// A client certificate, for registries that require one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The certificate, and those that lead from it to its authority (PEM).
@@ -29,25 +30,28 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
-/// How registries are talked to. The default is what is safe: TLS, verified by the system's authorities, and credentials from where
-/// `docker login` and `podman login` leave them.
+/// How registries are talked to. The default is what is safe: TLS, verified by the system's authorities, and
+/// credentials from where `docker login` and `podman login` leave them.
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
-    /// Who asks. Looked up in the files of Docker and Podman when `None`, once the registry wants to know.
+    /// Credentials. When `None`, they are looked up in the files of Docker and Podman once the registry asks for them.
     pub credentials: Option<Credentials>,
     /// The one file in which credentials are looked up, instead of where Docker and Podman have theirs.
     pub authfile: Option<PathBuf>,
     /// Files of certificates (PEM) that are trusted besides the system's: authorities', or servers' own.
     pub ca_certificates: Vec<PathBuf>,
-    /// Shown to the registry if it wants to see one. Looked up in [`certificate_directories`](Self::certificate_directories) when `None`.
+    /// Shown to the registry if it wants to see one. Looked up in
+    /// [`certificate_directories`](Self::certificate_directories) when `None`.
     pub client_certificate: Option<ClientCertificate>,
-    /// Directories that hold one for each registry, by its name and port, as containers-certs.d(5) has it. The first that has it is read.
+    /// Directories that hold one for each registry, by its name and port, as containers-certs.d(5) has it. The first
+    /// that has it is read.
     pub certificate_directories: Vec<PathBuf>,
     /// Take any certificate: whoever answers is believed to be the registry.
     pub skip_tls_verification: bool,
     /// No TLS at all. A registry on this machine's loopback may do without in any case.
     pub plain_http: bool,
-    /// Without TLS where the registry does not speak it. `registries.conf` says so of a registry with `insecure = true`.
+    /// Without TLS where the registry does not speak it. `registries.conf` says so of a registry with `insecure =
+    /// true`.
     pub insecure: bool,
     /// The `registries.conf` that counts: where images are pulled from, and which registries must not be used.
     pub configuration: ConfigurationFile,
@@ -55,7 +59,8 @@ pub struct RegistryOptions {
     pub notes: Notes,
     /// How long a transfer may stand still before it counts as broken.
     pub patience: Duration,
-    /// How long an answer may take once all was sent: the registry may be storing a blob, or fetching it from elsewhere.
+    /// How long an answer may take once all was sent: the registry may be storing a blob, or fetching it from
+    /// elsewhere.
     pub answer: Duration,
     /// How often a question is asked again, if that may help: after a broken connection, or when the registry is busy.
     pub retries: u32,

@@ -1,6 +1,8 @@
-//! What is put into a repository: blobs, asked for before they are sent, and the manifests that name them.
+//! Pushes to a repository: blobs, each only if the registry does not have it, and then the manifests that reference
+//! them.
 //!
-//! A blob goes in one piece. A registry, or what stands before it, that does not take it so gets it in chunks, and in smaller ones.
+//! A blob goes in one piece. A registry, or what stands before it, that does not take it so gets it in chunks, and in
+//! smaller ones.
 
 use std::io::Read;
 
@@ -21,7 +23,7 @@ const BYTES: &str = "application/octet-stream";
 /// The smallest chunk that a registry wants (distribution specification, "Pushing a blob in chunks").
 const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 const CHUNK: u64 = 16 << 20;
-/// Who does not take this takes nothing.
+/// The smallest chunk: a server that refuses it accepts nothing.
 const LEAST_CHUNK: u64 = 256 << 10;
 /// Chunks that are too large become so many times smaller.
 const SMALLER: u64 = 4;
@@ -80,7 +82,7 @@ impl Repository {
         let what = self.describe(&digest.to_string());
         match self.session.attempts().run(|| self.ask_for_blob(digest, &what)) {
             Ok(()) => Ok(true),
-            // Who may not look, or is not told, may still send it.
+            // Credentials that may not read may still push.
             Err(RegistryError::NotFound { .. } | RegistryError::Refused { .. } | RegistryError::Denied { .. }) => {
                 Ok(false)
             }
@@ -134,7 +136,7 @@ impl Repository {
                 RegistryError::Denied { .. }
                 | RegistryError::NotFound { .. }
                 | RegistryError::Refused { .. }
-                | RegistryError::Nonsense { .. },
+                | RegistryError::Protocol { .. },
             ) => Ok(false),
             mounted => mounted,
         }
@@ -150,7 +152,7 @@ impl Repository {
         let mut attempts = self.session.attempts();
         let mut again = false;
         loop {
-            // An answer that was lost on its way is no reason to send it all once more.
+            // The response may have been lost after the registry stored the blob.
             if again && self.ask_for_blob(digest, &what).is_ok() {
                 sent(size);
                 return Ok(());
@@ -191,7 +193,8 @@ impl Repository {
         }
     }
 
-    /// Puts a manifest or index under a tag or under its digest, by whatever algorithm; all that it names must be there.
+    /// Puts a manifest or index under a tag or under its digest, by whatever algorithm; all that it names must be
+    /// there.
     ///
     /// # Errors
     /// The registry does not take it.
@@ -217,11 +220,11 @@ impl Repository {
                 let location = location.as_bytes();
                 resolve(&response.get_uri().to_string(), location).ok_or_else(|| {
                     let location = String::from_utf8_lossy(location);
-                    self.session.nonsense(what, format!("an upload to {location:?}, which is not an address"))
+                    self.session.protocol(what, format!("an upload to {location:?}, which is not an address"))
                 })?
             }
             (None, Some(last)) => last.to_owned(),
-            (None, None) => return Err(self.session.nonsense(what, "an upload without a Location")),
+            (None, None) => return Err(self.session.protocol(what, "an upload without a Location")),
         };
         let chunk = header(response.headers(), &CHUNK_MIN).and_then(|length| length.parse().ok());
         Ok(Upload { address, chunk })

@@ -1,5 +1,6 @@
-//! What refers to a manifest: signatures, attestations, SBOMs (distribution specification 1.1, "Listing Referrers"). A registry that does
-//! not list them has an index of them under a tag made of the digest, which whoever adds one keeps up to date.
+//! Lists and stores referrers: signatures, attestations, SBOMs of a manifest (distribution specification 1.1, "Listing
+//! Referrers"). Where a registry does not support the API, an index under a tag made from the digest takes its place;
+//! whoever adds a referrer updates it.
 
 use ureq::http::Method;
 use ureq::http::header::{CONTENT_TYPE, HeaderName};
@@ -39,11 +40,11 @@ impl Repository {
                 Some(listed) => found.extend(listed),
                 // A page for people, with status 200.
                 None if page == 0 => return self.referrers_by_tag(digest, limit),
-                None => return Err(self.session.nonsense(&what, "it is not an index")),
+                None => return Err(self.session.protocol(&what, "it is not an index")),
             }
             next = following.filter(|following| *following != address);
         }
-        Err(self.session.nonsense(&what, "pages without end"))
+        Err(self.session.protocol(&what, "pages without end"))
     }
 
     fn referrers_by_tag(&self, digest: &Digest, limit: u64) -> Result<Vec<Descriptor>, RegistryError> {
@@ -54,7 +55,8 @@ impl Repository {
         }
     }
 
-    /// Puts a manifest that refers to `subject`. Where the registry does not say that it lists it, it is added to the index under the tag.
+    /// Puts a manifest that refers to `subject`. Where the registry does not say that it lists it, it is added to the
+    /// index under the tag.
     ///
     /// # Errors
     /// The registry does not take it.
@@ -81,7 +83,7 @@ impl Repository {
         let mut index = there.unwrap_or_else(Object::index);
         if listed(&index.to_bytes()).is_none() {
             let problem = format!("the tag {tag} is not an index of referrers");
-            return Err(self.session.nonsense(&what, problem));
+            return Err(self.session.protocol(&what, problem));
         }
         let mut list = index.objects("manifests");
         let text = digest.to_string();

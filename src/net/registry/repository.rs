@@ -1,4 +1,4 @@
-//! A repository at a registry, and what can be had from it.
+//! A repository at a registry, and what can be pulled from it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -41,13 +41,13 @@ pub struct Repository {
 pub struct FetchedManifest {
     /// Digest of `bytes`, worked out here.
     pub digest: Digest,
-    /// What the registry says that it is; empty if it says nothing.
+    /// The media type that the registry states; empty if it states none.
     pub media_type: String,
     /// The document, to the byte.
     pub bytes: Vec<u8>,
 }
 
-/// A blob at a registry, of which nothing has come yet.
+/// A blob at a registry; nothing of it is downloaded yet.
 #[derive(Debug)]
 struct RemoteBlob {
     repository: Repository,
@@ -91,7 +91,7 @@ impl Repository {
             if differs(&expected) {
                 let digest = Digest::of(expected.algorithm(), &bytes);
                 let problem = format!("a manifest with the digest {digest} instead of {expected}: it was altered");
-                return Err(self.session.nonsense(&what, problem));
+                return Err(self.session.protocol(&what, problem));
             }
         } else if let Some(stated) =
             stated.filter(|stated| stated.parse().map_or(!stated.is_empty(), |stated| differs(&stated)))
@@ -139,7 +139,7 @@ impl Repository {
         while tags.len() <= MOST_TAGS {
             let (bytes, next) = self.page(&address, None, &what, MOST_PAGE)?;
             let page: Page = serde_json::from_slice(&bytes)
-                .map_err(|error| self.session.nonsense(&what, format!("no list of tags: {error}")))?;
+                .map_err(|error| self.session.protocol(&what, format!("no list of tags: {error}")))?;
             let page = page.tags.unwrap_or_default();
             let (length, before) = (page.len(), tags.len());
             tags.extend(page);
@@ -151,13 +151,13 @@ impl Repository {
                 || !pages.insert(std::mem::replace(&mut address, next))
                 || pages.contains(&address)
             {
-                return Err(self.session.nonsense(&what, format!("pages in a loop, through {address}")));
+                return Err(self.session.protocol(&what, format!("pages in a loop, through {address}")));
             }
         }
-        Err(self.session.nonsense(&what, format!("more than {MOST_TAGS} tags")))
+        Err(self.session.protocol(&what, format!("more than {MOST_TAGS} tags")))
     }
 
-    /// A blob, of which nothing is asked yet but its size if that is not known. Nobody checks it on the way.
+    /// A blob. Only its size is requested, if it is not known. Its digest is not verified here.
     ///
     /// # Errors
     /// The registry does not tell the size.
@@ -166,7 +166,7 @@ impl Repository {
             Some(size) => size,
             None => self.blob_size(digest)?.ok_or_else(|| {
                 let what = self.describe(&digest.to_string());
-                self.session.nonsense(&what, "a blob without its size")
+                self.session.protocol(&what, "a blob without its size")
             })?,
         };
         Ok(RemoteBlob { repository: self.clone(), digest: digest.clone(), size })

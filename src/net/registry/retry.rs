@@ -1,4 +1,5 @@
-//! When to ask again: each time twice as long after the last, or later if the registry says so (Retry-After, RFC 9110, 10.2.3).
+//! Decides when a request is retried: each wait is twice as long as the one before, or as long as the registry asks for
+//! (Retry-After, RFC 9110, 10.2.3).
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -6,10 +7,10 @@ use super::RegistryError;
 use crate::core::cancel::Cancel;
 
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The same, for who has been asked too often.
+/// The first wait after 429 Too Many Requests.
 const FIRST_WAIT_OF_MANY: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Who wants us to wait longer is told to the user instead.
+/// A longer wait is not obeyed but reported to the user.
 const LONGEST_ASKED: Duration = Duration::from_secs(120);
 /// So long one request is waited for in all: between its tries, and for answers that did not come.
 const LONGEST_IN_ALL: Duration = Duration::from_secs(15 * 60);
@@ -65,7 +66,7 @@ impl Attempts {
             RegistryError::NoAnswer { waited, .. } => self.waited += *waited,
             _ => {}
         }
-        // Who says "at once" is as busy as who says nothing.
+        // A Retry-After of 0 is treated like none: the server is busy all the same.
         let wait = asked.unwrap_or_default().max(self.wait);
         self.waited += wait;
         if self.left == 0 || wait > LONGEST_ASKED || self.waited > LONGEST_IN_ALL {

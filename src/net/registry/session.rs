@@ -1,4 +1,4 @@
-//! One question to a registry, with all that it takes to get an answer: the right scheme, a token, redirects.
+//! Sends one request to a registry, and does what it takes to get a response: the right scheme, a token, redirects.
 
 use std::io::Read;
 use std::sync::OnceLock;
@@ -45,7 +45,7 @@ pub(super) enum Content<'a> {
     Stream(&'a mut dyn Replay, u64),
 }
 
-/// What can be read again from its beginning: a redirect, or a token that is no longer good, is noticed once all was sent.
+/// A body that can be sent again: a redirect or an expired token is noticed only when the whole body was sent.
 pub(super) trait Replay: Read {
     fn rewind(&mut self);
 }
@@ -82,7 +82,7 @@ pub(super) struct Session {
     base: OnceLock<String>,
     /// How `/v2/` answered those who did not say who they are, if it asked.
     greeting: OnceLock<Option<Greeting>>,
-    /// Whether anyone ever answered: then it is there, and a refused connection is no reason to give up.
+    /// Whether the registry ever responded. Then it exists, and a refused connection is worth a retry.
     answered: AtomicBool,
 }
 
@@ -141,8 +141,8 @@ impl Session {
         }
     }
 
-    /// What to show for these scopes from the start: who is logged in is not taken for anyone, since many registries tell those only
-    /// that there is nothing. Nothing for others, who are asked if need be.
+    /// What to show for these scopes from the start: who is logged in is not taken for anyone, since many registries
+    /// tell those only that there is nothing. Nothing for others, who are asked if need be.
     fn credentials(&self, scopes: &[String], what: &str) -> Result<Option<String>, RegistryError> {
         let known = self.authorizer.known(scopes);
         if known.is_some() || !self.authorizer.is_logged_in()? {
@@ -193,13 +193,13 @@ impl Session {
         RegistryError::Broken { what: what.to_owned(), registry: self.registry.clone(), error }
     }
 
-    /// Says what is odd about an answer.
+    /// Reports an irregularity of a response.
     pub(super) fn note(&self, what: &str, problem: &str) {
         self.options.notes.tell(format!("{what}: the registry {} {problem}", self.registry));
     }
 
-    pub(super) fn nonsense(&self, what: &str, problem: impl Into<String>) -> RegistryError {
-        RegistryError::Nonsense { what: what.to_owned(), registry: self.registry.clone(), problem: problem.into() }
+    pub(super) fn protocol(&self, what: &str, problem: impl Into<String>) -> RegistryError {
+        RegistryError::Protocol { what: what.to_owned(), registry: self.registry.clone(), problem: problem.into() }
     }
 
     /// Sends a request, and what redirects make of it. Credentials are for the registry alone, wherever it sends us.
@@ -215,7 +215,7 @@ impl Session {
         for _ in 0..=MOST_REDIRECTS {
             if from.starts_with("https://") && !address.starts_with("https://") {
                 let problem = format!("a redirect from HTTPS to the unencrypted {address}");
-                return Err(self.nonsense(&request.what, problem));
+                return Err(self.protocol(&request.what, problem));
             }
             let mut built = HttpRequest::builder().method(request.method.clone()).uri(address.as_str());
             for (name, value) in &request.headers {
@@ -228,7 +228,7 @@ impl Session {
             }
             let response = self.send(built, &request.method, &mut request.body).map_err(|failure| match failure {
                 Sending::Address(error) => {
-                    self.nonsense(&request.what, format!("a redirect to {address:?}, which is not an address: {error}"))
+                    self.protocol(&request.what, format!("a redirect to {address:?}, which is not an address: {error}"))
                 }
                 Sending::Failure(failure) => self.failed(failure, &request.what),
             })?;
@@ -243,17 +243,17 @@ impl Session {
                 return Ok((response, address));
             }
             let Some(location) = response.headers().get(LOCATION) else {
-                return Err(self.nonsense(&request.what, "a redirect without a Location"));
+                return Err(self.protocol(&request.what, "a redirect without a Location"));
             };
             let Some(next) = resolve(&address, location.as_bytes()) else {
                 let location = String::from_utf8_lossy(location.as_bytes());
                 return Err(
-                    self.nonsense(&request.what, format!("a redirect to {location:?}, which is not an address"))
+                    self.protocol(&request.what, format!("a redirect to {location:?}, which is not an address"))
                 );
             };
             from = std::mem::replace(&mut address, next);
         }
-        Err(self.nonsense(&request.what, format!("more than {MOST_REDIRECTS} redirects, from {start} on")))
+        Err(self.protocol(&request.what, format!("more than {MOST_REDIRECTS} redirects, from {start} on")))
     }
 
     fn send(&self, request: Builder, method: &Method, body: &mut Content<'_>) -> Result<Response<Body>, Sending> {
@@ -295,10 +295,10 @@ impl Session {
     fn speaks_tls(&self, what: &str) -> Result<bool, RegistryError> {
         let address = format!("https://{}/v2/", self.authority);
         let request = HttpRequest::builder().uri(address.as_str()).body(SendBody::none());
-        let request = request.map_err(|error| self.nonsense(what, error.to_string()))?;
+        let request = request.map_err(|error| self.protocol(what, error.to_string()))?;
         match self.http.run(request) {
             Ok(_) => Ok(true),
-            // Some say in plain words that they do not understand, some hang up.
+            // Some servers respond in plain HTTP, some close the connection.
             Err(Failure::NotTls | Failure::Broken(_)) => Ok(false),
             // Where both are allowed, the other port may have it.
             Err(Failure::Unreachable(_)) if self.options.insecure => Ok(false),
@@ -330,7 +330,7 @@ impl Session {
         match problem {
             Answering::Failure(failure) => self.failed(failure, what),
             Answering::Credentials(error) => error,
-            Answering::Nonsense(problem) => self.nonsense(what, problem),
+            Answering::Protocol(problem) => self.protocol(what, problem),
             Answering::Token { server, problem, passing, retry_after } => RegistryError::Token {
                 what: what.to_owned(),
                 registry: self.registry.clone(),
@@ -348,12 +348,12 @@ impl Session {
         }
     }
 
-    /// Which end of a copy the registry is, if nobody has logged in to it.
+    /// Which end of a copy the registry is, if there are no credentials for it.
     fn anonymous(&self) -> Option<End> {
         self.authorizer.is_anonymous().then_some(self.options.end)
     }
 
-    /// What an answer means that is none of those that were hoped for.
+    /// The error for a response with an unexpected status.
     fn refusal(&self, what: String, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RegistryError {
         let message = message(body);
         let registry = self.registry.clone();

@@ -1,4 +1,4 @@
-//! Directories as an unpacked `docker save` or as skopeo writes them.
+//! Directories that hold an unpacked `docker save` archive, or an image as skopeo writes it (`dir:`).
 
 pub(in crate::transport) mod read;
 pub(in crate::transport) mod write;

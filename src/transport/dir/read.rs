@@ -1,5 +1,5 @@
-//! Directories with a `manifest.json`: an unpacked `docker save`, or what skopeo writes as `dir:`, which is an image's own manifest with its
-//! blobs beside it, each by its hex digits.
+//! Directories with a `manifest.json`: an unpacked `docker save`, or what skopeo writes as `dir:`, which is an image's
+//! own manifest with its blobs beside it, each by its hex digits.
 
 use crate::transport::docker;
 use crate::transport::source::{Named, OpenOptions, Selection, SourceError, json, manifests};
@@ -47,7 +47,7 @@ pub(in crate::transport) fn manifest(path: &Path, options: &OpenOptions) -> Resu
     }
 }
 
-/// What a directory holds.
+/// The format of a directory.
 enum Found {
     /// What `docker save` writes, unpacked.
     Saved(Files),

@@ -1,5 +1,5 @@
-//! Directories as an unpacked `docker save` has them: `manifest.json`, configurations, and one folder a layer. Packed with tar, one is a
-//! docker archive.
+//! Directories as an unpacked `docker save` has them: `manifest.json`, configurations, and one folder a layer. Packed
+//! with tar, one is a docker archive.
 
 use crate::transport::docker;
 use std::io::Read;
@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use crate::image::document::{self, SavedImage};
 use crate::transport::docker::saved::{MANIFEST, REPOSITORIES};
 use crate::transport::io::staging::Staging;
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored};
 
 /// A directory that images are put into.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Store for Dir {
         docker::saved::names(None, of_source, several)
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         self.staging.find(&docker::saved::name_of(blob), blob.size)
     }
 

@@ -1,4 +1,5 @@
-//! Docker archives: what `docker load` and `podman load` take. Several images share one, and their layers in it.
+//! Writes docker archives, as `docker load` and `podman load` accept them. Several images share one archive, and their
+//! layers in it.
 
 use crate::transport::docker;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +16,7 @@ use crate::image::document::SavedImage;
 use crate::transport::docker::saved::{MANIFEST, REPOSITORIES};
 use crate::transport::io::tarball::{ArchiveFile, Tarball};
 use crate::transport::source::{self, Selection, Tree};
-use crate::transport::store::{Finished, Form, Found, Kind, OpenOptions, Store, StoreError, Stored, locked};
+use crate::transport::store::{BlobKind, Finished, Form, OpenOptions, Presence, Store, StoreError, Stored, locked};
 
 /// A docker archive that images are put into.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(in crate::transport) struct DockerArchive {
     written: Mutex<Written>,
 }
 
-/// What is in the new archive so far.
+/// What was written to the new archive so far.
 #[derive(Debug)]
 struct Written {
     archive: Tarball,
@@ -52,10 +53,10 @@ impl DockerArchive {
                 let Some(config) = image.config else { continue };
                 let layers: Vec<_> = image.layers.iter().filter_map(|layer| layer.diff_id.clone()).collect();
                 items.push(docker::saved::item(named.names, &config.digest, &layers));
-                let config_name = docker::saved::file_name(Kind::Config, &config.digest);
+                let config_name = docker::saved::file_name(BlobKind::Config, &config.digest);
                 present.insert(config_name, Blob::from_bytes(config.bytes).stated(Some(config.digest), None));
                 for (diff_id, layer) in layers.iter().zip(image.layers) {
-                    let name = docker::saved::file_name(Kind::Layer, diff_id);
+                    let name = docker::saved::file_name(BlobKind::Layer, diff_id);
                     let io = |error| StoreError::io(file.place(), error);
                     let blob = match layer.blob.compression().map_err(io)? {
                         Compression::None => layer.blob.stated(Some(diff_id.clone()), None),
@@ -130,17 +131,17 @@ impl Store for DockerArchive {
         docker::saved::names(self.name.as_deref(), of_source, several)
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         let name = docker::saved::name_of(blob);
         let mut written = locked(&self.written);
         if let Some(size) = written.files.get(&name) {
-            return Ok(Found::There(*size));
+            return Ok(Presence::There(*size));
         }
-        // The image that was asked about will need it, whether or not one that was there still does. What cannot be checked is
-        // of no use to it.
+        // The image that was asked about will need it, whether or not one that was there still does. What cannot be
+        // checked is of no use to it.
         match self.present.get(&name).filter(|present| present.digest().is_some()) {
-            Some(present) => written.take_over(name, present).map(Found::There),
-            None => Ok(Found::Missing),
+            Some(present) => written.take_over(name, present).map(Presence::There),
+            None => Ok(Presence::Missing),
         }
     }
 
@@ -156,7 +157,7 @@ impl Store for DockerArchive {
         let Self { file, mut items, present, written, .. } = *self;
         let mut written = written.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         docker::saved::add(&mut items, images);
-        // What is still listed is taken over, and nothing else.
+        // Only files that are still listed are copied.
         for name in items.iter().flat_map(|item| item.layers.iter().chain([&item.config])) {
             if !written.files.contains_key(name) {
                 let missing = || StoreError::io(file.place(), std::io::Error::other(format!("{name} was not stored")));

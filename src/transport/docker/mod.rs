@@ -1,4 +1,4 @@
-//! What `docker save` writes and `docker load` reads.
+//! The format of `docker save` and `docker load`.
 
 pub(in crate::transport) mod archive;
 pub(in crate::transport) mod read;

@@ -50,7 +50,7 @@ pub(in crate::transport) fn open_set(
     items(files, options)?.into_iter().map(named).collect()
 }
 
-/// What all images are called.
+/// The names of all images.
 pub(in crate::transport) fn names(files: &Files, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
     let names = |(index, item): (usize, SavedImage)| match item.repo_tags {
         Some(tags) if !tags.is_empty() => tags,
@@ -59,7 +59,7 @@ pub(in crate::transport) fn names(files: &Files, options: &OpenOptions) -> Resul
     Ok(items(files, options)?.into_iter().enumerate().flat_map(names).collect())
 }
 
-/// What the archive lists.
+/// The images that the archive lists.
 fn items(files: &Files, options: &OpenOptions) -> Result<Vec<SavedImage>, SourceError> {
     if !files.has(MANIFEST) {
         let problem = if files.has("repositories") {
@@ -77,7 +77,8 @@ fn items(files: &Files, options: &OpenOptions) -> Result<Vec<SavedImage>, Source
 fn image(files: &Files, item: SavedImage, options: &OpenOptions) -> Result<Image, SourceError> {
     let config = Config::parse(files.read(&item.config, None, None, options)?)?;
     let mut notices = Vec::new();
-    // People edit the configuration and pack the archive again, and engines load it: a name is not a statement (rule D2).
+    // People edit the configuration and pack the archive again, and engines load it: a name is not a statement (rule
+    // D2).
     let named = digest_in_name(&item.config);
     if let Some(named) = named.filter(|named| *named != Digest::of(named.algorithm(), &config.bytes)) {
         let found = Digest::of(named.algorithm(), &config.bytes);
@@ -144,7 +145,8 @@ fn choose(
     Err(SourceError::NoSuchImage { wanted: wanted.to_owned(), names })
 }
 
-/// `<hex>.json`, `blobs/sha256/<hex>` and `sha256:<hex>` name the digest of what they hold; the length of the digits tells the algorithm.
+/// `<hex>.json`, `blobs/sha256/<hex>` and `sha256:<hex>` name the digest of what they hold; the length of the digits
+/// tells the algorithm.
 fn digest_in_name(name: &str) -> Option<Digest> {
     let file = name.rsplit('/').next().unwrap_or(name);
     let file = file.split('.').next().unwrap_or(file);

@@ -1,31 +1,33 @@
-//! What `docker save` writes and `docker load` reads, as files by name: the same in an archive and unpacked in a directory.
+//! What `docker save` writes and `docker load` reads, as files by name: the same in an archive and unpacked in a
+//! directory.
 //!
-//! `manifest.json` lists the images; each has its configuration's file, and a folder for each of its layers. A layer's folder is named by the
-//! DiffID, so that images share their layers. Layers are stored uncompressed, as Docker, Podman and skopeo store them: the configuration
-//! states nothing but DiffIDs, and so only uncompressed layers can be told by what is stated of them.
+//! `manifest.json` lists the images; each has its configuration's file, and a folder for each of its layers. A layer's
+//! folder is named by the DiffID, so that images share their layers. Layers are stored uncompressed, as Docker, Podman
+//! and skopeo store them: the configuration states nothing but DiffIDs, and so only uncompressed layers can be told by
+//! what is stated of them.
 
 use serde_json::{Map, Value};
 
 use crate::core::digest::Digest;
 use crate::core::reference::ImageName;
 use crate::image::document::SavedImage;
-use crate::transport::store::{Finished, Kind, StoreError, Stored};
+use crate::transport::store::{BlobKind, Finished, StoreError, Stored};
 
 pub(in crate::transport) const MANIFEST: &str = "manifest.json";
 pub(in crate::transport) const REPOSITORIES: &str = "repositories";
 
 /// An image by its configuration and its layers' DiffIDs.
 pub(in crate::transport) fn item(names: Vec<String>, config: &Digest, layers: &[Digest]) -> SavedImage {
-    let config = file_name(Kind::Config, config);
-    let layers = layers.iter().map(|layer| file_name(Kind::Layer, layer)).collect();
+    let config = file_name(BlobKind::Config, config);
+    let layers = layers.iter().map(|layer| file_name(BlobKind::Layer, layer)).collect();
     SavedImage { config, repo_tags: Some(names).filter(|names| !names.is_empty()), layers }
 }
 
-/// Where something is.
-pub(in crate::transport) fn file_name(kind: Kind, digest: &Digest) -> String {
+/// Paths in the archive.
+pub(in crate::transport) fn file_name(kind: BlobKind, digest: &Digest) -> String {
     match kind {
-        Kind::Layer => format!("{}/{LAYER}", digest.hex()),
-        Kind::Config | Kind::Other => format!("{}.json", digest.hex()),
+        BlobKind::Layer => format!("{}/{LAYER}", digest.hex()),
+        BlobKind::Config | BlobKind::Other => format!("{}.json", digest.hex()),
     }
 }
 
@@ -36,7 +38,8 @@ pub(in crate::transport) fn name_of(blob: &Stored) -> String {
     file_name(blob.kind, &blob.digest)
 }
 
-/// Adds images to those that are listed. A name that another one had is theirs now; what has lost its last name so is no longer listed.
+/// Adds images to those that are listed. A name that another one had is theirs now; what has lost its last name so is
+/// no longer listed.
 pub(in crate::transport) fn add(items: &mut Vec<SavedImage>, images: &[Finished]) {
     for image in images {
         let Some((config, layers)) = &image.saved else { continue };
@@ -82,10 +85,10 @@ pub(in crate::transport) fn repositories(items: &[SavedImage]) -> Vec<u8> {
     Value::Object(all).to_string().into_bytes()
 }
 
-/// What an image is called: whole names, as engines know them, with `latest` where no tag is said.
+/// The names of an image: complete, as engines expect them, with `latest` as the default tag.
 ///
-/// A layout knows an image by a tag alone, which is not a name here: `of_source` counts only as far as it holds names, or as tags
-/// for the name that is `own`.
+/// A layout knows an image by a tag alone, which is not a name here: `of_source` counts only as far as it holds names,
+/// or as tags for the name that is `own`.
 pub(in crate::transport) fn names(
     own: Option<&str>,
     of_source: &[String],

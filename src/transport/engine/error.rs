@@ -1,4 +1,4 @@
-//! What an engine's failure means to whoever opens or stores images.
+//! Turns errors of an engine into errors of opening and storing images.
 
 use crate::net::engine::DaemonError;
 use crate::transport::source::SourceError;

@@ -1,4 +1,4 @@
-//! A running Docker or Podman: it gives and takes docker archives.
+//! The Docker or Podman daemon as a source and a destination: both exchange docker archives with it.
 
 mod error;
 pub(in crate::transport) mod read;

@@ -1,4 +1,4 @@
-//! Images in the store of an engine that runs: it is asked to save one, and what it sends is a docker archive.
+//! Reads an image from the daemon's store: the daemon exports it as a docker archive.
 
 use crate::transport::docker;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::net::engine::Daemon;
 use crate::transport::io::files::Files;
 use crate::transport::source::{OpenOptions, SourceError};
 
-/// What the images are called, all or those of one name.
+/// The names of all images, or of those with one name.
 pub(in crate::transport) fn names(of: Option<&DaemonImage>, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
     let whole = |name: &str| name.parse::<ImageName>().ok();
     let wanted = match of {

@@ -1,4 +1,4 @@
-//! The store of a Docker or Podman that runs: it is sent a docker archive.
+//! Writes images to the daemon's store: it is sent a docker archive to load.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,14 +8,14 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::core::reference::DaemonImage;
 use crate::net::engine::{Daemon, DaemonError};
 use crate::transport::docker::archive::DockerArchive;
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored};
 
 /// An engine that images are put into.
 #[derive(Debug)]
 struct AtDaemon {
     daemon: Daemon,
     archive: Box<DockerArchive>,
-    /// Where the archive is until it is sent: its sizes are only known when it is written.
+    /// The archive until it is sent: its size is only known when it is complete.
     directory: TempDir,
 }
 
@@ -27,7 +27,7 @@ pub(in crate::transport) fn open(image: &DaemonImage, options: &OpenOptions) -> 
     };
     let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
     let directory = tempfile::tempdir().map_err(|error| StoreError::io(&std::env::temp_dir(), error))?;
-    // It is gone once it is sent.
+    // The file has no name and disappears when it is closed.
     let options = OpenOptions { no_sync: true, ..options.clone() };
     let archive = DockerArchive::open(&directory.path().join(ARCHIVE), Some(&name.to_string()), &options)?;
     Ok(Box::new(AtDaemon { daemon, archive: Box::new(archive), directory }))
@@ -46,7 +46,7 @@ impl Store for AtDaemon {
         self.archive.names(of_source, several)
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         self.archive.find(blob)
     }
 

@@ -1,5 +1,5 @@
-//! Files by their names, in a directory or in a tar archive. Names come from the image's own documents and are only
-//! ever looked up here: in an archive they cannot lead anywhere else.
+//! Finds files by name, in a directory or in a tar archive. Names come from the image's documents and are only looked
+//! up: in an archive they cannot lead anywhere else.
 
 use crate::transport::io;
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ pub(crate) enum Files {
     Archive { path: PathBuf, file: Arc<File>, index: HashMap<LayerPath, Found> },
 }
 
-/// What an archive has under a name.
+/// A file of an archive.
 #[derive(Debug)]
 pub(crate) enum Found {
     File {
@@ -65,7 +65,7 @@ impl Files {
         Ok(Self::Archive { path: path.to_owned(), file: Arc::new(file), index })
     }
 
-    /// What is read, for messages.
+    /// The path of the archive or directory, for messages.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Directory(path) | Self::Archive { path, .. } => path,

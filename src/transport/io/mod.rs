@@ -1,4 +1,4 @@
-//! Files and archives that the formats share: finding files in them, spooling, writing archives and directories.
+//! What the formats share: finding files, spooling streams, writing archives and directories.
 
 pub(in crate::transport) mod files;
 pub(in crate::transport) mod spool;

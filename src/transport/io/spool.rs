@@ -1,5 +1,5 @@
-//! Archives that cannot be read in any order: what comes through a pipe, or compressed as a whole, is put into a temporary
-//! file without a name first.
+//! Copies archives that cannot be read in random order (from a pipe, or compressed as a whole) to an unnamed temporary
+//! file.
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Error, ErrorKind, Read, Seek, Write};
@@ -22,8 +22,8 @@ pub(in crate::transport) fn seekable(path: &Path, options: &OpenOptions) -> Resu
         let input = std::io::stdin();
         return spool(path, Polled { input: input.as_fd(), cancel }, options);
     }
-    // A named pipe, as a shell's <(…) makes it. It is opened once: whoever opens it only to look at it and closes it again
-    // takes what its writer has written, and the writer with it.
+    // A named pipe, as a shell's <(…) makes it. It is opened once: whoever opens it only to look at it and closes it
+    // again takes what its writer has written, and the writer with it.
     if is_fifo(path) {
         let file = File::open(path).map_err(io)?;
         return spool(path, Polled { input: file.as_fd(), cancel }, options);

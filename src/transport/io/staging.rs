@@ -1,5 +1,5 @@
-//! A directory that is filled out of sight and then put in its place: beside it where there is none yet, inside of it where there is one,
-//! so that what is renamed never crosses from one file system to another.
+//! A directory that is filled out of sight and then put in its place: beside it where there is none yet, inside of it
+//! where there is one, so that what is renamed never crosses from one file system to another.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::fs::{Aside, Durability, Lock, Place, open_directory};
-use crate::transport::store::{Found, StoreError, pour};
+use crate::transport::store::{Presence, StoreError, pour};
 
 /// The usual modes, less what the user's umask takes.
 pub(in crate::transport) const FILE_MODE: u32 = 0o666;
@@ -56,13 +56,14 @@ impl Staging {
         Ok(Self { place, present, aside, tree, durability })
     }
 
-    /// Where it will be.
+    /// The final path.
     pub(in crate::transport) fn place(&self) -> &Path {
         self.place.path()
     }
 
-    /// Whether a file of that name and size was put here, or is in the place. One of another size is damaged: it is stored anew.
-    pub(in crate::transport) fn find(&self, name: &str, wanted: Option<u64>) -> Result<Found, StoreError> {
+    /// Whether a file of that name and size was put here, or is in the place. One of another size is damaged: it is
+    /// stored anew.
+    pub(in crate::transport) fn find(&self, name: &str, wanted: Option<u64>) -> Result<Presence, StoreError> {
         self.refuse_links(name)?;
         let size = std::fs::metadata(self.tree.join(name))
             .ok()
@@ -70,7 +71,7 @@ impl Staging {
             .map(|file| file.len())
             .or_else(|| self.size_in_place(name))
             .filter(|&size| wanted.is_none_or(|wanted| wanted == size));
-        Ok(size.map_or(Found::Missing, Found::There))
+        Ok(size.map_or(Presence::Missing, Presence::There))
     }
 
     fn size_in_place(&self, name: &str) -> Option<u64> {
@@ -140,7 +141,7 @@ impl Staging {
         Ok(names)
     }
 
-    /// Puts it in its place if nothing is there; `false` if something is.
+    /// Renames it to its final path unless that exists; `false` if it does.
     pub(in crate::transport) fn become_place(&self) -> Result<bool, StoreError> {
         let io = |error: Errno| StoreError::io(self.place(), error);
         self.durability.sync_tree(self.aside.directory()).map_err(io)?;

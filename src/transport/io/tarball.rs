@@ -1,7 +1,8 @@
 //! A tar archive in the making, beside the one that it will replace.
 //!
-//! An archive is written from its start to its end and cannot be changed in the middle, so that whoever adds an image writes it anew, takes
-//! over what it had, and puts it in its place by one rename. Nothing in it depends on when or by whom it was written.
+//! An archive is written from its start to its end and cannot be changed in the middle, so that whoever adds an image
+//! writes it anew, takes over what it had, and puts it in its place by one rename. Nothing in it depends on when or by
+//! whom it was written.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -35,19 +36,19 @@ pub(in crate::transport) struct ArchiveFile {
     path: PathBuf,
     /// None: standard output.
     place: Option<Place>,
-    /// What is there, locked, so that two processes that add to it come one after the other.
+    /// The existing archive, locked: two processes that add to it take turns.
     present: Option<Lock>,
-    /// Where it grows.
+    /// The file that is written.
     aside: Aside,
     durability: Durability,
 }
 
 impl ArchiveFile {
-    /// Looks at the place, and waits for others who write there.
+    /// Opens the destination, and waits for other processes that write to it.
     pub(in crate::transport) fn open(path: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
         let path = path.to_owned();
         if path == Path::new(STDOUT) {
-            // Nothing is sent before all is there: what goes wrong on the way sends nothing.
+            // Nothing is sent before the archive is complete, so that an error sends nothing.
             let aside = open_path(&std::env::temp_dir()).and_then(Aside::make).map_err(io_of(&std::env::temp_dir()))?;
             return Ok(Self { path, place: None, present: None, aside, durability: Durability::Unsynced });
         }
@@ -57,7 +58,7 @@ impl ArchiveFile {
         Ok(Self { path, place: Some(place), present, aside, durability: options.durability() })
     }
 
-    /// Where it will be.
+    /// The final path.
     pub(in crate::transport) fn place(&self) -> &Path {
         self.place.as_ref().map_or(&self.path, Place::path)
     }
@@ -76,7 +77,7 @@ impl ArchiveFile {
         draft_in(&self.aside, mode).map_err(|error| StoreError::io(self.place(), error))
     }
 
-    /// Puts a finished archive there.
+    /// Renames a finished archive to its final path.
     pub(in crate::transport) fn publish(&self, archive: Tarball) -> Result<(), StoreError> {
         let draft = archive.finish()?;
         let Some(place) = &self.place else { return send(&draft).map_err(StoreError::Stdout) };
@@ -107,7 +108,7 @@ fn send(draft: &NamedTempFile) -> std::io::Result<()> {
     out.flush()
 }
 
-/// What is at a place, locked.
+/// The file at a path, locked.
 fn present(place: &Place, cancel: &Cancel) -> Result<Option<Lock>, StoreError> {
     let io = |error: std::io::Error| StoreError::io(place.path(), error);
     loop {
@@ -134,7 +135,7 @@ fn present(place: &Place, cancel: &Cancel) -> Result<Option<Lock>, StoreError> {
     }
 }
 
-/// Whoever could read and write the old file can read and write the new one, and nobody else.
+/// Gives the new file the owner and mode of the old one.
 fn keep_access(old: &File, new: &File) -> std::io::Result<()> {
     let (old, now) = (old.metadata()?, new.metadata()?);
     if (old.uid(), old.gid()) != (now.uid(), now.gid()) {
@@ -177,7 +178,8 @@ impl Tarball {
         Ok(size)
     }
 
-    /// What GNU tar does with names that do not fit, and every reader knows: an entry of their own, with a zero at the end.
+    /// What GNU tar does with names that do not fit, and every reader knows: an entry of their own, with a zero at the
+    /// end.
     fn long_name(&mut self, name: &str) -> Result<(), StoreError> {
         if name.len() <= NAME {
             return Ok(());

@@ -1,4 +1,4 @@
-//! OCI image layouts in a tar archive. Several images share one, and their blobs in it.
+//! Writes OCI image layouts in a tar archive. Several images share one archive, and their blobs in it.
 
 use crate::transport::oci;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use crate::transport::io::tarball::{ArchiveFile, Tarball};
 use crate::transport::oci::index::{INDEX, MARKER, MARKER_CONTENT, OciIndex};
 use crate::transport::oci::layout::blob_name;
 use crate::transport::source::{self, Files, SourceError};
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, locked};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored, locked};
 
 /// An OCI archive that images are put into.
 #[derive(Debug)]
@@ -26,12 +26,12 @@ pub(in crate::transport) struct OciArchive {
     tag: Option<String>,
     metadata_size: u64,
     index: OciIndex,
-    /// What was there.
+    /// The archive that was there before.
     present: Option<Files>,
     written: Mutex<Written>,
 }
 
-/// What is in the new archive so far.
+/// What was written to the new archive so far.
 #[derive(Debug)]
 struct Written {
     archive: Tarball,
@@ -79,7 +79,7 @@ impl OciArchive {
         Some(blob.stated(Some(digest.clone()), None))
     }
 
-    /// Takes over a blob that was there, and gives its bytes if others are named in it.
+    /// Copies a blob of the old archive. Returns its bytes if it is a document that references other blobs.
     fn take_over(&self, digest: &Digest, is_document: bool) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(blob) = self.present(digest) else { return Ok(None) };
         let mut written = locked(&self.written);
@@ -97,7 +97,7 @@ impl OciArchive {
         Ok(Some(bytes))
     }
 
-    /// Takes over all blobs that are there and still lead somewhere.
+    /// Copies all blobs of the old archive that are still referenced.
     fn take_over_all(&self) -> Result<(), StoreError> {
         let mut pending: Vec<Named> = self.index.descriptors().iter().filter_map(listed).collect();
         while let Some((digest, is_document)) = pending.pop() {
@@ -115,7 +115,7 @@ impl OciArchive {
 /// A digest, and whether what it is of names others.
 type Named = (Digest, bool);
 
-/// What an index lists.
+/// The descriptors that an index lists.
 fn listed(descriptor: &Descriptor) -> Option<Named> {
     let is_document = matches!(
         MediaType::of(&descriptor.media_type),
@@ -131,7 +131,8 @@ impl Written {
             return Ok(*size);
         }
         let name = blob_name(digest);
-        // skopeo and Podman unpack an archive first, and without root they cannot make directories that it does not list.
+        // skopeo and Podman unpack an archive first, and without root they cannot make directories that it does not
+        // list.
         for (slash, _) in name.match_indices('/') {
             let directory = &name[..=slash];
             if self.directories.insert(directory.to_owned()) {
@@ -157,17 +158,17 @@ impl Store for OciArchive {
         oci::index::names(self.tag.as_deref(), of_source, several)
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         if let Some(size) = locked(&self.written).blobs.get(&blob.digest) {
-            return Ok(Found::There(*size));
+            return Ok(Presence::There(*size));
         }
         match self.present(&blob.digest) {
             Some(present) if blob.size.is_none_or(|size| size == present.len()) => {
                 // The image that was asked about will need it, whether or not one that was there still does.
                 self.take_over(&blob.digest, false)?;
-                Ok(Found::There(present.len()))
+                Ok(Presence::There(present.len()))
             }
-            _ => Ok(Found::Missing),
+            _ => Ok(Presence::Missing),
         }
     }
 

@@ -1,5 +1,5 @@
-//! `index.json` of an OCI image layout: what images it has, and under which names (image specification, image-layout.md and
-//! annotations.md).
+//! `index.json` of an OCI image layout: what images it has, and under which names (image specification, image-layout.md
+//! and annotations.md).
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ impl OciIndex {
 
     /// Everything that it lists.
     pub(in crate::transport) fn descriptors(&self) -> Vec<Descriptor> {
-        // It was read before.
+        // It was parsed before, so this cannot fail.
         document::read::<Document>(&self.to_bytes()).ok().and_then(|index| index.manifests).unwrap_or_default()
     }
 }
@@ -71,7 +71,7 @@ fn name_of(entry: &Object) -> Option<String> {
     entry.object("annotations").value(REF_NAME)
 }
 
-/// What an image is called in a layout: any short text. skopeo and umoci want a tag.
+/// The names of an image in a layout. Any short text is allowed; skopeo and umoci expect a tag.
 pub(in crate::transport) fn names(
     own: Option<&str>,
     of_source: &[String],

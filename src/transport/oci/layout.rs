@@ -1,7 +1,7 @@
-//! OCI image layouts: a directory of blobs that several images share (image specification, image-layout.md).
+//! Writes OCI image layouts: a directory of blobs that several images share (image specification, image-layout.md).
 //!
-//! Blobs wait out of sight until all are there. Then they are moved in, and `index.json`, which names the images, is replaced at last, by a
-//! rename; a lock on the directory keeps two processes from losing each other's images.
+//! Blobs wait out of sight until all are there. Then they are moved in, and `index.json`, which names the images, is
+//! replaced at last, by a rename; a lock on the directory keeps two processes from losing each other's images.
 
 use crate::transport::oci;
 use std::io::Read;
@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 use crate::core::digest::Digest;
 use crate::transport::io::staging::Staging;
 use crate::transport::oci::index::{INDEX, MARKER, MARKER_CONTENT, OciIndex};
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored};
 
 /// An OCI image layout that images are put into.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl OciLayout {
     }
 }
 
-/// Where a layout has a blob.
+/// The path of a blob in a layout.
 pub(in crate::transport) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
@@ -83,7 +83,7 @@ impl Store for OciLayout {
         oci::index::names(self.tag.as_deref(), of_source, several)
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         self.staging.find(&blob_name(&blob.digest), blob.size)
     }
 

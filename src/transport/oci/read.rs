@@ -1,4 +1,4 @@
-//! OCI image layouts, as directories and in archives (image specification, image-layout.md).
+//! Reads OCI image layouts, from directories and from archives (image specification, image-layout.md).
 
 use crate::transport::source::{Named, OpenOptions, Selection, SourceError, Tree, json, manifests};
 use std::collections::HashSet;
@@ -42,7 +42,7 @@ pub(in crate::transport) fn open_set(
     let groups = match tag {
         _ if selection.all_tags => by_names(&entries),
         Some(tag) => vec![by_tag(&entries, tag)?],
-        // What is listed beside the images goes with all platforms of them.
+        // Artifacts that are listed beside the images are copied with all platforms.
         None if selection.all_platforms => vec![one_image(entries)?],
         None => vec![one_image(manifests::without_attachments(entries))?],
     };
@@ -65,7 +65,7 @@ pub(in crate::transport) fn open_set(
     let mut images = Vec::new();
     for group in groups {
         match open(group.clone()) {
-            // Nothing tells them apart but their digests. All are wanted, so each is taken by itself.
+            // They differ only in their digests. All are wanted, so each is taken separately.
             Err(SourceError::Ambiguous { .. }) if selection.all_tags => {
                 let mut seen = HashSet::new();
                 for entry in group.into_iter().filter(|entry| seen.insert(entry.digest.clone())) {
@@ -75,7 +75,7 @@ pub(in crate::transport) fn open_set(
             opened => images.push(opened?),
         }
     }
-    // What is wrong with the layout is said once.
+    // Irregularities of the layout are reported once.
     if let Some(Tree::Image(first)) = images.first_mut().map(|named| &mut named.content) {
         first.notices.splice(0..0, notices);
     }
@@ -154,7 +154,7 @@ impl Referring for Listed<'_> {
     }
 }
 
-/// What all images are called.
+/// The names of all images.
 pub(in crate::transport) fn all(files: &Files, options: &OpenOptions) -> Result<Vec<String>, SourceError> {
     let mut names = all_names(&entries(files, options)?.0);
     // For several platforms an image may be listed several times.
@@ -183,7 +183,7 @@ fn entries(files: &Files, options: &OpenOptions) -> Result<(Vec<Descriptor>, Opt
     Ok((entries, notice))
 }
 
-/// What the first of some descriptors is called.
+/// The name of the first descriptor.
 fn own_name(group: &[Descriptor]) -> Option<String> {
     group.first().and_then(|descriptor| names(descriptor).first().map(|&name| name.to_owned()))
 }
@@ -203,8 +203,8 @@ fn by_names(entries: &[Descriptor]) -> Vec<Vec<Descriptor>> {
     groups
 }
 
-/// Every engine reads a layout by its index.json; a file oci-layout that is missing or empty is only worth a word (rule D4). One of another
-/// version is another matter.
+/// Every engine reads a layout by its index.json; a file oci-layout that is missing or empty is only worth a word (rule
+/// D4). One of another version is another matter.
 fn check_marker(files: &Files, options: &OpenOptions) -> Result<Option<Notice>, SourceError> {
     let notice = |problem: &str| Ok(Some(Notice::LayoutMarker { problem: problem.to_owned() }));
     if !files.has("oci-layout") {
@@ -225,7 +225,7 @@ fn check_marker(files: &Files, options: &OpenOptions) -> Result<Option<Notice>, 
     }
 }
 
-/// What a descriptor of an index is called.
+/// The name of a descriptor in an index.
 fn names(descriptor: &Descriptor) -> Vec<&str> {
     let annotation = |key| descriptor.annotations.get(key).map(String::as_str).filter(|name| !name.is_empty());
     [FULL_NAME, REF_NAME].into_iter().filter_map(annotation).collect()
@@ -250,7 +250,8 @@ fn by_tag(entries: &[Descriptor], tag: &str) -> Result<Vec<Descriptor>, SourceEr
     one_image(found)
 }
 
-/// Several descriptors may be one image under several names, or for several platforms, as far as they say; but not several images.
+/// Several descriptors may be one image under several names, or for several platforms, as far as they say; but not
+/// several images.
 fn one_image(mut found: Vec<Descriptor>) -> Result<Vec<Descriptor>, SourceError> {
     let ambiguous = |found: &[Descriptor]| Err(SourceError::Ambiguous { names: all_names(found) });
     let all = found.clone();

@@ -1,4 +1,4 @@
-//! What a registry's failure means to whoever opens or stores images.
+//! Turns errors of a registry into errors of opening and storing images.
 
 use crate::net::registry::RegistryError;
 use crate::transport::source::SourceError;

@@ -1,4 +1,4 @@
-//! Registries, which speak the distribution specification.
+//! Registries (distribution specification) as a source and a destination.
 
 pub(in crate::transport) mod error;
 pub(in crate::transport) mod read;

@@ -1,4 +1,5 @@
-//! Images at registries. A tag is always asked for; what goes by its digest comes from the cache if it is there.
+//! Reads images from registries. A tag is always looked up at the registry; what has a digest comes from the cache if
+//! it is there.
 
 use crate::transport::source::{Named, OpenOptions, Selection, SourceError, manifests};
 use std::sync::{Mutex, OnceLock};
@@ -24,14 +25,14 @@ const MOST_STATEMENTS: usize = 100;
 struct AtRegistry<'a> {
     places: Endpoints,
     options: &'a OpenOptions,
-    /// What the image's name led to: it need not be asked for again by its digest.
+    /// The manifest that the name resolved to; it is not requested again by its digest.
     first: Mutex<Option<(Digest, Vec<u8>)>>,
     /// Which of the places gave it: all that belongs to it is asked for there first.
     from: OnceLock<usize>,
 }
 
-/// What a word could stand for that other tools take for an image's short name. It is suggested, and never pulled unasked: whoever takes a
-/// name at the next registry of a list decides what is run.
+/// What a word could stand for that other tools take for an image's short name. It is suggested, and never pulled
+/// unasked: whoever takes a name at the next registry of a list decides what is run.
 pub(in crate::transport) fn short_name(word: &str, options: &OpenOptions) -> Option<String> {
     word.parse::<ImageName>().ok()?;
     load_registries(&options.registry.configuration).ok()?.meant_by(word)
@@ -136,7 +137,7 @@ pub(in crate::transport) fn open_set(
 }
 
 impl<'a> AtRegistry<'a> {
-    /// Asks for an image, and gives the descriptor of what its name leads to.
+    /// Requests an image, and returns the descriptor that its name resolves to.
     fn ask(places: &Endpoints, name: &ImageName, options: &'a OpenOptions) -> Result<(Self, Descriptor), SourceError> {
         let content = Self { places: places.clone(), options, first: Mutex::default(), from: OnceLock::new() };
         let first = content.first(name)?;
@@ -255,8 +256,8 @@ impl Signatures for AtRegistry<'_> {
     }
 }
 
-/// What a descriptor would say of a document that nobody described. A registry that calls it what it cannot be is not believed: the
-/// document tells.
+/// What a descriptor would say of a document that nobody described. A registry that calls it what it cannot be is not
+/// believed: the document tells.
 fn descriptor(digest: Digest, said: &str, bytes: &[u8]) -> Descriptor {
     let said = said.split(';').next().unwrap_or_default().trim();
     let known = |text: &str| !matches!(MediaType::of(text), MediaType::Unknown | MediaType::Generic);

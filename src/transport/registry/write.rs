@@ -1,6 +1,7 @@
 //! Repositories at registries: blobs first, each asked for before it is sent; then manifests, and the tags at last.
 //!
-//! What was sent before something failed stays in the registry's store until it sweeps; no manifest names it, and so nobody sees it.
+//! What was sent before something failed stays in the registry's store until it sweeps; no manifest names it, and so
+//! nobody sees it.
 
 use std::sync::Arc;
 
@@ -11,14 +12,14 @@ use crate::core::digest::Digest;
 use crate::core::reference::ImageName;
 use crate::image::Manifest;
 use crate::net::registry::{RegistryError, Repository};
-use crate::transport::store::{Finished, Form, Found, OpenOptions, Store, StoreError, Stored, Tell, pour, tag_of};
+use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored, Tell, pour, tag_of};
 
 /// A repository that images are put into.
 #[derive(Debug)]
 struct AtRegistry {
     repository: Repository,
     name: ImageName,
-    /// Where the images come from: a registry need not be sent what it has in another repository.
+    /// The repository that the images come from: at the same registry, its blobs can be mounted instead of sent.
     origin: Option<ImageName>,
     metadata_size: u64,
 }
@@ -38,7 +39,7 @@ impl AtRegistry {
         match self.repository.push_blob(blob, digest, size, sent) {
             Ok(()) => Ok(size),
             Err(RegistryError::Input { error, .. }) => Err(StoreError::Content(error)),
-            // It checks digests, and what it says of a damaged blob is less than what can be said here.
+            // The registry verifies digests too, but an error of ours explains a damaged blob better.
             Err(error @ RegistryError::Refused { .. }) => match blob.check() {
                 Err(damaged) => Err(StoreError::Content(std::io::Error::other(damaged))),
                 Ok(()) => Err(error.into()),
@@ -67,17 +68,19 @@ impl Store for AtRegistry {
         of_source.iter().map(|source| Ok(self.name.with_tag(tag_of(source))?.to_string())).collect()
     }
 
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError> {
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError> {
         if self.repository.blob_exists(&blob.digest)? {
             let size = match blob.size {
                 Some(size) => size,
                 None => crate::blob::Remote::len(&self.repository.blob(&blob.digest, None)?),
             };
-            return Ok(Found::There(size));
+            return Ok(Presence::There(size));
         }
         match (&self.origin, blob.size) {
-            (Some(origin), Some(size)) if self.repository.mount_blob(&blob.digest, origin)? => Ok(Found::Mounted(size)),
-            _ => Ok(Found::Missing),
+            (Some(origin), Some(size)) if self.repository.mount_blob(&blob.digest, origin)? => {
+                Ok(Presence::Mounted(size))
+            }
+            _ => Ok(Presence::Missing),
         }
     }
 

@@ -1,14 +1,15 @@
-//! What a manifest is of. Registries hold more than images: signatures, attestations, Helm charts, whatever somebody has given a media type.
-//! Such an artifact has no file system, and is copied as it is.
+//! What a manifest is of. Registries hold more than images: signatures, attestations, Helm charts, whatever somebody
+//! has given a media type. Such an artifact has no file system, and is copied as it is.
 
 use crate::image::{Config, Descriptor, Document, Manifest, MediaType};
 use crate::transport::source::manifests::Content;
 use crate::transport::source::{Attachment, OpenOptions, SourceError};
 
-/// What stands for a configuration where there is none (image specification, manifest.md, "Guidance for an Empty Descriptor").
+/// What stands for a configuration where there is none (image specification, manifest.md, "Guidance for an Empty
+/// Descriptor").
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// What artifacts are called, by a part of their media types. The first that fits counts.
+/// Names of artifacts, by a part of their media types. The first match counts.
 const KINDS: [(&str, &str); 16] = [
     ("vnd.cncf.helm.", "a Helm chart"),
     ("vnd.dev.cosign.simplesigning", "a cosign signature"),
@@ -28,9 +29,9 @@ const KINDS: [(&str, &str); 16] = [
     ("vnd.buildkit.cacheconfig", "a build cache"),
 ];
 
-/// What a manifest is of.
+/// What a manifest describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::transport) enum Kind {
+pub(in crate::transport) enum ArtifactKind {
     /// An image that can be read.
     Image,
     /// An image with layers that cannot: encrypted ones, or of a compression that is not known.
@@ -44,15 +45,15 @@ pub(in crate::transport) fn kind(
     content: &dyn Content,
     document: &Document,
     options: &OpenOptions,
-) -> Result<Kind, SourceError> {
-    let Some(config) = &document.config else { return Ok(Kind::Artifact) };
+) -> Result<ArtifactKind, SourceError> {
+    let Some(config) = &document.config else { return Ok(ArtifactKind::Artifact) };
     let layers = document.layers.as_deref().unwrap_or_default();
     // What says what it is of has types of its own for it; words that say nothing are no layer's there.
     let may_be_any = |said: &str| document.artifact_type.is_empty() && MediaType::of(said) == MediaType::Generic;
     let is_layer = |layer: &Descriptor| looks_like_a_layer(&layer.media_type) || may_be_any(&layer.media_type);
     match MediaType::of(&config.media_type) {
-        MediaType::Config if layers.is_empty() => Ok(Kind::Image),
-        MediaType::Config if !layers.iter().any(is_layer) => Ok(Kind::Artifact),
+        MediaType::Config if layers.is_empty() => Ok(ArtifactKind::Image),
+        MediaType::Config if !layers.iter().any(is_layer) => Ok(ArtifactKind::Artifact),
         MediaType::Config => Ok(sealed(layers)),
         // Registries and old clients call it anything. Where all layers are an image's, it may be one.
         said @ (MediaType::Generic | MediaType::Unknown)
@@ -64,20 +65,21 @@ pub(in crate::transport) fn kind(
         {
             let parsed = Config::parse(content.document(config, options)?);
             let fits = parsed.is_ok_and(|config| match said {
-                // Words that say nothing do not speak against an image whose numbers of layers disagree: that is told as it is.
+                // Words that say nothing do not speak against an image whose numbers of layers disagree: that is told
+                // as it is.
                 MediaType::Generic => !config.parsed.rootfs.diff_ids.is_empty(),
                 _ => config.diff_ids(layers.len()).is_ok(),
             });
-            Ok(if fits { sealed(layers) } else { Kind::Artifact })
+            Ok(if fits { sealed(layers) } else { ArtifactKind::Artifact })
         }
-        _ => Ok(Kind::Artifact),
+        _ => Ok(ArtifactKind::Artifact),
     }
 }
 
-fn sealed(layers: &[Descriptor]) -> Kind {
+fn sealed(layers: &[Descriptor]) -> ArtifactKind {
     let is_sealed =
         |layer: &Descriptor| matches!(MediaType::of(&layer.media_type), MediaType::EncryptedLayer | MediaType::Unknown);
-    if layers.iter().any(is_sealed) { Kind::Sealed } else { Kind::Image }
+    if layers.iter().any(is_sealed) { ArtifactKind::Sealed } else { ArtifactKind::Image }
 }
 
 /// Whether it is a tar archive of an image, though perhaps not one that can be read.

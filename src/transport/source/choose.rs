@@ -1,12 +1,12 @@
-//! Which image of several: down through indexes to the manifest of the wanted platform.
+//! Selects an image for a platform: it follows indexes down to a manifest.
 //!
-//! A descriptor that states a platform is believed. Of one that states none its image's configuration tells (rule D2), which has to be read
-//! first; so these come second.
+//! A descriptor that states a platform is believed. Of one that states none its image's configuration tells (rule D2),
+//! which has to be read first; so these come second.
 
 use crate::core::reference::Platform;
 use crate::image::{Config, Descriptor, Document, Manifest};
 use crate::transport::registry::error::is_not_found;
-use crate::transport::source::artifact::Kind;
+use crate::transport::source::artifact::ArtifactKind;
 use crate::transport::source::manifests::{Content, read, read_config, without_attachments};
 use crate::transport::source::{OpenOptions, SourceError, artifact};
 
@@ -53,7 +53,7 @@ impl Choice<'_> {
         if let [only] = candidates.as_slice()
             && self.options.platform.is_none()
         {
-            // The only one there is, and nobody asked for another.
+            // The only image, and no platform was asked for.
             return self.enter(only, depth);
         }
         let (stated, unstated): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|entry| entry.platform.is_some());
@@ -108,7 +108,7 @@ impl Choice<'_> {
         for entry in candidates {
             match self.suitable(entry, depth, offered) {
                 Ok(found) => suitable.extend(found),
-                // What is not an image, or is not there, is of no matter where another one suits.
+                // An artifact or a missing manifest does not matter if another image suits.
                 Err(error) if is_no_image(&error) => drop(failed.get_or_insert(error)),
                 Err(error) => return Err(error),
             }
@@ -138,7 +138,7 @@ impl Choice<'_> {
         }
     }
 
-    /// What a descriptor without a platform leads to, if it suits.
+    /// The image of a descriptor without a platform, if it suits.
     fn suitable(
         &self,
         entry: &Descriptor,
@@ -154,7 +154,7 @@ impl Choice<'_> {
         };
         let platform = match &chosen.described {
             Some(described) => described.clone(),
-            None if artifact::kind(self.content, &chosen.document, self.options)? == Kind::Artifact => {
+            None if artifact::kind(self.content, &chosen.document, self.options)? == ArtifactKind::Artifact => {
                 return Ok(Some((NO_IMAGE, chosen)));
             }
             None => self.config(&mut chosen)?.platform(),
@@ -174,7 +174,7 @@ impl Choice<'_> {
         Ok(chosen.config.insert(config))
     }
 
-    /// What a descriptor leads to: a manifest, or what an index has for the wanted platform.
+    /// Follows a descriptor to a manifest, through indexes by the wanted platform.
     fn enter(&self, descriptor: &Descriptor, depth: usize) -> Result<Chosen, SourceError> {
         let (manifest, mut document) = read(self.content, descriptor, self.options)?;
         match document.manifests.take() {
@@ -184,7 +184,7 @@ impl Choice<'_> {
     }
 }
 
-/// Whether a descriptor leads to what is no image, or to nothing.
+/// Whether a descriptor leads to something else than an image, or to nothing.
 fn is_no_image(error: &SourceError) -> bool {
     let is_other = matches!(error, SourceError::Unsupported { .. } | SourceError::Missing(_) | SourceError::Config(_));
     is_other || is_not_found(error)

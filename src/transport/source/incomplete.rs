@@ -1,4 +1,5 @@
-//! Images that are not whole, for those who want to know all that is wrong with one: what is missing is put off until it is read.
+//! Opens incomplete images for `check`, which wants to know everything that is wrong: a missing blob is an error only
+//! when it is read.
 
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;
@@ -29,8 +30,8 @@ impl Remote for Absent {
     }
 }
 
-/// A layer's blob, as it was found. Where an image may be incomplete, one that is missing is one that cannot be read; digest and size are
-/// what it should have.
+/// A layer's blob, as it was found. Where an image may be incomplete, one that is missing is one that cannot be read;
+/// digest and size are what it should have.
 pub(in crate::transport) fn blob(
     found: Result<Blob, SourceError>,
     digest: Option<Digest>,
@@ -46,8 +47,8 @@ pub(in crate::transport) fn blob(
     }
 }
 
-/// The blob of a layer that only its vendor may hand out, and that is not here. Where the vendor has it is known, it is put off until it is
-/// read: whoever only hands the image on does not need it.
+/// The blob of a layer that only its vendor may hand out, and that is not here. Where the vendor has it is known, it is
+/// put off until it is read: whoever only hands the image on does not need it.
 pub(in crate::transport) fn not_distributed(
     layer: &Descriptor,
     digest: Option<Digest>,

@@ -1,5 +1,5 @@
-//! From a descriptor to an image: down through indexes to the manifest of the wanted platform, its configuration and its layers. The same for
-//! every place that keeps blobs by their digests.
+//! From a descriptor to an image: down through indexes to the manifest of the wanted platform, its configuration and
+//! its layers. The same for every place that keeps blobs by their digests.
 
 use crate::core::chain::Context;
 use crate::transport::source::{Index, OpenOptions, SourceError, Tree, artifact, incomplete, json};
@@ -10,12 +10,12 @@ use crate::core::digest::Digest;
 use crate::image::document::Object;
 use crate::image::{Config, Descriptor, Document, Image, Layer, Manifest, MediaType, Notice};
 use crate::transport::registry::error::is_not_found;
-use crate::transport::source::artifact::Kind;
+use crate::transport::source::artifact::ArtifactKind;
 use crate::transport::source::choose::{Chosen, MOST_NESTED, choose};
 
 /// A place that keeps blobs by their digests.
 pub(in crate::transport) trait Content {
-    /// The blob of a digest, of which nothing is stated yet.
+    /// The blob of a digest, without stated size and digest.
     fn find(&self, descriptor: &Descriptor, digest: &Digest) -> Result<Blob, SourceError>;
 
     /// The blob that a descriptor is of: what it holds itself, or what the place has.
@@ -62,13 +62,14 @@ pub(in crate::transport) fn open_any(
     options: &OpenOptions,
 ) -> Result<Tree, SourceError> {
     let chosen = choose(content, candidates, options)?;
-    if artifact::kind(content, &chosen.document, options)? != Kind::Image {
+    if artifact::kind(content, &chosen.document, options)? != ArtifactKind::Image {
         return Ok(Tree::Attachment(artifact::attachment(content, chosen.manifest, &chosen.document)?));
     }
     Ok(Tree::Image(Image { name, ..image(content, chosen, options)? }.into()))
 }
 
-/// The manifest or index that descriptors lead to, as it is stored. Where a platform is asked for, or there are several, it is one image's.
+/// The manifest or index that descriptors lead to, as it is stored. Where a platform is asked for, or there are
+/// several, it is one image's.
 pub(in crate::transport) fn raw(
     content: &dyn Content,
     candidates: Vec<Descriptor>,
@@ -80,7 +81,7 @@ pub(in crate::transport) fn raw(
     }
 }
 
-/// Those that can be images. Where none can, that is what there is.
+/// The descriptors that can be images; all of them if none can.
 pub(in crate::transport) fn without_attachments(descriptors: Vec<Descriptor>) -> Vec<Descriptor> {
     match descriptors.iter().any(|entry| !entry.is_attestation()) {
         true => descriptors.into_iter().filter(|entry| !entry.is_attestation()).collect(),
@@ -134,8 +135,8 @@ pub(in crate::transport) fn read(
     }
 }
 
-/// All that a descriptor leads to: an image, or an index with everything that it lists. Several descriptors are the entries of an index
-/// that nobody has written down yet.
+/// All that a descriptor leads to: an image, or an index with everything that it lists. Several descriptors are the
+/// entries of an index that nobody has written down yet.
 pub(in crate::transport) fn tree(
     content: &dyn Content,
     mut candidates: Vec<Descriptor>,
@@ -159,7 +160,7 @@ pub(in crate::transport) fn tree(
     Ok(Tree::Index(Index { document, entries }))
 }
 
-/// What a descriptor leads to, to be handed on byte by byte: images are not looked into.
+/// Follows a descriptor without opening images, for copying unchanged bytes.
 pub(in crate::transport) fn as_is(
     content: &dyn Content,
     descriptor: &Descriptor,
@@ -175,7 +176,7 @@ pub(in crate::transport) fn as_is(
     }
 }
 
-/// What a manifest refers to, if it refers to anything.
+/// The `subject` of a manifest, if it has one.
 pub(in crate::transport) fn subject(
     content: &dyn Content,
     descriptor: &Descriptor,
@@ -204,7 +205,7 @@ fn branch(
             listed.iter().map(|entry| branch(content, entry, options, depth + 1)).collect::<Result<_, _>>()?;
         return Ok(Tree::Index(Index { document: manifest, entries }));
     }
-    if !descriptor.is_attestation() && artifact::kind(content, &document, options)? == Kind::Image {
+    if !descriptor.is_attestation() && artifact::kind(content, &document, options)? == ArtifactKind::Image {
         let chosen = Chosen { manifest, document, described: descriptor.platform.clone(), config: None };
         return Ok(Tree::Image(image(content, chosen, options)?.into()));
     }
@@ -228,7 +229,7 @@ pub(in crate::transport) fn read_config(
     if document.config.is_none() && document.artifact_type.is_empty() && document.blobs.is_none() {
         return no_image("is a manifest without a configuration, which is not an image".to_owned());
     }
-    let is_artifact = artifact::kind(content, document, options)? == Kind::Artifact;
+    let is_artifact = artifact::kind(content, document, options)? == ArtifactKind::Artifact;
     let Some(config) = document.config.as_ref().filter(|_| !is_artifact) else {
         let (name, what) = (manifest.digest.to_string(), artifact::describe(document));
         return Err(SourceError::Artifact { name, what });
@@ -257,7 +258,7 @@ fn image(content: &dyn Content, chosen: Chosen, options: &OpenOptions) -> Result
         notices.push(Notice::Platform { described, stated: config.platform() });
     }
     let descriptors = document.layers.unwrap_or_default();
-    // What a layer is comes first: an encrypted one says more than that its file is missing.
+    // The media type is checked first: "encrypted" explains more than "its file is missing".
     for layer in &descriptors {
         let problem = match MediaType::of(&layer.media_type) {
             MediaType::Layer | MediaType::ForeignLayer => continue,

@@ -1,5 +1,5 @@
-//! Where images come from: each source finds the manifest and the configuration, checks them, and says where the
-//! layers' bytes are.
+//! Opens images. Each source finds the manifest and the configuration, verifies them, and knows where the layers' bytes
+//! are.
 
 pub(in crate::transport) mod artifact;
 pub(in crate::transport) mod choose;
@@ -45,17 +45,17 @@ pub struct OpenOptions {
     pub platform: Option<Platform>,
     /// The most that manifests and configurations may ask for.
     pub limits: Limits,
-    /// Open an image although files of layers are missing, or not as many layers are there as its configuration says: reading
-    /// such a layer fails. For those who look for all that is wrong with an image.
+    /// Open an image although files of layers are missing, or not as many layers are there as its configuration says:
+    /// reading such a layer fails. For those who look for all that is wrong with an image.
     pub incomplete: bool,
     /// Stops the reading of standard input or of a compressed archive, and the waiting for a registry.
     pub cancel: Cancel,
     /// How registries are talked to.
     #[cfg(feature = "registry")]
     pub registry: RegistryOptions,
-    /// Where the blobs of registries are kept; nowhere when `None`.
+    /// The cache for blobs from registries; `None` disables it.
     pub cache: Option<Blobs>,
-    /// Where an engine listens: a socket's path, or an address as in DOCKER_HOST; looked for when `None`.
+    /// The address of the engine: the path of a socket, or as in DOCKER_HOST; `None` searches for it.
     pub daemon: Option<String>,
     /// The `policy.json` that counts: which images may be used at all.
     pub policy: ConfigurationFile,
@@ -70,7 +70,7 @@ pub enum SourceError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: std::io::Error,
     },
@@ -84,7 +84,7 @@ pub enum SourceError {
         path: PathBuf,
         /// How it is compressed.
         compression: Compression,
-        /// What the decoder says.
+        /// The error of the decoder.
         #[source]
         error: std::io::Error,
     },
@@ -93,7 +93,7 @@ pub enum SourceError {
     Ratio {
         /// The archive.
         path: PathBuf,
-        /// The most there may be.
+        /// The limit.
         limit: u64,
     },
     /// A tar archive that cannot be read.
@@ -103,7 +103,7 @@ pub enum SourceError {
         path: PathBuf,
         /// Where in it, uncompressed.
         position: u64,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: ArchiveError,
     },
@@ -112,7 +112,7 @@ pub enum SourceError {
     Blob {
         /// Which file.
         name: String,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: BlobError,
     },
@@ -124,7 +124,7 @@ pub enum SourceError {
     Json {
         /// Which file.
         name: String,
-        /// What is wrong.
+        /// The problem.
         #[source]
         error: Cause,
     },
@@ -134,31 +134,31 @@ pub enum SourceError {
     /// Neither an archive nor a layout of an image.
     #[error("{path:?} {problem}")]
     NotAnImage {
-        /// What was named.
+        /// As the caller named it.
         path: PathBuf,
         /// What it is instead, and what to do.
         problem: String,
     },
-    /// Which image of several was not said.
+    /// There are several images, and none was named.
     #[error("there are {} images, specify one of: {}", .names.len(), .names.join(", "))]
     Ambiguous {
-        /// What they are called.
+        /// Their names.
         names: Vec<String>,
     },
     /// An image of that name is not there.
     #[error("there is no image {wanted:?}; available: {}", list(.names))]
     NoSuchImage {
-        /// What was asked for.
+        /// The requested name.
         wanted: String,
-        /// What is there.
+        /// What is available.
         names: Vec<String>,
     },
     /// No image for the platform is there.
     #[error("there is no image for {wanted}; available: {}", list(.offered))]
     NoSuchPlatform {
-        /// What was asked for.
+        /// The requested name.
         wanted: Platform,
-        /// What is there.
+        /// What is available.
         offered: Vec<String>,
     },
     /// A manifest of something else, or of a kind that is not supported.
@@ -188,7 +188,7 @@ pub enum SourceError {
     /// Indexes within indexes.
     #[error("indexes are nested more than {0} deep")]
     NestedTooDeep(usize),
-    /// The administrator's policy does not allow it.
+    /// The signature policy refuses the image.
     #[error("refused by {scope} in {policy:?}: {problem}")]
     Policy {
         /// The file.
@@ -198,26 +198,26 @@ pub enum SourceError {
         /// What is required.
         problem: String,
     },
-    /// What the administrator has decided cannot be read.
+    /// `registries.conf` or `policy.json` cannot be read.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
-    /// A registry does not give it.
+    /// The registry reported an error.
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Registry(crate::net::registry::RegistryError),
-    /// An engine does not give it.
+    /// The engine reported an error.
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Daemon(crate::net::engine::DaemonError),
-    /// Such sources were left out when layflat was built.
+    /// This build lacks the feature.
     #[error("{place} needs the feature `{feature}`, which this build lacks")]
     NotBuilt {
-        /// What was named.
+        /// As the caller named it.
         place: String,
         /// The feature of the crate.
         feature: &'static str,
     },
-    /// What came from a registry cannot be kept.
+    /// The cache cannot be written.
     #[error(transparent)]
     Cache(std::io::Error),
     /// [`Cancel`] was used.
@@ -229,7 +229,8 @@ pub(in crate::transport) fn list(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-/// Reads how a user names an image. `docker-archive:a:b` means the file `a:b` if that is there, and the image `b` in `a` if not.
+/// Reads how a user names an image. `docker-archive:a:b` means the file `a:b` if that is there, and the image `b` in
+/// `a` if not.
 ///
 /// # Errors
 /// As [`Reference::parse`].
@@ -238,6 +239,15 @@ pub fn reference(text: &std::ffi::OsStr) -> Result<Reference, ReferenceError> {
 }
 
 /// Opens an image: finds and checks its manifest and configuration. No layer is read yet.
+///
+/// ```
+/// use layflat::transport::source::OpenOptions;
+///
+/// // `docker://alpine`, `docker-daemon:app:dev` and all other names work alike.
+/// let image = layflat::open(&"fixtures/four-layers.tar".parse()?, &OpenOptions::default())?;
+/// assert_eq!(image.layers.len(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// A source that cannot be read, that holds no image or several, or whose image is not what its digests say.
@@ -261,7 +271,7 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Image, Sourc
     }
 }
 
-/// Asks the administrator's policy, where what is named tells what it is.
+/// Applies the signature policy, if the name alone tells which transport it is.
 pub(in crate::transport) fn admit(reference: &Reference, options: &OpenOptions) -> Result<(), SourceError> {
     match reference {
         Reference::DockerArchive { file, .. } => admit_path("docker-archive", file, options),

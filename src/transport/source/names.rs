@@ -1,4 +1,4 @@
-//! Names of images within one archive or layout, where all may be shortened.
+//! Finds images by name in an archive or a layout, where names may be abbreviated.
 
 use crate::core::reference::ImageName;
 

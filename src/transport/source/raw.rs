@@ -1,4 +1,4 @@
-//! What a source says of itself without a layer being read: the manifest or index as it is stored, and the names of its images.
+//! Answers questions that need no layer: the manifest or index exactly as stored, and the names of images.
 
 use crate::transport::{dir, docker, engine, oci, registry};
 use std::path::Path;
@@ -8,8 +8,8 @@ use crate::image::Manifest;
 use crate::transport::io::files::Files;
 use crate::transport::source::{OpenOptions, SourceError};
 
-/// The manifest of an image as it is stored, or its index where there is one and `options` name no platform. Sources without manifests,
-/// like docker archives, have none. It is checked against its digest, and need not be an image's.
+/// The manifest of an image as it is stored, or its index where there is one and `options` name no platform. Sources
+/// without manifests, like docker archives, have none. It is checked against its digest, and need not be an image's.
 ///
 /// # Errors
 /// As for [`open`](crate::transport::source::open).
@@ -32,8 +32,8 @@ pub fn manifest(reference: &Reference, options: &OpenOptions) -> Result<Option<M
     }
 }
 
-/// What the images of a source are called: the tags of a repository, the names in an archive, a layout or an engine. An image without a
-/// name is called `@` and what it can be named by.
+/// The names of all images of a source: the tags of a repository, the names in an archive, a layout or an engine. An
+/// image without a name is called `@` and what it can be named by.
 ///
 /// # Errors
 /// A source that cannot be read, or that has no names.
@@ -60,10 +60,10 @@ pub fn names(reference: &Reference, options: &OpenOptions) -> Result<Vec<String>
     }
 }
 
-/// What all images of an engine are called.
+/// The names of all images of an engine.
 ///
 /// # Errors
-/// It cannot be asked.
+/// The engine cannot be reached.
 pub fn engine_names(options: &OpenOptions) -> Result<Vec<String>, SourceError> {
     engine::read::names(None, options)
 }

@@ -1,4 +1,5 @@
-//! What refers to images: manifests whose `subject` they are (OCI 1.1), and what cosign keeps under tags made of their digests.
+//! Finds referrers of images: manifests with a `subject` (OCI 1.1), and what cosign stores under tags made from
+//! digests.
 
 use crate::transport::source::{Named, OpenOptions, SourceError, Tree, manifests};
 use crate::transport::{oci, registry};
@@ -30,13 +31,13 @@ pub struct Referrer {
 pub(in crate::transport) trait Referring {
     /// What refers to it by its `subject`.
     fn by_subject(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError>;
-    /// What is under a tag, if there is anything.
+    /// The manifest under a tag, if it exists.
     fn by_tag(&self, tag: &str) -> Result<Option<Descriptor>, SourceError>;
-    /// Where the blobs are.
+    /// Where the blobs are read from.
     fn content(&self) -> &dyn Content;
 }
 
-/// All that refers to these images, and to what refers to them. Archives of Docker's and bare layers know of nothing.
+/// All referrers of these images, and the referrers of those. Docker archives and bare layers have none.
 ///
 /// # Errors
 /// A source that cannot be read.

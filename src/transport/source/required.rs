@@ -1,5 +1,4 @@
-//! What the administrator's policy requires of an image before it is used. Each requirement is met, or the image is refused: none is passed
-//! over.
+//! Enforces the administrator's policy: an image meets every requirement, or it is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ pub(in crate::transport) struct Required {
     pub(super) refusal: Refusal,
 }
 
-/// Who decides.
+/// The policy file and the scope that decide.
 #[derive(Default)]
 pub(super) struct Refusal {
     policy: PathBuf,
@@ -27,7 +26,7 @@ impl Refusal {
     }
 }
 
-/// Refuses an image for which nobody keeps signatures, unless it needs none.
+/// Refuses an image whose source has no signatures, unless the policy requires none.
 pub(in crate::transport) fn admit(subject: &Subject<'_>, options: &OpenOptions) -> Result<(), SourceError> {
     let required = Required::of(subject, options)?;
     match required.signed.is_empty() {
@@ -36,7 +35,7 @@ pub(in crate::transport) fn admit(subject: &Subject<'_>, options: &OpenOptions) 
     }
 }
 
-/// The same, of a file or directory.
+/// Applies the policy to an image in a file or directory.
 pub(in crate::transport) fn admit_path(
     transport: &'static str,
     path: &Path,
@@ -49,7 +48,7 @@ pub(in crate::transport) fn admit_path(
     }
 }
 
-/// The same, of an engine's image.
+/// Applies the policy to an image of an engine.
 pub(in crate::transport) fn admit_engine(image: &DaemonImage, options: &OpenOptions) -> Result<(), SourceError> {
     match image {
         DaemonImage::Name(name) => admit(&Subject::Daemon(name), options),
@@ -58,7 +57,7 @@ pub(in crate::transport) fn admit_engine(image: &DaemonImage, options: &OpenOpti
 }
 
 impl Required {
-    /// What is required of an image. It is refused now if that is known already.
+    /// The requirements for an image. An image that can never meet them is refused at once.
     pub(in crate::transport) fn of(subject: &Subject<'_>, options: &OpenOptions) -> Result<Self, SourceError> {
         let Some((path, policy)) = load_policy(&options.policy)? else {
             return Ok(Self { signed: Vec::new(), refusal: Refusal::default() });

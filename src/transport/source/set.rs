@@ -1,5 +1,5 @@
-//! Several images at once: all that a source has, and all platforms of one, with what belongs to them. For whoever hands images on
-//! rather than unpacking one.
+//! Several images at once: all that a source has, and all platforms of one, with what belongs to them. For whoever
+//! hands images on rather than unpacking one.
 
 use crate::transport::{dir, docker, oci, registry};
 use std::collections::HashSet;
@@ -23,10 +23,10 @@ pub struct Selection {
     pub all_platforms: bool,
 }
 
-/// What a source has under some names.
+/// An image or index of a source, with its names.
 #[derive(Debug, Clone)]
 pub struct Named {
-    /// What the source calls it: `name:tag`, or a tag alone, as the source has it.
+    /// Its names at the source: `name:tag`, or only a tag.
     pub names: Vec<String>,
     /// What it is.
     pub content: Tree,
@@ -59,7 +59,7 @@ pub struct Attachment {
     pub manifest: Manifest,
     /// What it is, in words: `a Helm chart (application/vnd.cncf.helm.config.v1+json)`.
     pub kind: String,
-    /// All that it names.
+    /// Everything that it references.
     pub blobs: Vec<Blob>,
 }
 
@@ -84,8 +84,8 @@ pub fn open_set(reference: &Reference, selection: Selection, options: &OpenOptio
     Ok(images)
 }
 
-/// A name leads to one image. Where a source has several of a name, the later ones would take it from the first, which nobody would find
-/// again.
+/// A name leads to one image. Where a source has several of a name, the later ones would take it from the first, which
+/// nobody would find again.
 fn name_once(images: &mut [Named]) {
     let mut taken = HashSet::new();
     for Named { names, content } in images {

@@ -1,4 +1,4 @@
-//! Whether images are signed as the policy requires: by one of its keys, and for the name that was asked for.
+//! Checks that images are signed as the policy requires: with one of its keys, and for the name that was asked for.
 
 use base64::Engine;
 
@@ -19,7 +19,7 @@ pub(in crate::transport) struct Signed {
 
 /// A place that keeps signatures.
 pub(in crate::transport) trait Signatures {
-    /// All that it has for the manifest of this digest.
+    /// All signatures of the manifest with this digest.
     fn of(&self, manifest: &Digest) -> Result<Vec<Signed>, SourceError>;
 }
 

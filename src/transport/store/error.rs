@@ -1,4 +1,4 @@
-//! Why an image could not be stored.
+//! Errors of storing images.
 
 use std::path::{Path, PathBuf};
 
@@ -17,47 +17,47 @@ pub enum StoreError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The system error.
         #[source]
         error: std::io::Error,
     },
-    /// Whoever reads standard output has gone, or cannot take more.
+    /// Standard output is closed or full.
     #[error("cannot write the whole archive to standard output, and what was written is incomplete")]
     Stdout(#[source] std::io::Error),
-    /// What was to be stored cannot be read.
+    /// The content to store cannot be read.
     #[error(transparent)]
     Content(std::io::Error),
-    /// A place that no image can be put into.
+    /// No image can be written to this place.
     #[error("{place} {problem}")]
     CannotWrite {
-        /// What was named.
+        /// As the caller named it.
         place: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         problem: String,
     },
-    /// What is there already is something else, or damaged.
+    /// The destination holds something else, or is damaged.
     #[error("{path:?} {problem}")]
     Occupied {
-        /// What was named.
+        /// As the caller named it.
         path: PathBuf,
         /// What it is, and what to do.
         problem: String,
     },
-    /// What is there already cannot be read, so that nothing can be added.
+    /// The destination cannot be read, so that nothing can be added to it.
     #[error("cannot add to the existing destination")]
     Present(#[source] SourceError),
-    /// A registry does not take it.
+    /// The registry reported an error.
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Registry(crate::net::registry::RegistryError),
-    /// An engine does not take it.
+    /// The engine reported an error.
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Daemon(crate::net::engine::DaemonError),
     /// Such places were left out when layflat was built.
     #[error("{place} needs the feature `{feature}`, which this build lacks")]
     NotBuilt {
-        /// What was named.
+        /// As the caller named it.
         place: String,
         /// The feature of the crate.
         feature: &'static str,
@@ -71,9 +71,9 @@ pub enum StoreError {
     /// A place that cannot be used as it is named.
     #[error("cannot use {path:?}")]
     Place {
-        /// What was named.
+        /// As the caller named it.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         #[source]
         error: PlaceError,
     },
@@ -103,7 +103,7 @@ impl StoreError {
         }
     }
 
-    /// The same, of a file that was there already, of which the user has said nothing.
+    /// The same error for a file that was in the destination before.
     pub(in crate::transport) fn of_present(self, name: &str) -> Self {
         match self {
             Self::Content(error) => match error.downcast::<BlobError>() {

@@ -1,5 +1,6 @@
-//! Where images go: the counterpart of [`source`](crate::transport::source). A store takes blobs, each checked by whoever reads it out, and shows images
-//! under their names at the very end: until then nothing of them is to be seen, and after an error nothing is left.
+//! Where images go: the counterpart of [`source`](crate::transport::source). A store takes blobs, each checked by
+//! whoever reads it out, and shows images under their names at the very end: until then nothing of them is to be seen,
+//! and after an error nothing is left.
 
 pub(in crate::transport) mod error;
 
@@ -30,16 +31,17 @@ pub(in crate::transport) const CHUNK: usize = 256 << 10;
 pub enum Form {
     /// Manifests and indexes, and blobs as they are stored, by their digests.
     Manifests {
-        /// Whether Docker's media types are accepted, too. In OCI layouts no reader knows them: skopeo, Podman and umoci refuse.
+        /// Whether Docker's media types are accepted, too. In OCI layouts no reader knows them: skopeo, Podman and
+        /// umoci refuse.
         docker: bool,
     },
     /// As `docker save` has it: the configuration, and layers uncompressed by their DiffIDs; no manifest and no index.
     Saved,
 }
 
-/// What a blob is.
+/// The role of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BlobKind {
     /// A layer.
     Layer,
     /// A configuration.
@@ -52,7 +54,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// What it is.
-    pub kind: Kind,
+    pub kind: BlobKind,
     /// Digest of the stored bytes.
     pub digest: Digest,
     /// How many there are, where that is known before they come.
@@ -61,12 +63,12 @@ pub struct Stored {
 
 /// Whether a store has a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// It has not.
+pub enum Presence {
+    /// The store does not have it.
     Missing,
-    /// It has, with this size.
+    /// The store has it, with this size.
     There(u64),
-    /// It had it elsewhere, and has it here now, without a byte being sent.
+    /// The registry mounted it from another repository, without an upload.
     Mounted(u64),
 }
 
@@ -88,7 +90,8 @@ pub trait Store: Send + Sync {
     /// How it wants images.
     fn form(&self) -> Form;
 
-    /// Whether it takes one blob after the other: then several threads are of no use, and the order of the blobs should be always the same.
+    /// Whether it takes one blob after the other: then several threads are of no use, and the order of the blobs should
+    /// be always the same.
     fn is_sequential(&self) -> bool {
         false
     }
@@ -98,8 +101,8 @@ pub trait Store: Send + Sync {
         false
     }
 
-    /// What an image is to be called here: as whoever named the store has it, else as the source has it. Where `several` come, each
-    /// keeps its tag.
+    /// What an image is to be called here: as whoever named the store has it, else as the source has it. Where
+    /// `several` come, each keeps its tag.
     ///
     /// # Errors
     /// A name that cannot stand here, or none where there must be one.
@@ -109,7 +112,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// The store cannot be asked.
-    fn find(&self, blob: &Stored) -> Result<Found, StoreError>;
+    fn find(&self, blob: &Stored) -> Result<Presence, StoreError>;
 
     /// Stores what a reader gives, which is checked by the reader: if it fails, nothing is stored.
     ///
@@ -128,7 +131,7 @@ pub trait Store: Send + Sync {
     /// A file for a blob that is only now being made, near to where it will stay.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The destination cannot be created.
     fn draft(&self) -> Result<NamedTempFile, StoreError>;
 
     /// Stores a blob that was made in a [`draft`](Store::draft).
@@ -146,15 +149,15 @@ pub trait Store: Send + Sync {
     /// As for [`put`](Store::put).
     fn put_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let blob =
-            Stored { kind: Kind::Other, digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
+            Stored { kind: BlobKind::Other, digest: manifest.digest.clone(), size: Some(manifest.bytes.len() as u64) };
         match self.find(&blob)? {
-            Found::Missing => self.put(&blob, &mut manifest.bytes.as_slice()).map(|_| ()),
-            Found::There(_) | Found::Mounted(_) => Ok(()),
+            Presence::Missing => self.put(&blob, &mut manifest.bytes.as_slice()).map(|_| ()),
+            Presence::There(_) | Presence::Mounted(_) => Ok(()),
         }
     }
 
-    /// Shows one image, all of whose blobs are stored, where each is shown by itself, as at a registry; other stores wait for
-    /// [`publish`](Store::publish), which is called after it in any case.
+    /// Shows one image, all of whose blobs are stored, where each is shown by itself, as at a registry; other stores
+    /// wait for [`publish`](Store::publish), which is called after it in any case.
     ///
     /// # Errors
     /// It is not shown then.
@@ -246,7 +249,7 @@ pub fn open(reference: &Reference, options: &OpenOptions) -> Result<Box<dyn Stor
     }
 }
 
-/// Hands on all that a reader gives.
+/// Copies everything from a reader.
 pub(crate) fn pour(content: &mut dyn Read, out: &mut dyn Write, path: &Path) -> Result<u64, StoreError> {
     let mut buffer = vec![0; CHUNK];
     let mut size = 0;
@@ -272,7 +275,7 @@ pub(in crate::transport) fn tag_of(name: &str) -> &str {
     }
 }
 
-/// What a mutex holds. A thread that panicked has ended the copy; there is nothing to protect any more.
+/// The value of a mutex. A poisoned mutex is fine: the thread that panicked ends the copy anyway.
 pub(in crate::transport) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::{Holder, StageError, trying};
+use super::{Capabilities, StageError, trying};
 use crate::core::layer::Failure;
 use crate::core::record::{Attributes, NameId};
 use crate::unpack::Losses;
@@ -60,7 +60,7 @@ pub(super) struct Finisher {
 }
 
 impl Finisher {
-    pub(super) fn start(holder: Holder) -> Self {
+    pub(super) fn start(capabilities: Capabilities) -> Self {
         let (batches, received) = bounded::<Batch>(WAITING);
         let (give_back, emptied) = bounded::<Batch>(WAITING + 2);
         let thread = std::thread::spawn(move || {
@@ -68,7 +68,7 @@ impl Finisher {
             for mut batch in received {
                 for (unfinished, attributes, content) in batch.files.drain(..) {
                     let name = unfinished.name;
-                    finish(unfinished, &attributes, &batch.content[content], &holder, &mut losses)
+                    finish(unfinished, &attributes, &batch.content[content], &capabilities, &mut losses)
                         .map_err(|error| Failure { name, error })?;
                 }
                 batch.content.clear();
@@ -134,11 +134,11 @@ fn finish(
     unfinished: Unfinished,
     attributes: &Attributes,
     content: &[u8],
-    holder: &Holder,
+    capabilities: &Capabilities,
     losses: &mut Losses<NameId>,
 ) -> Result<(), StageError> {
     write_at(unfinished.file.as_fd(), 0, content)?;
-    set(&unfinished, content.len() as u64, attributes, holder, losses)
+    set(&unfinished, content.len() as u64, attributes, capabilities, losses)
 }
 
 /// Gives a file whose content is written its size, of which `written` bytes are there, and its attributes.
@@ -146,13 +146,13 @@ pub(super) fn set(
     unfinished: &Unfinished,
     written: u64,
     attributes: &Attributes,
-    holder: &Holder,
+    capabilities: &Capabilities,
     losses: &mut Losses<NameId>,
 ) -> Result<(), StageError> {
     if written < unfinished.size {
         rustix::fs::ftruncate(&unfinished.file, unfinished.size).map_err(trying("write its content"))?;
     }
-    holder
+    capabilities
         .set_new(unfinished.file.as_fd(), unfinished.mode, attributes, &|| unfinished.name, losses)
         .map_err(trying("set its attributes"))
 }

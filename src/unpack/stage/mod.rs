@@ -5,14 +5,14 @@
 //! open (rule S1). A file goes where its name says, if nothing is in the way; else it is *spilled* under a number into
 //! a directory beside the stages, and finds its place later.
 
+mod capabilities;
 mod contents;
 mod copy;
 mod finisher;
-mod holder;
 mod owners;
 mod writer;
 
+pub(crate) use capabilities::{Capabilities, Subject};
 pub(crate) use contents::{Contents, ContentsWriter};
 pub(crate) use copy::copy_content;
-pub(crate) use holder::{Holder, Subject};
 pub(crate) use writer::{Made, Spill, Stage, StageError, Staged, Whereabouts, trying};

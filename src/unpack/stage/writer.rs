@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Holder;
+use super::Capabilities;
 use super::finisher::{self, Finisher, Unfinished, write_at};
 use crate::core::layer::{Failure, Place, Sink, Unkept};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
@@ -103,7 +103,7 @@ struct OpenDirectories {
 #[derive(Debug)]
 pub(crate) struct Stage {
     staged: Staged,
-    holder: Holder,
+    capabilities: Capabilities,
     losses: Losses<NameId>,
     writing: Option<Writing>,
     finisher: Option<Finisher>,
@@ -125,7 +125,7 @@ impl Stage {
         layer: usize,
         root: OwnedFd,
         spill: Spill,
-        holder: Holder,
+        capabilities: Capabilities,
         most_open: usize,
         ahead: bool,
     ) -> Self {
@@ -137,8 +137,8 @@ impl Stage {
             contents: Vec::new(),
             open: OpenDirectories::new(most_open),
         };
-        let finisher = ahead.then(|| Finisher::start(holder.clone()));
-        Self { staged, holder, losses: Losses::default(), writing: None, finisher }
+        let finisher = ahead.then(|| Finisher::start(capabilities.clone()));
+        Self { staged, capabilities, losses: Losses::default(), writing: None, finisher }
     }
 
     /// When the layer is read: what was written, and what could not be kept.
@@ -167,7 +167,7 @@ impl Sink for Stage {
         place: Place,
     ) -> Result<ContentId, Failure<StageError>> {
         let content = ContentId(self.staged.contents.len() as u32);
-        let mode = self.holder.creation_mode(attributes);
+        let mode = self.capabilities.creation_mode(attributes);
         let file = (self.staged.create(names, name, content, place, mode))
             .map_err(|error| Failure { name, error: trying("create the file")(error) })?;
         let gathered = self.finisher.is_some() && Finisher::takes(size);
@@ -211,7 +211,7 @@ impl Sink for Stage {
                     Err(self.stopped(name))
                 }
             }
-            _ => finisher::set(&file, written, attributes, &self.holder, &mut self.losses)
+            _ => finisher::set(&file, written, attributes, &self.capabilities, &mut self.losses)
                 .map_err(|error| Failure { name, error }),
         }
     }

@@ -132,7 +132,8 @@ fn what_was_not_announced_is_refused() {
     writer.data(3, b"more").unwrap_err();
 }
 
-/// Files with holes of every kind, one of them larger than a header's size field can say, and a name too long for a header.
+/// Files with holes of every kind, one of them larger than a header's size field can say, and a name too long for a
+/// header.
 fn sparse_archive() -> (Vec<u8>, Vec<Written>) {
     let data = |offsets: &[u64]| offsets.iter().map(|&offset| (offset, vec![b'd'; 512])).collect::<Vec<_>>();
     let long = [&b"long/".repeat(60)[..], b"name"].concat();

@@ -2,6 +2,7 @@
 
 use super::place::{Place, busybox, succeeds};
 use layflat::bundle::{BundleError, BundleOptions, Overrides, Report, flat};
+use layflat::core::chain::Chain;
 use layflat::image::{Config, Image};
 use layflat::{NoProgress, Options};
 use serde_json::{Value, json};
@@ -195,8 +196,8 @@ fn variables(place: &Place) {
 fn entrypoints(place: &Place) {
     let config = || image(json!({ "Entrypoint": ["/entry", "-x"], "Cmd": ["cmd"] }));
     let none = || Overrides { entrypoint: Some(String::new()), ..Overrides::default() };
-    let message = bundled(place, config(), none()).unwrap_err().to_string();
-    assert!(message.starts_with("--entrypoint \"\" leaves nothing to run"), "{message}");
+    let message = bundled(place, config(), none()).map_err(|error| Chain(&error).to_string()).unwrap_err();
+    assert!(message.starts_with("an empty entrypoint leaves nothing to run"), "{message}");
     let arguments = Some(vec!["/bin/sh".to_owned(), "-c".to_owned()]);
     bundled(place, config(), Overrides { arguments, ..none() }).unwrap();
     assert_eq!(place.config("b")["process"]["args"], json!(["/bin/sh", "-c"]));
@@ -215,7 +216,8 @@ fn processes(place: &Place) {
         (json!({ "Cmd": ["/x"], "User": "nobody:" }), "the image runs as user \"nobody:\", but"),
         (json!({ "Cmd": ["/x"], "User": "4294967295" }), "the image runs as user \"4294967295\", but"),
     ] {
-        let message = bundled(place, image(config), Overrides::default()).unwrap_err().to_string();
+        let message =
+            bundled(place, image(config), Overrides::default()).map_err(|error| Chain(&error).to_string()).unwrap_err();
         assert!(message.starts_with(problem), "{message}");
         assert!(!place.path("b").exists());
     }

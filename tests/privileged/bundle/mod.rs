@@ -1,8 +1,8 @@
 //! Bundles started by runc and crun, as root and as an ordinary user.
 //!
-//! Everything happens in a mount namespace of the test's own process. There an ordinary user, uid 1000, has subordinate ids, by copies
-//! of /etc/subuid and /etc/subgid that nobody else sees; root runs the whole program a second time as that user. An
-//! ordinary user who runs it gets what their own ids allow, and the rest is ignored.
+//! Everything happens in a mount namespace of the test's own process. There an ordinary user, uid 1000, has subordinate
+//! ids, by copies of /etc/subuid and /etc/subgid that nobody else sees; root runs the whole program a second time as
+//! that user. An ordinary user who runs it gets what their own ids allow, and the rest is ignored.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 

@@ -11,12 +11,12 @@ use crate::common::run;
 /// Who the ordinary user is.
 pub(crate) const USER: u32 = 1000;
 
-/// What makes a container's program of the busybox of this machine: in /dev, which is the container's own, it adds no name to the
-/// root file system.
+/// What makes a container's program of the busybox of this machine: in /dev, which is the container's own, it adds no
+/// name to the root file system.
 pub(crate) const BUSYBOX: [&str; 4] = ["--bind", "/bin/busybox:/dev/busybox:ro", "--entrypoint", "/dev/busybox"];
 
-/// The crun of Debian 12 refuses a machine that has cgroups of both versions; root takes the second away in a namespace, others
-/// cannot.
+/// The crun of Debian 12 refuses a machine that has cgroups of both versions; root takes the second away in a
+/// namespace, others cannot.
 pub(crate) fn runtimes() -> &'static [&'static str] {
     let both = rustix::fs::statfs("/sys/fs/cgroup/unified").is_ok_and(|status| status.f_type as u32 == 0x6367_7270);
     if both { &["runc"] } else { &["runc", "crun"] }

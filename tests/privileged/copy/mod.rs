@@ -1,4 +1,5 @@
-//! Images copied from everywhere to everywhere, judged by the tools that read them: skopeo, umoci, Podman, gzip, zstd and Python.
+//! Images copied from everywhere to everywhere, judged by the tools that read them: skopeo, umoci, Podman, gzip, zstd
+//! and Python.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
 #![allow(dead_code, reason = "each test program uses its own part of the harness")]

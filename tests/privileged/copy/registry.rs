@@ -1,4 +1,5 @@
-//! Real registries and engines: Debian's `docker-registry` and Podman's service, each a child of the test, with skopeo as the judge.
+//! Real registries and engines: Debian's `docker-registry` and Podman's service, each a child of the test, with skopeo
+//! as the judge.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

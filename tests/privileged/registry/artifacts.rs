@@ -1,5 +1,5 @@
-//! What is not an image but lies among them: artifacts, and what refers to images; and manifests in Docker's words for registries that know no
-//! others.
+//! What is not an image but lies among them: artifacts, and what refers to images; and manifests in Docker's words for
+//! registries that know no others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -195,7 +195,7 @@ fn referrers() {
     place.printed(&["copy", "--no-cache", "--all-tags", repository, "oci:mirror"]);
     assert!(place.printed(&["tags", "oci:mirror"]).contains(&tag_of(image)));
     let message = place.message(&["copy", "--referrers", "oci:src:1", "docker-archive:d.tar:x"]);
-    assert!(message.contains("leave out --referrers"), "{message}");
+    assert!(message.contains("omit --referrers"), "{message}");
 }
 
 fn digests_of(list: &Value) -> Vec<String> {
@@ -284,7 +284,7 @@ fn docker_words() {
     assert_eq!(json(&raw(&registry.image("back:1")))["mediaType"], MANIFEST);
     for refused in [["docker", "oci:o"], ["oci", "docker-archive:d.tar"]] {
         let message = place.message(&["copy", "--format", refused[0], "oci:src:1", refused[1]]);
-        assert!(message.contains(&format!("leave out --format {}", refused[0])), "{message}");
+        assert!(message.contains(&format!("omit --format {}", refused[0])), "{message}");
     }
 }
 
@@ -343,10 +343,7 @@ fn refused() {
     let message = place.message(&["copy", "--format", "oci", &source, &proxy.image("a:2")]);
     assert!(message.contains("415") && !message.contains("--format docker"), "{message}");
     let message = place.message(&["copy", "--compression", "zstd", &source, &proxy.image("a:3")]);
-    assert!(
-        message.contains("415") && message.contains("give --format docker, which compresses it with gzip"),
-        "{message}"
-    );
+    assert!(message.contains("415") && message.contains("--format docker compresses it with gzip"), "{message}");
     is_open.store(true, Ordering::Relaxed);
     place.printed(&["copy", &source, &proxy.image("a:4")]);
     assert!(raw(&registry.image("a:4")).contains(MANIFEST));

@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use layflat::Cancel;
+use layflat::core::chain::Chain;
 use layflat::net::engine::Daemon;
 
 use super::place::{Place, failed, fixture, succeeded};
@@ -85,7 +86,7 @@ fn there_and_back() {
     let end = "; list its images with `docker images` or `podman images`";
     assert!(message.starts_with(&begin) && message.ends_with(end), "{message}");
 
-    let refused = daemon.load(&mut &b"no archive"[..]).unwrap_err().to_string();
+    let refused = daemon.load(&mut &b"no archive"[..]).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(refused.starts_with(&format!("the engine at {socket} refused: ")), "{refused}");
     struct Torn;
     impl std::io::Read for Torn {
@@ -93,7 +94,7 @@ fn there_and_back() {
             Err(std::io::Error::other("the tape is torn"))
         }
     }
-    let torn = daemon.load(&mut Torn).unwrap_err().to_string();
+    let torn = daemon.load(&mut Torn).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert_eq!(torn, "cannot read the image that the engine should load: the tape is torn");
 }
 

@@ -1,4 +1,5 @@
-//! Networks that break and servers that are busy: what passes is waited for, what does not is said, and nothing wrong is kept.
+//! Networks that break and servers that are busy: what passes is waited for, what does not is said, and nothing wrong
+//! is kept.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -47,7 +47,7 @@ fn passwords() {
     assert_eq!(
         place.message(&["inspect", "--counts", &image]),
         format!(
-            "{denied} if it is there, log in (`podman login {host}` or `docker login {host}`), or give --username and \
+            "{denied} if it is there, log in (`podman login {host}` or `docker login {host}`); or give --username and \
              --password-stdin"
         )
     );
@@ -80,7 +80,7 @@ fn passwords() {
     let said = place.run(&["inspect", "--counts", "--no-cache", &image]);
     let said = String::from_utf8(said.stderr).unwrap();
     assert!(said.starts_with(&format!("note: {broken}; skipped\nlayflat: {denied} if it is there, log in")), "{said}");
-    assert!(said.ends_with(&format!("--password-stdin; {broken}\n")), "{said}");
+    assert!(said.ends_with(&format!("; {broken}; or give --username and --password-stdin\n")), "{said}");
 
     // A helper is asked with the host, and is named when it fails.
     let helpers = place.path("bin");
@@ -305,7 +305,8 @@ fn authfile(place: &Place, host: std::net::SocketAddr, entry: &serde_json::Value
     path.display().to_string()
 }
 
-/// A registry in front of an open one, for whoever shows the header's value; others get an answer of this status and these headers.
+/// A registry in front of an open one, for whoever shows the header's value; others get an answer of this status and
+/// these headers.
 fn guarded(registry: &Registry, value: &'static str, status: &'static str, headers: &'static [&'static str]) -> Proxy {
     Proxy::start(Some(registry.address), move |head, _| match head.header("authorization") {
         Some(shown) if shown == value => Act::Without("authorization"),

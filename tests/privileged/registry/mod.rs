@@ -1,5 +1,5 @@
-//! Images from where they live: a real registry, open, with passwords, with TLS, and behind a proxy that fails in every way that
-//! connections do; and Podman's service as the engine. skopeo puts images there and judges what we put there.
+//! Images from where they live: a real registry, open, with passwords, with TLS, and behind a proxy that fails in every
+//! way that connections do; and Podman's service as the engine. skopeo puts images there and judges what we put there.
 //!
 //! All servers listen on loopback or on a socket of their own, are children of the test, and die with it.
 

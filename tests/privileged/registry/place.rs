@@ -113,7 +113,8 @@ pub(crate) fn failed(output: &Output) -> String {
     message.trim_end().strip_prefix("layflat: ").unwrap().to_owned()
 }
 
-/// A command of skopeo's with the same home and the same registries.conf as layflat has there; if it fails, what it says.
+/// A command of skopeo's with the same home and the same registries.conf as layflat has there; if it fails, what it
+/// says.
 pub(crate) fn skopeo(place: &Place, arguments: &[&str]) -> Result<(), String> {
     let output = std::process::Command::new("skopeo")
         .args(["--registries-conf", &place.path("registries.conf").display().to_string()])

@@ -1,4 +1,5 @@
-//! A proxy that fails on purpose: it hands requests on to a registry, and does to the answers what bad networks and busy servers do.
+//! A proxy that fails on purpose: it hands requests on to a registry, and does to the answers what bad networks and
+//! busy servers do.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use layflat::Cancel;
 use layflat::blob::Blob;
+use layflat::core::chain::Chain;
 use layflat::core::digest::Digest;
 use layflat::core::reference::{ImageName, Reference};
 use layflat::image::Image;
@@ -83,7 +84,10 @@ fn whole() {
     // Other bytes than the digest is of are not taken.
     let wrong = Blob::from_bytes(&b"other"[..]);
     let missing = Digest::sha256_of(b"missing");
-    let error = repository.push_blob(&wrong, &missing, wrong.len(), &|_| {}).unwrap_err().to_string();
+    let error = repository
+        .push_blob(&wrong, &missing, wrong.len(), &|_| {})
+        .map_err(|error| Chain(&error).to_string())
+        .unwrap_err();
     assert!(error.contains("answered 400 Bad Request"), "{error}");
 }
 
@@ -201,7 +205,7 @@ fn again() {
     let digest = Digest::sha256_of(b"bad");
     let error = repository(busy.address, "again").push_blob(&bad, &digest, 10, &|_| {}).unwrap_err();
     assert_eq!(error.to_string(), format!("again@{digest}: cannot read what is to be sent: the tape is torn"));
-    assert_eq!(bad.reader().read(&mut [0]).unwrap_err().to_string(), "the tape is torn");
+    assert_eq!(bad.reader().read(&mut [0]).map_err(|error| Chain(&error).to_string()).unwrap_err(), "the tape is torn");
 }
 
 fn denied() {
@@ -214,7 +218,8 @@ fn denied() {
     let name: ImageName = format!("{host}/a").parse().unwrap();
     let repository = Repository::new(&name, &options, &Cancel::default());
     let (digest, blob) = &blobs(&image)[0];
-    let error = repository.push_blob(blob, digest, blob.len(), &|_| {}).unwrap_err().to_string();
+    let error =
+        repository.push_blob(blob, digest, blob.len(), &|_| {}).map_err(|error| Chain(&error).to_string()).unwrap_err();
     let begin =
         format!("a@{digest}: the registry {host} denied access: authentication required; if it is there, log in");
     assert!(error.starts_with(&begin), "{error}");

@@ -75,8 +75,8 @@ impl Registry {
         Self::start(place, "", &format!(", tls: {{certificate: {server:?}, key: {server_key:?}}}{more}"))
     }
 
-    /// With TLS, by a certificate that nobody but itself has signed, `server.pem` in the place, made with these arguments of `openssl req`.
-    /// With `client`, for those only who have a certificate by the one of that name.
+    /// With TLS, by a certificate that nobody but itself has signed, `server.pem` in the place, made with these
+    /// arguments of `openssl req`. With `client`, for those only who have a certificate by the one of that name.
     pub(crate) fn self_signed(place: &Place, arguments: &[&str], client: Option<&str>) -> Self {
         certificate(place, "server", arguments);
         Self::with_certificate(place, client)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use layflat::Cancel;
 use layflat::blob::Blob;
+use layflat::core::chain::Chain;
 use layflat::core::digest::Digest;
 use layflat::core::reference::ImageName;
 use layflat::net::registry::{RegistryOptions, Repository};
@@ -67,7 +68,10 @@ fn late() {
     let never = Proxy::start(Some(registry.address), |head, _| {
         if head.path.contains("/manifests/") { Act::Late(Duration::from_secs(5)) } else { Act::Pass }
     });
-    let error = repository(&never, Duration::from_millis(300)).manifest("1", 1000).unwrap_err().to_string();
+    let error = repository(&never, Duration::from_millis(300))
+        .manifest("1", 1000)
+        .map_err(|error| Chain(&error).to_string())
+        .unwrap_err();
     let expected = format!("a:1: the registry {} did not answer within 0.3 s; --timeout allows longer", never.address);
     assert_eq!(error, expected);
 }
@@ -254,7 +258,8 @@ fn tags() {
         let link = format!("Link: <{}x>; rel=next", head.path);
         answer("200 OK", &[&link], r#"{"tags":["a"]}"#)
     });
-    let error = repository(&round, Duration::from_secs(60)).tags().unwrap_err().to_string();
+    let error =
+        repository(&round, Duration::from_secs(60)).tags().map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(error.contains("pages in a loop"), "{error}");
     assert!(round.heads().len() < 5);
     let none = Proxy::start(None, |_, _| answer("200 OK", &[], r#"{"name":"a","tags":null}"#));

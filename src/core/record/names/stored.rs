@@ -1,7 +1,7 @@
 //! Names as they are stored: three flat lists, from which the tree is made anew.
 //!
-//! What is read back is made by interning, so that nothing can come out of it that [`Names`] itself would not make: no cycles, no
-//! name twice, no component that could climb.
+//! What is read back is made by interning, so that nothing can come out of it that [`Names`] itself would not make: no
+//! cycles, no name twice, no component that could climb.
 
 use std::borrow::Cow;
 

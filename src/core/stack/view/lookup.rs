@@ -6,8 +6,8 @@ use crate::core::record::{ChangeKind, LayerPath, NameId, Names};
 /// Symlinks that may be followed on the way to one name, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// What is at a path. Two are equal if nothing happened to it in between: the same directory with attributes from the same entry,
-/// or the same file.
+/// What is at a path. Two are equal if nothing happened to it in between: the same directory with attributes from the
+/// same entry, or the same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {
     /// A directory.
@@ -23,10 +23,10 @@ pub enum Node {
 
 /// What a path led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Resolved {
     /// Where it is, with no symlink on the way.
     pub path: LayerPath,
-    /// What is there.
+    /// What is available.
     pub node: Node,
 }
 
@@ -112,7 +112,8 @@ impl<'p> Walk<'p> {
 }
 
 impl<'r> View<'r> {
-    /// The directory at a path, with symlinks followed as under chroot; `None` if there is none. `links` gets those that were followed.
+    /// The directory at a path, with symlinks followed as under chroot; `None` if there is none. `links` gets those
+    /// that were followed.
     pub(super) fn find_path(&self, names: &Names, path: NameId, links: &mut Vec<SlotId>) -> Option<DirectoryId> {
         let mut walk = Walk::new(names.ascend(path).collect());
         let found = walk.go(self).ok();
@@ -121,7 +122,7 @@ impl<'r> View<'r> {
     }
 
     /// What is at a path, which may say what it likes.
-    pub(in crate::core::stack) fn resolve(&self, path: &[u8], last: Last) -> Result<Found, LookupError> {
+    pub(in crate::core::stack) fn resolve(&self, path: &[u8], last: Last) -> Result<Resolved, LookupError> {
         let mut walk = Walk::new(Vec::new());
         let mut rest = path;
         loop {
@@ -166,9 +167,9 @@ impl<'r> View<'r> {
         LayerPath::of_components(components.into_iter().rev())
     }
 
-    fn found(&self, slot: SlotId) -> Found {
+    fn found(&self, slot: SlotId) -> Resolved {
         let root = Node::Directory { id: DirectoryId::ROOT, attributes: self.directory_source(DirectoryId::ROOT) };
-        Found { path: self.slot_path(slot), node: self.node(slot).unwrap_or(root) }
+        Resolved { path: self.slot_path(slot), node: self.node(slot).unwrap_or(root) }
     }
 
     fn lookup_error(&self, at: DirectoryId, stop: Stop<'_>) -> LookupError {

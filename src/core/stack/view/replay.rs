@@ -13,7 +13,8 @@ pub(super) struct Entries<'a> {
     record: &'a Record,
     ignore_root_entry: bool,
     link_sources: HashMap<NameId, InodeId>,
-    /// The directory of the last entry: most are in the same one as the one before. It stays right while nothing is removed.
+    /// The directory of the last entry: most are in the same one as the one before. It stays right while nothing is
+    /// removed.
     last_parent: Option<(NameId, u64, DirectoryId)>,
 }
 
@@ -29,7 +30,8 @@ impl<'a> Entries<'a> {
 }
 
 impl View<'_> {
-    /// Carries out one layer: its whiteouts, each resolved in the view as it is now, then its entries in order (rule M1).
+    /// Carries out one layer: its whiteouts, each resolved in the view as it is now, then its entries in order (rule
+    /// M1).
     ///
     /// `changes` holds what the layers below did that count as one with it: nothing for a layer of its own.
     pub(in crate::core::stack) fn apply(
@@ -41,8 +43,8 @@ impl View<'_> {
         let records = self.records;
         let record = &records[layer];
         changes.epoch = layer as u32 + 1;
-        let marks = self.marks(layer, record, reading, &mut changes);
-        self.carry_out_marks(&marks, &mut changes);
+        let whiteouts = self.whiteouts(layer, record, reading, &mut changes);
+        self.carry_out_whiteouts(&whiteouts, &mut changes);
         let mut entries = Entries::new(layer, record, reading);
         for (index, change) in record.changes.iter().enumerate() {
             self.entry(&mut entries, index, &mut changes).map_err(|problem| StackError {

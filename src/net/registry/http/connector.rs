@@ -1,4 +1,5 @@
-//! How a connection is made: to the server or to a proxy, encrypted if its address says so, and with patience for who is working.
+//! Opens connections: to the server or to a proxy, with TLS if the address says so, and with a time-out that allows for
+//! a server that is still working.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -98,8 +99,9 @@ impl std::fmt::Debug for TlsTransport {
     }
 }
 
-/// Tells a server that works from a transfer that stands still: only the latter is given up when nothing comes for a while. For the
-/// former there is another limit, the time for an answer. And it hears whoever answers before all was sent, and hangs up.
+/// Tells a server that works from a transfer that stands still: only the latter is given up when nothing comes for a
+/// while. For the former there is another limit, the time for an answer. And it hears whoever answers before all was
+/// sent, and hangs up.
 #[derive(Debug)]
 struct PatientConnector;
 
@@ -110,7 +112,7 @@ struct PatientTransport<T> {
     asked: bool,
     /// There was an answer before: the connection was kept, and the server may have closed it meanwhile.
     kept: bool,
-    /// The answer came while there was more to send, which nobody waits for.
+    /// The response came before the whole request was sent; the rest is not needed.
     over: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Why nothing came back, in words that say what is wrong and what to do.
+//! Explains why a request got no response: what is wrong, and what to do.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use super::CONNECT;
 use crate::core::chain::{Cause, Context};
 use crate::net::registry::{RegistryError, RegistryOptions};
 
-/// Why nothing came back.
+/// Why a request got no response.
 #[derive(Debug)]
 pub(in crate::net::registry) enum Failure {
-    /// What the connection is to be made with cannot be used.
+    /// A certificate, key or proxy for the connection cannot be used.
     Setup(RegistryError),
-    /// Nobody answers at the address.
+    /// No connection can be made.
     Unreachable(Cause),
-    /// The certificate.
+    /// The server's certificate is not trusted.
     Certificate(Untrusted),
-    /// It wants to see one of ours.
+    /// The server requires a client certificate.
     ClientCertificate(String),
-    /// What answers does not speak TLS.
+    /// The server does not speak TLS.
     NotTls,
-    /// It broke on the way.
+    /// The connection broke.
     Broken(Cause),
-    /// All was sent, and nobody answered for so long.
+    /// The request was sent, and no response came within this time.
     NoAnswer(Duration),
     Cancelled,
 }
@@ -95,7 +95,7 @@ impl Failure {
         }
     }
 
-    /// The same, of another server than the registry.
+    /// Names the server, where it is not the registry.
     pub(in crate::net::registry) fn of(self, server: &str) -> Self {
         match self {
             Self::Unreachable(cause) => Self::Unreachable(Context::new(server, cause).into()),
@@ -165,12 +165,12 @@ fn certificate(problem: &CertificateError) -> String {
     }
 }
 
-/// Whether all that is wrong with a certificate is that nobody has said to trust its authority.
+/// Whether the only problem is that the certificate's authority is unknown; trusting it would solve it.
 fn is_unknown(problem: &CertificateError) -> bool {
     match problem {
-        // The latter is what an authority of the same name, but of another key, makes of it.
+        // A CA with the same name and another key leads to BadSignature.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
-        // An authority's, and so most often its own: webpki does not look further.
+        // A CA certificate used by a server is usually self-signed. webpki reports only that it is a CA.
         CertificateError::Other(other) => other.to_string().contains("CaUsedAsEndEntity"),
         _ => false,
     }

@@ -1,5 +1,5 @@
-//! Plain http through a proxy, which is asked for the whole address (RFC 9112, 3.2.2): many let tunnels be made to port 443 only. ureq knows
-//! tunnels alone, so the line it writes is changed on its way out.
+//! Plain HTTP through a proxy needs the absolute address in the request (RFC 9112, 3.2.2); many proxies allow tunnels
+//! to port 443 only. ureq supports tunnels only, so the request line is changed on its way out.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Connections, none of which waits for ever.
+//! HTTP connections, each with a time-out.
 //!
 //! ```text
 //! proxy      which proxy the environment names for a server      trust     whose certificates are believed, and which are shown
@@ -86,13 +86,14 @@ impl Http {
         .map_err(|failure| failure.of(&format!("by the proxy {}", way.shown)))
     }
 
-    /// Asks once more where a kept connection was closed meanwhile (RFC 9112, 9.3.1), if that does no harm. Each time one less is kept.
+    /// Repeats a request if the reused connection was closed meanwhile (RFC 9112, 9.3.1), and repeating is harmless.
+    /// Each attempt leaves one reusable connection less.
     fn run_by(&self, agent: &Agent, request: Request<SendBody<'_>>) -> Result<Response<Body>, ureq::Error> {
         let (head, body) = request.into_parts();
         let length = head.headers.get(CONTENT_LENGTH).map(|length| length.as_bytes());
         let is_harmless = match head.method {
             Method::GET | Method::HEAD => true,
-            // An upload that was begun for nobody is forgotten.
+            // An upload that was started twice is harmless: the registry forgets the unused one.
             Method::POST => length == Some(b"0"),
             _ => false,
         };
@@ -143,7 +144,8 @@ impl Http {
     }
 }
 
-/// Breaks an agent's connections when the work is cancelled: whoever waits for a byte would not notice. Until what is returned is dropped.
+/// Breaks an agent's connections when the work is cancelled: whoever waits for a byte would not notice. Until what is
+/// returned is dropped.
 pub(crate) fn break_on_cancel(agent: &Agent, cancel: &Cancel) -> Sender<()> {
     let (over, is_over) = bounded::<()>(0);
     let (agent, cancel) = (agent.clone(), cancel.clone());

@@ -1,5 +1,5 @@
-//! Which proxy stands between us and a server, by the environment as Go's programs read it (golang.org/x/net/http/httpproxy): `http_proxy`,
-//! `https_proxy`, `all_proxy` and `no_proxy`, in small letters or in capitals.
+//! Selects the proxy for a server from the environment, as Go programs do (golang.org/x/net/http/httpproxy):
+//! `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in lower or upper case.
 
 use std::ffi::OsString;
 use std::net::IpAddr;

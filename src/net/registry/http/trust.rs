@@ -1,5 +1,5 @@
-//! Who is believed to be a registry, and as whom we show ourselves: the certificates of the system, of the command line, and of the
-//! directories `certs.d` that podman, skopeo and Docker have for each registry (containers-certs.d(5)).
+//! Collects the certificates to trust and to present: those of the system, of the options, and of the directories
+//! `certs.d` that podman, skopeo and Docker have for each registry (containers-certs.d(5)).
 
 use std::collections::HashMap;
 use std::fs;
@@ -57,7 +57,8 @@ impl Trust {
     fn build(&self, authority: &str) -> Result<ClientConfig, RegistryError> {
         let provider = Arc::new(ring::default_provider());
         let is_registry = self.registry.iter().any(|name| host(name).eq_ignore_ascii_case(host(authority)));
-        // Whom the registry sends us to is judged by its certificates as well, as podman does: a token server is often of the same house.
+        // Whom the registry sends us to is judged by its certificates as well, as podman does: a token server is often
+        // of the same house.
         let mut directories = vec![self.directory(&[&self.registry[0], &self.registry[1]])?];
         if !is_registry {
             directories.push(self.directory(&[authority])?);
@@ -81,7 +82,8 @@ impl Trust {
         files: impl Iterator<Item = &'p PathBuf>,
     ) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
         let native = rustls_native_certs::load_native_certs();
-        // What of the system's own cannot be read is missed when a certificate needs it. What somebody has named is told.
+        // What of the system's own cannot be read is missed when a certificate needs it. What somebody has named is
+        // told.
         let named: Vec<&str> =
             ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
         if !named.is_empty() {

@@ -1,8 +1,9 @@
-//! Whether a server is who it should be.
+//! Verifies a server's certificate.
 //!
-//! webpki, which rustls uses, takes no certificate of an authority for a server's (RFC 5280), and so no self-signed one as `openssl req
-//! -x509` makes it. Go's programs and curl do if it is among what they trust, for good reason: who trusts exactly this certificate needs
-//! no authority. So such a one is taken here as well, if its name, its dates and its purpose are right; all else is webpki's to judge.
+//! webpki, which rustls uses, takes no certificate of an authority for a server's (RFC 5280), and so no self-signed one
+//! as `openssl req -x509` makes it. Go's programs and curl do if it is among what they trust, for good reason: who
+//! trusts exactly this certificate needs no authority. So such a one is taken here as well, if its name, its dates and
+//! its purpose are right; all else is webpki's to judge.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ enum Trusted {
     Known {
         /// Those that are trusted as they are, and as authorities.
         certificates: Vec<CertificateDer<'static>>,
-        /// None if there is no authority at all.
+        /// `None` without any trusted CA.
         authorities: Option<Arc<WebPkiServerVerifier>>,
     },
 }
@@ -40,7 +41,7 @@ impl Verifier {
         Self { provider: provider.clone(), trusted: Trusted::Anyone }
     }
 
-    /// Who has one of these certificates, or one that was signed by one of them.
+    /// Accepts these certificates, and those that they signed.
     pub(super) fn new(provider: &Arc<CryptoProvider>, certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates.iter().cloned());

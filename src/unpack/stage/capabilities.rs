@@ -19,7 +19,7 @@ const ROOM_FOR_XATTR: u64 = 256 << 10;
 
 /// Capabilities of the destination file system, probed once, and how attributes are applied to it.
 #[derive(Debug, Clone)]
-pub(crate) struct Holder {
+pub(crate) struct Capabilities {
     /// Whose files those are that we make.
     owner: (u32, u32),
     /// The bits that the process's umask takes from the mode of what it makes.
@@ -43,7 +43,7 @@ pub(crate) enum Subject<'a> {
     Named { directory: BorrowedFd<'a>, name: &'a OsStr, symlink: bool },
 }
 
-impl Holder {
+impl Capabilities {
     /// Finds out what a directory of ours can hold.
     pub(crate) fn probe(directory: BorrowedFd<'_>, escape: Option<XattrNamespace>, options: &Options) -> Result<Self> {
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());

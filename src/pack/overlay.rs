@@ -1,12 +1,12 @@
 //! Parses overlayfs whiteouts and xattrs: what a directory of changes says with device numbers and extended attributes.
 
-use crate::compare::{Entry, Kind, Snapshot};
+use crate::compare::{Snapshot, TreeEntry, TreeKind};
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Xattrs;
 
 /// Reads whiteouts in one namespace.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Marks {
+pub(super) struct Overlay {
     prefix: &'static str,
 }
 
@@ -19,7 +19,7 @@ pub(super) enum Redirect {
     Sibling(Vec<u8>),
 }
 
-impl Marks {
+impl Overlay {
     pub(super) fn new(namespace: XattrNamespace) -> Self {
         Self { prefix: namespace.prefix() }
     }
@@ -28,8 +28,8 @@ impl Marks {
     /// other one is data.
     pub(super) fn namespace_of(tree: &Snapshot) -> XattrNamespace {
         let has = |namespace: XattrNamespace| {
-            let marks = Self::new(namespace);
-            tree.entries().any(|(_, entry)| marks.has_any(entry))
+            let overlay = Self::new(namespace);
+            tree.entries().any(|(_, entry)| overlay.has_any(entry))
         };
         match has(XattrNamespace::Trusted) || !has(XattrNamespace::User) {
             true => XattrNamespace::Trusted,
@@ -39,33 +39,33 @@ impl Marks {
 
     /// Whether a tree says anything in overlayfs' words.
     pub(super) fn are_in(self, tree: &Snapshot) -> bool {
-        tree.entries().any(|(_, entry)| self.has_any(entry) || entry.kind == Kind::CharacterDevice(0, 0))
+        tree.entries().any(|(_, entry)| self.has_any(entry) || entry.kind == TreeKind::CharacterDevice(0, 0))
     }
 
-    fn has_any(self, entry: &Entry) -> bool {
+    fn has_any(self, entry: &TreeEntry) -> bool {
         entry.xattrs.iter().any(|(name, _)| name.starts_with(self.prefix.as_bytes()))
     }
 
-    fn get<'e>(self, entry: &'e Entry, name: &str) -> Option<&'e [u8]> {
+    fn get<'e>(self, entry: &'e TreeEntry, name: &str) -> Option<&'e [u8]> {
         entry.xattrs.get(format!("{}{name}", self.prefix).as_bytes())
     }
 
     /// Whether it hides what is below.
-    pub(super) fn is_whiteout(self, entry: &Entry) -> bool {
+    pub(super) fn is_whiteout(self, entry: &TreeEntry) -> bool {
         match entry.kind {
-            Kind::CharacterDevice(0, 0) => true,
-            Kind::File { size: 0 } => self.get(entry, "whiteout").is_some(),
+            TreeKind::CharacterDevice(0, 0) => true,
+            TreeKind::File { size: 0 } => self.get(entry, "whiteout").is_some(),
             _ => false,
         }
     }
 
     /// Whether a directory hides all that is below.
-    pub(super) fn is_opaque(self, directory: &Entry) -> bool {
+    pub(super) fn is_opaque(self, directory: &TreeEntry) -> bool {
         self.get(directory, "opaque") == Some(b"y")
     }
 
     /// Where the rest of a directory, or the data of a file, is below.
-    pub(super) fn redirect(self, entry: &Entry) -> Option<Redirect> {
+    pub(super) fn redirect(self, entry: &TreeEntry) -> Option<Redirect> {
         let target = self.get(entry, "redirect")?;
         Some(match target.strip_prefix(b"/") {
             Some(path) => Redirect::Absolute(path.to_vec()),
@@ -74,8 +74,8 @@ impl Marks {
     }
 
     /// Whether a file holds attributes only, and its data is below.
-    pub(super) fn is_metacopy(self, entry: &Entry) -> bool {
-        matches!(entry.kind, Kind::File { .. }) && self.get(entry, "metacopy").is_some()
+    pub(super) fn is_metacopy(self, entry: &TreeEntry) -> bool {
+        matches!(entry.kind, TreeKind::File { .. }) && self.get(entry, "metacopy").is_some()
     }
 
     /// What is left of the attributes when overlayfs' own are gone and the escaped ones are themselves again (rule A7).
@@ -106,7 +106,7 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let cleaned = Marks::new(XattrNamespace::Trusted).cleaned(&xattrs);
+        let cleaned = Overlay::new(XattrNamespace::Trusted).cleaned(&xattrs);
         let names: Vec<&[u8]> = cleaned.iter().map(|(name, _)| name).collect();
         let expected: [&[u8]; 4] =
             [b"trusted.overlay.opaque", b"trusted.overlay.overlay.x", b"user.k", b"user.overlay.opaque"];

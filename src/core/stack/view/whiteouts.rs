@@ -1,12 +1,14 @@
 //! Which of a layer's whiteouts and opaque markers hide what (rule M1).
 //!
-//! All of them are resolved in the view below, before anything of the layer is carried out. A parent that is a symlink there is
-//! followed, but not if the layer itself puts something else in the link's place, or takes it away: then what the marker names is in
-//! the new directory, where nothing is below. Docker's overlay2 writes `link/` and `link/.wh..wh..opq` for `rm link; mkdir link`.
+//! All of them are resolved in the view below, before anything of the layer is carried out. A parent that is a symlink
+//! there is followed, but not if the layer itself puts something else in the link's place, or takes it away: then what
+//! the marker names is in the new directory, where nothing is below. Docker's overlay2 writes `link/` and
+//! `link/.wh..wh..opq` for `rm link; mkdir link`.
 //!
-//! Whether a link stays depends on all that the layer does, under whatever names it does it. So the question is put to the replay
-//! itself: the markers on whose way no symlink is, and the entries, are carried out, the links that they touched are noted, and
-//! all is undone. Only layers with a marker that goes through a symlink pay for it, and they are few.
+//! Whether a link stays depends on all that the layer does, under whatever names it does it. So the question is put to
+//! the replay itself: the markers on whose way no symlink is, and the entries, are carried out, the links that they
+//! touched are noted, and all is undone. Only layers with a marker that goes through a symlink pay for it, and they are
+//! few.
 
 use hashbrown::HashSet;
 
@@ -17,7 +19,7 @@ use crate::core::stack::Reading;
 
 /// What a layer's whiteouts delete.
 #[derive(Default)]
-pub(super) struct Marks {
+pub(super) struct Whiteouts {
     /// Names, with all that is under them.
     names: Vec<SlotId>,
     /// Directories, of which all goes that is in them.
@@ -38,7 +40,7 @@ enum Target {
     Directory(DirectoryId),
 }
 
-impl Marks {
+impl Whiteouts {
     fn push(&mut self, target: Target) {
         match target {
             Target::Name(slot) => self.names.push(slot),
@@ -49,8 +51,14 @@ impl Marks {
 
 impl View<'_> {
     /// Resolves a layer's whiteouts in the view as it is. Those that delete nothing are only noted in `changes`.
-    pub(super) fn marks(&mut self, layer: usize, record: &Record, reading: &Reading, changes: &mut Changes) -> Marks {
-        let mut marks = Marks::default();
+    pub(super) fn whiteouts(
+        &mut self,
+        layer: usize,
+        record: &Record,
+        reading: &Reading,
+        changes: &mut Changes,
+    ) -> Whiteouts {
+        let mut whiteouts = Whiteouts::default();
         let mut through: Vec<Through> = Vec::new();
         for (index, change) in record.changes.iter().enumerate() {
             let mut links = Vec::new();
@@ -69,28 +77,28 @@ impl View<'_> {
                 _ => continue,
             };
             match target {
-                None => changes.idle_marks.push(index),
-                Some(target) if links.is_empty() => marks.push(target),
+                None => changes.idle_whiteouts.push(index),
+                Some(target) if links.is_empty() => whiteouts.push(target),
                 Some(target) => through.push(Through { change: index, target, links }),
             }
         }
         if !through.is_empty() {
             let epoch = changes.epoch;
-            let replaced = self.touched_in_trial(&marks, Entries::new(layer, record, reading), epoch);
+            let replaced = self.touched_in_trial(&whiteouts, Entries::new(layer, record, reading), epoch);
             let (followed, idle): (Vec<_>, Vec<_>) =
-                through.into_iter().partition(|mark| !mark.links.iter().any(|link| replaced.contains(link)));
-            changes.idle_marks.extend(idle.iter().map(|mark| mark.change));
-            self.sort_out(followed, &mut marks, changes);
-            changes.idle_marks.sort_unstable();
+                through.into_iter().partition(|whiteout| !whiteout.links.iter().any(|link| replaced.contains(link)));
+            changes.idle_whiteouts.extend(idle.iter().map(|whiteout| whiteout.change));
+            self.sort_out(followed, &mut whiteouts, changes);
+            changes.idle_whiteouts.sort_unstable();
         }
-        marks
+        whiteouts
     }
 
-    pub(super) fn carry_out_marks(&mut self, marks: &Marks, changes: &mut Changes) {
-        for &slot in &marks.names {
+    pub(super) fn carry_out_whiteouts(&mut self, whiteouts: &Whiteouts, changes: &mut Changes) {
+        for &slot in &whiteouts.names {
             self.remove(slot, changes);
         }
-        for &directory in &marks.directories {
+        for &directory in &whiteouts.directories {
             let slots: Vec<SlotId> = self.slots_of(directory).collect();
             for slot in slots {
                 self.remove(slot, changes);
@@ -99,13 +107,13 @@ impl View<'_> {
         }
     }
 
-    /// Adds the whiteouts whose links stay. A link that one of them would hide does not: in doubt nothing is hidden, since what
-    /// depends on itself has no answer, and a file too many is better than one too few.
-    fn sort_out(&self, followed: Vec<Through>, marks: &mut Marks, changes: &mut Changes) {
+    /// Adds the whiteouts whose links stay. A link that one of them would hide does not: in doubt nothing is hidden,
+    /// since what depends on itself has no answer, and a file too many is better than one too few.
+    fn sort_out(&self, followed: Vec<Through>, whiteouts: &mut Whiteouts, changes: &mut Changes) {
         let mut names: HashSet<SlotId> = HashSet::new();
         let mut directories: HashSet<DirectoryId> = HashSet::new();
-        for mark in &followed {
-            match mark.target {
+        for whiteout in &followed {
+            match whiteout.target {
                 Target::Name(slot) => drop(names.insert(slot)),
                 Target::Directory(directory) => drop(directories.insert(directory)),
             }
@@ -121,21 +129,21 @@ impl View<'_> {
             }
             false
         };
-        for mark in &followed {
-            if mark.links.iter().any(is_hidden) {
-                changes.idle_marks.push(mark.change);
+        for whiteout in &followed {
+            if whiteout.links.iter().any(is_hidden) {
+                changes.idle_whiteouts.push(whiteout.change);
             } else {
-                marks.push(mark.target);
+                whiteouts.push(whiteout.target);
             }
         }
     }
 
-    /// The names of the view that a layer touches, without the whiteouts that go through symlinks. The view is as before afterwards,
-    /// but for empty slots.
-    fn touched_in_trial(&mut self, marks: &Marks, mut entries: Entries<'_>, epoch: u32) -> HashSet<SlotId> {
+    /// The names of the view that a layer touches, without the whiteouts that go through symlinks. The view is as
+    /// before afterwards, but for empty slots.
+    fn touched_in_trial(&mut self, whiteouts: &Whiteouts, mut entries: Entries<'_>, epoch: u32) -> HashSet<SlotId> {
         let (directories, inodes) = (self.directories.len(), self.inodes.len());
         let mut changes = Changes { epoch, since: epoch, ..Changes::default() };
-        self.carry_out_marks(marks, &mut changes);
+        self.carry_out_whiteouts(whiteouts, &mut changes);
         for index in 0..entries.len() {
             // What cannot be is told when it is carried out in earnest.
             let _ = self.entry(&mut entries, index, &mut changes);
