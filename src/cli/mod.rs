@@ -219,6 +219,9 @@ pub(crate) fn main() -> ExitCode {
             trouble
         }
     };
+    for left in layflat::fs::take_leftovers() {
+        output::warn(&left);
+    }
     // All is cleaned up.
     signals.die();
     ExitCode::from(code)

@@ -95,6 +95,11 @@ pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
     }
 }
 
+/// Says what is wrong beside the result, even to who asked for quiet.
+pub(crate) fn warn(problem: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "note: {}", one_line(&problem.to_string()));
+}
+
 /// Whether nothing but errors is printed, for what is said where no arguments are at hand.
 static QUIET: AtomicBool = AtomicBool::new(false);
 

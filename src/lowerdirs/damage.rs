@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use crate::fs::{openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{FILE_NAME, Layout, changed};
@@ -17,7 +18,7 @@ pub(crate) fn damage(directory: &Path) -> Option<String> {
 
 fn look(directory: &Path) -> Result<(), String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let base = rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| error.to_string())?;
+    let base = crate::fs::open(directory, flags, Mode::empty()).map_err(|error| error.to_string())?;
     let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(&base, FILE_NAME, file, Mode::empty()).map_err(|error| format!("{FILE_NAME}: {error}"))?;
     let mut text = Vec::new();

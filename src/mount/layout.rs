@@ -37,7 +37,7 @@ pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamesp
 pub(crate) fn read(directory: &Path) -> Result<(OwnedFd, Vec<u8>), MountError> {
     let path = directory.join(FILE_NAME);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let base = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| MountError::Directory {
+    let base = crate::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| MountError::Directory {
         action: "open",
         what: "the unpacked layers",
         path: directory.to_owned(),
@@ -45,7 +45,7 @@ pub(crate) fn read(directory: &Path) -> Result<(OwnedFd, Vec<u8>), MountError> {
     })?;
     let unreadable = |source| LayoutError::Unreadable { path: path.clone(), source };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(&base, FILE_NAME, flags, Mode::empty()) {
+    let file = match crate::fs::openat(&base, FILE_NAME, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Err(LayoutError::Missing { path }.into()),
         Err(errno) => return Err(unreadable(errno.into()).into()),
@@ -60,7 +60,7 @@ pub(crate) fn read(directory: &Path) -> Result<(OwnedFd, Vec<u8>), MountError> {
 }
 
 /// Reads and checks the description.
-fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
+pub(super) fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
     /// What stays the same in every format.
     #[derive(serde::Deserialize)]
     struct Version {
