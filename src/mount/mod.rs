@@ -13,6 +13,8 @@ mod context;
 mod directory;
 mod error;
 mod fuse;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod layout;
 mod options;
 mod request;
