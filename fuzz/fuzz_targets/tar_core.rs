@@ -2,10 +2,10 @@
 //! that the tests explain.
 #![no_main]
 
-#[path = "../../tests/archives/differential.rs"]
+#[path = "../../tests/privileged/archives/differential.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod differential;
-#[path = "../../tests/archives/listing.rs"]
+#[path = "../../tests/privileged/archives/listing.rs"]
 #[allow(dead_code)]
 mod listing;
 

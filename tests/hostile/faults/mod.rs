@@ -12,9 +12,10 @@ mod place;
 mod run;
 mod scenes;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 
-use crate::common::tools;
+use crate::common::harness::Trial;
+use crate::common::{run as power, tools};
 use calls::Fault;
 use judge::{Count, judge};
 use run::Course;
@@ -26,14 +27,14 @@ const SAMPLE: usize = 20;
 const PRINTED: usize = 25;
 
 /// The tests, one for each command.
-pub(crate) fn trials(root: bool) -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     let asked = Asked::of_environment();
     let scenes = SCENES.iter().filter(|scene| asked.concerns(scene));
     scenes
         .map(|scene| {
             let asked = asked.clone();
-            let name = format!("faults::{}_is_whole_or_nothing_and_a_message", scene.name);
-            tools::trial(name, move || withstands(scene, &asked)).with_ignored_flag(!root)
+            let name = format!("{}_is_whole_or_nothing_and_a_message", scene.name);
+            Trial::test(name, move || withstands(scene, &asked)).with_ignored_flag(!power::is_root())
         })
         .collect()
 }

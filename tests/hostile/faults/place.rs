@@ -11,8 +11,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use super::scenes::Scene;
 use crate::common::run::{self, Scratch};
 use crate::common::text::{Attributes, Entry, Kind, Stack};
-use crate::common::{tar, text};
-use crate::images;
+use crate::common::{images, tar, text};
 
 /// Times from an image are older than this; others are of now.
 const NOW: i64 = 1_500_000_000;
