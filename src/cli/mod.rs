@@ -41,6 +41,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::Common;
+use layflat::core::chain::Chain;
 use signals::Signals;
 
 /// Success, or equality.
@@ -220,7 +221,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     for left in layflat::fs::take_leftovers() {
-        output::warn(&left);
+        output::warn(&Chain(&left));
     }
     // All is cleaned up.
     signals.die();

@@ -8,18 +8,18 @@ use rustix::io::Errno;
 static LEFT: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
 
 /// A directory of unfinished work that could not be removed. The next run that works in the same place tries it again.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot remove the temporary directory {path:?}: {error}")]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot remove the temporary directory {path:?}")]
 pub struct Leftover {
     /// Where it is.
     pub path: PathBuf,
     /// What the kernel says.
-    pub error: std::io::ErrorKind,
+    #[source]
+    pub error: std::io::Error,
 }
 
 pub(super) fn note(path: PathBuf, error: Errno) {
-    let error = std::io::Error::from(error).kind();
-    LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(Leftover { path, error });
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(Leftover { path, error: error.into() });
 }
 
 /// What this process could not remove since this was last asked.

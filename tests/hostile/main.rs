@@ -4,6 +4,7 @@
 mod common;
 mod destinations;
 mod durability;
+mod exports;
 mod faults;
 mod hostile;
 
@@ -11,6 +12,7 @@ fn main() -> std::process::ExitCode {
     common::harness::main(&[
         ("destinations", destinations::trials),
         ("durability", durability::trials),
+        ("exports", exports::trials),
         ("faults", faults::trials),
         ("hostile", hostile::trials),
     ])
