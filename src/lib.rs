@@ -86,6 +86,8 @@ pub mod copy;
 pub mod core;
 pub mod export;
 pub mod fs;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod image;
 pub mod inspect;
 pub mod lowerdirs;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::Place;
@@ -156,7 +155,7 @@ impl Read for BlobReader {
 /// Reads of a part of a file that has so many bytes left.
 fn read_at(file: &File, buffer: &mut [u8], offset: u64, left: u64) -> Result<usize> {
     let left = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-    match file.read_at(&mut buffer[..left], offset)? {
+    match crate::fs::read_at(file, &mut buffer[..left], offset)? {
         0 if left > 0 => Err(Error::from(ErrorKind::UnexpectedEof)),
         count => Ok(count),
     }

@@ -7,6 +7,8 @@
 mod defaults;
 mod error;
 mod flat;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod options;
 mod overlay;
 mod rootfs;

@@ -64,7 +64,7 @@ impl Rootfs {
     /// Opens nothing but the name: a device or a FIFO would do something.
     fn open(&self, path: &str) -> Result<Option<OwnedFd>, BundleError> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match crate::fs::openat2(&self.directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Ok(file) => Ok(Some(file)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(BundleError::Rootfs { path: path.to_owned(), source: errno.into() }),

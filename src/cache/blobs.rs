@@ -8,11 +8,12 @@
 use std::fs::{DirBuilder, File};
 use std::io::{Error, Read, Result, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, linkat, open};
+use crate::fs::{flock, open};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, linkat};
 use tempfile::TempPath;
 
 use super::lock::Lock;
@@ -147,7 +148,7 @@ struct KeptReader {
 
 impl Read for KeptReader {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let count = self.lock.file().read_at(buffer, self.at)?;
+        let count = crate::fs::read_at(self.lock.file(), buffer, self.at)?;
         self.at += count as u64;
         Ok(count)
     }

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens, open};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens};
 
-use crate::fs;
+use crate::fs::{self, open};
 
 /// A lock that is held.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Lock {
     fn of(path: &Path, operation: FlockOperation) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let lock = fs::Lock::take(open(path, flags, Mode::empty()).ok()?, operation).ok()?;
-        lock.is_at(CWD, path).then_some(Self(lock))
+        lock.is_at(CWD, path).ok()?.then_some(Self(lock))
     }
 
     pub(crate) fn file(&self) -> &File {

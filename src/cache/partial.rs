@@ -9,13 +9,13 @@ use std::io::{Read, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, open};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 
 use super::UNFINISHED;
 use super::blobs::{Blobs, sync_directory_of};
 use crate::blob::{Arriving, Remote};
 use crate::core::digest::Digest;
-use crate::fs::Lock;
+use crate::fs::{Lock, open, read_at};
 
 /// Less than this is not worth keeping.
 const LEAST: u64 = 64 << 10;
@@ -44,7 +44,7 @@ impl Partial {
         let file = open(&path, flags, Mode::from_raw_mode(0o644)).ok()?;
         let lock = Lock::take(file, FlockOperation::NonBlockingLockExclusive).ok()?;
         let metadata = lock.file().metadata().ok()?;
-        if !metadata.is_file() || !lock.is_at(CWD, &path) {
+        if !metadata.is_file() || !lock.is_at(CWD, &path).ok()? {
             return None;
         }
         let had = if metadata.len() <= size { metadata.len() } else { 0 };
@@ -97,7 +97,7 @@ impl Read for Fetch {
         let Some(partial) = &self.partial else { return Ok(0) };
         if self.at < partial.had {
             let most = buffer.len().min(usize::try_from(partial.had - self.at).unwrap_or(usize::MAX));
-            let count = partial.lock.file().read_at(&mut buffer[..most], self.at)?;
+            let count = read_at(partial.lock.file(), &mut buffer[..most], self.at)?;
             self.at += count as u64;
             return Ok(count);
         }

@@ -41,6 +41,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::Common;
+use layflat::core::chain::Chain;
 use signals::Signals;
 
 /// Success, or equality.
@@ -219,6 +220,9 @@ pub(crate) fn main() -> ExitCode {
             trouble
         }
     };
+    for left in layflat::fs::take_leftovers() {
+        output::warn(&Chain(&left));
+    }
     // All is cleaned up.
     signals.die();
     ExitCode::from(code)

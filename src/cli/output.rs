@@ -94,6 +94,11 @@ pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
     }
 }
 
+/// Says what is wrong beside the result, even to who asked for quiet.
+pub(crate) fn warn(problem: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "note: {}", one_line(&problem.to_string()));
+}
+
 /// Whether only errors are printed, for places without access to the arguments.
 static QUIET: AtomicBool = AtomicBool::new(false);
 

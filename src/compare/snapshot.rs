@@ -165,7 +165,7 @@ impl Snapshot {
     /// Anything that cannot be read, and a tree that changes meanwhile.
     pub fn take(root: &Path, options: &SnapshotOptions) -> Result<Self, CompareError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(CWD, root, flags, Mode::empty()).map_err(|errno| CompareError::Io {
+        let directory = crate::fs::openat(CWD, root, flags, Mode::empty()).map_err(|errno| CompareError::Io {
             action: "open".to_owned(),
             root: root.to_owned(),
             path: Vec::new(),
@@ -295,7 +295,7 @@ impl Snapshot {
         let at = |directory: BorrowedFd<'_>, path: &[u8], flags: OFlags| {
             let path = if path.is_empty() { b"." } else { path };
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat2(directory, Path::new(std::ffi::OsStr::from_bytes(path)), flags, Mode::empty(), resolve)
+            crate::fs::openat2(directory, Path::new(std::ffi::OsStr::from_bytes(path)), flags, Mode::empty(), resolve)
         };
         let (start, names) = self.components(id, by_way_of.0);
         let start = if start == by_way_of.0 { by_way_of.1 } else { self.directory.as_fd() };

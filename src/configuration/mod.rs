@@ -12,6 +12,8 @@
 //! Only `files` does I/O.
 
 mod files;
+#[cfg(all(feature = "registry", any(fuzzing, test)))]
+pub(crate) mod fuzzing;
 mod identity;
 mod policy;
 #[cfg(feature = "registry")]

@@ -4,10 +4,11 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
+use super::tool::Tool;
 use crate::compare::{Snapshot, SnapshotOptions};
 use crate::core::record::LayerPath;
 use crate::core::text::{Printable, Timestamp};
@@ -48,16 +49,37 @@ impl Filesystem {
         }
     }
 
-    fn program(self) -> (&'static str, &'static str) {
+    /// What makes images.
+    fn maker(self) -> Tool {
         match self {
-            Self::Erofs => ("mkfs.erofs", "erofs-utils"),
-            Self::Squashfs => ("mksquashfs", "squashfs-tools"),
+            Self::Erofs => Tool { program: "mkfs.erofs", package: "erofs-utils" },
+            Self::Squashfs => Tool { program: "mksquashfs", package: "squashfs-tools" },
         }
+    }
+
+    /// What reads them. It comes with the same package, so it is required: an image that nothing has read is not called done.
+    fn checker(self) -> Tool {
+        match self {
+            Self::Erofs => Tool { program: "fsck.erofs", package: "erofs-utils" },
+            Self::Squashfs => Tool { program: "unsquashfs", package: "squashfs-tools" },
+        }
+    }
+
+    /// The command that reads an image, and fails where it is damaged.
+    fn check(self, image: &Path) -> Command {
+        let mut command = Command::new(self.checker().program);
+        match self {
+            Self::Erofs => command.args(["-d1", "--extract"]),
+            // Goes through all directories, whose tables are the last to be written.
+            Self::Squashfs => command.args(["-strict-errors", "-lls"]),
+        };
+        command.arg(image);
+        command
     }
 
     /// The command that makes an image of a tree. Nothing in it depends on when or where it is run.
     fn command(self, tree: &Path, image: &Path, newest: u64) -> Command {
-        let mut command = Command::new(self.program().0);
+        let mut command = Command::new(self.maker().program);
         match self {
             // The time of the image is the newest of its files' times: with an earlier one it would change theirs.
             Self::Erofs => command
@@ -86,7 +108,7 @@ impl Filesystem {
 /// missing from the image, too, and is reported.
 ///
 /// # Errors
-/// Those of [`flatten`], and a tool that is missing or fails.
+/// Those of [`flatten`], and a tool that is missing or fails, or that finds the image damaged.
 pub fn flat_filesystem(
     image: &Image,
     filesystem: Filesystem,
@@ -94,21 +116,10 @@ pub fn flat_filesystem(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report, Error> {
-    let (program, package) = filesystem.program();
-    let missing = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::Product(format!("{program} is not installed; it comes with the package {package}").into())
-        }
-        _ => io("cannot run the file system's tool")(error),
-    };
-    // Before anything is read: is it there?
-    Command::new(program)
-        .arg("--help")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .map_err(missing)?;
+    let (maker, checker) = (filesystem.maker(), filesystem.checker());
+    // Before anything is read: are they there?
+    maker.require()?;
+    checker.require()?;
     let path = output.path().ok_or_else(|| Error::Product("the image can only be made in a file".into()))?;
     let place = crate::fs::open_path(&output.scratch()).and_then(Aside::make);
     let place = place.map_err(io("cannot make a temporary directory"))?;
@@ -119,16 +130,9 @@ pub fn flat_filesystem(
     if options.strict {
         report.refuse_losses()?;
     }
-    let made = filesystem
-        .command(&tree, &path, newest)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .output()
-        .map_err(missing)?;
-    if !made.status.success() {
-        let talk = String::from_utf8_lossy(&made.stderr);
-        return Err(Error::Product(format!("{program} failed: {}", talk.trim()).into()));
-    }
+    maker.run(&filesystem.command(&tree, &path, newest), &options.cancel)?;
+    // By a program that did not write it: its maker may not have noticed what became of its writes.
+    checker.run(&filesystem.check(&path), &options.cancel)?;
     report.form = filesystem.name();
     Ok(report)
 }

@@ -7,6 +7,7 @@
 mod archive;
 mod entries;
 mod filesystem;
+mod tool;
 
 pub use archive::flat_archive;
 pub(crate) use entries::{Spooled, Whiteouts, needed_contents, write_entries};

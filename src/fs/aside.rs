@@ -2,24 +2,27 @@
 //!
 //! Only its owner can enter it, it is locked (flock(2)) as long as its process lives, and it goes with all that is in
 //! it when it is dropped. What a process leaves that was killed is removed by the next one that works in the same
-//! place: only what has our name, our owner and our marker, and is locked by nobody.
+//! place: only what has our name, our owner and our marker, or is empty, and is locked by nobody.
 
 use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::openat;
 use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, fstat, linkat, mkdirat, openat, renameat, renameat_with,
-    statat, unlinkat,
+    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, fstat, linkat, mkdirat, renameat, renameat_with, statat,
+    unlinkat,
 };
 use rustix::io::{Errno, Result};
 use tempfile::NamedTempFile;
 
-use super::{Durability, Lock, Place, open_directory, remove_contents};
+use super::{Durability, Lock, Place, leftovers, open_directory, remove_contents_but};
 
 /// What the names of such directories begin with.
 const PREFIX: &str = ".layflat-";
+/// Hexadecimal digits behind that.
+const DIGITS: usize = 12;
 /// Made in it once it is locked: without this a directory is taken for somebody else's.
 const MARKER: &CStr = c"layflat-unfinished";
 
@@ -38,17 +41,22 @@ impl Aside {
     /// Makes it in `parent`, and removes what killed processes left there.
     pub(crate) fn make(parent: OwnedFd) -> Result<Self> {
         sweep(&parent);
-        let name = loop {
-            let name = CString::new(format!("{PREFIX}{:012x}", random() >> 16)).map_err(|_| Errno::INVAL)?;
+        loop {
+            let name = CString::new(format!("{PREFIX}{:0DIGITS$x}", random() >> 16)).map_err(|_| Errno::INVAL)?;
             match mkdirat(&parent, name.as_c_str(), Mode::RWXU) {
-                Err(Errno::EXIST) => {}
-                made => break made.map(|()| name)?,
+                Err(Errno::EXIST) => continue,
+                made => made?,
             }
-        };
-        let directory = Lock::of_new(open_directory(&parent, name.to_bytes())?);
-        let aside = Self { directory, parent, name };
-        openat(&aside.directory, MARKER, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::RUSR)?;
-        Ok(aside)
+            match claim(&parent, &name) {
+                // Until it is locked, another process that sweeps may take it for an abandoned one.
+                Err(Errno::NOENT | Errno::WOULDBLOCK) => {}
+                Ok(directory) => return Ok(Self { parent, name, directory }),
+                Err(error) => {
+                    let _ = unlinkat(&parent, name.as_c_str(), AtFlags::REMOVEDIR);
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// The directory itself.
@@ -114,18 +122,38 @@ pub(crate) fn shown(path: &Path) -> PathBuf {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // Nobody is left to tell, and the error that led here is the one that matters.
-        let _ = remove(&self.parent, &self.name, &self.directory);
+        let removed = remove(&self.parent, &self.name, &self.directory);
+        // What kept it from going may be gone: a handle that was missing, a call that failed.
+        if let Err(error) = removed.or_else(|_| remove(&self.parent, &self.name, &self.directory)) {
+            leftovers::note(shown(&self.path()), error);
+        }
     }
 }
 
-/// Removes what is in a directory, and its name if that still is its name.
+/// Locks a directory that was just made, and marks it as ours.
+fn claim(parent: &OwnedFd, name: &CStr) -> Result<Lock> {
+    let directory = Lock::of_new(open_directory(parent, name.to_bytes())?)?;
+    // In one that was removed before it was locked nothing can be made.
+    let marker = openat(&directory, MARKER, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::RUSR);
+    marker.map(|_| directory)
+}
+
+/// Removes what is in a directory, and its name if that still is its name. The marker goes last, so that a process that is killed here
+/// leaves what is known as ours.
 fn remove(parent: &OwnedFd, name: &CStr, directory: &Lock) -> Result<()> {
-    remove_contents(rustix::io::fcntl_dupfd_cloexec(directory, 0)?)?;
-    if directory.is_at(parent, name) {
-        unlinkat(parent, name, AtFlags::REMOVEDIR)?;
+    remove_contents_but(rustix::io::fcntl_dupfd_cloexec(directory, 0)?, MARKER)?;
+    match unlinkat(directory, MARKER, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => remove_empty(parent, name, directory),
+        Err(error) => Err(error),
     }
-    Ok(())
+}
+
+/// Removes an empty directory, if its name still is its name.
+fn remove_empty(parent: &OwnedFd, name: &CStr, directory: &Lock) -> Result<()> {
+    match directory.is_at(parent, name)? {
+        true => unlinkat(parent, name, AtFlags::REMOVEDIR),
+        false => Ok(()),
+    }
 }
 
 /// Removes what killed processes of this user left in a directory.
@@ -137,20 +165,35 @@ fn sweep(parent: &OwnedFd) {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if name.to_bytes().starts_with(PREFIX.as_bytes())
-            && let Ok(directory) = open_directory(parent, name.to_bytes())
-            && let Some(directory) = abandoned(directory)
-        {
-            let _ = remove(parent, name, &directory);
+        if !is_our_name(name.to_bytes()) {
+            continue;
+        }
+        let Ok(directory) = open_directory(parent, name.to_bytes()) else { continue };
+        if let Some(directory) = abandoned(directory) {
+            // Whoever has made such a directory without a marker was killed right then, or right before it was gone: it is empty.
+            let _ = match is_marked(&directory) {
+                true => remove(parent, name, &directory),
+                false => remove_empty(parent, name, &directory),
+            };
         }
     }
 }
 
-/// A directory that is one of ours and that no process works in. It stays locked until it is removed.
+/// Whether a name is one that we make.
+fn is_our_name(name: &[u8]) -> bool {
+    let digits = name.strip_prefix(PREFIX.as_bytes());
+    digits.is_some_and(|digits| digits.len() == DIGITS && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+fn is_marked(directory: &Lock) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    statat(directory, MARKER, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_uid == own)
+}
+
+/// A directory of this user alone in which no process works. What we lock here stays locked until it is removed.
 fn abandoned(directory: OwnedFd) -> Option<Lock> {
     let own = rustix::process::geteuid().as_raw();
-    let is_ours = fstat(&directory).is_ok_and(|status| status.st_uid == own && status.st_mode & 0o077 == 0)
-        && statat(&directory, MARKER, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_uid == own);
+    let is_ours = fstat(&directory).is_ok_and(|status| status.st_uid == own && status.st_mode & 0o077 == 0);
     is_ours.then(|| Lock::take(directory, FlockOperation::NonBlockingLockExclusive).ok()).flatten()
 }
 
@@ -163,6 +206,7 @@ fn random() -> u64 {
 mod tests {
     use super::*;
     use crate::fs::open_path;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     use std::path::{Path, PathBuf};
 
     fn path(place: &Path, aside: &Aside) -> PathBuf {
@@ -208,12 +252,52 @@ mod tests {
         rustix::fs::flock(&killed.directory, FlockOperation::Unlock).unwrap();
         std::mem::forget(killed);
         // Somebody else's, who chose such a name.
-        let foreign = place.path().join(".layflat-mine");
+        let foreign = place.path().join(".layflat-0123456789ab");
         std::fs::create_dir_all(foreign.join("new")).unwrap();
+        std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o700)).unwrap();
         let working = Aside::make(parent()).unwrap();
         assert!(!left.exists());
         let _other = Aside::make(parent()).unwrap();
         assert!(path(place.path(), &working).exists());
         assert!(foreign.join("new").is_dir());
+    }
+
+    #[test]
+    fn s7_what_was_left_before_it_was_marked_or_after_is_swept() {
+        let place = tempfile::tempdir().unwrap();
+        let left = place.path().join(".layflat-0123456789ab");
+        std::fs::DirBuilder::new().mode(0o700).create(&left).unwrap();
+        // A process that has made it and does not hold the lock yet makes another one.
+        let others =
+            [".layflat-0123456789", ".layflat-0123456789ag", ".layflat-of-mine"].map(|name| place.path().join(name));
+        others.iter().for_each(|other| std::fs::DirBuilder::new().mode(0o700).create(other).unwrap());
+        let _aside = Aside::make(open_path(place.path()).unwrap()).unwrap();
+        assert!(!left.exists());
+        assert!(others.iter().all(|other| other.exists()));
+    }
+
+    #[test]
+    fn s2_it_goes_whoever_makes_and_sweeps_at_the_same_time() {
+        let place = tempfile::tempdir().unwrap();
+        let work = || {
+            for _ in 0..200 {
+                let aside = Aside::make(open_path(place.path()).unwrap()).unwrap();
+                assert!(path(place.path(), &aside).join("layflat-unfinished").exists());
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(work))));
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_noted() {
+        let place = tempfile::tempdir().unwrap();
+        let aside = Aside::make(open_path(place.path()).unwrap()).unwrap();
+        let ours = path(place.path(), &aside);
+        // Somebody puts something into it, that we cannot know of, again and again: here, between two looks, by hand.
+        std::fs::remove_file(ours.join("layflat-unfinished")).unwrap();
+        std::fs::create_dir(ours.join("layflat-unfinished")).unwrap();
+        drop(aside);
+        assert!(leftovers::take().iter().any(|left| left.path == ours));
     }
 }

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use super::openat;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Result;
 
 /// Opens a directory in a directory, never through a symlink.

@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, FlockOperation, flock, fstat, statat};
-use rustix::io::Result;
+use rustix::fs::{AtFlags, FlockOperation, fstat, statat};
+use rustix::io::{Errno, Result};
 use rustix::path::Arg;
+
+use super::again::flock;
 
 /// Something open that is locked as long as this lives.
 #[derive(Debug)]
@@ -22,18 +24,30 @@ impl Lock {
         Ok(Self(file))
     }
 
-    /// Locks what was made just now: nobody else holds it. On a file system without locks it is not locked.
-    pub(crate) fn of_new(file: impl Into<File>) -> Self {
+    /// Locks what was made just now. On a file system without locks it is not locked.
+    ///
+    /// # Errors
+    /// `WOULDBLOCK`, if another process was quicker.
+    pub(crate) fn of_new(file: impl Into<File>) -> Result<Self> {
         let file = file.into();
-        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Self(file)
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Err(Errno::WOULDBLOCK),
+            _ => Ok(Self(file)),
+        }
     }
 
     /// Whether it still has this name. Between opening and locking, whoever held the lock before may have removed or
     /// replaced it.
-    pub(crate) fn is_at(&self, directory: impl AsFd, name: impl Arg) -> bool {
-        let (mine, there) = (fstat(&self.0), statat(directory, name, AtFlags::SYMLINK_NOFOLLOW));
-        matches!((mine, there), (Ok(mine), Ok(there)) if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino))
+    ///
+    /// # Errors
+    /// What keeps from looking.
+    pub(crate) fn is_at(&self, directory: impl AsFd, name: impl Arg) -> Result<bool> {
+        let there = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            there => there?,
+        };
+        let mine = fstat(&self.0)?;
+        Ok((mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino))
     }
 
     /// What is locked.
@@ -51,7 +65,6 @@ impl AsFd for Lock {
 #[cfg(test)]
 mod tests {
     use rustix::fs::CWD;
-    use rustix::io::Errno;
 
     use super::*;
 
@@ -71,12 +84,12 @@ mod tests {
     fn what_was_replaced_is_not_what_is_locked() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("file");
-        let lock = Lock::of_new(File::create(&path).unwrap());
-        assert!(lock.is_at(CWD, &path));
+        let lock = Lock::of_new(File::create(&path).unwrap()).unwrap();
+        assert!(lock.is_at(CWD, &path).unwrap());
         std::fs::write(place.path().join("other"), "").unwrap();
         std::fs::rename(place.path().join("other"), &path).unwrap();
-        assert!(!lock.is_at(CWD, &path));
+        assert!(!lock.is_at(CWD, &path).unwrap());
         std::fs::remove_file(&path).unwrap();
-        assert!(!lock.is_at(CWD, &path));
+        assert!(!lock.is_at(CWD, &path).unwrap());
     }
 }

@@ -5,9 +5,11 @@
 //! whatever lies there at any moment: a name is looked at once, and what is written or removed afterwards is reached
 //! through the handle (rules S1, S2, S6 and S7).
 
+mod again;
 mod aside;
 mod descent;
 mod handle;
+mod leftovers;
 mod lock;
 mod mounts;
 mod output;
@@ -16,15 +18,17 @@ mod remove;
 mod sync;
 mod work;
 
+pub(crate) use again::{flock, open, openat, openat2, read_at};
 pub(crate) use aside::{Aside, shown};
 pub(crate) use descent::Descent;
 pub(crate) use handle::{make_directory, open_directory, open_path};
+pub use leftovers::{Leftover, take as take_leftovers};
 pub(crate) use lock::Lock;
 pub(crate) use mounts::{is_mount_root, mounts_below};
 pub use output::{Destination, Output, OutputError};
 pub(crate) use place::Place;
 pub use place::PlaceError;
-pub(crate) use remove::{remove_contents, remove_tree};
+pub(crate) use remove::{remove_contents_but, remove_tree};
 pub(crate) use sync::Durability;
 pub use work::DestinationError;
 pub(crate) use work::Work;

@@ -7,9 +7,9 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use super::{openat, openat2};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, chmodat, openat, openat2, renameat_with,
-    statx, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, chmodat, renameat_with, statx, unlinkat,
 };
 use rustix::io::{Errno, Result};
 
@@ -39,13 +39,24 @@ struct Level {
     pending: Vec<CString>,
 }
 
-/// Removes all that is in a directory.
+/// Removes all that is in a directory, but one file.
 ///
 /// # Errors
 /// As [`remove_tree`].
-pub(crate) fn remove_contents(root: OwnedFd) -> Result<()> {
+pub(crate) fn remove_contents_but(root: OwnedFd, kept: &CStr) -> Result<()> {
+    let pending = unlink_files(&root, Some(kept))?;
+    remove_directories(Level { pending, directory: root })
+}
+
+fn remove_contents(root: OwnedFd) -> Result<()> {
+    let pending = unlink_files(&root, None)?;
+    remove_directories(Level { pending, directory: root })
+}
+
+/// Removes the directories that are still in one.
+fn remove_directories(top: Level) -> Result<()> {
     let mut moved = 0_u64;
-    let mut levels = vec![Level { pending: unlink_files(&root)?, directory: root }];
+    let mut levels = vec![top];
     while let Some(here) = levels.last() {
         let Some(child) = here.pending.last().cloned() else {
             levels.pop();
@@ -58,7 +69,7 @@ pub(crate) fn remove_contents(root: OwnedFd) -> Result<()> {
         };
         let directory = open_anyway(&here.directory, &child)?;
         if levels.len() < MOST_OPEN {
-            levels.push(Level { pending: unlink_files(&directory)?, directory });
+            levels.push(Level { pending: unlink_files(&directory, None)?, directory });
             continue;
         }
         drop(directory);
@@ -127,14 +138,14 @@ fn mount_of(directory: impl AsFd) -> Result<(u32, u32, u64)> {
     Ok((status.stx_dev_major, status.stx_dev_minor, status.stx_mnt_id))
 }
 
-/// Unlinks all files of a directory and returns the names of its directories.
-fn unlink_files(directory: &OwnedFd) -> Result<Vec<CString>> {
+/// Unlinks all files of a directory, but one, and returns the names of its directories.
+fn unlink_files(directory: &OwnedFd, kept: Option<&CStr>) -> Result<Vec<CString>> {
     let mut directories = Vec::new();
     let mut writable = false;
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
+        if matches!(name.to_bytes(), b"." | b"..") || Some(name) == kept {
             continue;
         }
         if entry.file_type() == FileType::Directory {

@@ -6,7 +6,7 @@
 
 use std::os::fd::AsFd;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 /// Whether a result must survive a power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Durability {
     /// A sync of each file would wait for the disk thousands of times.
     pub(crate) fn sync_tree(self, directory: impl AsFd) -> Result<(), Errno> {
         match self {
-            Self::Synced => rustix::fs::syncfs(directory),
+            Self::Synced => retry_on_intr(|| rustix::fs::syncfs(&directory)),
             Self::Unsynced => Ok(()),
         }
     }
@@ -37,7 +37,7 @@ impl Durability {
     pub(crate) fn sync(self, file: impl AsFd) -> Result<(), Errno> {
         match self {
             // Some network file systems sync no directories, and have them on the server's disk at once.
-            Self::Synced => match rustix::fs::fsync(file) {
+            Self::Synced => match retry_on_intr(|| rustix::fs::fsync(&file)) {
                 Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
                 other => other,
             },

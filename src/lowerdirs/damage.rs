@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use crate::fs::openat2;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{FILE_NAME, LayoutError, changed, read_layout};
@@ -14,7 +15,7 @@ pub(crate) fn damage(directory: &Path) -> Option<String> {
 
 fn look(directory: &Path) -> Result<(), String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let base = rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| error.to_string())?;
+    let base = crate::fs::open(directory, flags, Mode::empty()).map_err(|error| error.to_string())?;
     let layout =
         read_layout(&base, directory).map_err(|error| format!("{FILE_NAME}: {}", what_is_wrong_with(&error)))?;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;

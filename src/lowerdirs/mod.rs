@@ -3,6 +3,8 @@
 
 mod damage;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod layout;
 mod modified;
 mod read;

@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{FILE_NAME, Layout, LayoutError};
 use crate::core::limits::Limits;
+use crate::fs::openat;
 
 /// Opens a directory that has a description, to find things from.
 pub(crate) fn open(directory: &Path) -> Result<OwnedFd, LayoutError> {
@@ -43,7 +44,7 @@ pub(crate) fn read_layout(directory: impl AsFd, path: &Path) -> Result<Layout, L
 }
 
 /// Reads and checks the description.
-fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
+pub(super) fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
     /// What stays the same in every format.
     #[derive(serde::Deserialize)]
     struct Version {

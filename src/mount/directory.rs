@@ -27,7 +27,7 @@ impl LowerDirectory {
     pub(super) fn open_beneath(directory: BorrowedFd<'_>, base: &Path, name: &str) -> Result<Self, MountError> {
         let path = base.join(name);
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(directory, name, FLAGS, Mode::empty(), resolve) {
+        match crate::fs::openat2(directory, name, FLAGS, Mode::empty(), resolve) {
             Ok(fd) => Ok(Self(Directory { path, fd })),
             Err(errno) => Err(MountError::Directory { action: "open", what: "the layer", path, source: errno.into() }),
         }
@@ -52,7 +52,7 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn open(path: &Path, what: &'static str) -> Result<Self, MountError> {
-        match rustix::fs::openat(CWD, path, FLAGS, Mode::empty()) {
+        match crate::fs::openat(CWD, path, FLAGS, Mode::empty()) {
             Ok(fd) => Ok(Self { path: path.to_owned(), fd }),
             Err(errno) => {
                 Err(MountError::Directory { action: "open", what, path: path.to_owned(), source: errno.into() })

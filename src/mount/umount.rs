@@ -43,7 +43,7 @@ pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
 fn check(target: &Path) -> Result<bool, UnmountError> {
     let failed = |errno: Errno| UnmountError::Target { path: target.to_owned(), source: errno.into() };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(CWD, target, flags, Mode::empty()).map_err(failed)?;
+    let opened = crate::fs::openat(CWD, target, flags, Mode::empty()).map_err(failed)?;
     let status = rustix::fs::statx(&opened, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).map_err(failed)?;
     // Linux 5.8 tells; before that, umount2 will.
     let known = status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);

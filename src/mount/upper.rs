@@ -93,7 +93,7 @@ fn open_or_make(path: &Path, what: &'static str) -> Result<(Directory, Option<Ma
 /// Owner, attributes, mode and mtime, in this order: each can undo what comes before it.
 fn copy_attributes(from: &Directory, to: &Directory, namespace: XattrNamespace) -> io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
-    let to_fd = rustix::fs::openat(to, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let to_fd = crate::fs::openat(to, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     match rustix::fs::fchown(&to_fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))) {
         // An owner that this user namespace does not know, or may not give: as everywhere, the caller owns the file.
         Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::OVERFLOW) => {}

@@ -11,6 +11,8 @@
 mod below;
 mod difference;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod overlay;
 mod upper;
 mod write;

@@ -8,6 +8,8 @@ mod dir;
 mod docker;
 #[cfg(feature = "registry")]
 mod engine;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod io;
 mod oci;
 #[cfg(feature = "registry")]

@@ -54,7 +54,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         make_directory(&result, LAYERS, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
     let namespace = match options.xattr_namespace {
         Some(namespace) => namespace,
-        None => allowed_namespace(work.directory()),
+        None => allowed_namespace(work.directory())?,
     };
     let fitness = Fitness::probe(&work, namespace)?;
     let mut ground = Ground::prepare(image, work, Some(namespace), options, progress)?;
@@ -146,17 +146,21 @@ fn root_attributes(stack: &Stack<'_>) -> Attributes {
 }
 
 /// `trusted.overlay.*` where we may write it, else `user.overlay.*` (rule O5).
-fn allowed_namespace(directory: BorrowedFd<'_>) -> XattrNamespace {
+fn allowed_namespace(directory: BorrowedFd<'_>) -> Result<XattrNamespace, Error> {
     let probe = format!("{}origin", XattrNamespace::Trusted.prefix());
-    let allowed = rustix::fs::fsetxattr(directory, probe.as_str(), b"", rustix::fs::XattrFlags::empty()).is_ok();
-    if allowed { XattrNamespace::Trusted } else { XattrNamespace::User }
+    match rustix::fs::fsetxattr(directory, probe.as_str(), b"", rustix::fs::XattrFlags::empty()) {
+        Ok(()) => Ok(XattrNamespace::Trusted),
+        Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => Ok(XattrNamespace::User),
+        // Trouble that says nothing of what is allowed.
+        Err(error) => Err(io("cannot find out which extended attributes are allowed")(error)),
+    }
 }
 
 fn write_file(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Error> {
     use rustix::fs::OFlags;
     let description = |error| Error::Io { action: format!("cannot write {name}"), error };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o666))
+    let file = crate::fs::openat(directory, name, flags, Mode::from_raw_mode(0o666))
         .map_err(|error| description(error.into()))?;
     std::fs::File::from(file).write_all(bytes).map_err(description)
 }

@@ -306,7 +306,7 @@ impl Settler<'_, '_> {
         name: &OsStr,
     ) -> Result<Lost, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(here, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = crate::fs::openat(here, name, flags, Mode::RUSR | Mode::WUSR)?;
         if let Finish::Overlay(namespace) = self.finish {
             let mark = format!("{}overlay.whiteout", namespace.prefix());
             Subject::Open(file.as_fd()).set_xattr(mark.as_bytes(), b"y")?;

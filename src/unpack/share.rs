@@ -178,7 +178,7 @@ impl Settler<'_, '_> {
     fn open_shared(&self, name: &str) -> Result<OwnedFd, Errno> {
         let spill = self.spill.directory();
         let open =
-            || rustix::fs::openat(spill, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            || crate::fs::openat(spill, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         match open() {
             Err(Errno::ACCESS) => {
                 let stat = rustix::fs::statat(spill, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -194,7 +194,7 @@ impl Settler<'_, '_> {
     fn copy_up(&self, inode: InodeId, source: BorrowedFd<'_>, to: &str) -> Result<(), Errno> {
         let (attributes, size) = self.file(inode).ok_or(Errno::INVAL)?;
         let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let target = rustix::fs::openat(self.spill.directory(), to, create, Mode::RUSR | Mode::WUSR)?;
+        let target = crate::fs::openat(self.spill.directory(), to, create, Mode::RUSR | Mode::WUSR)?;
         copy_content(source, &target, size)?;
         // What cannot be kept was counted when the first one was made.
         let path = || LayerPath::root();

@@ -1,15 +1,19 @@
-//! What goes wrong: images that mean harm, destinations that cannot hold everything, and power that is lost.
+//! What goes wrong: images that mean harm, destinations that cannot hold everything, system calls that fail, and power that is lost.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod destinations;
 mod durability;
+mod exports;
+mod faults;
 mod hostile;
 
 fn main() -> std::process::ExitCode {
     common::harness::main(&[
         ("destinations", destinations::trials),
         ("durability", durability::trials),
+        ("exports", exports::trials),
+        ("faults", faults::trials),
         ("hostile", hostile::trials),
     ])
 }

@@ -55,6 +55,20 @@ pub(super) fn store(cache: &Path, diff_id: &Digest, record: &Record, contents: &
     Ok(())
 }
 
+/// Reads a body that has the right frame, and asks of what was read what is asked of every index.
+#[cfg(any(fuzzing, test))]
+pub(super) fn checked_body(body: &[u8]) {
+    let mut bytes = [MAGIC, &VERSION.to_le_bytes(), body].concat();
+    bytes.extend_from_slice(&Sha256::digest(&bytes));
+    // A DiffID stands first.
+    let Ok((diff_id, _)) = postcard::take_from_bytes::<Digest>(body) else { return };
+    if let Some((record, contents)) = decode(&bytes, &diff_id) {
+        let again = encode(&diff_id, &record, &contents).ok();
+        assert!(again.and_then(|again| decode(&again, &diff_id)).is_some(), "what was read cannot be read again");
+        let _ = crate::core::stack::Stack::replay(&[record], crate::core::stack::Reading::default());
+    }
+}
+
 fn encode(diff_id: &Digest, record: &Record, contents: &[Content]) -> std::io::Result<Vec<u8>> {
     let body = postcard::to_allocvec(&Body { diff_id, record, contents }).map_err(std::io::Error::other)?;
     let mut bytes = [MAGIC, &VERSION.to_le_bytes(), &body].concat();

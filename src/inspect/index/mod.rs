@@ -8,6 +8,8 @@
 
 mod content;
 mod file;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod hashing;
 
 use std::path::Path;

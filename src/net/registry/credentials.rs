@@ -159,7 +159,7 @@ pub(super) fn member<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
 }
 
 /// The entries that are for the repository, the one for the longest beginning of `registry/repository` first.
-fn entries_for<'f>(
+pub(super) fn entries_for<'f>(
     auths: impl Iterator<Item = (&'f String, &'f Value)>,
     registry: &str,
     repository: &str,
@@ -174,7 +174,7 @@ fn entries_for<'f>(
 }
 
 /// What a key stands for: a registry, or a part of one. Docker's keys are addresses, of which the host counts.
-fn scope_of(key: &str) -> String {
+pub(super) fn scope_of(key: &str) -> String {
     let is_address = |scheme: &str| key.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     let scheme = ["https://", "http://"].into_iter().find(|scheme| is_address(scheme));
     let bare = scheme.map_or(key, |scheme| &key[scheme.len()..]).trim_end_matches('/');
@@ -192,7 +192,7 @@ pub(super) fn misfit(error: &serde_json::Error) -> String {
     format!("{problem}, see line {} column {}", error.line(), error.column())
 }
 
-fn decode(entry: &Value) -> Result<Option<Credentials>, String> {
+pub(super) fn decode(entry: &Value) -> Result<Option<Credentials>, String> {
     if !(entry.is_object() || entry.is_null()) {
         return Err("is not an object".to_owned());
     }

@@ -117,14 +117,10 @@ fn request(
     }
     let response = session.expect(&repository.pull(), request, &[200, 206])?;
     let again = match (response.status().as_u16(), header(response.headers(), &CONTENT_RANGE)) {
-        (206, Some(range)) => {
-            // `bytes 10-99/100`
-            let start = range.trim_start_matches("bytes").trim_start().split('-').next();
-            match start.and_then(|start| start.parse::<u64>().ok()) {
-                Some(start) if start <= offset => offset - start,
-                _ => return Err(session.protocol(&what, format!("{range:?} in answer to a request for byte {offset}"))),
-            }
-        }
+        (206, Some(range)) => match start_of(range) {
+            Some(start) if start <= offset => offset - start,
+            _ => return Err(session.protocol(&what, format!("{range:?} in answer to a request for byte {offset}"))),
+        },
         (206, None) => 0,
         // The range was ignored.
         _ => offset,
@@ -190,4 +186,9 @@ impl Arriving for Download {
     fn verified(self: Box<Self>) -> Result<()> {
         Ok(())
     }
+}
+
+/// Where the bytes begin that a `Content-Range` is about: `bytes 10-99/100`.
+pub(super) fn start_of(range: &str) -> Option<u64> {
+    range.trim_start_matches("bytes").trim_start().split('-').next()?.parse().ok()
 }

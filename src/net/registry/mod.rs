@@ -20,6 +20,8 @@ mod download;
 mod encoding;
 mod endpoints;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod helper;
 mod http;
 mod link;

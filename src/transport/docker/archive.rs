@@ -4,7 +4,6 @@
 use crate::transport::docker;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -88,7 +87,7 @@ fn images(file: &ArchiveFile, options: &OpenOptions) -> Result<Vec<source::Named
 pub(in crate::transport) fn refuse_compressed(file: &ArchiveFile) -> Result<(), StoreError> {
     let mut start = [0; Compression::START];
     let opened = std::fs::File::open(file.place()).map_err(|error| StoreError::io(file.place(), error))?;
-    let count = opened.read_at(&mut start, 0).map_err(|error| StoreError::io(file.place(), error))?;
+    let count = crate::fs::read_at(&opened, &mut start, 0).map_err(|error| StoreError::io(file.place(), error))?;
     match Compression::detect(&start[..count]) {
         Compression::None => Ok(()),
         compression => {

@@ -5,7 +5,6 @@ use crate::transport::io;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -147,7 +146,7 @@ fn index(
         if options.cancel.is_cancelled() {
             return Err(SourceError::Cancelled);
         }
-        let count = file.read_at(&mut buffer, position).map_err(io)?;
+        let count = crate::fs::read_at(&file, &mut buffer, position).map_err(io)?;
         if count == 0 {
             break;
         }

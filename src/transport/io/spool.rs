@@ -111,7 +111,7 @@ impl Read for Polled<'_> {
             let mut ready = [PollFd::new(&self.input, PollFlags::IN)];
             match poll(&mut ready, Some(&wait)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => return Ok(rustix::io::read(self.input, buffer)?),
+                Ok(_) => return Ok(rustix::io::retry_on_intr(|| rustix::io::read(self.input, &mut *buffer))?),
                 Err(error) => return Err(error.into()),
             }
         }

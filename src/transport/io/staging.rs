@@ -7,9 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, openat, renameat, statat,
-};
+use crate::fs::openat;
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, renameat, statat};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 

@@ -10,13 +10,13 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, openat};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 use tempfile::NamedTempFile;
 
 use crate::core::cancel::Cancel;
-use crate::fs::{Aside, Durability, Lock, Place, open_path};
+use crate::fs::{Aside, Durability, Lock, Place, open_path, openat};
 use crate::transport::io::staging::{FILE_MODE, draft_in};
 use crate::transport::store::{OpenOptions, StoreError, pour};
 
@@ -126,7 +126,11 @@ fn present(place: &Place, cancel: &Cancel) -> Result<Option<Lock>, StoreError> {
         }
         match Lock::take(file, FlockOperation::NonBlockingLockExclusive) {
             // Else whoever had the lock before has put another file there.
-            Ok(lock) if lock.is_at(place.parent(), place.name()) => return Ok(Some(lock)),
+            Ok(lock)
+                if lock.is_at(place.parent(), place.name()).map_err(|error| StoreError::io(place.path(), error))? =>
+            {
+                return Ok(Some(lock));
+            }
             Ok(_) => {}
             Err(Errno::WOULDBLOCK) if cancel.is_cancelled() => return Err(StoreError::Cancelled),
             Err(Errno::WOULDBLOCK) => std::thread::sleep(PATIENCE),

@@ -286,7 +286,7 @@ pub(in crate::transport) fn admit(reference: &Reference, options: &OpenOptions) 
 }
 
 /// Recognises what a path leads to.
-pub(in crate::transport) fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
+pub(crate) fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, SourceError> {
     let not_an_image = |problem: &str| SourceError::NotAnImage { path: path.to_owned(), problem: problem.to_owned() };
     if path.is_dir() {
         let files = Files::of_directory(path);
@@ -348,7 +348,7 @@ pub(in crate::transport) fn bare_layers(paths: &[PathBuf]) -> Result<Image, Sour
 pub(in crate::transport) fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
     let io = |error| SourceError::Io { path: path.to_owned(), error };
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file: File = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|error| io(error.into()))?.into();
+    let file: File = crate::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|error| io(error.into()))?.into();
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         return Err(SourceError::NotAFile(path.to_owned()));

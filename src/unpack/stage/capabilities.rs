@@ -238,7 +238,7 @@ fn is_owner_refused(error: Errno) -> bool {
 fn umask(directory: BorrowedFd<'_>) -> Result<u32> {
     let all = Mode::RWXU | Mode::RWXG | Mode::RWXO;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, "umask", flags, all)?;
+    let file = crate::fs::openat(directory, "umask", flags, all)?;
     let mode = rustix::fs::fstat(&file)?.st_mode & 0o777;
     rustix::fs::unlinkat(directory, "umask", AtFlags::empty())?;
     Ok(0o777 & !mode)

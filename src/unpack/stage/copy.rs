@@ -22,7 +22,7 @@ pub(crate) fn copy_content(from: impl AsFd, to: impl AsFd, size: u64) -> Result<
         copy_range(&from, &to, data, end)?;
         at = end;
     }
-    rustix::fs::ftruncate(to, size)
+    rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&to, size))
 }
 
 fn copy_range(from: impl AsFd, to: impl AsFd, start: u64, end: u64) -> Result<()> {
@@ -40,13 +40,15 @@ fn copy_range(from: impl AsFd, to: impl AsFd, start: u64, end: u64) -> Result<()
             }
         }
         let length = length.min(buffer.len());
-        let count = rustix::io::pread(&from, &mut buffer[..length], input)?;
+        let count = rustix::io::retry_on_intr(|| rustix::io::pread(&from, &mut buffer[..length], input))?;
         if count == 0 {
             return Err(Errno::IO);
         }
         let mut written = 0;
         while written < count {
-            written += rustix::io::pwrite(&to, &buffer[written..count], output + written as u64)?;
+            written += rustix::io::retry_on_intr(|| {
+                rustix::io::pwrite(&to, &buffer[written..count], output + written as u64)
+            })?;
         }
         input += count as u64;
         output += count as u64;

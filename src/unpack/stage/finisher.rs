@@ -150,7 +150,8 @@ pub(super) fn set(
     losses: &mut Losses<NameId>,
 ) -> Result<(), StageError> {
     if written < unfinished.size {
-        rustix::fs::ftruncate(&unfinished.file, unfinished.size).map_err(trying("write its content"))?;
+        rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&unfinished.file, unfinished.size))
+            .map_err(trying("write its content"))?;
     }
     capabilities
         .set_new(unfinished.file.as_fd(), unfinished.mode, attributes, &|| unfinished.name, losses)

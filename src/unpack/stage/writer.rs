@@ -294,12 +294,13 @@ impl Staged {
         let free = place == Place::Named && self.made(name) == Made::Nothing;
         if free && self.make_directory(names, names.parent(name))? {
             let parent = self.directory(names, names.parent(name))?;
-            let file = rustix::fs::openat(parent, OsStr::from_bytes(names.name(name)), flags, mode)?;
+            let file = crate::fs::openat(parent, OsStr::from_bytes(names.name(name)), flags, mode)?;
             self.set_made(name, Made::File(content));
             self.contents.push(Whereabouts::Named(name));
             return Ok(file);
         }
-        let file = rustix::fs::openat(self.spill.directory(), Spill::content_name(self.layer, content), flags, mode)?;
+        let file =
+            crate::fs::openat(self.spill.directory(), Spill::content_name(self.layer, content).as_str(), flags, mode)?;
         self.contents.push(Whereabouts::Spilled);
         Ok(file)
     }

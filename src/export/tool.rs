@@ -1,0 +1,203 @@
+//! Runs a file system's own program so that it ends when we do, however that happens.
+
+use std::io::{ErrorKind, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::core::cancel::Cancel;
+use crate::core::text::Printable;
+use crate::unpack::Error;
+
+/// Starts the program in its place, after a watchdog in the same process group: it waits for the end of standard input, whose other end
+/// only we hold, and kills the group. So the program, and what it starts, dies with us even when we are killed. (The kernel's
+/// parent-death signal would have to be asked for between fork and exec, where the standard library wants `unsafe`; `setpriv --pdeathsig`
+/// is not installed everywhere.)
+const GUARDED: &str = r#"exec 3<&0 </dev/null; { cat <&3; kill -KILL 0; } >/dev/null 2>&1 & exec 3<&-; exec "$@""#;
+/// How often we look whether the work was cancelled.
+const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// As much of what a program says as is kept.
+const MOST_SAID: usize = 16 << 10;
+
+/// A program that comes with a package.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tool {
+    pub(super) program: &'static str,
+    pub(super) package: &'static str,
+}
+
+impl Tool {
+    /// An error, if it cannot be started.
+    pub(super) fn require(self) -> Result<(), Error> {
+        let Self { program, package } = self;
+        let mut asked = Command::new(program);
+        asked.arg("--help").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match asked.status() {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(Error::Product(format!("{program} is not installed; it comes with the package {package}").into()))
+            }
+            Err(error) => Err(self.cannot_run(error)),
+        }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// Whatever makes it end with anything but success, with what it said; and [`Error::Cancelled`], after it was ended.
+    pub(super) fn run(self, arguments: &Command, cancel: &Cancel) -> Result<(), Error> {
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARDED, "layflat"]).arg(arguments.get_program()).args(arguments.get_args());
+        for (name, value) in arguments.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        // A group of its own: a Ctrl-C in a terminal is for us, who end it and clean up.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut running = Running::new(command.spawn().map_err(|error| self.cannot_run(error))?);
+        let (status, said) = running.wait(cancel).map_err(|error| self.cannot_run(error))?;
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if status.success() { Ok(()) } else { Err(Error::Product(self.failure(status, &said).into())) }
+    }
+
+    fn cannot_run(self, error: std::io::Error) -> Error {
+        Error::Io { action: format!("cannot run {}", self.program), error }
+    }
+
+    /// Its end, and what it said, on one line.
+    fn failure(self, status: ExitStatus, said: &[u8]) -> String {
+        let lines = said.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+        let lines: Vec<String> =
+            lines.filter(|line| !line.is_empty()).map(|line| Printable(line).to_string()).collect();
+        let end = match status.signal() {
+            Some(signal) => format!("was killed by signal {signal}"),
+            None => "failed".to_owned(),
+        };
+        let said = if lines.is_empty() { status.to_string() } else { lines.join("; ") };
+        format!("{} {end}: {said}", self.program)
+    }
+}
+
+/// A program at work, with all that it starts. It ends when this is dropped.
+struct Running {
+    child: Child,
+    said: Option<ChildStderr>,
+    /// What the watchdog waits for.
+    _lifeline: Option<ChildStdin>,
+}
+
+impl Running {
+    fn new(mut child: Child) -> Self {
+        Self { said: child.stderr.take(), _lifeline: child.stdin.take(), child }
+    }
+
+    /// Its end and the beginning of what it said; if the work was cancelled it is ended.
+    fn wait(&mut self, cancel: &Cancel) -> std::io::Result<(ExitStatus, Vec<u8>)> {
+        let ended = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
+        let mut all = Vec::new();
+        loop {
+            let mut waited = vec![PollFd::new(&ended, PollFlags::IN)];
+            waited.extend(self.said.as_ref().map(|said| PollFd::new(said, PollFlags::IN)));
+            match poll(&mut waited, Some(&LOOK_UP)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let (has_ended, has_said) =
+                (!waited[0].revents().is_empty(), waited.get(1).is_some_and(|said| !said.revents().is_empty()));
+            if cancel.is_cancelled() {
+                self.end();
+            } else if has_said && let Some(said) = &mut self.said {
+                let mut piece = [0; 4096];
+                match said.read(&mut piece) {
+                    Ok(0) => self.said = None,
+                    Ok(length) => all.extend_from_slice(&piece[..length.min(MOST_SAID.saturating_sub(all.len()))]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
+            if has_ended || cancel.is_cancelled() {
+                return Ok((self.child.wait()?, all));
+            }
+        }
+    }
+
+    /// Ends the whole group. Nothing of what it made is of use to anybody, so there is nothing that it should finish first.
+    fn end(&self) {
+        // Gone already is fine. Not waited for yet, so the number is still its own.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.end();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    const SH: Tool = Tool { program: "sh", package: "dash" };
+
+    fn sh(script: &str, cancel: &Cancel) -> Result<(), Error> {
+        SH.run(Command::new("sh").args(["-c", script]), cancel)
+    }
+
+    #[test]
+    fn what_a_tool_says_is_in_the_error_on_one_line() {
+        let error = sh(r"printf 'one\n\n \033[31mtwo\n' >&2; exit 3", &Cancel::default()).unwrap_err();
+        assert_eq!(error.to_string(), r"sh failed: one; \u{1b}[31mtwo");
+        let error = sh("exit 3", &Cancel::default()).unwrap_err();
+        assert_eq!(error.to_string(), "sh failed: exit status: 3");
+        assert!(sh("echo all is well >&2", &Cancel::default()).is_ok());
+    }
+
+    #[test]
+    fn a_tool_that_is_killed_is_no_success() {
+        let error = sh("kill -9 $$", &Cancel::default()).unwrap_err();
+        assert!(error.to_string().starts_with("sh was killed by signal 9"), "{error}");
+    }
+
+    #[test]
+    fn a_tool_that_says_much_does_not_stand_still() {
+        let error = sh("yes | head -c 1000000 >&2; exit 1", &Cancel::default()).unwrap_err();
+        assert!(error.to_string().len() < 3 * MOST_SAID);
+    }
+
+    #[test]
+    fn a_tool_ends_when_the_work_is_cancelled() {
+        let cancel = Cancel::default();
+        let later = cancel.clone();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            later.cancel();
+        });
+        let begin = Instant::now();
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("after");
+        // The child of the child, too.
+        let result = sh(&format!("(sleep 3; touch {}) & sleep 60", file.display()), &cancel);
+        assert!(matches!(result, Err(Error::Cancelled)));
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_tool_that_is_missing_is_named_with_its_package() {
+        let error = Tool { program: "layflat-no-such-tool", package: "none" }.require().unwrap_err();
+        assert_eq!(error.to_string(), "layflat-no-such-tool is not installed; it comes with the package none");
+    }
+}

@@ -1,0 +1,139 @@
+//! Images of file systems are made by programs of others: what those get wrong is an error, and they end when layflat ends.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::common::harness::{Test, Trial, trials as trials_of};
+use crate::common::run::Scratch;
+use crate::common::tools;
+
+const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/four-layers.tar");
+/// How long something may take that takes a moment.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const TESTS: &[Test] = &[
+    ("a_file_system_image_that_its_checker_cannot_read_is_refused", false, damaged),
+    ("what_a_tool_says_is_in_the_message_on_one_line", false, failing),
+    ("a_tool_that_is_ended_by_a_signal_has_failed", false, dying),
+    ("a_killed_layflat_takes_its_tool_with_it", false, || ends(Signal::KILL)),
+    ("an_interrupted_layflat_ends_its_tool_and_leaves_nothing", false, || ends(Signal::TERM)),
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials_of(TESTS)
+}
+
+/// A place where `mksquashfs` is this script.
+struct Place(Scratch);
+
+impl Place {
+    fn with(script: &str) -> Self {
+        tools::need(&["mksquashfs"]);
+        let place = Self(Scratch::new(&std::env::temp_dir()));
+        for directory in ["bin", "out", "cache"] {
+            fs::create_dir(place.path(directory)).unwrap();
+        }
+        let tool = place.path("bin/mksquashfs");
+        // It is asked for its help first, to find out whether it is there.
+        fs::write(&tool, format!("#!/bin/sh\n[ \"$1\" = --help ] && exit\n{script}\n")).unwrap();
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.0.join(name)
+    }
+
+    fn export(&self) -> Command {
+        let path = std::env::var("PATH").unwrap();
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
+        command.args(["flatten", "--quiet", IMAGE, "--to", "squashfs", "-o", "out/image"]).current_dir(&self.0.0);
+        command.env("PATH", format!("{}:{path}", self.path("bin").display())).env("XDG_CACHE_HOME", self.path("cache"));
+        command.env("PLACE", &self.0.0);
+        command
+    }
+
+    /// The message of an export that must fail and leave nothing.
+    fn refusal(&self) -> String {
+        let output = self.export().output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        self.is_empty();
+        said
+    }
+
+    fn is_empty(&self) {
+        let left: Vec<_> = fs::read_dir(self.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn damaged() {
+    let place = Place::with(r#"head -c 20000 /dev/zero > "$2""#);
+    let said = place.refusal();
+    assert!(said.contains("unsquashfs failed"), "{said}");
+}
+
+fn failing() {
+    let place = Place::with(r"printf 'one\n\033[2Jtwo\n' >&2; exit 3");
+    let said = place.refusal();
+    assert!(said.contains(r"mksquashfs failed: one; \u{1b}[2Jtwo"), "{said}");
+}
+
+fn dying() {
+    let place = Place::with("kill -KILL $$");
+    let said = place.refusal();
+    assert!(said.contains("mksquashfs was killed by signal 9"), "{said}");
+}
+
+/// The tool, and what it has started, end soon after layflat got a signal.
+fn ends(signal: Signal) {
+    let place = Place::with(
+        r#"sleep 600 & echo $! > "$PLACE/child"; echo $$ > "$PLACE/new"; mv "$PLACE/new" "$PLACE/tool"; wait"#,
+    );
+    let mut layflat = place.export().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the tool runs", || place.path("tool").exists());
+    let tools = ["tool", "child"].map(|file| pid(&place.path(file)));
+    kill_process(Pid::from_child(&layflat), signal).unwrap();
+    assert_eq!(ended(&mut layflat), Some(signal.as_raw()));
+    for tool in tools {
+        until("the tool is gone", || !runs(tool));
+    }
+    if signal != Signal::KILL {
+        place.is_empty();
+    }
+}
+
+fn pid(file: &Path) -> Pid {
+    Pid::from_raw(fs::read_to_string(file).unwrap().trim().parse().unwrap()).unwrap()
+}
+
+/// Whether a process is more than what is left for whoever waits for it.
+fn runs(pid: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    test_kill_process(pid).is_ok() && status.is_ok_and(|status| !status.contains(") Z "))
+}
+
+fn ended(child: &mut Child) -> Option<i32> {
+    let mut status = None;
+    until("layflat has ended", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.and_then(|status| status.signal())
+}
+
+fn until(what: &str, is_so: impl FnMut() -> bool) {
+    let (begin, mut is_so) = (Instant::now(), is_so);
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
