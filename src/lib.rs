@@ -99,7 +99,7 @@ pub mod userns;
 pub use self::core::cancel::Cancel;
 pub use self::core::limits::Limits;
 pub use self::core::overlayfs::XattrNamespace;
-pub use fs::DestinationError;
+pub use fs::{DestinationError, Leftover, leftovers};
 pub use notes::Notes;
 pub use unpack::{Error, WhichLayer};
 pub use unpack::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};

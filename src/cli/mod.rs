@@ -219,7 +219,10 @@ pub(crate) fn main() -> ExitCode {
             trouble
         }
     };
-    // All is cleaned up.
+    // All is cleaned up, as far as that can be.
+    for left in layflat::leftovers() {
+        output::warn(format_args!("cannot remove {:?}, which is no longer needed: {}", left.path, left.error));
+    }
     signals.die();
     ExitCode::from(code)
 }

@@ -95,6 +95,11 @@ pub(crate) fn say(common: &Common, line: impl std::fmt::Display) {
     }
 }
 
+/// Prints what is no failure and yet to be known, whoever wants it quiet.
+pub(crate) fn warn(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {}", one_line(&line.to_string()));
+}
+
 /// Whether nothing but errors is printed, for what is said where no arguments are at hand.
 static QUIET: AtomicBool = AtomicBool::new(false);
 

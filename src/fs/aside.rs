@@ -4,10 +4,12 @@
 //! it when it is dropped. What a process leaves that was killed is removed by the next one that works in the same
 //! place: only what has our name, our owner and our marker, and is locked by nobody.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, fstat, linkat, mkdirat, openat, renameat, renameat_with,
@@ -25,6 +27,23 @@ const MARKER: &CStr = c"layflat-unfinished";
 
 /// Where a process finds what it has open (proc_pid_fd(5)).
 const HANDLES: &str = "/proc/self/fd";
+
+/// What could not be removed although nobody needs it any more.
+#[derive(Debug)]
+pub struct Leftover {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it is still there.
+    pub error: std::io::Error,
+}
+
+/// For the whole process: it is found where values are dropped, which have nobody to tell.
+static LEFT: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
+
+/// What this process could not remove since this was last asked. It is in nobody's way, but takes room.
+pub fn leftovers() -> Vec<Leftover> {
+    std::mem::take(&mut LEFT.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// A directory for what is not finished.
 #[derive(Debug)]
@@ -114,8 +133,11 @@ pub(crate) fn shown(path: &Path) -> PathBuf {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // Nobody is left to tell, and the error that led here is the one that matters.
-        let _ = remove(&self.parent, &self.name, &self.directory);
+        let Err(error) = remove(&self.parent, &self.name, &self.directory) else { return };
+        let parent = PathBuf::from(format!("{HANDLES}/{}", self.parent.as_raw_fd()));
+        let path = shown(&parent.join(OsStr::from_bytes(self.name.to_bytes())));
+        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        left.push(Leftover { path, error: error.into() });
     }
 }
 

@@ -17,8 +17,9 @@ mod sync;
 mod work;
 
 pub(crate) use aside::{Aside, shown};
+pub use aside::{Leftover, leftovers};
 pub(crate) use descent::Descent;
-pub(crate) use handle::{make_directory, open_directory, open_path};
+pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub(crate) use lock::Lock;
 pub(crate) use mounts::mounts_below;
 pub use output::{Destination, Output, OutputError};

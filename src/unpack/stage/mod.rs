@@ -13,6 +13,6 @@ mod owners;
 mod writer;
 
 pub(crate) use contents::{Contents, ContentsWriter};
-pub(crate) use copy::copy_content;
+pub(crate) use copy::{copy_content, share_content};
 pub(crate) use holder::{Holder, Subject};
-pub(crate) use writer::{Made, Spill, Stage, StageError, Staged, Whereabouts, trying};
+pub(crate) use writer::{Home, Made, Spill, Stage, StageError, Staged, Whereabouts, trying};

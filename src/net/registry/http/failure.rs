@@ -27,6 +27,8 @@ pub(in crate::net::registry) enum Failure {
     Broken(Cause),
     /// All was sent, and nobody answered for so long.
     NoAnswer(Duration),
+    /// Some of it came, and not all within so long.
+    TooSlow(Duration),
     Cancelled,
 }
 
