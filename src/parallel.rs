@@ -1,8 +1,84 @@
-//! Work on several things at the same time, each once, in the caller's order, until somebody says stop.
+//! Work on several things at the same time, and the only place where threads are made.
+//!
+//! A system may refuse a thread: a container with a limit on processes, a user with too many. Then the work is done by
+//! the threads that there are, if need be by the caller's alone; it is slower, and no error.
 
+use std::io;
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use crossbeam_channel::bounded;
+
+/// A thread of its own.
+#[derive(Debug)]
+pub(crate) struct Thread<T>(JoinHandle<Option<T>>);
+
+impl<T> Thread<T> {
+    /// What its work came to. There is always something, unless the thread was never told what to do.
+    pub(crate) fn join(self) -> Option<T> {
+        self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+/// Has a thread of its own do some work. Where there can be none, the work comes back, for the caller to do without.
+pub(crate) fn spawn<T, W>(work: W) -> Result<Thread<T>, W>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    // What is given to a thread that cannot be made is lost, so the work is only handed over when there is one.
+    let (give, take) = bounded::<W>(1);
+    match Builder::new().spawn(move || take.recv().ok().map(|work| work())) {
+        Ok(thread) => match give.send(work) {
+            Ok(()) => Ok(Thread(thread)),
+            Err(unsent) => Err(unsent.into_inner()),
+        },
+        Err(_) => Err(work),
+    }
+}
+
+/// Does some work on another thread, and waits for it: for what changes the thread that it is done on.
+///
+/// # Errors
+/// No thread can be made.
+pub(crate) fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = Builder::new().spawn_scoped(scope, work)?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Does the same work on so many threads, the caller's among them, and waits for all.
+pub(crate) fn together<T: Send>(threads: usize, work: &(dyn Fn() -> T + Sync)) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, work).ok()).collect();
+        let own = work();
+        let join = |other: std::thread::ScopedJoinHandle<'_, T>| {
+            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        std::iter::once(own).chain(others.into_iter().map(join)).collect()
+    })
+}
+
+/// Does two things at the same time.
+pub(crate) fn both<A: Send, B: Send>(one: impl Fn() -> A + Sync, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = Builder::new().spawn_scoped(scope, &one);
+        let other = other();
+        let one = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => one(),
+        };
+        (one, other)
+    })
+}
 
 /// Does `work` for each number of `order`, which has each number below its length once, with so many threads. The
 /// results stand in the order of the numbers; what was not begun when `stop` was set is missing.
@@ -25,12 +101,7 @@ pub(crate) fn each<T: Send>(
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..jobs.min(order.len()) {
-            scope.spawn(run);
-        }
-        run();
-    });
+    together(jobs.min(order.len()), &run);
     results.into_iter().map(|slot| slot.into_inner().ok().flatten()).collect()
 }
 

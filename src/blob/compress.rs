@@ -10,13 +10,13 @@ use std::fmt;
 use std::io::{Error, ErrorKind, Result, Write};
 use std::num::NonZero;
 use std::str::FromStr;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::blocks::{Block, Compressed, GZIP_WINDOW, block_size, compress_block, gzip_end, gzip_start};
 use super::{Compression, LayerFacts};
 use crate::core::digest::{Algorithm, Hasher};
+use crate::parallel::{self, Thread};
 
 /// How a layer is to be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,7 +225,7 @@ struct Pool {
     jobs: usize,
     blocks: Sender<Work>,
     waiting: Receiver<Work>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread<()>>,
     /// What was given and not taken yet, in order.
     order: VecDeque<Receiver<Result<Compressed>>>,
 }
@@ -250,12 +250,22 @@ impl Pool {
         let _ = self.blocks.send((block, done));
         if self.threads.len() < self.jobs.min(self.order.len()) {
             let (waiting, compress) = (self.waiting.clone(), self.compress);
-            self.threads.push(std::thread::spawn(move || {
+            let thread = parallel::spawn(move || {
                 for (block, done) in waiting {
                     // The receiver may have stopped already.
                     let _ = done.send(compress_block(compress, &block));
                 }
-            }));
+            });
+            match thread {
+                Ok(thread) => self.threads.push(thread),
+                // There are no more threads to be had, and where there is none this one does it.
+                Err(_) => self.jobs = self.threads.len(),
+            }
+        }
+        if self.threads.is_empty()
+            && let Ok((block, done)) = self.waiting.try_recv()
+        {
+            let _ = done.send(compress_block(self.compress, &block));
         }
     }
 

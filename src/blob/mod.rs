@@ -42,8 +42,21 @@ pub struct Blob {
 #[derive(Debug, Clone)]
 enum Place {
     Memory(Arc<[u8]>),
-    File { file: Arc<File>, offset: u64, length: u64 },
-    Pieces { file: Arc<File>, pieces: Arc<[Piece]>, length: u64 },
+    File {
+        file: Arc<File>,
+        offset: u64,
+        length: u64,
+    },
+    /// Opened when it is read: an image may have more layers than a process may have files open.
+    Named {
+        path: Arc<Path>,
+        length: u64,
+    },
+    Pieces {
+        file: Arc<File>,
+        pieces: Arc<[Piece]>,
+        length: u64,
+    },
     Remote(Arc<dyn Remote>),
 }
 
@@ -125,6 +138,12 @@ impl Blob {
         Self::at(Place::File { file, offset, length })
     }
 
+    /// A whole file of so many bytes, of which nothing is stated. It is opened when it is read, and must still be a
+    /// regular file of this size then.
+    pub fn from_path(path: &Path, length: u64) -> Self {
+        Self::at(Place::Named { path: path.into(), length })
+    }
+
     /// Parts of a file with zeros between them, with no stated size or digest: a sparse file in an archive. The pieces
     /// are in order and apart, and end before `length`.
     pub fn from_pieces(file: Arc<File>, pieces: Arc<[Piece]>, length: u64) -> Self {
@@ -167,7 +186,7 @@ impl Blob {
     pub fn len(&self) -> u64 {
         match &self.place {
             Place::Memory(bytes) => bytes.len() as u64,
-            Place::File { length, .. } | Place::Pieces { length, .. } => *length,
+            Place::File { length, .. } | Place::Named { length, .. } | Place::Pieces { length, .. } => *length,
             Place::Remote(remote) => remote.len(),
         }
     }
@@ -256,6 +275,12 @@ impl Blob {
     /// A blob that cannot be read, or whose size is not the stated one.
     pub fn open_layer(&self, limits: &Limits, pace: Pace) -> Result<LayerStream, BlobError> {
         self.check_size(self.len())?;
+        if let Place::Pieces { pieces, length, .. } = &self.place
+            && limits.is_bomb(*length, pieces.iter().map(|piece| piece.length).sum())
+        {
+            let what = "the ratio of bytes to those that are no holes";
+            return Err(BlobError::Limit { blob: self.name(), what, limit: limits.ratio, name: "ratio" });
+        }
         LayerStream::open(self, limits, pace)
     }
 

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Place;
+use crate::fs::open_regular;
 
 /// Stored bytes that are elsewhere and come as a stream: a registry's.
 pub trait Remote: fmt::Debug + Send + Sync {
@@ -124,6 +126,10 @@ impl Read for BlobReader {
         if let Bytes::Remote(remote) = &self.bytes {
             self.bytes = Bytes::Arriving(remote.open().map_err(NotArrived::wrap)?);
         }
+        if let Bytes::Local(Place::Named { path, length }) = &self.bytes {
+            let (file, length) = open(path, *length)?;
+            self.bytes = Bytes::Local(Place::File { file: Arc::new(file), offset: 0, length });
+        }
         let count = match &mut self.bytes {
             Bytes::Arriving(stream) => stream.read(buffer).map_err(NotArrived::wrap)?,
             Bytes::Local(Place::Memory(bytes)) => (&bytes[self.at as usize..]).read(buffer)?,
@@ -145,10 +151,19 @@ impl Read for BlobReader {
                     }
                 }
             }
-            Bytes::Local(Place::Remote(_)) | Bytes::Remote(_) => 0,
+            Bytes::Local(Place::Remote(_) | Place::Named { .. }) | Bytes::Remote(_) => 0,
         };
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+/// Opens a file that was looked at before.
+fn open(path: &Path, length: u64) -> Result<(File, u64)> {
+    let of_path = |error: Error| Error::new(error.kind(), format!("{path:?}: {error}"));
+    match open_regular(path).map_err(of_path)? {
+        Some((file, found)) if found == length => Ok((file, found)),
+        _ => Err(Error::other(format!("{path:?} was replaced by another file meanwhile"))),
     }
 }
 

@@ -7,7 +7,6 @@ use std::fmt;
 use std::io::{BufRead, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -15,6 +14,7 @@ use super::source::Source;
 use super::{Blob, BlobError, CHUNK, Compression};
 use crate::core::digest::{Digest, Hasher};
 use crate::core::limits::Limits;
+use crate::parallel::{self, Thread};
 
 /// Buffers between one thread and the next.
 const AHEAD: usize = 3;
@@ -58,8 +58,8 @@ enum Supply {
     Ahead {
         full: Receiver<Filled>,
         empty: Sender<Vec<u8>>,
-        source: JoinHandle<Option<Box<Source>>>,
-        hasher: JoinHandle<Hasher>,
+        source: Thread<Option<Box<Source>>>,
+        hasher: Thread<Option<Hasher>>,
     },
 }
 
@@ -117,7 +117,7 @@ impl LayerStream {
             Supply::OnDemand { source, hasher } => (Some(source), hasher),
             Supply::Ahead { full, empty, source, hasher } => {
                 drop((full, empty));
-                (joined(source), joined(hasher))
+                (source.join().flatten(), hasher.join().flatten().ok_or_else(BlobError::stopped)?)
             }
         };
         // The thread gives it back once it has handed over the last buffer.
@@ -143,12 +143,29 @@ impl LayerStream {
     }
 }
 
-/// Starts the threads. Each runs until the end, an error, or until its receiver is gone.
-fn run_ahead(mut source: Box<Source>, mut hasher: Hasher) -> Supply {
+/// Starts the threads; each goes on until the end, an error, or until nobody takes its buffers any more. Where there
+/// cannot be two, the caller's does it all.
+fn run_ahead(source: Box<Source>, hasher: Hasher) -> Supply {
     let (decoded_sender, decoded) = bounded::<Filled>(AHEAD);
     let (full_sender, full) = bounded::<Filled>(AHEAD);
     let (empty, empty_receiver) = bounded::<Vec<u8>>(2 * AHEAD + 3);
-    let source = std::thread::spawn(move || {
+    // Each gets what it works on from here, so that it is still here if there is no thread.
+    let (give_hasher, take_hasher) = bounded::<Hasher>(1);
+    let hash = move || {
+        let mut hasher = take_hasher.recv().ok()?;
+        for filled in decoded {
+            if let Ok(buffer) = &filled {
+                hasher.update(buffer);
+            }
+            if full_sender.send(filled).is_err() {
+                break;
+            }
+        }
+        Some(hasher)
+    };
+    let (give_source, take_source) = bounded::<Box<Source>>(1);
+    let decode = move || {
+        let mut source = take_source.recv().ok()?;
         loop {
             let mut buffer = empty_receiver.try_recv().unwrap_or_default();
             let filled = source.fill(&mut buffer);
@@ -160,23 +177,13 @@ fn run_ahead(mut source: Box<Source>, mut hasher: Hasher) -> Supply {
                 return Some(source);
             }
         }
-    });
-    let hasher = std::thread::spawn(move || {
-        for filled in decoded {
-            if let Ok(buffer) = &filled {
-                hasher.update(buffer);
-            }
-            if full_sender.send(filled).is_err() {
-                break;
-            }
-        }
-        hasher
-    });
-    Supply::Ahead { full, empty, source, hasher }
-}
-
-fn joined<T>(thread: JoinHandle<T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    };
+    let (Ok(hashing), Ok(decoding)) = (parallel::spawn(hash), parallel::spawn(decode)) else {
+        return Supply::OnDemand { source, hasher };
+    };
+    // Both are there to take them.
+    let _ = (give_hasher.send(hasher), give_source.send(source));
+    Supply::Ahead { full, empty, source: decoding, hasher: hashing }
 }
 
 impl BufRead for LayerStream {

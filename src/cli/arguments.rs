@@ -51,7 +51,7 @@ pub(crate) struct OpenArgs {
     /// Platform to select from a multi-platform image, like linux/arm64 [default: this machine's]
     #[arg(help_heading = COMMON, long, value_name = "PLATFORM")]
     platform: Option<Platform>,
-    /// Change a safety limit: entries, layer-size, file-size, name-length, depth, extended-header, ratio, metadata-size
+    /// Change a safety limit: entries, layer-size, file-size, name-length, depth, names, path-bytes, extended-header, ratio, metadata-size, copy-up
     #[arg(help_heading = COMMON, hide_short_help = true, long = "limit", value_name = "NAME=N", value_parser = parse_limit)]
     limits: Vec<(String, u64)>,
     /// Layers to process in parallel [default: one per CPU, and 6 more for registries]
@@ -351,6 +351,9 @@ impl OpenArgs {
                 "extended-header" => limits.extended_header = *value,
                 "ratio" => limits.ratio = *value,
                 "metadata-size" => limits.metadata_size = *value,
+                "names" => limits.names = *value,
+                "path-bytes" => limits.path_bytes = *value,
+                "copy-up" => limits.copy_up = *value,
                 _ => anyhow::bail!("--limit {name}: unknown limit; --help lists all"),
             }
         }

@@ -15,6 +15,7 @@ use layflat::cache::NotKept;
 use layflat::copy::{CopyError, CopyNote};
 use layflat::core::layer::{EntryProblem, LayerError};
 use layflat::core::reference::{ImageNameError, ReferenceError};
+use layflat::core::stack::Problem;
 use layflat::core::tar::ArchiveError;
 use layflat::fs::OutputError;
 use layflat::image::Notice;
@@ -26,7 +27,7 @@ use layflat::net::registry::{End, RegistryError};
 use layflat::pack::PackError;
 use layflat::transport::source::SourceError;
 use layflat::transport::store::StoreError;
-use layflat::unpack::Unfit;
+use layflat::unpack::{TooManyCopies, Unfit};
 
 type Dyn<'e> = &'e (dyn Error + 'static);
 
@@ -156,7 +157,12 @@ fn of_limit(error: Dyn<'_>) -> Option<String> {
         _ => match (error.downcast_ref(), error.downcast_ref()) {
             (Some(ArchiveError::ExtendedHeaderTooLong { .. }), _) => "extended-header",
             (_, Some(RegistryError::TooLarge { .. })) => "metadata-size",
-            _ => return None,
+            _ => match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
+                (Some(Problem::Limit { name, .. }), ..) => name,
+                (_, Some(TooManyCopies { .. }), _) => "copy-up",
+                (.., Some(StoreError::TooLarge { .. })) => "metadata-size",
+                _ => return None,
+            },
         },
     };
     Some(format!("raise it with --limit {name}=N if you trust the image"))
@@ -206,7 +212,7 @@ fn of_registry(error: &RegistryError) -> Option<String> {
             option(*end, "key")
         ),
         RegistryError::NotTls { end, .. } => format!("if you expect that, use {}", option(*end, "plain-http")),
-        RegistryError::NoAnswer { .. } => "--timeout allows longer".to_owned(),
+        RegistryError::NoAnswer { .. } | RegistryError::TooSlow { .. } => "--timeout allows longer".to_owned(),
         RegistryError::Unreachable { .. } => "check its name, the network, and HTTPS_PROXY if there is one".to_owned(),
         RegistryError::Denied { anonymous: Some(end), .. } => {
             format!("or give {} and {}", option(*end, "username"), option(*end, "password-stdin"))

@@ -1,8 +1,9 @@
 //! Progress bars on a terminal, one line per layer. Nothing is shown elsewhere.
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -18,17 +19,34 @@ pub(crate) fn progress(common: &Common) -> Box<dyn Progress> {
     if common.quiet || !std::io::stderr().is_terminal() {
         return Box::new(NoProgress);
     }
-    Box::new(Bars { all: MultiProgress::new(), layers: Mutex::new(Vec::new()) })
+    let layers = Arc::default();
+    Box::new(Bars { all: MultiProgress::new(), _ticking: tick(Arc::clone(&layers)), layers })
 }
 
 struct Bars {
     all: MultiProgress,
-    layers: Mutex<Vec<Layer>>,
+    layers: Arc<Mutex<Vec<Layer>>>,
+    /// Ends the thread that draws when it is dropped.
+    _ticking: Option<Sender<()>>,
 }
 
 struct Layer {
     bar: ProgressBar,
     entries: AtomicU64,
+}
+
+/// Draws the bars now and then: what waits for the network shows that it does, since its rate goes down. Indicatif would
+/// do it with a thread for each bar, and end the program where there cannot be one.
+fn tick(layers: Arc<Mutex<Vec<Layer>>>) -> Option<Sender<()>> {
+    let (over, is_over) = channel::<()>();
+    let draw = move || {
+        while let Err(RecvTimeoutError::Timeout) = is_over.recv_timeout(TICK) {
+            if let Ok(layers) = layers.lock() {
+                layers.iter().filter(|layer| !layer.bar.is_finished()).for_each(|layer| layer.bar.tick());
+            }
+        }
+    };
+    std::thread::Builder::new().spawn(draw).ok().map(|_| over)
 }
 
 impl Bars {
@@ -48,8 +66,6 @@ impl Progress for Bars {
         let make = |(index, &size): (usize, &u64)| {
             let bar = ProgressBar::new(size).with_style(style.clone()).with_prefix(format!("layer {index}"));
             let bar = self.all.add(bar);
-            // What waits for the network shows that it does: its rate goes down.
-            bar.enable_steady_tick(TICK);
             Layer { bar, entries: AtomicU64::new(0) }
         };
         if let Ok(mut layers) = self.layers.lock() {
@@ -74,6 +90,9 @@ impl Progress for Bars {
     }
 
     fn settling(&self) {
+        if let Ok(mut layers) = self.layers.lock() {
+            layers.clear();
+        }
         if self.all.clear().is_err() {
             // The terminal went away; the work goes on.
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layflat::Cancel;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::emulate_default_handler;
 
 /// The signals that stop the work.
@@ -21,6 +21,9 @@ impl Signals {
     /// Listens to SIGINT, SIGTERM and SIGHUP. A second signal ends the program at once.
     pub(crate) fn listen() -> Self {
         let signals = Self { cancel: Cancel::default(), came: Arc::default() };
+        // A file that becomes larger than a limit of the process (RLIMIT_FSIZE) is an error like a full disk. A handler, and
+        // not ignored: what we start has the limit, too, and is to die of it.
+        let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
         let ignored = ignored();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // What nohup, or a shell for its background jobs, ignores stays ignored.

@@ -68,10 +68,7 @@ use std::path::Path;
 /// # Errors
 /// A tree that cannot be read whole, or that changes while it is read.
 pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Vec<TreeDifference>, CompareError> {
-    let (a, b) = std::thread::scope(|scope| {
-        let a = scope.spawn(|| Snapshot::take(a, &options.snapshot));
-        let b = Snapshot::take(b, &options.snapshot);
-        (a.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), b)
-    });
+    let take = |tree| Snapshot::take(tree, &options.snapshot);
+    let (a, b) = crate::parallel::both(|| take(a), || take(b));
     differences(&a?, &b?, options)
 }

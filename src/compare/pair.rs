@@ -8,6 +8,7 @@ use super::links::regrouped;
 use super::options::CompareOptions;
 use super::snapshot::{NodeId, ROOT, Snapshot, TreeEntry, TreeKind};
 use crate::core::text::Bytes;
+use crate::parallel;
 use hashbrown::HashMap;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -229,15 +230,8 @@ impl Comparison<'_> {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
-            // all of them are waited for before the first error is passed on
-            let results: Vec<Result<(), CompareError>> = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect();
-            results.into_iter().collect::<Result<(), CompareError>>()
-        })?;
+        // all of them are waited for before the first error is passed on
+        parallel::together(threads, &read).into_iter().collect::<Result<(), CompareError>>()?;
         Ok(answers.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -13,12 +13,19 @@ pub struct Limits {
     pub name_length: usize,
     /// Components of one name.
     pub depth: usize,
+    /// Names of one layer, and of all layers together, where the directories on the way to a name count, too.
+    pub names: u64,
+    /// Bytes of the paths of all these names, each written in full.
+    pub path_bytes: u64,
     /// Bytes of one PAX header or GNU long name.
     pub extended_header: u64,
     /// Uncompressed bytes for each compressed one, once a layer has grown beyond one gibibyte.
     pub ratio: u64,
     /// Bytes of one manifest, index or configuration.
     pub metadata_size: u64,
+    /// Bytes, and files, that overlay layers may hold in copies of what lower layers have (rule L2), for each one that
+    /// the image has itself; the first 256 MiB and 10,000 files are free.
+    pub copy_up: u64,
 }
 
 impl Default for Limits {
@@ -29,9 +36,12 @@ impl Default for Limits {
             file_size: 1 << 43,
             name_length: 1 << 17,
             depth: 1024,
+            names: 20_000_000,
+            path_bytes: 2 << 30,
             extended_header: 1 << 20,
             ratio: 300,
             metadata_size: 32 << 20,
+            copy_up: 2,
         }
     }
 }

@@ -5,26 +5,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Result;
 
-use super::open_directory;
-
-/// Handles kept open; above that the way back up is opened again through `..`.
-const MOST_OPEN: usize = 64;
+use super::{handles, open_directory};
 
 /// The handles of a directory and of those above it.
 ///
-/// Only for trees that nobody else can change, such as those in a work directory: beyond [`MOST_OPEN`] levels it trusts
+/// Only for trees that nobody else can change, such as those in a work directory: beyond the levels that are kept open it trusts
 /// `..`.
 #[derive(Debug)]
 pub(crate) struct Descent {
     /// The lowest levels, deepest last; always at least one.
     open: VecDeque<OwnedFd>,
     depth: usize,
+    /// Handles kept open; above that the way back up is opened again through `..`.
+    most: usize,
 }
 
 impl Descent {
     /// Starts at a directory, which is depth 0.
     pub(crate) fn new(root: OwnedFd) -> Self {
-        Self { open: VecDeque::from([root]), depth: 0 }
+        Self { open: VecDeque::from([root]), depth: 0, most: handles(8).max(2) }
     }
 
     /// The directory that the walk is at.
@@ -36,7 +35,7 @@ impl Descent {
     pub(crate) fn enter(&mut self, directory: OwnedFd) {
         self.open.push_back(directory);
         self.depth += 1;
-        if self.open.len() > MOST_OPEN {
+        if self.open.len() > self.most {
             self.open.pop_front();
         }
     }

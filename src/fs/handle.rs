@@ -1,12 +1,32 @@
 //! Directory handles.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::openat;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Result;
+use rustix::process::{Resource, getrlimit};
+
+/// How many handles one part of the work may keep open, of which the process may have so many: a part of those at
+/// most, and never more than 64.
+pub(crate) fn handles(part: u64) -> usize {
+    const MOST: u64 = 64;
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    (limit / part.max(1)).min(MOST) as usize
+}
+
+/// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act. The file and its size;
+/// none, if it is something else.
+pub(crate) fn open_regular(path: &Path) -> std::io::Result<Option<(File, u64)>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file: File = rustix::fs::open(path, flags, Mode::empty())?.into();
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file().then(|| (file, metadata.len())))
+}
 
 /// Opens a directory in a directory, never through a symlink.
 pub(crate) fn open_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd> {

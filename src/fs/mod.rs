@@ -21,7 +21,7 @@ mod work;
 pub(crate) use again::{flock, open, openat, openat2, read_at};
 pub(crate) use aside::{Aside, shown};
 pub(crate) use descent::Descent;
-pub(crate) use handle::{make_directory, open_directory, open_path};
+pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};
 pub(crate) use lock::Lock;
 pub(crate) use mounts::{is_mount_root, mounts_below};

@@ -13,9 +13,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
-use super::open_directory;
+use super::{handles, open_directory};
 
-/// Handles kept open. What lies deeper is moved up.
+/// Handles kept open, where there are as many. What lies deeper is moved up.
 const MOST_OPEN: usize = 64;
 
 /// Removes `name` in `parent` and all that is in it. That it is not there is fine.
@@ -56,6 +56,7 @@ fn remove_contents(root: OwnedFd) -> Result<()> {
 /// Removes the directories that are still in one.
 fn remove_directories(top: Level) -> Result<()> {
     let mut moved = 0_u64;
+    let most_open = handles(4).clamp(4, MOST_OPEN);
     let mut levels = vec![top];
     while let Some(here) = levels.last() {
         let Some(child) = here.pending.last().cloned() else {
@@ -68,13 +69,13 @@ fn remove_directories(top: Level) -> Result<()> {
             continue;
         };
         let directory = open_anyway(&here.directory, &child)?;
-        if levels.len() < MOST_OPEN {
+        if levels.len() < most_open {
             levels.push(Level { pending: unlink_files(&directory, None)?, directory });
             continue;
         }
         drop(directory);
-        let name = move_up(&levels[MOST_OPEN - 1].directory, &child, &levels[0].directory, &mut moved)?;
-        levels[MOST_OPEN - 1].pending.pop();
+        let name = move_up(&levels[most_open - 1].directory, &child, &levels[0].directory, &mut moved)?;
+        levels[most_open - 1].pending.pop();
         // Next to last: the last is the one that the walk is in.
         let pending = &mut levels[0].pending;
         pending.insert(pending.len() - 1, name);

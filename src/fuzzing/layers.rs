@@ -32,6 +32,9 @@ const DEFAULT: Limits = Limits {
     extended_header: 0,
     ratio: 300,
     metadata_size: 0,
+    names: 10_000,
+    path_bytes: 1 << 20,
+    copy_up: 2,
 };
 
 /// Two layers, each an archive; the first byte says where the first ends. Both are read, and replayed in every way.

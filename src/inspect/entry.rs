@@ -101,7 +101,7 @@ pub struct PathFacts {
     /// A device's major and minor number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<(u32, u32)>,
-    /// SHA-256 of a regular file's content.
+    /// SHA-256 of a regular file's content; not of one whose holes are too large to be hashed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     /// A number that names of one file share.
@@ -163,7 +163,7 @@ impl Inside<'_> {
             }
             ChangeKind::Fifo(_) => (PathKind::Fifo, facts),
             ChangeKind::File { size, .. } | ChangeKind::LinkSource { size, .. } => {
-                let digest = self.content(inode).map(|(_, _, content)| content.digest());
+                let digest = self.content(inode).and_then(|(_, _, content)| content.digest());
                 (PathKind::File, PathFacts { size: *size, digest, ..facts })
             }
             // No file is made by these.

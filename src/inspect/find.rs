@@ -88,6 +88,16 @@ impl Pattern {
         Ok(Self(PatternKind::Regexes(set)))
     }
 
+    /// Whether something of this name may match, whatever its path is.
+    fn may_match(&self, name: &[u8]) -> bool {
+        match &self.0 {
+            PatternKind::Globs { names, paths } => {
+                !paths.is_empty() || names.is_match(Path::new(std::ffi::OsStr::from_bytes(name)))
+            }
+            PatternKind::Regexes(_) => true,
+        }
+    }
+
     fn matches(&self, path: &LayerPath) -> bool {
         let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
         match &self.0 {
@@ -136,14 +146,17 @@ pub enum Fate {
 impl Traced<'_> {
     /// All matches, sorted by path, then by layer; without `all_layers` only visible files.
     pub fn find(&self, pattern: &Pattern, all_layers: bool) -> Vec<Hit> {
-        let mut events: Vec<&Event> = self.events.iter().filter(|event| pattern.matches(&event.path)).collect();
-        events.sort_by(|one, other| one.path.cmp(&other.path));
+        let named = self.events.iter().filter(|event| pattern.may_match(self.inside.stack.place_name(event)));
+        let placed = named.map(|event| (self.inside.stack.place(event), event));
+        let mut events: Vec<(LayerPath, &Event)> = placed.filter(|(path, _)| pattern.matches(path)).collect();
+        events.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut hits = Vec::new();
-        for (index, event) in events.iter().enumerate() {
+        for (index, (path, event)) in events.iter().enumerate() {
             let Some(node) = event.now.filter(|&now| !is_same(event.before, now)) else { continue };
             let end = events[index + 1..]
                 .iter()
-                .take_while(|later| later.path == event.path)
+                .take_while(|(later, _)| later == path)
+                .map(|(_, later)| later)
                 .find(|later| later.now.is_none_or(|now| !is_same(later.before, now)));
             let fate = match end {
                 None => Fate::Visible,
@@ -151,11 +164,7 @@ impl Traced<'_> {
                 Some(end) => Fate::Hidden { by: end.layer },
             };
             if all_layers || fate == Fate::Visible {
-                hits.push(Hit {
-                    in_layer: event.layer,
-                    fate,
-                    entry: self.inside.entry(event.path.clone(), node, None),
-                });
+                hits.push(Hit { in_layer: event.layer, fate, entry: self.inside.entry(path.clone(), node, None) });
             }
         }
         if all_layers {

@@ -113,13 +113,26 @@ impl Inside<'_> {
         }
         let same_content = one.kind == other.kind
             && one.kind != PathKind::Directory
-            && one.facts.as_ref().zip(other.facts.as_ref()).is_some_and(|(one, other)| {
-                (&one.digest, &one.target, one.device) == (&other.digest, &other.target, other.device)
-            });
+            && self.content_of(before.node) == self.content_of(now.node)
+            && one
+                .facts
+                .as_ref()
+                .zip(other.facts.as_ref())
+                .is_some_and(|(one, other)| (&one.target, one.device) == (&other.target, other.device));
         if same_content {
             return Some((Action::Metadata, differences(&one, &other)));
         }
         Some((Action::Replaced, Vec::new()))
+    }
+}
+
+impl Inside<'_> {
+    /// What a regular file's content is known by.
+    fn content_of(&self, node: Node) -> Option<[u8; 32]> {
+        match node {
+            Node::Leaf(inode) => self.content(inode).map(|(_, _, content)| content.identity()),
+            Node::Directory { .. } => None,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod waste;
 
 use hashbrown::HashMap;
 
+use crate::core::filter::Filter;
 use crate::core::record::{ChangeKind, ContentId, LayerPath};
 use crate::core::stack::{Event, InodeId, LookupError, Reading, Stack, StackError, Step, What};
 use crate::image::Image;
@@ -41,7 +42,7 @@ pub struct Inside<'a> {
 #[derive(Debug)]
 pub struct Traced<'a> {
     inside: Inside<'a>,
-    /// By layer and path.
+    /// By layer.
     events: Vec<Event>,
 }
 
@@ -175,5 +176,5 @@ impl<'a> Traced<'a> {
 
 /// How the stack is read, by the options that concern it.
 fn reading(options: &Options) -> Reading {
-    Reading { ignore_root_entry: options.ignore_root_entry, ..Reading::default() }
+    Reading { filter: Filter::default(), ..crate::unpack::reading(options) }
 }

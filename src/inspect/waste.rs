@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Traced;
 use crate::core::record::{ChangeKind, LayerPath};
-use crate::core::stack::InodeId;
+use crate::core::stack::{Event, InodeId};
 
 /// Wasted space in an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +77,14 @@ impl Traced<'_> {
     /// Bytes that the image ships for nothing. A file with several names counts once.
     pub fn waste(&self) -> Waste {
         let visible = self.inside.visible();
-        let mut lost = HashMap::new();
+        let mut lost: HashMap<InodeId, (LayerPath, &Event)> = HashMap::new();
         for event in &self.events {
             if let Some(inode) = event.lost() {
-                lost.insert(inode, event);
+                let path = self.inside.stack.place(event);
+                // Of several names the last one, by layer and path.
+                if lost.get(&inode).is_none_or(|(known, last)| (last.layer, known) < (event.layer, &path)) {
+                    lost.insert(inode, (path, event));
+                }
             }
         }
         let mut files = Vec::new();
@@ -94,8 +98,8 @@ impl Traced<'_> {
                 continue;
             }
             let (path, reason) = match lost.get(&inode) {
-                Some(event) if event.now.is_some() => (event.path.clone(), Reason::Replaced { by: event.layer }),
-                Some(event) => (event.path.clone(), Reason::Deleted { by: event.layer }),
+                Some((path, event)) if event.now.is_some() => (path.clone(), Reason::Replaced { by: event.layer }),
+                Some((path, event)) => (path.clone(), Reason::Deleted { by: event.layer }),
                 None => {
                     let change = self.inside.stack.origin(inode).1;
                     let path = self.inside.indexes.records[layer].names.path(change.name);
@@ -120,8 +124,8 @@ impl Traced<'_> {
         let mut files = Vec::new();
         for (inode, path) in shown {
             let Some((layer, _, content)) = self.inside.content(inode) else { continue };
-            match first.get(&content.sha256()) {
-                None => drop(first.insert(content.sha256(), path)),
+            match first.get(&content.identity()) {
+                None => drop(first.insert(content.identity(), path)),
                 Some(&of) => {
                     let reason = Reason::Duplicated { of: of.clone() };
                     files.push(WastedFile { bytes: content.stored, layer, path: path.clone(), reason });

@@ -6,6 +6,7 @@ use super::error::MountError;
 use super::options::{MOST_OPTIONS, option_string};
 use super::request::MountRequest;
 use super::upper::OpenUpper;
+use crate::parallel;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use std::ffi::CString;
@@ -30,18 +31,15 @@ pub(super) fn mount(request: &MountRequest, upper: Option<&OpenUpper>, target: &
     }
     // Relative to /proc/self/fd the number of a descriptor is a path. The working directory is a process's, but a
     // thread may part with it.
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            let refused = |step: &str, errno| {
-                Failure::Final(MountError::Refused { step: step.to_owned(), errno, log: String::new() })
-            };
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)
-                .map_err(|errno| refused("a working directory of its own", Errno::from_raw_os_error(errno as i32)))?;
-            rustix::process::chdir("/proc/self/fd").map_err(|errno| refused("/proc/self/fd", errno))?;
-            call(request, upper, target, numbers)
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let refused =
+        |step: &str, errno| Failure::Final(MountError::Refused { step: step.to_owned(), errno, log: String::new() });
+    parallel::elsewhere(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)
+            .map_err(|errno| refused("a working directory of its own", Errno::from_raw_os_error(errno as i32)))?;
+        rustix::process::chdir("/proc/self/fd").map_err(|errno| refused("/proc/self/fd", errno))?;
+        call(request, upper, target, numbers)
     })
+    .unwrap_or_else(|error| Err(refused("a thread", Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))))
 }
 
 fn options(request: &MountRequest, upper: Option<&OpenUpper>, name: impl Fn(&Directory) -> Vec<u8>) -> Vec<u8> {

@@ -7,7 +7,7 @@ use crate::core::chain::Cause;
 use crate::core::digest::Digest;
 use crate::core::layer::{LayerError, WriteError};
 use crate::core::record::LayerPath;
-use crate::core::stack::StackError;
+use crate::core::stack::{Problem, StackError};
 use crate::fs::{DestinationError, OutputError};
 use crate::unpack::Unfit;
 
@@ -71,7 +71,7 @@ pub enum Error {
     },
     /// The layers do not fit on one another.
     #[error("layer {}", _0.layer)]
-    Stack(#[from] StackError),
+    Stack(#[source] StackError),
     /// A file cannot be put in its place.
     #[error("{action}")]
     Io {
@@ -118,6 +118,12 @@ pub enum Error {
     /// The work was cancelled.
     #[error("interrupted; no partial output was left")]
     Cancelled,
+}
+
+impl From<StackError> for Error {
+    fn from(error: StackError) -> Self {
+        if error.problem == Problem::Cancelled { Self::Cancelled } else { Self::Stack(error) }
+    }
 }
 
 impl From<WriteError> for Error {

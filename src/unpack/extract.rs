@@ -1,43 +1,51 @@
 //! One extraction for both forms: every layer is read into a directory of its own.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Mutex;
-
-use rustix::process::{Resource, getrlimit};
 
 use crate::blob::Pace;
 use crate::core::layer::{Discard, read_layer};
+use crate::core::record::Record;
+use crate::fs::handles;
 use crate::image::Image;
+use crate::parallel::jobs;
 use crate::unpack::read::{Extracted, read_layers};
-use crate::unpack::stage::{Capabilities, Contents, ContentsWriter, Spill, Stage, Staged};
-use crate::unpack::{Error, Losses, Options, Progress};
+use crate::unpack::reclaim::Reclaim;
+use crate::unpack::stage::{Capabilities, Contents, ContentsWriter, Home, Spill, Stage, Staged};
+use crate::unpack::{Error, Losses, Options, Progress, reading};
 
-/// Directory handles that one stage keeps open where it may.
-const MOST_OPEN: usize = 64;
-
-/// Reads all layers into directories of their own.
+/// Reads all layers into directories of their own. `reclaim`: removes files that layers above replace or delete.
 pub(crate) fn extract(
     image: &Image,
-    roots: Vec<OwnedFd>,
+    homes: &[Home],
     spill: &Spill,
     capabilities: &Capabilities,
+    reclaim: bool,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Extracted<(Staged, Losses)>>, Error> {
-    let most_open = most_open(image.layers.len());
-    let roots: Vec<Mutex<Option<OwnedFd>>> = roots.into_iter().map(|root| Mutex::new(Some(root))).collect();
-    read_layers(image, &all(image), options, progress, &|layer, stream, read, tell| {
-        let root = roots[layer].lock().ok().and_then(|mut root| root.take());
-        let root = root.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
+    let reclaim = reclaim.then(|| Reclaim::new(reading(options)));
+    // Each of those that are read at the same time has files open besides its directories.
+    let at_once = jobs(options.jobs, image.layers.len()).get().min(image.layers.len());
+    let most_open = handles(8 * at_once as u64);
+    let extracted = read_layers(image, &all(image), options, progress, &|layer, stream, read, tell| {
         // Where reading has threads of its own, finishing files has one too.
         let ahead = stream.stream.pace() == Pace::Ahead;
-        let mut stage = Stage::new(layer, root, spill.clone(), capabilities.clone(), most_open, ahead);
+        let mut stage = Stage::new(layer, homes[layer].clone(), spill.clone(), capabilities.clone(), most_open, ahead);
         let record = read_layer(stream, &mut stage, read, tell)?;
         let (staged, losses) = stage.into_staged();
         let losses = losses.map(|name| record.names.path(name));
-        Ok((record, (staged, losses)))
-    })
+        match &reclaim {
+            None => Ok((record, (Some(staged), losses))),
+            Some(reclaim) => reclaim.add(layer, record, staged).map(|()| (Record::default(), (None, losses))),
+        }
+    })?;
+    let (records, stages) = reclaim.map(Reclaim::into_layers).unwrap_or_default();
+    let (mut records, mut stages) = (records.into_iter(), stages.into_iter());
+    let whole = |Extracted { record, facts, kept: (staged, losses), seconds }: Extracted<(Option<Staged>, Losses)>| {
+        let staged = staged.or_else(|| stages.next())?;
+        Some(Extracted { record: records.next().unwrap_or(record), facts, kept: (staged, losses), seconds })
+    };
+    Ok(extracted.into_iter().filter_map(whole).collect())
 }
 
 /// A layer's contents, where they are wanted, and what of its attributes could not be kept.
@@ -77,10 +85,4 @@ pub(crate) fn read_records(
 
 fn all(image: &Image) -> Vec<usize> {
     (0..image.layers.len()).collect()
-}
-
-/// Directory handles that each stage may keep open: the process's limit is for all of them, and for much else.
-fn most_open(layers: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit / 4).unwrap_or(usize::MAX).checked_div(layers).unwrap_or(0).min(MOST_OPEN)
 }

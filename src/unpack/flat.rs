@@ -1,9 +1,11 @@
 //! The flat rootfs: one directory that shows what the whole stack shows.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use hashbrown::HashMap;
 
+use super::copies::Copies;
 use super::settle::{Finish, Settler, fullest};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::fs::Work;
@@ -52,6 +54,8 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
                 finish: Finish::Flat,
                 cancel: &options.cancel,
                 losses: Losses::default(),
+                open: VecDeque::new(),
+                copies: Copies::of(&ground.layers, &options.limits),
                 shared: HashMap::new(),
             };
             settler.settle(host, &whole).map_err(settle_error)?;

@@ -1,13 +1,16 @@
 //! Overlay layers: a directory for each layer, with the whiteouts that the kernel's overlayfs obeys.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::copies::Copies;
 use super::fitness::Fitness;
 use super::settle::{Finish, Settler};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
@@ -18,6 +21,7 @@ use crate::core::stack::Stack;
 use crate::fs::{Work, make_directory, open_directory};
 use crate::image::Image;
 use crate::lowerdirs::{FILE_NAME, LayerDirectory, Layout, Modified, modified};
+use crate::unpack::stage::Home;
 use crate::unpack::{Error, Losses, Options, Progress, Report};
 
 /// The directory of unpacked overlay layers that holds the layers' directories.
@@ -52,6 +56,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         make_directory(work.directory(), RESULT, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
     let directory =
         make_directory(&result, LAYERS, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
+    let directory = Arc::new(directory);
     let namespace = match options.xattr_namespace {
         Some(namespace) => namespace,
         None => allowed_namespace(work.directory())?,
@@ -71,6 +76,8 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         finish: Finish::Overlay(namespace),
         cancel: &options.cancel,
         losses: Losses::default(),
+        open: VecDeque::new(),
+        copies: Copies::of(&ground.layers, &options.limits),
         shared: HashMap::new(),
     };
     for (index, difference) in stack.layers().iter().enumerate() {
@@ -78,11 +85,14 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
             continue;
         }
         let name = directory_name(index, &ground.layers[index].diff_id);
-        rustix::fs::renameat(ground.work.directory(), stage_name(index), &directory, &name)
+        rustix::fs::renameat(ground.work.directory(), stage_name(index), directory.as_fd(), &name)
             .map_err(io("cannot move a layer"))?;
+        settler.stages[index].moved(Home::new(&directory, name.clone()));
         if let Some(mode) = settler.settle(index, difference).map_err(settle_error)? {
-            rustix::fs::fchmod(settler.stages[index].root(), mode).map_err(io("cannot set a layer's mode"))?;
+            let root = settler.stages[index].root().map_err(io("cannot open a layer"))?;
+            rustix::fs::fchmod(root, mode).map_err(io("cannot set a layer's mode"))?;
         }
+        settler.stages[index].close();
         ground.layers[index].directory = Some(format!("{LAYERS}/{name}"));
     }
     let losses = settler.losses;
@@ -92,7 +102,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
     // Overlayfs mounts no single lowerdir (rule O4).
     for name in ["empty", "empty-2"] {
         if lowerdir.len() < 2 {
-            let empty = make_directory(&directory, name, Mode::RWXU).map_err(io("cannot make a layer"))?;
+            let empty = make_directory(directory.as_fd(), name, Mode::RWXU).map_err(io("cannot make a layer"))?;
             ground
                 .capabilities
                 .set_root(empty.as_fd(), &root_attributes(&stack))
@@ -102,7 +112,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
     }
     let remember = |name: &String| {
         let own = name.trim_start_matches(LAYERS).trim_start_matches('/');
-        match open_directory(&directory, own.as_bytes()).and_then(modified) {
+        match open_directory(directory.as_fd(), own.as_bytes()).and_then(modified) {
             Ok(modified) => Ok((name.clone(), modified)),
             // A root that its owner may not read, unless that is root, cannot be looked at later, either.
             Err(Errno::ACCESS) => Ok((name.clone(), Modified::default())),

@@ -1,6 +1,7 @@
 //! The two ways to unpack a stack: overlay layers and a flat rootfs. One extraction, two finishes.
 
 pub mod cached;
+mod copies;
 mod error;
 pub(crate) mod extract;
 mod fitness;
@@ -8,11 +9,13 @@ mod flat;
 mod layers;
 mod options;
 pub(crate) mod read;
+mod reclaim;
 mod report;
 mod settle;
 mod share;
 pub(crate) mod stage;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::core::digest::Digest;
@@ -21,8 +24,9 @@ use crate::core::record::Record;
 use crate::core::stack::{Reading, Stack};
 use crate::fs::Work;
 use crate::image::{Image, Notice, chain_ids};
-use crate::unpack::stage::{Capabilities, Spill, Staged};
+use crate::unpack::stage::{Capabilities, Home, Spill, Staged};
 
+pub use copies::TooManyCopies;
 pub use error::{Error, WhichLayer};
 pub use fitness::Unfit;
 pub use flat::flatten;
@@ -60,10 +64,15 @@ impl Ground {
         let spill = Spill::new(work.make("spill").map_err(io("cannot make the work directory"))?);
         let capabilities = Capabilities::probe(spill.directory(), escape, options)
             .map_err(io("cannot find out what the destination can hold"))?;
-        let roots = (0..image.layers.len())
-            .map(|layer| work.make(&stage_name(layer)).map_err(io("cannot make the work directory")))
-            .collect::<Result<_, Error>>()?;
-        let extracted = extract::extract(image, roots, &spill, &capabilities, options, progress)?;
+        let parent = Arc::new(
+            rustix::io::fcntl_dupfd_cloexec(work.directory(), 0).map_err(io("cannot open the work directory"))?,
+        );
+        let home = |layer| {
+            work.make(&stage_name(layer)).map_err(io("cannot make the work directory"))?;
+            Ok(Home::new(&parent, stage_name(layer)))
+        };
+        let homes: Vec<Home> = (0..image.layers.len()).map(home).collect::<Result<_, Error>>()?;
+        let extracted = extract::extract(image, &homes, &spill, &capabilities, escape.is_none(), options, progress)?;
 
         let mut ground = Self {
             work,
@@ -149,7 +158,12 @@ pub(crate) fn replay<'r>(records: &'r [Record], options: &Options) -> Result<Sta
 }
 
 pub(crate) fn reading(options: &Options) -> Reading {
-    Reading { ignore_root_entry: options.ignore_root_entry, filter: options.filter.clone() }
+    Reading {
+        ignore_root_entry: options.ignore_root_entry,
+        filter: options.filter.clone(),
+        limits: options.limits,
+        cancel: options.cancel.clone(),
+    }
 }
 
 fn stage_name(layer: usize) -> String {

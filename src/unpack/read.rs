@@ -72,15 +72,16 @@ pub(crate) fn each_layer<T: Send>(
 ) -> Vec<Option<T>> {
     let sizes: Vec<u64> = which.iter().map(|&layer| image.layers[layer].blob.len()).collect();
     progress.begin(&sizes);
-    // The largest first: the last one to be begun should be a short one. Before them those that must come from
-    // elsewhere.
     let is_remote = |bar: usize| image.layers[which[bar]].blob.is_remote();
     let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by_key(|&bar| std::cmp::Reverse((is_remote(bar), sizes[bar])));
-
-    let stop = AtomicBool::new(false);
     let remote = order.iter().filter(|&&bar| is_remote(bar)).count();
     let jobs = jobs(options.jobs, remote).get();
+    if jobs > 1 {
+        // The largest first: the last one to be begun should be a short one. Before them those that must come from
+        // elsewhere. One after the other they are read from the bottom up, which takes the least room.
+        order.sort_by_key(|&bar| std::cmp::Reverse((is_remote(bar), sizes[bar])));
+    }
+    let stop = AtomicBool::new(false);
     parallel::each(&order, jobs, &stop, &|bar| {
         let (index, layer) = (which[bar], &image.layers[which[bar]]);
         work(&Pass { index, layer, options, bar, parallel: jobs > 1, stop: &stop, progress })

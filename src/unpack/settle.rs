@@ -6,6 +6,7 @@
 //! touch it any more (rule A1). For the overlay layers this is done for each layer's own directory; for the flat rootfs
 //! once, with the whole view, in the directory of the layer that has the most files.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +15,7 @@ use hashbrown::HashMap;
 use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 
+use super::copies::Copies;
 use super::share::Shared;
 use crate::core::cancel::Cancel;
 use crate::core::overlayfs::XattrNamespace;
@@ -22,6 +24,9 @@ use crate::core::stack::{Difference, InodeId, LayerEntry, Over, Stack, What};
 use crate::fs::{Descent, open_directory};
 use crate::unpack::stage::{Capabilities, Made, Spill, StageError, Staged, Subject, trying};
 use crate::unpack::{LossKind, Losses};
+
+/// Stages that are open at the same time.
+const MOST_STAGES: usize = 4;
 
 /// What the finish is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,10 @@ pub(crate) struct Settler<'a, 'r> {
     pub(crate) finish: Finish,
     pub(crate) cancel: &'a Cancel,
     pub(crate) losses: Losses,
+    /// The layers whose stages are open, the latest last.
+    pub(crate) open: VecDeque<usize>,
+    /// What copies of files of lower layers may still be made.
+    pub(crate) copies: Copies,
     /// Files with several names, which lie among the spilled ones to be linked from there.
     pub(crate) shared: HashMap<InodeId, Shared>,
 }
@@ -88,16 +97,21 @@ impl Settler<'_, '_> {
     ///
     /// Returns the mode that the root must still get, where having it now would forbid to move it.
     pub(crate) fn settle(&mut self, host: usize, difference: &Difference) -> Result<Option<Mode>, SettleError> {
+        let settled = self.settle_all(host, difference);
+        // A difference is of no use, and a copy is not complete, when the work is cancelled meanwhile.
+        if self.cancel.is_cancelled() { Err(SettleError::Cancelled) } else { settled }
+    }
+
+    fn settle_all(&mut self, host: usize, difference: &Difference) -> Result<Option<Mode>, SettleError> {
         let stack = self.stack;
         let found = self.find(host, difference);
         self.clear(host, &found)?;
-        let root = rustix::io::fcntl_dupfd_cloexec(self.stages[host].root(), 0)
-            .map_err(trying("open it"))
-            .map_err(of(LayerPath::root))?;
+        let root = self.stages[host].root().and_then(|root| rustix::io::fcntl_dupfd_cloexec(root, 0));
+        let root = root.map_err(trying("open it")).map_err(of(LayerPath::root))?;
         let mut walk = Descent::new(root);
         let mut levels = vec![Level { entry: 0, nested_whiteouts: false, more_whiteouts: false }];
         for (index, entry) in difference.entries().iter().enumerate().skip(1) {
-            if index % 1024 == 0 && self.cancel.is_cancelled() {
+            if self.cancel.is_cancelled() {
                 return Err(SettleError::Cancelled);
             }
             while levels.last().is_some_and(|level| level.entry != entry.parent()) {
@@ -155,6 +169,20 @@ impl Settler<'_, '_> {
         found
     }
 
+    /// The stage of a layer, of which few besides the host's are open at the same time.
+    pub(super) fn stage(&mut self, host: usize, layer: usize) -> &mut Staged {
+        if layer != host && !self.open.contains(&layer) {
+            self.open.push_back(layer);
+            if self.open.len() > MOST_STAGES
+                && let Some(oldest) = self.open.pop_front()
+                && oldest != host
+            {
+                self.stages[oldest].close();
+            }
+        }
+        &mut self.stages[layer]
+    }
+
     pub(super) fn content(&self, inode: InodeId) -> (usize, Option<ContentId>) {
         let (layer, change) = self.stack.origin(inode);
         match change.kind {
@@ -168,6 +196,9 @@ impl Settler<'_, '_> {
         let stage = &mut self.stages[host];
         let names = &self.records[stage.layer()].names;
         for name in names.ids().rev().filter(|name| !found.kept[name.index()]) {
+            if self.cancel.is_cancelled() {
+                return Err(SettleError::Cancelled);
+            }
             let result = match stage.made(name) {
                 Made::Nothing => Ok(()),
                 Made::Directory => stage.remove_directory(names, name),
@@ -205,6 +236,9 @@ impl Settler<'_, '_> {
                 Ok(None)
             }
             What::Leaf(inode) => {
+                if self.finish != Finish::Flat && entry.over == Over::Same {
+                    self.copies.file(self.stages[host].layer())?;
+                }
                 let parent = found.directories[entry.parent()];
                 let lost = self.leaf(host, inode, parent, here, name, &path)?;
                 if let (Some(lost), Some(level)) = (lost, level) {
@@ -249,7 +283,7 @@ impl Settler<'_, '_> {
         match content {
             Some(content) => {
                 let names = &self.records[layer].names;
-                let stage = &mut self.stages[layer];
+                let stage = self.stage(host, layer);
                 stage.move_content(names, content, here, name).map_err(trying("move it"))?;
                 Ok(None)
             }
@@ -409,5 +443,5 @@ fn whiteout(here: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
 
 /// The layer whose stage has the most files: the fewest have to be moved into its directory.
 pub(crate) fn fullest(stages: &[Staged]) -> Option<usize> {
-    (0..stages.len()).max_by_key(|&index| (stages[index].contents(), std::cmp::Reverse(index)))
+    (0..stages.len()).max_by_key(|&index| (stages[index].held(), std::cmp::Reverse(index)))
 }

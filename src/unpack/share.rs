@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::settle::{Lost, Settler};
 use crate::core::record::{Attributes, ChangeKind, LayerPath, NameId, Names};
 use crate::core::stack::InodeId;
-use crate::unpack::stage::{StageError, Subject, Whereabouts, copy_content, trying};
+use crate::unpack::stage::{StageError, Subject, Whereabouts, copy_content, share_content, trying};
 use crate::unpack::{LossKind, Losses};
 
 /// A file that was made to be linked.
@@ -68,7 +68,7 @@ impl Settler<'_, '_> {
             return self.make(inode, spill.directory(), OsStr::new(&to)).map_err(trying("create it"));
         };
         let names = &self.records[layer].names;
-        let stage = &mut self.stages[layer];
+        let stage = self.stage(host, layer);
         let moved = match stage.whereabouts(content) {
             Whereabouts::Named(name) if layer == for_layer => {
                 let linked = stage
@@ -103,13 +103,13 @@ impl Settler<'_, '_> {
                 self.make(inode, spill.directory(), OsStr::new(&to)).map_err(trying("create it"))?
             }
             (Some(_), Place::Placed(Some(source))) => {
-                self.copy_up(inode, source.as_fd(), &to).map_err(trying("copy it"))?;
+                self.copy_up(inode, source.as_fd(), &to, for_layer)?;
                 None
             }
             (Some(_), _) => {
                 let name = shared_name(inode, from.for_layer, from.copy);
                 let source = self.open_shared(&name).map_err(trying("read it"))?;
-                self.copy_up(inode, source.as_fd(), &to).map_err(trying("copy it"))?;
+                self.copy_up(inode, source.as_fd(), &to, for_layer)?;
                 None
             }
         };
@@ -191,14 +191,29 @@ impl Settler<'_, '_> {
         }
     }
 
-    fn copy_up(&self, inode: InodeId, source: BorrowedFd<'_>, to: &str) -> Result<(), Errno> {
-        let (attributes, size) = self.file(inode).ok_or(Errno::INVAL)?;
+    fn copy_up(
+        &mut self,
+        inode: InodeId,
+        source: BorrowedFd<'_>,
+        to: &str,
+        for_layer: usize,
+    ) -> Result<(), StageError> {
+        let failed = || trying("copy it");
         let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let target = crate::fs::openat(self.spill.directory(), to, create, Mode::RUSR | Mode::WUSR)?;
-        copy_content(source, &target, size)?;
+        let target = crate::fs::openat(self.spill.directory(), to, create, Mode::RUSR | Mode::WUSR).map_err(failed())?;
+        if !share_content(source, &target) {
+            // Holes are none.
+            let blocks = rustix::fs::fstat(source).map_err(failed())?.st_blocks;
+            self.copies.bytes(u64::try_from(blocks).unwrap_or(0).saturating_mul(512), for_layer)?;
+            let size = self.file(inode).ok_or(Errno::INVAL).map_err(failed())?.1;
+            copy_content(source, &target, size, self.cancel).map_err(failed())?;
+        }
+        let attributes = self.file(inode).ok_or(Errno::INVAL).map_err(failed())?.0;
         // What cannot be kept was counted when the first one was made.
         let path = || LayerPath::root();
-        self.capabilities.set(Subject::Open(target.as_fd()), attributes, &path, &mut Losses::default())
+        self.capabilities
+            .set(Subject::Open(target.as_fd()), attributes, &path, &mut Losses::default())
+            .map_err(failed())
     }
 
     fn file(&self, inode: InodeId) -> Option<(&Attributes, u64)> {

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
 
+#[path = "bounds.rs"]
+mod bounds;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
@@ -16,7 +19,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    harness::trials(TESTS)
+    harness::trials(TESTS.iter().chain(bounds::TESTS))
 }
 
 const TESTS: &[Test] = &[

@@ -413,7 +413,13 @@ impl<S: Sink> LayerReader<'_, S> {
             let id = self.record.names.intern_path(&parent).ok_or_else(too_many)?;
             self.last_parent = (parent, id);
         }
-        self.record.names.intern(self.last_parent.1, name).ok_or_else(too_many)
+        let id = self.record.names.intern(self.last_parent.1, name).ok_or_else(too_many)?;
+        let limit = self.limits.names;
+        if self.record.names.len() as u64 > limit {
+            let what = "the number of names, counting the directories on the way to them,".to_owned();
+            return Err(LayerError::Limit { what, limit, name: "names" });
+        }
+        Ok(id)
     }
 
     fn check_limits(&self, entry: &Entry) -> Result<(), LayerError> {

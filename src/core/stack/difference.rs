@@ -241,6 +241,10 @@ impl Builder<'_, '_> {
         let mut pending = Vec::new();
         self.directory(DirectoryId::ROOT, 0, SlotId::NONE, Over::Same, false, &mut pending);
         while let Some(Pending { parent, slot, cut_off }) = pending.pop() {
+            if self.view.is_cancelled(self.difference.entries.len()) {
+                // Whoever has cancelled the work makes nothing of this.
+                return;
+            }
             let now = self.view.child(slot);
             let before = self.before(slot);
             let over = match before {

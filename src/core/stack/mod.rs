@@ -30,12 +30,14 @@ mod events;
 mod tests;
 mod view;
 
+use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
-use crate::core::record::{Attributes, Change, LayerPath, Record};
+use crate::core::limits::Limits;
+use crate::core::record::{Attributes, Change, ContentId, LayerPath, Record};
 
 pub use difference::{Difference, LayerEntry, Over, What};
 pub use events::{Event, Step};
-use view::Changes;
+use view::{Changes, SlotId};
 pub use view::{DirectoryId, InodeId, Last, LookupError, Node, Resolved, Source, View};
 
 /// A stack, replayed.
@@ -95,6 +97,19 @@ pub enum Problem {
     /// More than four thousand million files, or four gibibytes of names.
     #[error("the stack has more names than can be counted")]
     TooManyNames,
+    /// The layers together ask for more than they may (rule S4).
+    #[error("{what} exceeds the limit of {limit}")]
+    Limit {
+        /// What was too much.
+        what: &'static str,
+        /// The most there may be.
+        limit: u64,
+        /// The limit's name.
+        name: &'static str,
+    },
+    /// [`Cancel`] was used.
+    #[error("interrupted")]
+    Cancelled,
 }
 
 /// How a stack is read.
@@ -104,6 +119,10 @@ pub struct Reading {
     pub ignore_root_entry: bool,
     /// Paths to leave out of what is unpacked, and the attributes of directories that no layer names.
     pub filter: Filter,
+    /// The most that the layers may ask for together.
+    pub limits: Limits,
+    /// Ends the replay.
+    pub cancel: Cancel,
 }
 
 impl<'r> Stack<'r> {
@@ -151,8 +170,23 @@ impl<'r> Stack<'r> {
         Ok(stack)
     }
 
+    /// The contents that are not shown any more once these layers are on one another, and so are of no use to a flat
+    /// tree whatever layers come: of each, the layer and its number there.
+    ///
+    /// # Errors
+    /// The first entry that cannot be carried out.
+    pub(crate) fn lost_contents(records: &[Record], reading: &Reading) -> Result<Vec<(usize, ContentId)>, StackError> {
+        let mut view = View::new(records, reading);
+        for layer in 0..records.len() {
+            let changes = Changes { since: layer as u32 + 1, ..Changes::default() };
+            view.apply(layer, reading, changes)?;
+        }
+        Ok(view.lost_contents())
+    }
+
     fn empty(records: &'r [Record], reading: Reading) -> Self {
-        Self { view: View::new(records), layers: Vec::with_capacity(records.len()), reading }
+        let view = View::new(records, &reading);
+        Self { view, layers: Vec::with_capacity(records.len()), reading }
     }
 
     /// Replays one layer on those that were.
@@ -201,6 +235,16 @@ impl<'r> Stack<'r> {
             at = difference.entries()[at].parent();
         }
         LayerPath::of_components(components.into_iter().rev())
+    }
+
+    /// Where something happened, with no symlink on the way.
+    pub fn place(&self, event: &Event) -> LayerPath {
+        self.view.slot_path(event.place)
+    }
+
+    /// The last component of [`place`](Self::place), at hand without the rest.
+    pub fn place_name(&self, event: &Event) -> &[u8] {
+        if event.place == SlotId::NONE { b"" } else { self.view.slot_name(event.place) }
     }
 
     /// The paths that a layer's opaque whiteouts delete, where no whiteout says so.

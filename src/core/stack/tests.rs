@@ -153,16 +153,18 @@ fn events(layers: &[&str]) -> Vec<String> {
     let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
     let mut lines = Vec::new();
     let mut watch = |step: &Step<'_, '_>| {
-        let word = |event: &Event| {
+        let word = |(path, event): &(LayerPath, Event)| {
             let whiteout = match (event.before, event.now) {
                 (None, _) => '+',
                 (_, None) => '-',
                 (Some(Node::Directory { id: one, .. }), Some(Node::Directory { id: other, .. })) if one == other => '*',
                 _ => '~',
             };
-            format!("{whiteout}{}", event.path)
+            format!("{whiteout}{path}")
         };
-        lines.push(step.events().iter().map(word).collect::<Vec<_>>().join(" "));
+        let mut events: Vec<_> = step.events().into_iter().map(|event| (step.place(&event), event)).collect();
+        events.sort_by(|(one, _), (other, _)| one.cmp(other));
+        lines.push(events.iter().map(word).collect::<Vec<_>>().join(" "));
     };
     Stack::replay_watched(&records, Reading::default(), &mut watch).unwrap();
     lines

@@ -15,8 +15,10 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
 pub use lookup::{Last, LookupError, Node, Resolved};
 
-use super::{LayerEntry, Problem};
-use crate::core::record::{Attributes, Change, Record};
+use super::{LayerEntry, Problem, Reading};
+use crate::core::cancel::Cancel;
+use crate::core::limits::Limits;
+use crate::core::record::{Attributes, Change, ChangeKind, ContentId, Record};
 
 /// A directory of one identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +91,8 @@ struct Directory {
     /// The layer that brought it into being, counted from 1; the root is there from the start.
     born: u32,
     first: SlotId,
+    /// Bytes of its path.
+    path_length: u32,
 }
 
 #[derive(Debug)]
@@ -131,12 +135,17 @@ pub struct View<'r> {
     copied_up: HashSet<InodeId>,
     /// Counts removals: a resolved parent stays right while nothing is removed.
     removals: u64,
+    /// Bytes of the paths of all slots.
+    path_bytes: u64,
+    limits: Limits,
+    cancel: Cancel,
 }
 
 impl<'r> View<'r> {
     /// The empty tree: a root that no layer names.
-    pub(super) fn new(records: &'r [Record]) -> Self {
-        let root = Directory { slot: SlotId::NONE, attributes: Source::UNNAMED, born: 0, first: SlotId::NONE };
+    pub(super) fn new(records: &'r [Record], reading: &Reading) -> Self {
+        let (slot, attributes, first) = (SlotId::NONE, Source::UNNAMED, SlotId::NONE);
+        let root = Directory { slot, attributes, born: 0, first, path_length: 0 };
         Self {
             records,
             slots: Vec::new(),
@@ -148,6 +157,9 @@ impl<'r> View<'r> {
             links: HashMap::new(),
             copied_up: HashSet::new(),
             removals: 0,
+            path_bytes: 0,
+            limits: reading.limits,
+            cancel: reading.cancel.clone(),
         }
     }
 
@@ -172,7 +184,8 @@ impl<'r> View<'r> {
         changes: &mut Changes,
     ) -> Result<DirectoryId, Problem> {
         let id = DirectoryId(u32::try_from(self.directories.len()).map_err(|_| Problem::TooManyNames)?);
-        self.directories.push(Directory { slot, attributes, born: changes.epoch, first: SlotId::NONE });
+        let path_length = self.path_length(self.slots[slot.index()].directory, self.slot_name(slot).len());
+        self.directories.push(Directory { slot, attributes, born: changes.epoch, first: SlotId::NONE, path_length });
         self.remove(slot, changes);
         self.remember(slot, changes);
         self.slots[slot.index()].child = Child::Directory(id);
@@ -216,7 +229,7 @@ impl<'r> View<'r> {
         }
     }
 
-    fn find(&self, directory: DirectoryId, name: &[u8]) -> Option<SlotId> {
+    pub(super) fn find(&self, directory: DirectoryId, name: &[u8]) -> Option<SlotId> {
         let same = |&id: &u32| {
             let slot = &self.slots[id as usize];
             slot.directory == directory && self.slot_bytes(slot) == name
@@ -232,6 +245,8 @@ impl<'r> View<'r> {
         let id = u32::try_from(self.slots.len()).map_err(|_| Problem::TooManyNames)?;
         let name_start = u32::try_from(self.slot_names.len()).map_err(|_| Problem::TooManyNames)?;
         let name_length = u8::try_from(name.len()).map_err(|_| Problem::TooManyNames)?;
+        self.path_bytes += u64::from(self.path_length(directory, name.len()));
+        self.check_limits()?;
         self.slot_names.extend_from_slice(name);
         let next = std::mem::replace(&mut self.directories[directory.index()].first, SlotId(id));
         self.slots.push(Slot { directory, child: Child::Nothing, next, name_start, name_length });
@@ -242,6 +257,24 @@ impl<'r> View<'r> {
             hasher.hash_one((slot.directory.0, name))
         });
         Ok(SlotId(id))
+    }
+
+    fn path_length(&self, directory: DirectoryId, name: usize) -> u32 {
+        self.directories[directory.index()].path_length.saturating_add(1 + name as u32)
+    }
+
+    /// Names may be made that no layer has: on the way through symlinks.
+    fn check_limits(&self) -> Result<(), Problem> {
+        let Limits { names, path_bytes, .. } = self.limits;
+        if self.slots.len() as u64 >= names {
+            let what = "the number of names, counting the directories on the way to them,";
+            return Err(Problem::Limit { what, limit: names, name: "names" });
+        }
+        if self.path_bytes > path_bytes {
+            let what = "the length of all paths together";
+            return Err(Problem::Limit { what, limit: path_bytes, name: "path-bytes" });
+        }
+        Ok(())
     }
 
     fn slot_bytes(&self, slot: &Slot) -> &[u8] {
@@ -324,6 +357,24 @@ impl<'r> View<'r> {
     /// All files that any layer has, in the order of the layers and their entries.
     pub(super) fn inodes(&self) -> impl Iterator<Item = InodeId> + use<> {
         (0..self.inodes.len() as u32).map(InodeId)
+    }
+
+    /// The contents of files that have no name any more, and so will never have one: the layer, and the content.
+    pub(super) fn lost_contents(&self) -> Vec<(usize, ContentId)> {
+        let mut is_shown = vec![false; self.inodes.len()];
+        for slot in &self.slots {
+            if let Child::Leaf(inode) = slot.child {
+                is_shown[inode.index()] = true;
+            }
+        }
+        let lost = (self.inodes.iter().zip(is_shown)).filter(|(_, is_shown)| !is_shown).map(|(inode, _)| inode.source);
+        lost.filter_map(|source| match self.change(source).kind {
+            ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. } => {
+                Some((source.layer as usize, content))
+            }
+            _ => None,
+        })
+        .collect()
     }
 
     pub(super) fn is_linked(&self, inode: InodeId) -> bool {

@@ -48,7 +48,9 @@ pub(super) fn check(
             Err(error) => error,
         };
         refused += 1;
-        let left_out = refused < MOST_REFUSED && leave_out(&mut indexes.records[error.layer], &error);
+        // Those concern the whole, and not this entry.
+        let is_of_entry = !matches!(error.problem, Problem::Limit { .. } | Problem::TooManyNames);
+        let left_out = is_of_entry && refused < MOST_REFUSED && leave_out(&mut indexes.records[error.layer], &error);
         if !left_out {
             let text = format!("after {refused} errors, this layer and those above were not checked further");
             findings.push(Finding::note(FindingKind::NotChecked, text).in_layer(error.layer));
@@ -162,13 +164,16 @@ impl Traced<'_> {
     /// Files that look like secrets, are shown no more, and are still shipped.
     fn hidden_secrets(&self) -> Vec<Finding> {
         let visible = self.inside.visible();
-        let digest = |inode| self.inside.content(inode).map(|(_, _, content)| content.sha256());
-        let shown: HashSet<[u8; 32]> = visible.keys().filter_map(|&inode| digest(inode)).collect();
+        let identity = |inode| self.inside.content(inode).map(|(_, _, content)| content.identity());
+        let shown: HashSet<[u8; 32]> = visible.keys().filter_map(|&inode| identity(inode)).collect();
         let mut lost: HashMap<InodeId, Vec<(LayerPath, usize)>> = HashMap::new();
         for event in &self.events {
             if let Some(inode) = event.lost() {
-                lost.entry(inode).or_default().push((event.path.clone(), event.layer));
+                lost.entry(inode).or_default().push((self.inside.stack.place(event), event.layer));
             }
+        }
+        for names in lost.values_mut() {
+            names.sort_by(|(one, by), (other, after)| (by, one).cmp(&(after, other)));
         }
         for (inode, hit) in self.overwritten() {
             lost.entry(inode).or_default().push((hit.entry.path, hit.in_layer));
@@ -176,7 +181,7 @@ impl Traced<'_> {
         let mut findings = Vec::new();
         for (inode, names) in lost {
             let Some((layer, _, content)) = self.inside.content(inode) else { continue };
-            if visible.contains_key(&inode) || content.stored == 0 || shown.contains(&content.sha256()) {
+            if visible.contains_key(&inode) || content.stored == 0 || shown.contains(&content.identity()) {
                 continue;
             }
             let named = names.iter().find_map(|(path, by)| secrets::by_name(path).map(|what| (path, by, what)));

@@ -2,14 +2,15 @@
 
 use std::io::Write;
 
+use super::identity::{Allowance, ContentHasher, Identity};
 use super::{Content, zeros};
 use crate::blob::{BlobError, Pace};
+use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::core::layer::{Failure, LayerError, Place, ReadOptions, Sink, Unkept, read_layer};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
 use crate::image::Layer;
 use crate::unpack::{Error, Options, WhichLayer};
-use sha2::Digest as _;
 
 /// Why a file's content could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +21,7 @@ pub enum ContentError {
     Layer(#[from] Error),
     /// The content is another one than when the layer was indexed.
     #[error(
-        "layer {layer}: the file's content has the digest {found}, it had {known} when the layer was indexed: the image was altered since"
+        "layer {layer}: the file's content is known by {found}, and was by {known} when the layer was indexed: the image was altered since"
     )]
     Altered {
         /// Which layer.
@@ -51,12 +52,19 @@ pub fn copy_content(
     let which = || WhichLayer { index: number, file: layer.blob.path().map(std::path::Path::to_owned) };
     let of_blob = |error| Error::Blob { layer: which(), error };
     let mut stream = layer.blob.open_layer(&options.limits, Pace::OnDemand).map_err(of_blob)?;
-    let mut sink = Wanted { id, out, count: 0, at: 0, size: 0, hasher: None, found: None };
+    let allowance = known.allowance.map_or(Allowance::ALL, Allowance);
+    let mut sink =
+        Wanted { id, out, count: 0, at: 0, size: 0, hasher: None, allowance, found: None, cancel: &options.cancel };
     let read = ReadOptions { limits: options.limits, cancel: options.cancel.clone(), ..ReadOptions::default() };
     let result = read_layer(&mut stream, &mut sink, &read, &mut |_| {});
     if let Some(found) = sink.found {
-        let known = known.digest();
-        return if found == known { Ok(()) } else { Err(ContentError::Altered { layer: which(), known, found }) };
+        let expected = Identity { hash: known.hash, is_whole: known.allowance.is_none() };
+        if found == expected {
+            return Ok(());
+        }
+        let digest = |hash: &[u8; 32]| Digest::of_hash(crate::core::digest::Algorithm::Sha256, hash);
+        let (known, found) = (digest(&known.hash), digest(&found.hash));
+        return Err(ContentError::Altered { layer: which(), known, found });
     }
     let error = match result {
         // It ended before the file: another layer than the indexed one.
@@ -64,6 +72,7 @@ pub fn copy_content(
         Err(LayerError::Write { error, .. }) => match error.downcast::<Stop>() {
             Ok(stop) => match *stop {
                 Stop::Out(error) => return Err(ContentError::Write(error)),
+                Stop::Cancelled => return Err(Error::Cancelled.into()),
                 Stop::Done => LayerError::Cancelled,
             },
             Err(error) => LayerError::Read(std::io::Error::other(error)),
@@ -88,9 +97,12 @@ struct Wanted<'a> {
     at: u64,
     size: u64,
     /// At work while the file passes.
-    hasher: Option<sha2::Sha256>,
+    hasher: Option<ContentHasher>,
+    allowance: Allowance,
     /// Known when the file has passed.
-    found: Option<Digest>,
+    found: Option<Identity>,
+    /// A hole may take a while to pass.
+    cancel: &'a Cancel,
 }
 
 /// Why the reading ends.
@@ -98,14 +110,16 @@ struct Wanted<'a> {
 enum Stop {
     #[error("the file is complete")]
     Done,
+    #[error("interrupted")]
+    Cancelled,
     #[error(transparent)]
     Out(std::io::Error),
 }
 
 impl Wanted<'_> {
     fn pass(&mut self, bytes: &[u8]) -> Result<(), Failure<Stop>> {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(bytes);
+        if self.cancel.is_cancelled() {
+            return Err(Failure { name: NameId::ROOT, error: Stop::Cancelled });
         }
         self.at += bytes.len() as u64;
         self.out.write_all(bytes).map_err(|error| Failure { name: NameId::ROOT, error: Stop::Out(error) })
@@ -124,15 +138,14 @@ impl Sink for Wanted<'_> {
         self.count += 1;
         if id == self.id {
             self.size = size;
-            self.hasher = Some(sha2::Sha256::new());
+            self.hasher = Some(ContentHasher::default());
         }
         Ok(id)
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure<Stop>> {
-        if self.hasher.is_none() {
-            return Ok(());
-        }
+        let Some(hasher) = &mut self.hasher else { return Ok(()) };
+        hasher.data(offset, bytes, &mut self.allowance);
         self.zeros_up_to(offset)?;
         self.pass(bytes)
     }
@@ -143,7 +156,7 @@ impl Sink for Wanted<'_> {
         }
         match self.hasher.take() {
             Some(hasher) => {
-                self.found = Some(Digest::of_hash(crate::core::digest::Algorithm::Sha256, &hasher.finalize()));
+                self.found = Some(hasher.finish(self.size, &mut self.allowance));
                 Err(Failure { name: NameId::ROOT, error: Stop::Done })
             }
             None => Ok(()),

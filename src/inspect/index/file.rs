@@ -23,7 +23,7 @@ use crate::core::record::{ChangeKind, ContentId, NameId, Record};
 
 const MAGIC: &[u8] = b"layflat index\n";
 /// Increase it whenever the encoding of the body changes, be it by a field of an attribute.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HASH: usize = 32;
 
 /// The body, borrowed to be written and owned when it was read.
@@ -211,7 +211,7 @@ mod tests {
         let bytes = encode(&diff_id, &record, &contents).unwrap();
         assert_eq!(
             (VERSION, Digest::sha256_of(&bytes).hex()),
-            (1, "7ecc79203d4cfa226fde5947d80f027786c091fd9229c55e931a9734b74336ed")
+            (2, "a3a683551c35b4de5af832fb1270c000f424b7a8e34b6737c3e4681b293b5bee")
         );
     }
 }

@@ -3,12 +3,11 @@
 use std::convert::Infallible;
 use std::sync::LazyLock;
 
-use regex::bytes::Regex;
-use sha2::{Digest as _, Sha256};
-
-use super::{Content, zeros};
+use super::Content;
+use super::identity::{Allowance, ContentHasher};
 use crate::core::layer::{Failure, Place, Sink, Unkept};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
+use regex::bytes::Regex;
 
 /// Bytes at the beginning of a file in which a key is looked for: after certificates, if need be.
 const HEAD: usize = 64 << 10;
@@ -25,9 +24,10 @@ static PRIVATE_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
 pub(crate) struct Hashing {
     contents: Vec<Content>,
     size: u64,
-    hasher: Sha256,
-    /// The end of what was hashed.
-    at: u64,
+    hasher: ContentHasher,
+    allowance: Allowance,
+    /// The allowance when the file began.
+    before: Allowance,
     stored: u64,
     head: Vec<u8>,
 }
@@ -36,13 +36,6 @@ impl Hashing {
     /// When the layer is read.
     pub(crate) fn into_contents(self) -> Vec<Content> {
         self.contents
-    }
-
-    fn zeros_up_to(&mut self, offset: u64) {
-        for piece in zeros(offset.saturating_sub(self.at)) {
-            self.hasher.update(piece);
-        }
-        self.at = self.at.max(offset);
     }
 }
 
@@ -57,15 +50,14 @@ impl Sink for Hashing {
         size: u64,
         _: Place,
     ) -> Result<ContentId, Failure<Infallible>> {
-        (self.size, self.at, self.stored) = (size, 0, 0);
+        (self.size, self.stored, self.before) = (size, 0, self.allowance);
+        self.hasher = ContentHasher::default();
         self.head.clear();
         Ok(ContentId(self.contents.len() as u32))
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure<Infallible>> {
-        self.zeros_up_to(offset);
-        self.hasher.update(bytes);
-        self.at += bytes.len() as u64;
+        self.hasher.data(offset, bytes, &mut self.allowance);
         self.stored += bytes.len() as u64;
         let room = HEAD - self.head.len();
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -73,10 +65,10 @@ impl Sink for Hashing {
     }
 
     fn end(&mut self, _: &Attributes) -> Result<(), Failure<Infallible>> {
-        self.zeros_up_to(self.size);
         let private_key = PRIVATE_KEY.as_ref().is_some_and(|pattern| pattern.is_match(&self.head));
-        let sha256 = self.hasher.finalize_reset().into();
-        self.contents.push(Content { sha256, stored: self.stored, private_key });
+        let identity = std::mem::take(&mut self.hasher).finish(self.size, &mut self.allowance);
+        let allowance = (!identity.is_whole).then_some(self.before.0);
+        self.contents.push(Content { hash: identity.hash, allowance, stored: self.stored, private_key });
         Ok(())
     }
 
@@ -86,7 +78,6 @@ impl Sink for Hashing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::digest::Digest;
 
     fn content(size: u64, pieces: &[(u64, &[u8])]) -> Content {
         let mut sink = Hashing::default();
@@ -100,12 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn holes_count_as_zeros() {
-        let mut plain = vec![0; 200_000];
-        plain[100_000..100_003].copy_from_slice(b"abc");
-        let sparse = content(200_000, &[(100_000, b"abc")]);
-        assert_eq!(sparse.digest(), Digest::sha256_of(&plain));
-        assert_eq!(sparse.stored, 3);
+    fn a_hole_too_large_to_be_hashed_leaves_no_digest() {
+        let sparse = content(1 << 42, &[(100_000, b"abc")]);
+        assert_eq!((sparse.digest(), sparse.stored), (None, 3));
+        assert!(content(1 << 20, &[(100_000, b"abc")]).digest().is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The index of a layer: all its entries, without the contents of files. It is enough to answer most questions about an
 //! image.
 //!
-//! An index is a layer's [`Record`] and, for each file, the SHA-256 of its content. It is made by one pass over the
+//! An index is a layer's [`Record`] and, for each file, what its content is known by: its SHA-256, most often. It is made by one pass over the
 //! layer, and depends on nothing but the uncompressed archive, so that it can be kept under the layer's DiffID: an
 //! image whose layers are all indexed is answered for without reading any of them. Only the index of a layer whose
 //! digests were checked is kept, so a stored one says what the DiffID stands for.
@@ -11,6 +11,7 @@ mod file;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod hashing;
+mod identity;
 
 use std::path::Path;
 
@@ -29,7 +30,9 @@ pub(crate) use hashing::Hashing;
 /// [`ContentId`](crate::core::record::ContentId)s count these.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Content {
-    sha256: [u8; 32],
+    hash: [u8; 32],
+    /// Where that is not the SHA-256 of all bytes: the zeros that could still be hashed when the file began.
+    allowance: Option<u64>,
     /// Bytes that the archive has of it; holes have none.
     pub stored: u64,
     /// Whether it looks like a private key in PEM or OpenPGP's armour.
@@ -37,14 +40,15 @@ pub struct Content {
 }
 
 impl Content {
-    /// The digest of all bytes, holes read as zeros.
-    pub fn digest(&self) -> Digest {
-        Digest::of_hash(crate::core::digest::Algorithm::Sha256, &self.sha256)
+    /// The digest of all bytes, holes read as zeros. None where the holes were too large to be hashed.
+    pub fn digest(&self) -> Option<Digest> {
+        let is_whole = self.allowance.is_none();
+        is_whole.then(|| Digest::of_hash(crate::core::digest::Algorithm::Sha256, &self.hash))
     }
 
-    /// The same as bytes, for tables.
-    pub(crate) fn sha256(&self) -> [u8; 32] {
-        self.sha256
+    /// What no other content has: for tables.
+    pub(crate) fn identity(&self) -> [u8; 32] {
+        self.hash
     }
 }
 

@@ -9,8 +9,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
+
+use crate::parallel::{self, Thread};
 
 /// How long it may take until the other machine answers at all.
 const CONNECT: &str = "ConnectTimeout=30";
@@ -81,10 +82,18 @@ impl Ssh {
         // The command holds the other end; while it does, nobody would see that the program has ended.
         drop(command);
         let said = Arc::new(Mutex::new(Vec::new()));
-        let listener = child.stderr.take().map(|errors| {
-            let said = Arc::clone(&said);
-            std::thread::spawn(move || listen(errors, &said))
-        });
+        let listener = match child.stderr.take() {
+            None => None,
+            Some(errors) => {
+                let heard = Arc::clone(&said);
+                let listener = parallel::spawn(move || listen(errors, &heard));
+                Some(listener.map_err(|_| {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    std::io::Error::other("no thread can be made to listen to ssh: the limit of processes is reached")
+                })?)
+            }
+        };
         Ok((ours, Running { child: Mutex::new(child), said, listener }))
     }
 }
@@ -106,7 +115,7 @@ fn listen(mut errors: impl Read, said: &Mutex<Vec<u8>>) {
 pub(super) struct Running {
     child: Mutex<Child>,
     said: Arc<Mutex<Vec<u8>>>,
-    listener: Option<JoinHandle<()>>,
+    listener: Option<Thread<()>>,
 }
 
 impl Running {

@@ -210,12 +210,12 @@ impl Authorizer {
             let elsewhere = |failure: Failure| Answering::Failure(failure.of(&format!("{realm}, its token server")));
             let mut response = http.run(request).map_err(elsewhere)?;
             let status = response.status();
-            let body = response.body_mut().with_config().limit(MOST_ANSWER).read_to_vec();
+            let body = http.beginning(response.body_mut(), MOST_ANSWER);
             let said = || message(body.as_deref().unwrap_or_default());
             let and = |text: String| if said().is_empty() { text } else { format!("{text}: {}", said()) };
             match status.as_u16() {
                 200..=299 => {
-                    let body = body.map_err(|error| elsewhere(http.failure(error)))?;
+                    let body = body.map_err(elsewhere)?;
                     return token_of(&encoding::document(body, MOST_ANSWER)).map_err(failed);
                 }
                 400 | 401 | 403 => return Err(Answering::Denied(and(format!("{realm} refused a token ({status})")))),

@@ -109,6 +109,16 @@ pub enum RegistryError {
         /// When the registry says to ask again.
         retry_after: Option<Duration>,
     },
+    /// A document of which not all came in time.
+    #[error("{what}: the registry {registry} sent only a part of it within {} s", .within.as_secs_f64())]
+    TooSlow {
+        /// What was asked for.
+        what: String,
+        /// The registry's host.
+        registry: String,
+        /// How long it may take in all.
+        within: Duration,
+    },
     /// A manifest of more than [`Limits::metadata_size`](crate::Limits::metadata_size).
     #[error("{what}: the registry {registry} has a manifest that exceeds the limit of {limit} bytes")]
     TooLarge {

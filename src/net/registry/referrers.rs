@@ -26,9 +26,10 @@ impl Repository {
         let what = format!("what refers to {}", self.describe(&digest.to_string()));
         let mut next = Some(format!("/v2/{}/referrers/{digest}", self.name));
         let mut found = Vec::new();
+        let mut left = limit;
         for page in 0..MOST_PAGES {
             let Some(address) = next else { return Ok(found) };
-            let answer = self.page(&address, Some(MediaType::OCI_INDEX), &what, limit);
+            let answer = self.page(&address, Some(MediaType::OCI_INDEX), &what, left);
             let (bytes, following) = match answer {
                 // It knows nothing of such lists: not all say so by 404.
                 Err(RegistryError::NotFound { .. } | RegistryError::Refused { passing: false, .. }) if page == 0 => {
@@ -36,6 +37,8 @@ impl Repository {
                 }
                 answer => answer?,
             };
+            // All pages together are as large as one document may be.
+            left = left.saturating_sub(bytes.len() as u64);
             match listed(&bytes) {
                 Some(listed) => found.extend(listed),
                 // A page for people, with status 200.

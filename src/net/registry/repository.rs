@@ -25,9 +25,13 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 /// Tags that are asked for at once.
 const PAGE: usize = 1000;
 /// The most bytes of a page of tags.
-const MOST_PAGE: u64 = 16 << 20;
+const MOST_PAGE: u64 = 8 << 20;
 /// The names of all are held in memory.
 const MOST_TAGS: usize = 1_000_000;
+/// The most bytes of all pages of tags.
+const MOST_LISTED: u64 = 64 << 20;
+/// The most pages of tags: some may be empty.
+const MOST_PAGES: usize = 10_000;
 
 /// A repository at a registry. Clones share what they have learnt: tokens, connections.
 #[derive(Debug, Clone)]
@@ -75,14 +79,12 @@ impl Repository {
             let mut response = self.session.expect(&self.pull(), request, &[200])?;
             let text = |name| header(response.headers(), name).map(str::to_owned);
             let (media_type, stated) = (text(&CONTENT_TYPE).unwrap_or_default(), text(&CONTENT_DIGEST));
-            let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
-            match bytes {
-                Ok(bytes) => Ok((encoding::document(bytes, limit), media_type, stated)),
-                Err(ureq::Error::BodyExceedsLimit(_)) => {
+            match self.session.document(response.body_mut(), limit, &what)? {
+                Some(bytes) => Ok((encoding::document(bytes, limit), media_type, stated)),
+                None => {
                     let registry = self.session.registry().to_owned();
                     Err(RegistryError::TooLarge { what: what.clone(), registry, limit })
                 }
-                Err(error) => Err(self.session.failure(error, &what)),
             }
         })?;
         let digest = Digest::sha256_of(&bytes);
@@ -118,9 +120,10 @@ impl Repository {
             let next = link::next(links).and_then(|target| resolve(&response.get_uri().to_string(), &target));
             // A page is on the same server, whatever it calls itself.
             let next = next.and_then(|next| next.splitn(4, '/').nth(3).map(|path| format!("/{path}")));
-            let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
-            let bytes = bytes.map_err(|error| self.session.failure(error, what))?;
-            Ok((encoding::document(bytes, limit), next))
+            match self.session.document(response.body_mut(), limit, what)? {
+                Some(bytes) => Ok((encoding::document(bytes, limit), next)),
+                None => Err(self.session.protocol(what, format!("a page of more than {limit} bytes"))),
+            }
         })
     }
 
@@ -136,8 +139,14 @@ impl Repository {
         let what = format!("the tags of {}", self.name);
         let mut address = format!("/v2/{}/tags/list?n={PAGE}", self.name);
         let (mut pages, mut tags) = (HashSet::new(), BTreeSet::new());
+        let mut listed = 0;
         while tags.len() <= MOST_TAGS {
             let (bytes, next) = self.page(&address, None, &what, MOST_PAGE)?;
+            listed += bytes.len() as u64;
+            if listed > MOST_LISTED || pages.len() >= MOST_PAGES {
+                let problem = format!("a list of more than {} MiB or {MOST_PAGES} pages", MOST_LISTED >> 20);
+                return Err(self.session.protocol(&what, problem));
+            }
             let page: Page = serde_json::from_slice(&bytes)
                 .map_err(|error| self.session.protocol(&what, format!("no list of tags: {error}")))?;
             let page = page.tags.unwrap_or_default();

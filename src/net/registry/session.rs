@@ -180,8 +180,17 @@ impl Session {
             return Ok(response);
         }
         let (parts, mut body) = response.into_parts();
-        let body = body.with_config().limit(MOST_REFUSAL).read_to_vec().unwrap_or_default();
+        let body = match self.http.beginning(&mut body, MOST_REFUSAL) {
+            Err(Failure::Cancelled) => return Err(RegistryError::Cancelled),
+            // What it says is of less interest than that it refuses.
+            body => body.unwrap_or_default(),
+        };
         Err(self.refusal(what, parts.status, &parts.headers, &body))
+    }
+
+    /// All of a small answer; none, if it has more than `limit` bytes.
+    pub(super) fn document(&self, body: &mut Body, limit: u64, what: &str) -> Result<Option<Vec<u8>>, RegistryError> {
+        self.http.document(body, limit).map_err(|failure| self.failed(failure, what))
     }
 
     /// An error of a connection that was made for this registry.
@@ -318,6 +327,7 @@ impl Session {
                 RegistryError::ClientCertificate { registry, problem, end: self.options.end }
             }
             Failure::NoAnswer(waited) => RegistryError::NoAnswer { what: what.to_owned(), registry, waited },
+            Failure::TooSlow(within) => RegistryError::TooSlow { what: what.to_owned(), registry, within },
             Failure::NotTls => RegistryError::NotTls { registry, end: self.options.end },
             Failure::Unreachable(error) if !self.answered.load(Ordering::Relaxed) => {
                 RegistryError::Unreachable { registry, error }

@@ -23,7 +23,7 @@ impl Dir {
         let occupied = |problem: &str| {
             Err(StoreError::Occupied { path: directory.to_owned(), problem: format!("{problem}: name another place") })
         };
-        let dir = Self { staging: Staging::new(directory, options.durability())? };
+        let dir = Self { staging: Staging::new(directory, options)? };
         if dir.staging.has("index.json")? {
             return occupied("is an OCI image layout, which other programs keep in step with what is in it");
         }

@@ -88,7 +88,7 @@ impl Files {
             Self::Directory(directory) => {
                 let place = directory.join(std::str::from_utf8(path.as_bytes()).map_err(|_| missing())?);
                 match open_regular(&place) {
-                    Ok((file, length)) => Ok(Blob::from_file(Arc::new(file), 0, length)),
+                    Ok((_, length)) => Ok(Blob::from_path(&place, length)),
                     Err(SourceError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
                         Err(missing())
                     }

@@ -6,18 +6,22 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fs::openat;
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, renameat, statat};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
+use crate::core::cancel::Cancel;
 use crate::fs::{Aside, Durability, Lock, Place, open_directory};
-use crate::transport::store::{Presence, StoreError, pour};
+use crate::transport::store::{OpenOptions, Presence, StoreError, pour};
 
 /// The usual modes, less what the user's umask takes.
 pub(in crate::transport) const FILE_MODE: u32 = 0o666;
 const DIRECTORY_MODE: u32 = 0o777;
+/// How often somebody who waits looks up.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// What becomes the place, or what is moved into it.
 const TREE: &str = "new";
 
@@ -32,10 +36,14 @@ pub(in crate::transport) struct Staging {
     /// [`TREE`] in it, by way of its handle: its name may lead elsewhere, if the directory is another user's.
     tree: PathBuf,
     durability: Durability,
+    /// The most bytes of a document that is there.
+    most: u64,
+    /// Ends the waiting for others.
+    cancel: Cancel,
 }
 
 impl Staging {
-    pub(in crate::transport) fn new(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+    pub(in crate::transport) fn new(path: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
         let place = Place::find(path).map_err(|error| StoreError::place(path, error))?;
         let io = |error: Errno| StoreError::io(path, error);
         let present = match open_directory(place.parent(), place.name_bytes()) {
@@ -52,7 +60,8 @@ impl Staging {
         let aside = Aside::make(base).map_err(io)?;
         mkdirat(aside.directory(), TREE, Mode::from_raw_mode(DIRECTORY_MODE)).map_err(io)?;
         let tree = aside.path().join(TREE);
-        Ok(Self { place, present, aside, tree, durability })
+        let (durability, most, cancel) = (options.durability(), options.limits.metadata_size, options.cancel.clone());
+        Ok(Self { place, present, aside, tree, durability, most, cancel })
     }
 
     /// The final path.
@@ -152,13 +161,13 @@ impl Staging {
         }
     }
 
-    /// Reads a file of the place that is there.
+    /// Reads a document of the place that is there.
     pub(in crate::transport) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(present) = self.opened()? else { return Ok(None) };
         let io = |error: std::io::Error| StoreError::io(&self.place().join(name), error);
         // A named pipe would be waited for, until somebody writes to it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = match openat(&present, name, flags, Mode::empty()) {
+        let file = match openat(&present, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(io(error.into())),
@@ -167,7 +176,10 @@ impl Staging {
             return Err(io(std::io::Error::other("it is not a regular file")));
         }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(io)?;
+        file.take(self.most.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > self.most {
+            return Err(StoreError::TooLarge { path: self.place().join(name), limit: self.most });
+        }
         Ok(Some(bytes))
     }
 
@@ -233,9 +245,15 @@ impl Staging {
 
     /// Keeps others from changing the place as long as what this gives is held.
     pub(in crate::transport) fn lock_place(&self) -> Result<Lock, StoreError> {
-        let place = self.opened()?.ok_or_else(|| StoreError::io(self.place(), Errno::NOENT))?;
-        // Held by whoever renames a few files: it does not take long.
-        Lock::take(place, FlockOperation::LockExclusive).map_err(|error| StoreError::io(self.place(), error))
+        let io = |error: Errno| StoreError::io(self.place(), error);
+        loop {
+            let place = self.opened()?.ok_or_else(|| io(Errno::NOENT))?;
+            match Lock::take(place, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if self.cancel.is_cancelled() => return Err(StoreError::Cancelled),
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(PATIENCE),
+                taken => return taken.map_err(io),
+            }
+        }
     }
 }
 

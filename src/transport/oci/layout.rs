@@ -27,7 +27,7 @@ impl OciLayout {
         tag: Option<&str>,
         options: &OpenOptions,
     ) -> Result<Self, StoreError> {
-        let layout = Self { staging: Staging::new(directory, options.durability())?, tag: tag.map(str::to_owned) };
+        let layout = Self { staging: Staging::new(directory, options)?, tag: tag.map(str::to_owned) };
         let is_layout = layout.staging.has(MARKER)? || layout.staging.has(INDEX)?;
         if !is_layout && layout.staging.is_filled()? {
             let problem = format!("is not empty and no OCI image layout (it has no {INDEX}): name another place");

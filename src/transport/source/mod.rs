@@ -16,9 +16,6 @@ pub(in crate::transport) mod signed;
 use crate::transport::{dir, docker, engine, oci, registry};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use rustix::fs::OFlags;
 
 use crate::blob::{Blob, BlobError, Compression};
 use crate::cache::Blobs;
@@ -336,8 +333,8 @@ pub(crate) fn open_path(path: &Path, options: &OpenOptions) -> Result<Image, Sou
 /// Layers and nothing else: no names, no digests, no configuration.
 pub(in crate::transport) fn bare_layers(paths: &[PathBuf]) -> Result<Image, SourceError> {
     let layer = |path: &PathBuf| {
-        let (file, length) = open_regular(path)?;
-        let blob = Blob::from_file(Arc::new(file), 0, length).known_as(path);
+        let (_, length) = open_regular(path)?;
+        let blob = Blob::from_path(path, length).known_as(path);
         Ok(Layer::bare(blob))
     };
     let layers = paths.iter().map(layer).collect::<Result<_, SourceError>>()?;
@@ -347,13 +344,7 @@ pub(in crate::transport) fn bare_layers(paths: &[PathBuf]) -> Result<Image, Sour
 /// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act.
 pub(in crate::transport) fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
     let io = |error| SourceError::Io { path: path.to_owned(), error };
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file: File = crate::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|error| io(error.into()))?.into();
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(SourceError::NotAFile(path.to_owned()));
-    }
-    Ok((file, metadata.len()))
+    crate::fs::open_regular(path).map_err(io)?.ok_or_else(|| SourceError::NotAFile(path.to_owned()))
 }
 
 /// Refuses an image for another platform than the one that was asked for.

@@ -43,6 +43,14 @@ pub enum StoreError {
         /// What it is, and what to do.
         problem: String,
     },
+    /// A document of what is there already has more than [`Limits::metadata_size`](crate::Limits::metadata_size).
+    #[error("{path:?} exceeds the limit of {limit} bytes")]
+    TooLarge {
+        /// The document.
+        path: PathBuf,
+        /// The most there may be.
+        limit: u64,
+    },
     /// The destination cannot be read, so that nothing can be added to it.
     #[error("cannot add to the existing destination")]
     Present(#[source] SourceError),

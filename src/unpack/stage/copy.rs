@@ -5,11 +5,21 @@ use std::os::fd::AsFd;
 use rustix::fs::SeekFrom;
 use rustix::io::{Errno, Result};
 
+use crate::core::cancel::Cancel;
+
+/// Bytes that are copied at once: how soon a signal is noticed.
+const PIECE: usize = 64 << 20;
+
+/// Lets the empty file `to` have the blocks of `from`, which takes no room; `false` where the file system cannot do it.
+pub(crate) fn share_content(from: impl AsFd, to: impl AsFd) -> bool {
+    rustix::fs::ioctl_ficlone(&to, &from).is_ok()
+}
+
 /// Copies all of `from`, `size` bytes, to the empty file `to`.
-pub(crate) fn copy_content(from: impl AsFd, to: impl AsFd, size: u64) -> Result<()> {
-    if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
-        return Ok(());
-    }
+///
+/// # Errors
+/// `CANCELED`, if the work is cancelled meanwhile.
+pub(crate) fn copy_content(from: impl AsFd, to: impl AsFd, size: u64, cancel: &Cancel) -> Result<()> {
     let mut at = 0;
     while at < size {
         let data = match rustix::fs::seek(&from, SeekFrom::Data(at)) {
@@ -19,17 +29,20 @@ pub(crate) fn copy_content(from: impl AsFd, to: impl AsFd, size: u64) -> Result<
             Err(error) => return Err(error),
         };
         let end = rustix::fs::seek(&from, SeekFrom::Hole(data))?;
-        copy_range(&from, &to, data, end)?;
+        copy_range(&from, &to, data, end, cancel)?;
         at = end;
     }
     rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&to, size))
 }
 
-fn copy_range(from: impl AsFd, to: impl AsFd, start: u64, end: u64) -> Result<()> {
+fn copy_range(from: impl AsFd, to: impl AsFd, start: u64, end: u64, cancel: &Cancel) -> Result<()> {
     let mut buffer = Vec::new();
     let (mut input, mut output) = (start, start);
     while input < end {
-        let length = usize::try_from(end - input).unwrap_or(usize::MAX).min(1 << 30);
+        if cancel.is_cancelled() {
+            return Err(Errno::CANCELED);
+        }
+        let length = usize::try_from(end - input).unwrap_or(usize::MAX).min(PIECE);
         if buffer.is_empty() {
             match rustix::fs::copy_file_range(&from, Some(&mut input), &to, Some(&mut output), length) {
                 Ok(0) => return Err(Errno::IO),

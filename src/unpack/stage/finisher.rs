@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::Mode;
@@ -14,9 +13,10 @@ use rustix::io::Errno;
 use super::{Capabilities, StageError, trying};
 use crate::core::layer::Failure;
 use crate::core::record::{Attributes, NameId};
+use crate::parallel::{self, Thread};
 use crate::unpack::Losses;
 
-/// Files in a batch: open handles, of which a process has few.
+/// Files in a batch, at most: open handles, of which a process has few.
 const FILES: usize = 16;
 /// Bytes of content in a batch.
 const CONTENT: usize = 256 << 10;
@@ -54,16 +54,19 @@ type Outcome = Result<Losses<NameId>, Failure<StageError>>;
 #[derive(Debug)]
 pub(super) struct Finisher {
     filling: Batch,
+    /// Files in a batch.
+    most: usize,
     emptied: Receiver<Batch>,
     /// Until it is stopped.
-    running: Option<(Sender<Batch>, JoinHandle<Outcome>)>,
+    running: Option<(Sender<Batch>, Thread<Outcome>)>,
 }
 
 impl Finisher {
-    pub(super) fn start(capabilities: Capabilities) -> Self {
+    /// None, where there cannot be a thread.
+    pub(super) fn start(capabilities: Capabilities, handles: usize) -> Option<Self> {
         let (batches, received) = bounded::<Batch>(WAITING);
         let (give_back, emptied) = bounded::<Batch>(WAITING + 2);
-        let thread = std::thread::spawn(move || {
+        let thread = parallel::spawn(move || {
             let mut losses = Losses::default();
             for mut batch in received {
                 for (unfinished, attributes, content) in batch.files.drain(..) {
@@ -77,7 +80,8 @@ impl Finisher {
             }
             Ok(losses)
         });
-        Self { filling: Batch::default(), emptied, running: Some((batches, thread)) }
+        let most = (handles / (WAITING + 2)).clamp(1, FILES);
+        Some(Self { filling: Batch::default(), most, emptied, running: Some((batches, thread.ok()?)) })
     }
 
     /// Whether a file of that size is for the thread.
@@ -99,7 +103,7 @@ impl Finisher {
     pub(super) fn take(&mut self, unfinished: Unfinished, attributes: &Attributes) -> bool {
         let start = self.filling.taken();
         self.filling.files.push((unfinished, attributes.clone(), start..self.filling.content.len()));
-        if self.filling.files.len() < FILES && self.filling.content.len() < CONTENT {
+        if self.filling.files.len() < self.most && self.filling.content.len() < CONTENT {
             return true;
         }
         let next = self.emptied.try_recv().unwrap_or_default();
@@ -115,7 +119,7 @@ impl Finisher {
         // If the thread has stopped before, its own error says why.
         drop(batches.send(std::mem::take(&mut self.filling)));
         drop(batches);
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|| Ok(Losses::default()))
     }
 }
 

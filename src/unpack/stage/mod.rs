@@ -14,5 +14,5 @@ mod writer;
 
 pub(crate) use capabilities::{Capabilities, Subject};
 pub(crate) use contents::{Contents, ContentsWriter};
-pub(crate) use copy::copy_content;
-pub(crate) use writer::{Made, Spill, Stage, StageError, Staged, Whereabouts, trying};
+pub(crate) use copy::{copy_content, share_content};
+pub(crate) use writer::{Home, Made, Spill, Stage, StageError, Staged, Whereabouts, trying};

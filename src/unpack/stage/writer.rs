@@ -15,15 +15,23 @@ use super::finisher::{self, Finisher, Unfinished, write_at};
 use crate::core::layer::{Failure, Place, Sink, Unkept};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
 use crate::fs::open_directory;
-use crate::unpack::{LossKind, Losses};
+use crate::unpack::{LossKind, Losses, TooManyCopies};
 
-/// What the kernel refused to do with a file.
+/// Why a file cannot be as it should be.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action}{}", remedy(error))]
-pub(crate) struct StageError {
-    action: &'static str,
-    #[source]
-    error: std::io::Error,
+pub(crate) enum StageError {
+    /// The kernel refused it.
+    #[error("cannot {action}{}", remedy(error))]
+    Kernel {
+        /// What was tried.
+        action: &'static str,
+        /// What it says.
+        #[source]
+        error: std::io::Error,
+    },
+    /// More copies of files of lower layers than the image may ask for.
+    #[error("cannot copy it from a lower layer")]
+    CopyUp(#[from] TooManyCopies),
 }
 
 /// What to do, where the error does not say it.
@@ -39,7 +47,7 @@ fn remedy(error: &std::io::Error) -> &'static str {
 
 /// For `map_err`: what was tried when the kernel refused.
 pub(crate) fn trying(action: &'static str) -> impl FnOnce(Errno) -> StageError {
-    move |error| StageError { action, error: error.into() }
+    move |error| StageError::Kernel { action, error: error.into() }
 }
 
 /// Where the content of a file is.
@@ -80,11 +88,26 @@ impl Spill {
     }
 }
 
+/// Where a stage's directory is. It is not kept open: an image may have more layers than a process may have handles.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    parent: Arc<OwnedFd>,
+    name: String,
+}
+
+impl Home {
+    pub(crate) fn new(parent: &Arc<OwnedFd>, name: String) -> Self {
+        Self { parent: Arc::clone(parent), name }
+    }
+}
+
 /// A layer's directory, and what of the layer is in it.
 #[derive(Debug)]
 pub(crate) struct Staged {
     layer: usize,
-    root: OwnedFd,
+    home: Home,
+    /// While it is open.
+    root: Option<OwnedFd>,
     spill: Spill,
     made: Vec<Made>,
     contents: Vec<Whereabouts>,
@@ -123,7 +146,7 @@ impl Stage {
     /// A stage in an empty directory that is ours alone. `ahead`: small files may be finished by a thread of its own.
     pub(crate) fn new(
         layer: usize,
-        root: OwnedFd,
+        home: Home,
         spill: Spill,
         capabilities: Capabilities,
         most_open: usize,
@@ -131,13 +154,14 @@ impl Stage {
     ) -> Self {
         let staged = Staged {
             layer,
-            root,
+            home,
+            root: None,
             spill,
             made: vec![Made::Directory],
             contents: Vec::new(),
             open: OpenDirectories::new(most_open),
         };
-        let finisher = ahead.then(|| Finisher::start(capabilities.clone()));
+        let finisher = ahead.then(|| Finisher::start(capabilities.clone(), most_open)).flatten();
         Self { staged, capabilities, losses: Losses::default(), writing: None, finisher }
     }
 
@@ -220,7 +244,7 @@ impl Sink for Stage {
         if let Some(finisher) = self.finisher.take() {
             self.losses.merge(finisher.stop()?);
         }
-        self.staged.open.close();
+        self.staged.close();
         Ok(())
     }
 
@@ -235,8 +259,19 @@ impl Staged {
         self.layer
     }
 
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+    /// The directory itself.
+    pub(crate) fn root(&mut self) -> Result<BorrowedFd<'_>, Errno> {
+        let root = match self.root.take() {
+            Some(root) => root,
+            None => open_directory(&self.home.parent, self.home.name.as_bytes())?,
+        };
+        let root: &OwnedFd = self.root.insert(root);
+        Ok(root.as_fd())
+    }
+
+    /// The directory was moved to here.
+    pub(crate) fn moved(&mut self, home: Home) {
+        self.home = home;
     }
 
     /// What is at a name.
@@ -248,16 +283,33 @@ impl Staged {
         self.contents.len()
     }
 
+    /// How many of them are still in it.
+    pub(crate) fn held(&self) -> usize {
+        self.contents.iter().filter(|content| **content != Whereabouts::Gone).count()
+    }
+
+    /// The name that a content is at.
+    pub(crate) fn name_of(&self, content: ContentId) -> Option<NameId> {
+        match self.whereabouts(content) {
+            Whereabouts::Named(name) => Some(name),
+            Whereabouts::Spilled | Whereabouts::Gone => None,
+        }
+    }
+
+    /// Closes all that is open, until it is needed again.
+    pub(crate) fn close(&mut self) {
+        self.open.close();
+        self.root = None;
+    }
+
     pub(crate) fn whereabouts(&self, content: ContentId) -> Whereabouts {
         self.contents[content.0 as usize]
     }
 
     /// An open directory of the stage, which must be there.
     pub(crate) fn directory(&mut self, names: &Names, name: NameId) -> Result<BorrowedFd<'_>, Errno> {
-        if name == NameId::ROOT {
-            return Ok(self.root.as_fd());
-        }
-        if !self.open.handles.contains_key(&name) {
+        self.root()?;
+        if name != NameId::ROOT && !self.open.handles.contains_key(&name) {
             let mut missing = Vec::new();
             let mut at = name;
             while at != NameId::ROOT && !self.open.handles.contains_key(&at) {
@@ -276,7 +328,7 @@ impl Staged {
     fn opened(&self, name: NameId) -> Result<BorrowedFd<'_>, Errno> {
         match self.open.handles.get(&name) {
             Some(handle) => Ok(handle.as_fd()),
-            None if name == NameId::ROOT => Ok(self.root.as_fd()),
+            None if name == NameId::ROOT => self.root.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF),
             None => Err(Errno::BADF),
         }
     }
@@ -347,12 +399,19 @@ impl Staged {
 
     /// Removes a content that nobody wants.
     pub(crate) fn remove_content(&mut self, names: &Names, content: ContentId) -> Result<(), Errno> {
-        if let Whereabouts::Named(name) = self.whereabouts(content) {
-            let parent = self.directory(names, names.parent(name))?;
-            rustix::fs::unlinkat(parent, OsStr::from_bytes(names.name(name)), AtFlags::empty())?;
-            self.contents[content.0 as usize] = Whereabouts::Gone;
-            self.set_made(name, Made::Nothing);
+        match self.whereabouts(content) {
+            Whereabouts::Named(name) => {
+                let parent = self.directory(names, names.parent(name))?;
+                rustix::fs::unlinkat(parent, OsStr::from_bytes(names.name(name)), AtFlags::empty())?;
+                self.set_made(name, Made::Nothing);
+            }
+            Whereabouts::Spilled => {
+                let name = Spill::content_name(self.layer, content);
+                rustix::fs::unlinkat(self.spill.directory(), name, AtFlags::empty())?;
+            }
+            Whereabouts::Gone => {}
         }
+        self.contents[content.0 as usize] = Whereabouts::Gone;
         Ok(())
     }
 

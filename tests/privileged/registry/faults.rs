@@ -17,6 +17,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("faults::a_blob_that_is_too_short_is_said_to_be", false, too_short),
     ("faults::who_is_busy_is_asked_again_when_they_say", false, busy),
     ("faults::a_connection_that_brings_nothing_is_given_up", false, stalled),
+    ("faults::s10_a_list_without_end_is_refused", false, endless),
+    ("faults::s10_a_document_that_drips_is_given_up", false, dripping),
     ("faults::a_signal_ends_the_waiting", false, interrupted),
     ("faults::a_full_disk_says_what_to_do", true, full_disk),
 ];
@@ -175,6 +177,40 @@ fn stalled() {
     let expected =
         format!("layer 1: blob sha256:{0}: a: the connection to {1} broke: no data for 1 s", stand.blob, proxy.address);
     assert_eq!(stand.refused(&proxy, &["--timeout", "1", "--retries", "0"]), expected);
+}
+
+/// Pages of tags without end: large ones, and empty ones.
+fn endless() {
+    let place = Place::new();
+    for (tags, limit) in [(vec!["t".repeat(7 << 20)], "64 MiB"), (vec!["t".repeat(9 << 20)], "a page of more")] {
+        let proxy = Proxy::start(None, move |head, count| {
+            if !head.path.contains("/tags/list") {
+                return answer("200 OK", &[], "{}");
+            }
+            let tags: Vec<String> = tags.iter().map(|tag| format!("{count}{tag}")).collect();
+            let next = format!("Link: </v2/a/tags/list?last={count}>; rel=\"next\"");
+            answer("200 OK", &[&next], &serde_json::json!({"name": "a", "tags": tags}).to_string())
+        });
+        let message = failed(&place.run(&["tags", &proxy.image("a")]));
+        assert!(message.contains(limit), "{message}");
+        assert!(proxy.heads().len() < 20);
+    }
+}
+
+/// Each byte comes in time, and all of them never.
+fn dripping() {
+    let place = Place::new();
+    let begun = Instant::now();
+    for status in ["200 OK", "403 Forbidden"] {
+        let proxy = Proxy::start(None, move |head, _| {
+            let drip = format!("HTTP/1.1 {status}\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n{{");
+            if head.path.contains("/manifests/") { Act::Drip(drip) } else { answer("200 OK", &[], "{}") }
+        });
+        let message = failed(&place.run(&["flatten", "--timeout", "1", &proxy.image("a:1"), "dest"]));
+        let expected = if status.starts_with("200") { "sent only a part of it within 10 s" } else { "denied access" };
+        assert!(message.contains(expected), "{message}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
 fn interrupted() {

@@ -45,6 +45,8 @@ pub(crate) enum Act {
     Shorten,
     /// Of the answer's body so many bytes come, and then nothing, for ever.
     Stall(usize),
+    /// Answered here, the end of it byte by byte, one in a while, for ever.
+    Drip(String),
     /// The answer comes late.
     Late(Duration),
     /// The registry does what was asked, and nobody hears of it.
@@ -140,6 +142,14 @@ impl Shared {
                 std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
             }
             return client.write_all(answer.as_bytes());
+        }
+        if let Act::Drip(beginning) = act {
+            client.write_all(beginning.as_bytes())?;
+            while !self.over.load(Ordering::Relaxed) {
+                client.write_all(b" ")?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return Ok(());
         }
         let without = if let Act::Without(name) = act { name } else { "" };
         let mut upstream = TcpStream::connect(self.upstream.unwrap())?;

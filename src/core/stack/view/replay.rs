@@ -47,6 +47,9 @@ impl View<'_> {
         self.carry_out_whiteouts(&whiteouts, &mut changes);
         let mut entries = Entries::new(layer, record, reading);
         for (index, change) in record.changes.iter().enumerate() {
+            if self.is_cancelled(index) {
+                return Err(StackError { layer, path: LayerPath::root(), problem: Problem::Cancelled });
+            }
             self.entry(&mut entries, index, &mut changes).map_err(|problem| StackError {
                 layer,
                 path: record.names.path(change.name),
@@ -55,6 +58,11 @@ impl View<'_> {
         }
         self.copied_up.extend(&changes.relinked);
         Ok(changes)
+    }
+
+    /// Looked at now and then: an entry may have a long way through symlinks.
+    pub(in crate::core::stack) fn is_cancelled(&self, index: usize) -> bool {
+        index.is_multiple_of(64) && self.cancel.is_cancelled()
     }
 
     /// Carries out one entry; a whiteout is none.

@@ -61,6 +61,10 @@ impl View<'_> {
         let mut whiteouts = Whiteouts::default();
         let mut through: Vec<Through> = Vec::new();
         for (index, change) in record.changes.iter().enumerate() {
+            if self.is_cancelled(index) {
+                // The entries come next, and are not begun.
+                break;
+            }
             let mut links = Vec::new();
             let target = match change.kind {
                 ChangeKind::Whiteout => {
@@ -145,6 +149,9 @@ impl View<'_> {
         let mut changes = Changes { epoch, since: epoch, ..Changes::default() };
         self.carry_out_whiteouts(whiteouts, &mut changes);
         for index in 0..entries.len() {
+            if self.is_cancelled(index) {
+                break;
+            }
             // What cannot be is told when it is carried out in earnest.
             let _ = self.entry(&mut entries, index, &mut changes);
         }

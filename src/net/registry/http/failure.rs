@@ -27,6 +27,8 @@ pub(in crate::net::registry) enum Failure {
     Broken(Cause),
     /// The request was sent, and no response came within this time.
     NoAnswer(Duration),
+    /// Some of it came, and not all within so long.
+    TooSlow(Duration),
     Cancelled,
 }
 

@@ -4,12 +4,15 @@
 //! proxy      which proxy the environment names for a server      trust     whose certificates are believed, and which are shown
 //! connector  TCP, TLS and patience                                verifier  how a certificate is judged
 //! forward    plain http through a proxy                           failure   why nothing came back
+//! resolver   the addresses of a host                              document  small bodies, within bounds
 //! ```
 
 mod connector;
+mod document;
 mod failure;
 mod forward;
 mod proxy;
+mod resolver;
 mod trust;
 mod verifier;
 
@@ -19,16 +22,17 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use ureq::http::header::CONTENT_LENGTH;
 use ureq::http::{Method, Request, Response, StatusCode};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, Proxy, SendBody};
 
 use self::connector::Closed;
 pub(super) use self::failure::{Failure, Untrusted};
 use self::proxy::Proxies;
+use self::resolver::Patient;
 use self::trust::Trust;
 pub(super) use self::trust::certificate_directories;
 use super::RegistryOptions;
 use crate::core::cancel::Cancel;
+use crate::parallel;
 
 /// Who we say we are.
 pub(crate) const USER_AGENT: &str = concat!("layflat/", env!("CARGO_PKG_VERSION"));
@@ -137,7 +141,7 @@ impl Http {
                 .build()
         };
         let chain = connector::chain(&self.trust, config(None));
-        let agent = Agent::with_parts(config(proxy.cloned()), chain, DefaultResolver::default());
+        let agent = Agent::with_parts(config(proxy.cloned()), chain, Patient(self.cancel.clone()));
         let watch = break_on_cancel(&agent, &self.cancel);
         agents.push(Watched { proxy: proxy.cloned(), agent: agent.clone(), _watch: watch });
         agent
@@ -149,7 +153,8 @@ impl Http {
 pub(crate) fn break_on_cancel(agent: &Agent, cancel: &Cancel) -> Sender<()> {
     let (over, is_over) = bounded::<()>(0);
     let (agent, cancel) = (agent.clone(), cancel.clone());
-    std::thread::spawn(move || {
+    // Where there cannot be a thread, the second signal still ends the program.
+    let _ = parallel::spawn(move || {
         while let Err(RecvTimeoutError::Timeout) = is_over.recv_timeout(LOOK_UP) {
             if cancel.is_cancelled() {
                 agent.shutdown();
