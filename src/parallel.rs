@@ -1,4 +1,5 @@
-//! Work on several things at the same time, each once, in the caller's order, until somebody says stop.
+//! An ordered parallel map: runs a function on several items at the same time, keeps the order of the results, and
+//! stops at the first error.
 
 use std::num::NonZero;
 use std::sync::Mutex;
