@@ -1,4 +1,4 @@
-//! What a user should know although nothing failed, told at once.
+//! Notes: what a user should know at once although nothing failed.
 
 use std::collections::HashSet;
 use std::fmt;

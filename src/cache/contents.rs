@@ -1,4 +1,4 @@
-//! What is in a cache, how much room it takes, and the removal of what was not used for the longest time.
+//! Lists the cache with sizes and times of use, and removes the least recently used entries.
 //!
 //! A directory may be named that is not a cache. So only what has a name that things in a cache have is taken for one
 //! of them.

@@ -1,5 +1,5 @@
-//! What is kept between two runs, so that it need not be fetched or unpacked again: the blobs of images that came from
-//! registries, and unpacked overlay layers.
+//! The cache: blobs from registries, layer indexes and unpacked layers, so that nothing is downloaded or unpacked
+//! twice.
 //!
 //! Nothing in here is needed: all of it can be removed at any time, and is fetched or made again. Several processes may
 //! use one cache at once. Whatever is in it appears by one rename when it is whole, and whoever uses it holds a lock
@@ -49,7 +49,8 @@ pub fn is_writable(directory: &Path) -> bool {
     there.is_some_and(|there| there.is_dir() && access(there, Access::WRITE_OK).is_ok())
 }
 
-/// Whether what is in a directory can be believed (rule S8): nobody else may have put it there. That it is not there yet is fine.
+/// Whether what is in a directory can be believed (rule S8): nobody else may have put it there. That it is not there
+/// yet is fine.
 ///
 /// # Errors
 /// It belongs to somebody else, or others may write it.

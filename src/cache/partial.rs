@@ -1,4 +1,4 @@
-//! Blobs that came in part: a download that was ended, however that happened, goes on in the next run.
+//! Partial blobs: an interrupted download continues in the next run.
 //!
 //! What there is of a blob lies under a name made of its digest, for one process at a time, which holds it locked. Its
 //! first bytes are read again like those that are still to come, so that all of it is checked against the digest as

@@ -215,7 +215,11 @@ fn of_registry(error: &RegistryError) -> Option<String> {
         RegistryError::NoAnswer { .. } | RegistryError::TooSlow { .. } => "--timeout allows longer".to_owned(),
         RegistryError::Unreachable { .. } => "check its name, the network, and HTTPS_PROXY if there is one".to_owned(),
         RegistryError::Denied { anonymous: Some(end), .. } => {
-            format!("or give {} and {}", option(*end, "username"), option(*end, "password-stdin"))
+            format!(
+                "to log in for this command only, give {} and {}",
+                option(*end, "username"),
+                option(*end, "password-stdin")
+            )
         }
         _ => return None,
     })

@@ -1,4 +1,4 @@
-//! Two files side by side.
+//! Compares the contents of two files.
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;

@@ -1,4 +1,4 @@
-//! Why two trees could not be compared.
+//! Errors of comparing trees.
 
 use crate::core::text::Printable;
 use std::io;

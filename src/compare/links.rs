@@ -1,4 +1,4 @@
-//! Which names share an inode, in one tree and in the other.
+//! Compares hard links: which names share an inode in each tree.
 
 use super::pair::Pair;
 use super::snapshot::{NodeId, Snapshot};

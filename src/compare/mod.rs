@@ -1,4 +1,4 @@
-//! Two trees, and every difference between them.
+//! Compares two directory trees, and lists every difference.
 //!
 //! A tree is a directory: one that layflat unpacked, a mount, or any other. It is read into a [`Snapshot`]: names and
 //! attributes, no contents. Two snapshots are laid side by side, and only where two files could still be equal are
@@ -9,8 +9,8 @@
 //! which names share an inode. What a file system makes up for itself does not count: inode numbers, link counts
 //! (overlayfs shows those of the lower inode, hidden names included), sizes of directories, blocks, atime and ctime.
 //!
-//! A name that readdir lists and lstat does not find is a [`TreeKind::Ghost`]. Overlayfs shows them where a whiteout lies
-//! in a directory that merges with nothing; a tree with a ghost in it is not an equal of one without.
+//! A name that readdir lists and lstat does not find is a [`TreeKind::Ghost`]. Overlayfs shows them where a whiteout
+//! lies in a directory that merges with nothing; a tree with a ghost in it is not an equal of one without.
 //!
 //! ```
 //! use layflat::compare::{CompareOptions, compare};

@@ -1,4 +1,4 @@
-//! What a comparison looks at.
+//! Options of a comparison.
 
 use crate::core::cancel::Cancel;
 use std::num::NonZero;

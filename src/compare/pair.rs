@@ -1,4 +1,4 @@
-//! Two snapshots side by side.
+//! Compares two snapshots.
 
 use super::acl::{self, AclKind};
 use super::content::{Reader, Side};

@@ -1,4 +1,4 @@
-//! One tree in memory: names and attributes, no contents.
+//! A snapshot of one tree in memory: names and attributes, no contents.
 //!
 //! The tree is an arena of nodes. A node knows its parent and its own name only, so that a chain of a thousand
 //! directories takes a thousand names, not a thousand paths of a thousand names each; and nothing recurses.

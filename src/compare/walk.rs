@@ -1,4 +1,4 @@
-//! Reading a tree.
+//! Reads a tree into a snapshot.
 //!
 //! `walkdir` and `xattr` work with paths, and a path of PATH_MAX bytes or more is refused by the kernel; trees can be
 //! deeper than that. So every walk starts at `/proc/self/fd/N`, N being a directory of the tree, and where its paths

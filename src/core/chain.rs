@@ -1,4 +1,4 @@
-//! Errors and their causes: the room below says what it could not do, the one above what for.
+//! Errors and their causes. Each room reports what it could not do, and keeps the error of the room below as the cause.
 //!
 //! An error's own text never repeats its cause, which is its [`source`](Error::source). Whoever shows an error shows
 //! the whole chain: the command line does it for what it prints, [`Chain`] for reports that hold an error as text.

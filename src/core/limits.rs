@@ -1,4 +1,4 @@
-//! What an image may ask for at the most.
+//! Limits on what an image may demand: entries, sizes, depth.
 
 /// The most that an image may ask for (rule S4). Each has a message of its own when it is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

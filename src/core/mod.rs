@@ -1,4 +1,4 @@
-//! What the image specification means, as pure functions: no I/O, and none of the rooms outside.
+//! The image specification as pure functions: no I/O, and no use of the other rooms.
 //!
 //! [`tar`] reads archives from bytes, [`layer`] reads changes from archives, and [`stack`] replays changes and tells
 //! what each layer's directory must hold. The rest is what these and all others speak of: digests, names, limits.

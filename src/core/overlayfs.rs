@@ -1,4 +1,5 @@
-//! The words that the kernel's overlayfs knows (Documentation/filesystems/overlayfs.rst).
+//! The vocabulary of the kernel's overlayfs: names and values of its extended attributes
+//! (Documentation/filesystems/overlayfs.rst).
 
 /// The namespace of the extended attributes that the kernel's overlayfs obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,4 +1,4 @@
-//! The flat archive: everything that the stack shows, as one tar archive.
+//! Writes the flat tree as one tar archive.
 
 use std::io::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What is made of a stack that is not a directory: a flat archive, or the image of a file system.
+//! Exports the flat tree as one file: a tar archive, or a file system image.
 //!
 //! The archive is written from the replayed stack, and no tree is unpacked for it: the layers are read once, contents
 //! are kept in a file without a name, and come out in the order of their paths. An image is made by the tools of its

@@ -1,4 +1,4 @@
-//! A directory of our own beside the place where something will appear.
+//! A temporary directory beside the destination, in which the result is made.
 //!
 //! Only its owner can enter it, it is locked (flock(2)) as long as its process lives, and it goes with all that is in
 //! it when it is dropped. What a process leaves that was killed is removed by the next one that works in the same

@@ -1,4 +1,4 @@
-//! Walking down and up a tree of our own by directory handles, however deep it is.
+//! Walks down and up a tree of ours with directory handles, to any depth.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,5 +1,5 @@
-//! What is done to the file system besides writing layers: making a result beside its destination, syncing it, putting
-//! it in place by one rename, and removing what is ours.
+//! File system operations that all rooms share: making a result beside its destination, syncing it, publishing it by
+//! one rename, and removing trees.
 //!
 //! Everything works on directory handles. Another user may own the directory that a destination is in, and can rename
 //! whatever lies there at any moment: a name is looked at once, and what is written or removed afterwards is reached

@@ -1,5 +1,5 @@
-//! Where a file goes that is made: beside its name first, and to its name when it is whole (rule S2); or to standard
-//! output.
+//! Writes one output file: it grows beside its name and gets the name when it is complete (rule S2); or it goes to
+//! standard output.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Seek, SeekFrom};

@@ -1,4 +1,4 @@
-//! Where a result is to be: a name in a directory whose handle is held.
+//! A destination: a name in a directory whose handle is held.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! Directories of a mount, open from the moment they are named.
+//! Directories of a mount, opened as soon as they are named.
 
 use super::error::MountError;
 use super::options::LONGEST_STRING;

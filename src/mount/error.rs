@@ -1,4 +1,4 @@
-//! Why a mount or an unmount did not happen.
+//! Errors of mounting and unmounting.
 
 use super::options::MOST_LAYERS;
 use crate::core::chain::Chain;

@@ -1,4 +1,4 @@
-//! Overlay layers as the kernel shows them: mounting and unmounting.
+//! Mounts and unmounts overlay layers.
 //!
 //! The kernel's side is described in Documentation/filesystems/overlayfs.rst. layflat's mounts always say
 //! `redirect_dir=nofollow` and `metacopy=off`, whatever the kernel's defaults are: a layer's own

@@ -1,4 +1,4 @@
-//! What a mount is told, as values: no I/O here.
+//! Mount options as values, without I/O.
 
 use crate::core::overlayfs::XattrNamespace;
 

@@ -1,4 +1,4 @@
-//! mount(2), for kernels that know nothing better: all options in one string of at most a page.
+//! Mounts with mount(2), for kernels without the new mount API: all options in one string of at most a page.
 
 use super::context::Failure;
 use super::directory::Directory;

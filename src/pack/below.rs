@@ -1,5 +1,5 @@
-//! What the lower directories show together, as overlayfs puts it together: only needed where something in the upper
-//! one is but a name for something below.
+//! The view of the lower directories, as overlayfs merges them. It is only needed where the upper directory refers to a
+//! file below (redirect, metacopy).
 
 use std::collections::BTreeMap;
 

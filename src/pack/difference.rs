@@ -1,4 +1,5 @@
-//! A whole tree, and how it differs from the one below: what is new or other is written, what is gone is marked.
+//! Packs a whole tree as its difference from the tree below: new and changed files are written, deleted ones become
+//! whiteouts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

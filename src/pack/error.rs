@@ -1,4 +1,4 @@
-//! Why a tree could not be packed.
+//! Errors of packing.
 
 use crate::compare::CompareError;
 use crate::core::layer::WriteError;

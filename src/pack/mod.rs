@@ -1,4 +1,4 @@
-//! The way back: a directory tree becomes a layer.
+//! Packs a directory tree as a layer: the inverse of unpacking.
 //!
 //! An overlay mount's upper directory says what changed in the kernel's words: character devices 0:0, and extended
 //! attributes. Its layer says the same in the image specification's: `.wh.NAME` and `.wh..wh..opq`. What overlayfs

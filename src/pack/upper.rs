@@ -1,4 +1,4 @@
-//! A directory of changes, as an overlay mount leaves it.
+//! Packs a directory of changes: the upper directory of an overlay mount.
 
 use std::io::Write;
 

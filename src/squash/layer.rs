@@ -1,4 +1,4 @@
-//! Writing a layer anew.
+//! Writes a layer of the new image.
 
 use std::io::BufWriter;
 use std::num::NonZero;

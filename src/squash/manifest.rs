@@ -1,5 +1,5 @@
-//! What of an image's manifest is still true of a rewritten one: what it says of the image, and of the layers that
-//! stay.
+//! Selects what is still correct of the image's manifest after squashing: annotations of the image, and descriptors of
+//! unchanged layers.
 
 use crate::image::Manifest;
 use crate::image::document::Object;

@@ -1,5 +1,4 @@
-//! One image made from another: layers squashed into one, paths left out, attributes changed. What comes out is an
-//! image like any other, to be unpacked, copied, or rewritten again.
+//! Makes a new image from an image: layers squashed into one, paths excluded, attributes changed.
 //!
 //! A new layer is not the old one with entries edited, but what the replayed stack says it must hold, written anew:
 //! sorted, with whiteouts only where they hide something, hard links right although their targets are gone. A layer

@@ -1,4 +1,4 @@
-//! Several images at once, as they are copied.
+//! Squashes several images at once, for `copy` with filters.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What can go wrong, with the image, the layer and the entry where it did.
+//! Errors of unpacking, with the layer and the entry that caused them.
 
 use std::path::PathBuf;
 

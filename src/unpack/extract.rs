@@ -1,4 +1,4 @@
-//! One extraction for both forms: every layer is read into a directory of its own.
+//! Extracts every layer into a directory of its own: the first step of both ways to unpack.
 
 use std::path::Path;
 

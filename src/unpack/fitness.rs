@@ -1,4 +1,4 @@
-//! Whether a file system can hold what overlayfs has to find in the layers: whiteouts, and attributes on directories.
+//! Tests whether a file system can hold whiteouts and the extended attributes of overlayfs.
 //!
 //! It is tried before anything is settled, and only matters to a stack that needs it: an image that deletes nothing
 //! fits anywhere.

@@ -1,4 +1,4 @@
-//! The flat rootfs: one directory that shows what the whole stack shows.
+//! Unpacks into one root file system: the second step folds the directories of all layers into one.
 
 use std::collections::VecDeque;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Overlay layers: a directory for each layer, with the whiteouts that the kernel's overlayfs obeys.
+//! Unpacks into overlay layers: the second step adds the whiteouts that overlayfs needs to each directory.
 
 use std::collections::VecDeque;
 use std::io::Write;

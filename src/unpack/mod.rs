@@ -1,4 +1,5 @@
-//! The two ways to unpack a stack: overlay layers and a flat rootfs. One extraction, two finishes.
+//! Unpacks a stack, either into one root file system or into a directory per layer for overlayfs. Both extract all
+//! layers first, and differ in the second step.
 
 pub mod cached;
 mod copies;

@@ -1,4 +1,4 @@
-//! What a caller can decide about unpacking an image.
+//! Options of unpacking.
 
 use crate::core::idmap::IdMaps;
 use std::num::NonZero;

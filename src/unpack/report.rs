@@ -1,4 +1,4 @@
-//! What was done, and what could not be kept (rule A4).
+//! Reports what was unpacked, and what could not be preserved (rule A4).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Making a directory hold what a difference says: the one finish that both forms share.
+//! Makes a layer's directory hold exactly a difference: the second step that both ways to unpack share.
 //!
 //! A layer's stage already has most of its files where they belong. First all that does not belong where it is goes out
 //! of the way, then the tree is walked once: directories and files that are missing come in, by rename, by link or by

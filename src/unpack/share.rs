@@ -1,4 +1,4 @@
-//! Files with several names: each is made once, lies among the spilled files, and is linked from there to every name.
+//! Hard links: each file with several names is made once among the spilled files, and linked to every name.
 //!
 //! A file system counts the names of a file, and some count only so far: 65,000 on ext4; others know but one. What it
 //! counts no more gets a copy, to which the names that follow are linked, until that one is full, too. The copies are

@@ -6,7 +6,7 @@
 //! D d(1770,5:6,m=111,user.k=v), F d/a(text) | W d/a, O e, L s->t, H b=d/a, C null:1.3(666), B b:7.0, P p
 //! ```
 //!
-//! `D` directory, `F` file, `L` symlink, `H` hard link, `C` and `B` devices, `P` FIFO, `W` whiteout, `O` opaque mark;
+//! `D` directory, `F` file, `L` symlink, `H` hard link, `C` and `B` devices, `P` FIFO, `W` whiteout, `O` opaque whiteout;
 //! `D .` is the entry for the root. In parentheses: for files first the content, then in any order mode, `uid:gid`,
 //! `m=` mtime, and xattrs. What is not said: mode 0644, directories 0755, owner 0:0, mtime 1000, and the last component
 //! of the name as a file's content. `\xNN` stands for a byte.

@@ -115,7 +115,7 @@ impl State {
                 mark => marks.extend(self.hidden(&mark)),
             }
         }
-        // Marks first, each in the tree below as it was (M1).
+        // Whiteouts first, each in the tree below as it was (M1).
         for mark in self.effective(index, &marks, &entries) {
             mark.carry_out(self);
         }
@@ -140,9 +140,9 @@ impl State {
         })
     }
 
-    /// The marks that hide something. A symlink of the tree below that the layer replaces or whites out is not followed
-    /// (M1). Which ones those are is told from the marks that go through no symlink and from the entries, carried out
-    /// as a trial; and a symlink that the other marks would hide is not followed either.
+    /// The whiteouts that hide something. A symlink of the tree below that the layer replaces or whites out is not
+    /// followed (M1). Which ones those are is determined by the whiteouts that go through no symlink and from the
+    /// entries, carried out as a trial; and a symlink that the other marks would hide is not followed either.
     fn effective<'m>(&self, index: usize, marks: &'m [Hidden], entries: &[(Path, &Entry)]) -> Vec<&'m Hidden> {
         if marks.iter().all(|mark| mark.links.is_empty()) {
             return marks.iter().collect();

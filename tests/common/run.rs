@@ -247,7 +247,7 @@ fn show_overlay(place: &Path, mountpoint: &Path, namespace: XattrNamespace) -> T
     tree
 }
 
-/// Names, and the marks: `d/` a directory, `d/!` an opaque one, `d/?` one with the origin attribute, `-a` a whiteout.
+/// Names, and overlayfs whiteouts: `d/` a directory, `d/!` an opaque one, `d/?` one with the origin attribute, `-a` a whiteout.
 fn listing(root: &Path, namespace: XattrNamespace) -> String {
     let mut words = vec![(Vec::new(), word(root, b"", namespace))];
     for entry in walkdir::WalkDir::new(root).min_depth(1) {

@@ -1,5 +1,7 @@
 //! What needs neither privilege nor a program of others: the documents, and the program as its users meet it.
 
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
+
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod cli;
 mod documents;

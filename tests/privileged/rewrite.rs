@@ -253,7 +253,7 @@ fn excluded_names_leave_their_content() -> Result<(), Failed> {
         &exclude(&["usr/lib/x"]),
         "usr/(m=0) usr/lib/ usr/lib/y lib->usr/lib",
     );
-    // The mark of a deleted file names another path than the file has: it stays deleted.
+    // The whiteout of a deleted file names another path than the file has: it stays deleted.
     expect("D usr/lib, F usr/lib/x, L lib->usr/lib | W lib/x", &exclude(&["lib/x"]), "usr/(m=0) usr/lib/ lib->usr/lib");
     Ok(())
 }

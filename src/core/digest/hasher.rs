@@ -1,4 +1,4 @@
-//! Hashing bytes as they pass.
+//! Hashes bytes in one pass.
 
 use sha2::Digest as _;
 

@@ -1,4 +1,4 @@
-//! Patterns for paths and names, as the shell writes them.
+//! Glob patterns for paths and names, in the syntax of the shell.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,4 @@
-//! What is left out or changed of an image on its way: paths, owners, times, extended attributes.
+//! Filters that a user applies to an image: paths to exclude, owners, times and extended attributes to change.
 //!
 //! A filter acts in two places and nowhere else, so that every form and every product has it alike. Attributes are
 //! changed while a layer is read, before anyone else sees them. Paths are left out of what the replayed stack says a
@@ -94,8 +94,8 @@ impl Filter {
         *attributes != before
     }
 
-    /// Whether leaving out what the patterns match would leave out a whiteout and not what it hides: `whiteout` is its own
-    /// name, `hidden` what it hides, nothing for an opaque whiteout, which may hide anything beside it.
+    /// Whether leaving out what the patterns match would leave out a whiteout and not what it hides: `whiteout` is its
+    /// own name, `hidden` what it hides, nothing for an opaque whiteout, which may hide anything beside it.
     pub fn uncovers(&self, whiteout: &LayerPath, hidden: Option<&LayerPath>) -> bool {
         if self.exclude.is_empty() || !self.exclude.matches(whiteout.as_bytes()) {
             return false;

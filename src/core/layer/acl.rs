@@ -1,4 +1,4 @@
-//! POSIX ACLs: from the text that archives carry to the bytes that the kernel takes.
+//! Converts POSIX ACLs from the text in archives to the bytes that the kernel expects.
 //!
 //! The text is that of acl(5): `user::rw-,user:1000:r--,group::r--,mask::r--,other::---`, separated by commas or
 //! newlines; star adds the numeric id as a fourth field. The bytes are those of the extended attributes

@@ -1,4 +1,4 @@
-//! What an entry's name means: an entry, or one of the whiteouts that hide what lies below (rules M2 and M3).
+//! Classifies the name of an entry: an ordinary file, a whiteout, or an opaque whiteout (rules M2 and M3).
 
 use crate::core::record::{LayerPath, WHITEOUT};
 

@@ -1,4 +1,4 @@
-//! From what an archive's entry states to a file's attributes: rules A1 to A3.
+//! Converts the fields and records of an archive entry to a file's attributes: rules A1 to A3.
 
 use std::collections::BTreeMap;
 

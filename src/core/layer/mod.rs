@@ -1,4 +1,4 @@
-//! From a layer's archive to what it says, and back.
+//! Reads the archive of a layer into a record of its changes, and writes such archives.
 //!
 //! No I/O of its own: [`read_layer`] takes a layer's bytes from a reader and hands the contents of files on to a
 //! [`Sink`]. The record that it returns is all that the stack needs. [`LayerWriter`] is the way back.

@@ -1,4 +1,4 @@
-//! Reads one layer: uncompressed bytes in, a record out, and file contents handed on as they pass.
+//! Reads one layer: takes the uncompressed archive, returns its record, and passes file contents on to a sink.
 
 use std::io::BufRead;
 

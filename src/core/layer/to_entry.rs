@@ -1,4 +1,4 @@
-//! From a file's attributes to what an archive's entry states: the way back from rules A1 to A3.
+//! Converts a file's attributes to the fields and records of an archive entry: the inverse of rules A1 to A3.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;

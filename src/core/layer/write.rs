@@ -1,8 +1,9 @@
-//! From names and attributes to a layer's archive: the way back from [`read_layer`](super::read_layer).
+//! Writes a layer's archive from names and attributes: the inverse of [`read_layer`](super::read_layer).
 //!
-//! Callers decide what is written, and in which order; how an archive says it is decided here. A directory's name ends with a slash.
-//! An inode has its content at the first of its names, holes left out, and every other name is a hard link to that. A whiteout is
-//! an empty file, of which only the name counts. Digests are for the output to take: a [`Compressor`](crate::blob::Compressor) does.
+//! Callers decide what is written, and in which order; how an archive says it is decided here. A directory's name ends
+//! with a slash. An inode has its content at the first of its names, holes left out, and every other name is a hard
+//! link to that. A whiteout is an empty file, of which only the name counts. Digests are for the output to take: a
+//! [`Compressor`](crate::blob::Compressor) does.
 
 use std::borrow::Cow;
 use std::hash::Hash;
@@ -50,7 +51,8 @@ pub enum WriteError {
 pub struct Content<'a, R> {
     /// The parts that are no holes, in order and apart.
     pub fragments: Cow<'a, [Fragment]>,
-    /// Fills a piece with the file's bytes from an offset on. All of every fragment is asked for, in order, each byte once.
+    /// Fills a piece with the file's bytes from an offset on. All of every fragment is asked for, in order, each byte
+    /// once.
     pub read: R,
 }
 
@@ -102,8 +104,8 @@ impl<W: Write, I: Eq + Hash> LayerWriter<W, I> {
         self.without_content(path, &entry)
     }
 
-    /// Writes a regular file of `size` bytes, holes counted. `inode` is that of a file that may have other names; `open` is asked
-    /// for the content at the first of them.
+    /// Writes a regular file of `size` bytes, holes counted. `inode` is that of a file that may have other names;
+    /// `open` is asked for the content at the first of them.
     ///
     /// # Errors
     /// Those of `open`, and a content that cannot be read to its end.
@@ -205,7 +207,8 @@ impl<W: Write, I: Eq + Hash> LayerWriter<W, I> {
             self.first_names.insert(inode, path.as_bytes().into());
             return Ok(false);
         };
-        // The attributes stand there once more, for readers that set them with every name. There is nothing to add to them.
+        // The attributes stand there once more, for readers that set them with every name. There is nothing to add to
+        // them.
         let (link_name, records) = (first.to_vec(), Vec::new());
         let link = Entry { kind: EntryKind::HardLink, link_name, size: 0, records, ..entry.clone() };
         self.without_content(path, &link)?;

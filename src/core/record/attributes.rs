@@ -1,4 +1,4 @@
-//! What a file carries besides its name and its content: mode, owner, times, extended attributes.
+//! A file's metadata: mode, owner, times, extended attributes.
 
 use crate::core::text::Timestamp;
 use serde::{Deserialize, Serialize};

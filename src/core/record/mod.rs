@@ -1,4 +1,4 @@
-//! What a layer says, in memory: names, attributes, and changes in the order of the archive; no file contents.
+//! The record of a layer in memory: names, attributes, and changes in the order of the archive; no file contents.
 
 mod attributes;
 mod names;

@@ -1,4 +1,4 @@
-//! The names of one layer, each path once: a tree of components that everything else points into.
+//! All names of one layer, each path stored once, as a tree of components.
 //!
 //! A layer may have a million entries; a path of fifty bytes for each, kept several times, would be most of the
 //! program's memory. Here a path is a number, its components are stored once, and walking to the parent is an index.

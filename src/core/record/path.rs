@@ -1,4 +1,4 @@
-//! Names made safe: rule N1.
+//! Safe paths: rule N1.
 //!
 //! Every name that an archive states passes through [`LayerPath::normalise`] once, and nothing behind it looks at
 //! raw names again. A `LayerPath` cannot climb, is never absolute, and holds bytes, not text.

@@ -1,4 +1,4 @@
-//! How images are named: at registries, in archives and layouts, and by platform.
+//! Names of images: at registries, in archives and layouts; and platforms.
 
 mod name;
 mod platform;

@@ -1,5 +1,5 @@
-//! Names of images at registries, as Docker spells and shortens them: `debian` is `docker.io/library/debian`, and the
-//! tag `latest` where none is said.
+//! Names of images at registries, with the abbreviations of Docker: `debian` is `docker.io/library/debian`, with the
+//! tag `latest` by default.
 //!
 //! The grammar is that of the distribution project's `reference` package, which every engine uses.
 

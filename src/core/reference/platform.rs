@@ -1,4 +1,4 @@
-//! Platforms: which image of several a machine can run.
+//! Platforms, and how well an image for one platform suits another.
 
 use std::fmt;
 use std::str::FromStr;

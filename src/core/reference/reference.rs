@@ -1,4 +1,4 @@
-//! How a user names an image.
+//! References to images as users write them: `docker://NAME`, `oci:DIR:TAG`, a path, and so on.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

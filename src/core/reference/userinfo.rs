@@ -1,4 +1,5 @@
-//! A name and password before a host, as in `docker://USER:PASSWORD@HOST/NAME`: refused, and never shown.
+//! Finds a user name and password before a host, as in `docker://USER:PASSWORD@HOST/NAME`. They are refused, and masked
+//! in every message.
 
 use std::borrow::Cow;
 

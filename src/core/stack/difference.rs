@@ -1,5 +1,5 @@
-//! What a directory must hold to turn one view into the next: the difference between the tree before a layer and
-//! the tree after it, never a translation of the layer's entries (rules O1 to O3).
+//! Computes what a layer's directory must hold: the difference between the tree before the layer and the tree after it,
+//! never a translation of the layer's entries (rules O1 to O3).
 
 use hashbrown::{HashMap, HashSet};
 

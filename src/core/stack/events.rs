@@ -1,4 +1,4 @@
-//! What happens to each path from one layer to the next: which layer made it, replaced it, hid it.
+//! Events: which layer added, replaced or deleted each path.
 //!
 //! Told while the stack is replayed, since only the view below knows what a layer found there. A path inside a
 //! directory that goes has an event of its own, so that the life of every file can be followed by its path alone.

@@ -1,5 +1,5 @@
-//! The whole stack, in memory: what the layers show together, and what each layer's directory must hold for the
-//! kernel to show the same.
+//! Replays a stack of layers in memory: the tree that they show together, and what each layer's directory must hold so
+//! that overlayfs shows the same tree.
 //!
 //! This is the heart of the program. [`View`] replays the layers' records bottom up, whiteouts first, then entries; a
 //! [`Difference`] is what has to be unpacked on disk to get from one view to the next. Nothing here does I/O, so all

@@ -1,4 +1,4 @@
-//! What each layer's directory must hold, told from records alone.
+//! Tests what each layer's directory must hold, from records alone.
 
 use super::*;
 use crate::core::record::{ChangeKind, ContentId};

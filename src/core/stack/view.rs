@@ -1,4 +1,4 @@
-//! The tree that the layers up to some point show together, made from their records alone.
+//! The tree that the layers up to some point show together, built from their records alone.
 //!
 //! Directories have identities: a new one whenever a directory comes into being where there was none, or is removed and
 //! made again; the same one when a directory entry lands on a directory. A *slot* is a name in a directory of one

@@ -1,4 +1,4 @@
-//! What one entry of an archive states, before anyone has judged it.
+//! One entry of an archive as it is stated, before any rule is applied.
 
 use crate::core::text::Timestamp;
 

@@ -1,4 +1,4 @@
-//! The tar format: bytes in, entries out, or the other way; and no I/O of its own.
+//! The tar format, without I/O: a reader from bytes to entries, and a writer from entries to bytes.
 //!
 //! Archives mean here what Go's `archive/tar` makes of them, the reader of every engine (rule T1): a reader that
 //! differs is a way to smuggle files. [`Reader`] is fed bytes and answers with [`Event`]s; who reads the bytes from

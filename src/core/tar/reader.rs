@@ -1,4 +1,4 @@
-//! From bytes to entries: the framing of an archive (Go reader.go `next`).
+//! Reads entries from bytes: the framing of an archive (Go reader.go `next`).
 
 use super::header::{self, BLOCK, Dialect, Fields};
 use super::pax::Records;

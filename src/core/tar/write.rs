@@ -1,4 +1,4 @@
-//! From entries to bytes: the writer beside the reader.
+//! Writes entries as bytes: the counterpart of the reader.
 //!
 //! What [`Reader`](super::Reader) says of an entry, [`Writer`] writes so that every reader says the same: ustar
 //! headers, and PAX records (POSIX pax, "ustar Interchange Format" and "pax Extended Header") only for what ustar

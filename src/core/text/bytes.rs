@@ -1,4 +1,4 @@
-//! Bytes that are shown to people and to programs.
+//! Bytes without a known encoding, as they appear in messages and in JSON.
 
 use super::Printable;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Values that are shown to people and programs: bytes of no particular encoding, and times.
+//! Values for messages and JSON: bytes without a known encoding, and times.
 
 mod bytes;
 mod printable;

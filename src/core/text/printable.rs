@@ -1,4 +1,4 @@
-//! Bytes that are shown to people.
+//! Shows bytes to people, with control characters escaped.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Setting attributes, and knowing what the destination can hold: rules A1 to A4, A7.
+//! Sets attributes, and knows what the destination can hold: rules A1 to A4, A7.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

@@ -1,4 +1,4 @@
-//! Copying a file's content on one file system: shared blocks where it can, holes kept in any case.
+//! Copies a file's content within one file system: with shared blocks where possible, and always with holes preserved.
 
 use std::os::fd::AsFd;
 

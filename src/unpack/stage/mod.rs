@@ -1,4 +1,4 @@
-//! Writing one layer to disk, into a directory of its own, before anyone knows what lies below it.
+//! Extracts one layer to disk, into a directory of its own, before the layers below it are known.
 //!
 //! While a layer streams by, only regular files and the directories that they need are made: no symlink, device or
 //! whiteout is ever in the tree that files are written into, and every call names one component in a directory that is

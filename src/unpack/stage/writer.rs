@@ -1,4 +1,4 @@
-//! The sink that writes a layer's files.
+//! Writes a layer's files to disk while the layer is read.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! Names as they are stored: three flat lists, from which the tree is made anew.
+//! Serialises names as three flat lists, from which the tree is rebuilt.
 //!
 //! What is read back is made by interning, so that nothing can come out of it that [`Names`] itself would not make: no
 //! cycles, no name twice, no component that could climb.

@@ -1,4 +1,4 @@
-//! Finding what is at a path of a view: symlinks are followed as under chroot (rules N1 and N4).
+//! Resolves a path in a view. Symlinks are followed as under chroot (rules N1 and N4).
 
 use super::{Child, DirectoryId, InodeId, SlotId, Source, View};
 use crate::core::record::{ChangeKind, LayerPath, NameId, Names};

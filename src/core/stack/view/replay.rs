@@ -1,4 +1,4 @@
-//! One layer, carried out on what is below it: its whiteouts and opaque markers first, then its entries in order.
+//! Applies one layer to the view below: first its whiteouts and opaque whiteouts, then its entries in order.
 
 use hashbrown::HashMap;
 

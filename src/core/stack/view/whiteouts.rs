@@ -1,4 +1,4 @@
-//! Which of a layer's whiteouts and opaque markers hide what (rule M1).
+//! Resolves a layer's whiteouts and opaque whiteouts: which files of lower layers each deletes (rule M1).
 //!
 //! All of them are resolved in the view below, before anything of the layer is carried out. A parent that is a symlink
 //! there is followed, but not if the layer itself puts something else in the link's place, or takes it away: then what
