@@ -10,6 +10,8 @@ mod copy;
 mod diff;
 mod digest;
 mod ends;
+#[cfg(feature = "explore")]
+mod explore;
 mod filters;
 mod find;
 mod flatten;
@@ -61,8 +63,22 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+#[cfg(feature = "explore")]
+macro_rules! explore_line {
+    () => {
+        "  explore      Browse an image in the terminal, layer by layer\n"
+    };
+}
+#[cfg(not(feature = "explore"))]
+macro_rules! explore_line {
+    () => {
+        ""
+    };
+}
+
 /// The top-level help. Clap cannot group subcommands; a test checks that none is missing here.
-const TEMPLATE: &str = "\
+const TEMPLATE: &str = concat!(
+    "\
 {about-with-newline}
 {usage-heading} {usage}
 
@@ -75,7 +91,9 @@ Unpack
   unshare      Run a command in a user and mount namespace (rootless mounts)
 Look inside (nothing is unpacked, except by diff)
   inspect      Show the configuration, the layers, and what each changes
-  ls           List files
+",
+    explore_line!(),
+    "  ls           List files
   cat          Print a file
   find         Find files in any layer
   log          Show which layers touched a path
@@ -94,7 +112,8 @@ Housekeeping
   man          Write the man pages
 
 Options:
-{options}{after-help}";
+{options}{after-help}"
+);
 
 const SHORT_HELP: &str = "\
 IMAGE
@@ -146,6 +165,8 @@ enum Command {
     Inspect(inspect::Inspect),
     Tags(tags::Tags),
     Digest(digest::Digest),
+    #[cfg(feature = "explore")]
+    Explore(Box<explore::Explore>),
     Ls(ls::Ls),
     Find(find::Find),
     Log(log::Log),
@@ -194,6 +215,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(command) => command.run(common, &cancel),
         Command::Tags(command) => command.run(common, &cancel),
         Command::Digest(command) => command.run(common, &cancel),
+        #[cfg(feature = "explore")]
+        Command::Explore(command) => command.run(common, &cancel),
         Command::Ls(command) => command.run(common, &cancel),
         Command::Find(command) => command.run(common, &cancel),
         Command::Log(command) => command.run(common, &cancel),
