@@ -88,7 +88,7 @@ impl Pattern {
         Ok(Self(Kind::Regexes(set)))
     }
 
-    fn matches(&self, path: &LayerPath) -> bool {
+    pub(super) fn matches(&self, path: &LayerPath) -> bool {
         let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
         match &self.0 {
             Kind::Globs { names, paths } => {

@@ -100,7 +100,7 @@ fn browser(images: &[Looked], names: &[String]) -> anyhow::Result<Browser> {
     match (images, names) {
         ([looked], [name]) => {
             let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
-            let waste = traced.waste();
+            let waste = traced.waste(None);
             let layers = layers::layers(&looked.image, &waste);
             ensure!(!layers.is_empty(), "{name} has no layers");
             Ok(Browser::new(name.clone(), layers, waste::by_directory(&waste), Timeline::of(&traced)))
