@@ -188,7 +188,15 @@ impl ImageArgs {
 impl LookArgs {
     /// Opens the image and indexes its layers.
     pub(crate) fn look(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
-        let image = self.image.open(cancel)?;
+        self.look_into(self.image.open(cancel)?, common, cancel)
+    }
+
+    /// The same for another image.
+    pub(crate) fn look_at_another(&self, image: &OsString, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
+        self.look_into(open(image, &self.image.open, cancel)?, common, cancel)
+    }
+
+    fn look_into(&self, image: Image, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
         let looked = self.index(image, progress::progress(common).as_ref(), cancel)?;
         let cache = self.image.open.remote.trusted_cache()?;
         if let Some((error, cache)) = looked.indexes.not_kept.as_ref().zip(cache) {

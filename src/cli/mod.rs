@@ -28,6 +28,7 @@ mod overlap;
 mod owners;
 mod pack;
 mod progress;
+mod report;
 mod signals;
 mod squash;
 mod table;
@@ -98,6 +99,7 @@ Look inside (nothing is unpacked, except by diff)
   find         Find files in any layer
   log          Show which layers touched a path
   waste        Show bytes that are shipped but replaced or deleted later
+  report       Write an HTML or Markdown report
   check        Validate an image; find secrets that a later layer deletes
   diff         Compare two images, directories or mounts
 Convert and copy
@@ -173,6 +175,7 @@ enum Command {
     Cat(cat::Cat),
     Waste(waste::Waste),
     Check(check::Check),
+    Report(Box<report::Report>),
     Copy(copy::Copy),
     Squash(squash::Squash),
     Pack(pack::Pack),
@@ -223,6 +226,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Cat(command) => command.run(common, &cancel),
         Command::Waste(command) => command.run(common, &cancel),
         Command::Check(command) => command.run(common, &cancel),
+        Command::Report(command) => command.run(common, &cancel),
         Command::Copy(command) => command.run(common, &cancel),
         Command::Squash(command) => command.run(common, &cancel),
         Command::Pack(command) => command.run(common, &cancel),

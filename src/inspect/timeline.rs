@@ -18,6 +18,13 @@ use crate::core::text::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(u32);
 
+impl PathId {
+    /// A number that no other path of the timeline has: the root has 0, and every directory a smaller one than what is in it.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// What was at a path from some layer on.
 #[derive(Debug, Clone)]
 pub struct State {

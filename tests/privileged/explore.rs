@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("uses_no_colours_where_none_are_wanted", false, uses_no_colours_where_none_are_wanted),
         ("compares_two_images", false, compares_two_images),
         ("leaves_the_terminal_as_it_was", false, leaves_the_terminal_as_it_was),
+        ("ends_with_its_terminal", false, ends_with_its_terminal),
         ("needs_a_terminal", false, needs_a_terminal),
     ];
     of(TESTS)
@@ -186,7 +187,7 @@ fn uses_no_colours_where_none_are_wanted() {
     terminal.wait_for("Files after layer 3");
     let coloured = terminal.tmux(&["capture-pane", "-p", "-e"]);
     // 39 and 49 are the terminal's own colours.
-    let has_colours = |screen: &str| (31..=37).any(|colour| screen.contains(&format!("\x1b[{colour}m")));
+    let has_colours = |screen: &str| (31..=37).any(|colour| screen.contains(&format!("{colour}m")));
     assert!(!has_colours(&coloured), "{coloured:?}");
     assert!(has_colours(&Terminal::explore(120, 30).tmux(&["capture-pane", "-p", "-e"])));
 }
@@ -204,6 +205,24 @@ fn leaves_the_terminal_as_it_was() {
     terminal.keys(&["q"]);
     let screen = terminal.wait_for("ended with 0");
     assert!(!screen.contains("Layers"), "{screen}");
+}
+
+fn ends_with_its_terminal() {
+    for hangup_is_ignored in [false, true] {
+        let start = if hangup_is_ignored { "trap '' HUP; " } else { "" };
+        let command = format!("{start}echo $$ > shell; exec '{}' explore '{}'", program(), fixture().display());
+        let terminal = Terminal::start(80, 24, &command);
+        terminal.wait_for("Files after layer 3");
+        let process = std::fs::read_to_string(terminal.place.path().join("shell")).unwrap();
+        let process = PathBuf::from(format!("/proc/{}", process.trim()));
+        assert!(process.exists());
+        terminal.tmux(&["kill-server"]);
+        let start = Instant::now();
+        while process.exists() {
+            assert!(start.elapsed() < Duration::from_secs(60), "it outlives its terminal");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 fn needs_a_terminal() {

@@ -5,13 +5,14 @@ use std::sync::Mutex;
 use layflat::image::Image;
 use layflat::{Cancel, Progress};
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use ratatui::crossterm::event::{Event, KeyCode, KeyModifiers};
 use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
 use super::super::arguments::{LookArgs, Looked};
 use super::super::table::{bytes, counted};
 use super::WAIT;
+use super::events::Events;
 
 #[derive(Debug, Clone, Default)]
 struct LayerState {
@@ -72,6 +73,7 @@ impl Progress for States {
 /// Indexes the layers of an image while the screen shows how far it is; nothing if the user has had enough.
 pub(super) fn index(
     terminal: &mut DefaultTerminal,
+    events: &Events,
     look: &LookArgs,
     name: &str,
     image: Image,
@@ -83,16 +85,17 @@ pub(super) fn index(
     let looked = std::thread::scope(|scope| {
         let work = scope.spawn(move || look.index(image, states, mine));
         while !work.is_finished() {
-            terminal.draw(|frame| frame.render_widget(Paragraph::new(states.lines(name)), frame.area()))?;
-            let is_left = event::poll(WAIT / 2)?
-                && match event::read()? {
-                    Event::Key(key) => {
-                        matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
-                            || (key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL))
-                    }
-                    _ => false,
-                };
-            if is_left || cancel.is_cancelled() {
+            let lines = Paragraph::new(states.lines(name));
+            let is_drawn = terminal.draw(|frame| frame.render_widget(lines, frame.area())).is_ok();
+            let is_left = match events.next(WAIT / 2) {
+                Ok(Some(Event::Key(key))) => {
+                    matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
+                        || (key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL))
+                }
+                Ok(_) => false,
+                Err(_) => true,
+            };
+            if is_left || !is_drawn || cancel.is_cancelled() {
                 mine.cancel();
             }
         }

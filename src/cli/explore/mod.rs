@@ -5,6 +5,7 @@
 mod browser;
 mod content;
 mod draw;
+mod events;
 mod keys;
 mod layers;
 mod loading;
@@ -22,7 +23,7 @@ use layflat::Cancel;
 use layflat::core::text::Printable;
 use layflat::inspect::{Inside, Timeline, Traced};
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{self, DisableMouseCapture, EnableMouseCapture, Event, KeyEventKind};
+use ratatui::crossterm::event::{DisableMouseCapture, EnableMouseCapture, Event, KeyEventKind};
 use ratatui::crossterm::execute;
 
 use super::arguments::{Common, LookArgs, Looked};
@@ -30,6 +31,7 @@ use super::{SUCCESS, output};
 use browser::{Browser, Preview};
 use content::{Answer, Request};
 use draw::{Places, Theme};
+use events::Events;
 use keys::Next;
 use layers::LayerLine;
 
@@ -69,9 +71,10 @@ impl Explore {
         let theme = Theme { has_colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) };
         let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
         let result = (|| {
+            let events = Events::listen()?;
             let mut images = Vec::new();
             for (image, name) in std::iter::once(first).chain(second).zip(&names) {
-                match loading::index(&mut terminal, &self.look, name, image, cancel)? {
+                match loading::index(&mut terminal, &events, &self.look, name, image, cancel)? {
                     Some(looked) => images.push(looked),
                     None => return Ok(()),
                 }
@@ -79,7 +82,7 @@ impl Explore {
             let mut browser = browser(&images, &names)?;
             browser.base = base;
             execute!(std::io::stdout(), EnableMouseCapture)?;
-            browse(&mut terminal, &mut browser, &images, theme, cancel)
+            browse(&mut terminal, &events, &mut browser, &images, theme, cancel)
         })();
         let _ = execute!(std::io::stdout(), DisableMouseCapture);
         ratatui::restore();
@@ -129,6 +132,7 @@ fn inside(looked: &Looked) -> anyhow::Result<Inside<'_>> {
 /// Shows the screen and obeys keys, until it is left.
 fn browse(
     terminal: &mut DefaultTerminal,
+    events: &Events,
     browser: &mut Browser,
     images: &[Looked],
     theme: Theme,
@@ -141,7 +145,7 @@ fn browse(
             .name("content".to_owned())
             .spawn_scoped(scope, move || content::answer(images, requests, &answer))
             .context("cannot start a thread that reads files")?;
-        let result = obey(terminal, browser, theme, &ask, &answers, cancel);
+        let result = obey(terminal, events, browser, theme, &ask, &answers, cancel);
         // A file that is being read is not waited for.
         for looked in images {
             looked.options.cancel.cancel();
@@ -153,6 +157,7 @@ fn browse(
 
 fn obey(
     terminal: &mut DefaultTerminal,
+    events: &Events,
     browser: &mut Browser,
     theme: Theme,
     ask: &Sender<Request>,
@@ -162,14 +167,10 @@ fn obey(
     while !cancel.is_cancelled() {
         let mut places = Places::default();
         terminal.draw(|frame| places = draw::draw(frame, browser, theme))?;
-        let next = if event::poll(WAIT)? {
-            match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => keys::key(browser, key),
-                Event::Mouse(event) => keys::mouse(browser, event, places),
-                _ => Next::Draw,
-            }
-        } else {
-            Next::Draw
+        let next = match events.next(WAIT)? {
+            Some(Event::Key(key)) if key.kind != KeyEventKind::Release => keys::key(browser, key),
+            Some(Event::Mouse(event)) => keys::mouse(browser, event, places),
+            _ => Next::Draw,
         };
         match next {
             Next::Draw => {}
