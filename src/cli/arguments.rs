@@ -16,7 +16,7 @@ use layflat::image::Image;
 use layflat::inspect::index::{Indexes, indexes};
 use layflat::net::registry::{ClientCertificate, Credentials, RegistryOptions};
 use layflat::transport::source;
-use layflat::{Cancel, Limits, Options, Owners, XattrNamespace, cache};
+use layflat::{Cancel, Limits, Options, Owners, Progress, XattrNamespace, cache};
 
 use super::owners::OwnerArgs;
 use super::{output, progress};
@@ -188,13 +188,34 @@ impl ImageArgs {
 impl LookArgs {
     /// Opens the image and indexes its layers.
     pub(crate) fn look(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
-        let image = self.image.open(cancel)?;
-        let options = self.image.open.options(cancel)?;
+        self.look_into(self.image.open(cancel)?, common, cancel)
+    }
+
+    /// The same for another image.
+    pub(crate) fn look_at_another(&self, image: &OsString, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
+        self.look_into(open(image, &self.image.open, cancel)?, common, cancel)
+    }
+
+    fn look_into(&self, image: Image, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
+        let looked = self.index(image, progress::progress(common).as_ref(), cancel)?;
         let cache = self.image.open.remote.trusted_cache()?;
-        let indexes = indexes(&image, cache.as_deref(), &options, progress::progress(common).as_ref())?;
-        if let Some((error, cache)) = indexes.not_kept.as_ref().zip(cache) {
+        if let Some((error, cache)) = looked.indexes.not_kept.as_ref().zip(cache) {
             output::say(common, format_args!("note: cannot keep the layers' indexes in {cache:?}: {}", Chain(error)));
         }
+        Ok(looked)
+    }
+
+    /// Opens another image in the same way.
+    #[cfg(feature = "explore")]
+    pub(crate) fn open_another(&self, image: &OsString, cancel: &Cancel) -> anyhow::Result<Image> {
+        open(image, &self.image.open, cancel)
+    }
+
+    /// Indexes the layers of an image.
+    pub(crate) fn index(&self, image: Image, progress: &dyn Progress, cancel: &Cancel) -> anyhow::Result<Looked> {
+        let options = self.image.open.options(cancel)?;
+        let cache = self.image.open.remote.trusted_cache()?;
+        let indexes = indexes(&image, cache.as_deref(), &options, progress)?;
         Ok(Looked { image, indexes, options })
     }
 }

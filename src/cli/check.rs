@@ -16,7 +16,7 @@ use super::{FAILURE, SUCCESS, output, progress};
 ///
 /// Checks digests, sizes, media types, history and configuration. Reports entries that cannot be unpacked, dangling
 /// links, whiteouts that delete nothing, names that occur twice in a layer, and secrets that a later layer deletes but
-/// that are still in the image. Exits with 0 without errors, 1 with errors, 2 if the image cannot be checked.
+/// that are still in the image. Exits with 0 without errors, 1 with errors (--fail-on), 2 if the image cannot be checked.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]
@@ -24,6 +24,27 @@ pub(crate) struct Check {
     /// Check only the manifest and the configuration; do not read layers
     #[arg(long)]
     fast: bool,
+    /// Exit with 1 if there is a finding of this severity, or a worse one
+    #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOn::Error)]
+    fail_on: FailOn,
+}
+
+/// The mildest finding that makes the check fail.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum FailOn {
+    Error,
+    Warning,
+    Note,
+}
+
+impl FailOn {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Error => Severity::Error,
+            Self::Warning => Severity::Warning,
+            Self::Note => Severity::Note,
+        }
+    }
 }
 
 impl Check {
@@ -52,7 +73,8 @@ impl Check {
         let counts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")]
             .map(|(severity, one)| count(severity, one));
         output::say(common, format_args!("{checked}: {}", counts.join(", ")));
-        let sound = findings.iter().all(|finding| finding.severity != Severity::Error);
+        // The worst comes first.
+        let sound = findings.iter().all(|finding| finding.severity > self.fail_on.severity());
         Ok(if sound { SUCCESS } else { FAILURE })
     }
 

@@ -10,6 +10,8 @@ mod copy;
 mod diff;
 mod digest;
 mod ends;
+#[cfg(feature = "explore")]
+mod explore;
 mod filters;
 mod find;
 mod flatten;
@@ -26,6 +28,7 @@ mod overlap;
 mod owners;
 mod pack;
 mod progress;
+mod report;
 mod signals;
 mod squash;
 mod table;
@@ -62,8 +65,22 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+#[cfg(feature = "explore")]
+macro_rules! explore_line {
+    () => {
+        "  explore      Browse an image in the terminal, layer by layer\n"
+    };
+}
+#[cfg(not(feature = "explore"))]
+macro_rules! explore_line {
+    () => {
+        ""
+    };
+}
+
 /// The top-level help. Clap cannot group subcommands; a test checks that none is missing here.
-const TEMPLATE: &str = "\
+const TEMPLATE: &str = concat!(
+    "\
 {about-with-newline}
 {usage-heading} {usage}
 
@@ -76,11 +93,14 @@ Unpack
   unshare      Run a command in a user and mount namespace (rootless mounts)
 Look inside (nothing is unpacked, except by diff)
   inspect      Show the configuration, the layers, and what each changes
-  ls           List files
+",
+    explore_line!(),
+    "  ls           List files
   cat          Print a file
   find         Find files in any layer
   log          Show which layers touched a path
   waste        Show bytes that are shipped but replaced or deleted later
+  report       Write an HTML or Markdown report
   check        Validate an image; find secrets that a later layer deletes
   diff         Compare two images, directories or mounts
 Convert and copy
@@ -95,7 +115,8 @@ Housekeeping
   man          Write the man pages
 
 Options:
-{options}{after-help}";
+{options}{after-help}"
+);
 
 const SHORT_HELP: &str = "\
 IMAGE
@@ -147,12 +168,15 @@ enum Command {
     Inspect(inspect::Inspect),
     Tags(tags::Tags),
     Digest(digest::Digest),
+    #[cfg(feature = "explore")]
+    Explore(Box<explore::Explore>),
     Ls(ls::Ls),
     Find(find::Find),
     Log(log::Log),
     Cat(cat::Cat),
     Waste(waste::Waste),
     Check(check::Check),
+    Report(Box<report::Report>),
     Copy(copy::Copy),
     Squash(squash::Squash),
     Pack(pack::Pack),
@@ -195,12 +219,15 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(command) => command.run(common, &cancel),
         Command::Tags(command) => command.run(common, &cancel),
         Command::Digest(command) => command.run(common, &cancel),
+        #[cfg(feature = "explore")]
+        Command::Explore(command) => command.run(common, &cancel),
         Command::Ls(command) => command.run(common, &cancel),
         Command::Find(command) => command.run(common, &cancel),
         Command::Log(command) => command.run(common, &cancel),
         Command::Cat(command) => command.run(common, &cancel),
         Command::Waste(command) => command.run(common, &cancel),
         Command::Check(command) => command.run(common, &cancel),
+        Command::Report(command) => command.run(common, &cancel),
         Command::Copy(command) => command.run(common, &cancel),
         Command::Squash(command) => command.run(common, &cancel),
         Command::Pack(command) => command.run(common, &cancel),

@@ -33,6 +33,19 @@ pub(crate) fn bytes(number: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// A line of the history as it was in the Dockerfile.
+pub(crate) fn instruction(words: &str) -> String {
+    let words = words.trim();
+    let words = words.strip_suffix("# buildkit").unwrap_or(words).trim_end();
+    let shell = words.strip_prefix("/bin/sh -c ");
+    let text = match shell.map(str::trim_start) {
+        Some(instruction) if instruction.starts_with("#(nop)") => instruction["#(nop)".len()..].trim_start().to_owned(),
+        Some(command) => format!("RUN {command}"),
+        None => words.replacen("RUN /bin/sh -c ", "RUN ", 1),
+    };
+    layflat::core::text::Printable(text.as_bytes()).to_string()
+}
+
 /// Aligns columns: the last to the left, the others to the right.
 pub(crate) fn align(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -82,5 +95,14 @@ mod tests {
             [["1", "\x1b[31mgone\x1b[0m", "x"], ["10", "here now", "y"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(columns(&rows, &[0]), [" 1  \x1b[31mgone\x1b[0m      x", "10  here now  y"]);
         assert_eq!(align(&rows), [" 1      \x1b[31mgone\x1b[0m  x", "10  here now  y"]);
+    }
+
+    #[test]
+    fn history_reads_as_a_dockerfile() {
+        assert_eq!(instruction("/bin/sh -c #(nop) ADD file:ab in / "), "ADD file:ab in /");
+        assert_eq!(instruction("/bin/sh -c apt-get update"), "RUN apt-get update");
+        assert_eq!(instruction("RUN /bin/sh -c pip install x # buildkit"), "RUN pip install x");
+        assert_eq!(instruction("COPY . /app # buildkit"), "COPY . /app");
+        assert_eq!(instruction("\x1b[31m"), "\\x1b[31m");
     }
 }

@@ -1,34 +1,47 @@
 //! `layflat waste`
 
+use bytesize::ByteSize;
 use clap::Args;
 use layflat::Cancel;
 use layflat::core::text::Printable;
-use layflat::inspect::{Reason, Traced, WastedFile};
+use layflat::inspect::{Pattern, Reason, Traced, WastedFile};
 use serde_json::{Value, json};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
 use super::table::{bytes, columns};
-use super::{SUCCESS, output};
+use super::{FAILURE, SUCCESS, output};
 
 /// Show bytes that are shipped but replaced or deleted later, or duplicated
 ///
 /// Lists files that later layers replace or delete, and files with the same content as another file, largest first.
-/// Sizes are of the content before compression.
+/// Sizes are of the content before compression. Exits with 1 if --max-wasted or --max-wasted-percent is exceeded.
 #[derive(Debug, Args)]
+#[command(after_help = "Example
+  layflat waste --max-wasted 20MiB --max-wasted-percent 10 --ignore '/var/lib/dpkg/**' app.tar")]
 pub(crate) struct Waste {
     #[command(flatten)]
     look: LookArgs,
     /// List the N largest files (0: all)
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
+    /// Fail if more bytes are wasted than this: 1000000, 20MB, 20MiB
+    #[arg(long, value_name = "SIZE")]
+    max_wasted: Option<ByteSize>,
+    /// Fail if more than N percent of all content is wasted
+    #[arg(long, value_name = "N", value_parser = percent)]
+    max_wasted_percent: Option<f64>,
+    /// Do not count files that match: part of a name, or a whole path with a slash (may be repeated)
+    #[arg(long, value_name = "GLOB")]
+    ignore: Vec<String>,
 }
 
 impl Waste {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let looked = self.look.look(common, cancel)?;
         let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
-        let waste = traced.waste();
+        let ignored = (!self.ignore.is_empty()).then(|| Pattern::globs(self.ignore.iter().map(String::as_str)));
+        let waste = traced.waste(ignored.transpose()?.as_ref());
         let listed = if self.top == 0 { waste.files.len() } else { self.top.min(waste.files.len()) };
         if common.json {
             let tagged = |kind: &str, value: Value| {
@@ -41,7 +54,7 @@ impl Waste {
             let layers = waste.layers.iter().map(|layer| Ok(tagged("layer", serde_json::to_value(layer)?)));
             let files = waste.files[..listed].iter().map(|file| Ok(tagged("file", serde_json::to_value(file)?)));
             output::json_lines(layers.chain(files).collect::<Result<Vec<_>, serde_json::Error>>()?)?;
-            return Ok(SUCCESS);
+            return Ok(self.verdict(&waste));
         }
         let head = ["layer", "size", "wasted", "replaced", "deleted", "duplicated", "files", ""];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -65,8 +78,42 @@ impl Waste {
             let more = super::table::count((waste.files.len() - listed) as u64);
             output::say(common, format_args!("{more} more: --top 0 lists all"));
         }
-        Ok(SUCCESS)
+        let (shipped, wasted) = (waste.shipped(), waste.wasted());
+        let share = share(&waste);
+        output::say(common, format_args!("wasted: {} of {} ({share:.1} %)", bytes(wasted), bytes(shipped)));
+        Ok(self.verdict(&waste))
     }
+
+    /// Whether the image keeps to what was asked for; one line for each rule that it does not keep to.
+    fn verdict(&self, waste: &layflat::inspect::Waste) -> u8 {
+        let wasted = waste.wasted();
+        let most = self.max_wasted.map(|size| size.as_u64()).filter(|&most| wasted > most);
+        let broken =
+            most.map(|most| format!("{} are wasted, more than the {} of --max-wasted", bytes(wasted), bytes(most)));
+        let share = share(waste);
+        let percent = self.max_wasted_percent.filter(|&most| share > most);
+        let broken = broken.into_iter().chain(
+            percent.map(|most| format!("{share:.1} % are wasted, more than the {most} % of --max-wasted-percent")),
+        );
+        let broken: Vec<String> = broken.collect();
+        for line in &broken {
+            output::error(&anyhow::Error::msg(line.clone()));
+        }
+        if broken.is_empty() { SUCCESS } else { FAILURE }
+    }
+}
+
+/// How much of the content is wasted, in percent.
+fn share(waste: &layflat::inspect::Waste) -> f64 {
+    match waste.shipped() {
+        0 => 0.0,
+        shipped => waste.wasted() as f64 * 100.0 / shipped as f64,
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.0..=100.0).contains(&number) { Ok(number) } else { Err("a percentage is from 0 to 100".to_owned()) }
 }
 
 fn row(file: &WastedFile) -> Vec<String> {

@@ -93,7 +93,7 @@ pub fn image(input: &[u8]) {
         }
     }
     if let Ok(traced) = Traced::new(&image, &indexes, &options) {
-        let _ = traced.waste();
+        let _ = traced.waste(None);
     }
     let _ = crate::inspect::check::check(&image, false, &options, &NoProgress);
 }

@@ -98,7 +98,7 @@ impl Pattern {
         }
     }
 
-    fn matches(&self, path: &LayerPath) -> bool {
+    pub(super) fn matches(&self, path: &LayerPath) -> bool {
         let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
         match &self.0 {
             PatternKind::Globs { names, paths } => {

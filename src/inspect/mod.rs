@@ -12,6 +12,7 @@ mod history;
 pub mod index;
 mod ls;
 mod survey;
+mod timeline;
 mod waste;
 
 use hashbrown::HashMap;
@@ -28,6 +29,7 @@ pub use find::{Fate, Hit, Pattern, PatternError};
 pub use history::{Action, Alteration, PathEvent, history};
 pub use ls::{ListOptions, Listing};
 pub use survey::{LayerChanges, LayerSurvey, survey, survey_known};
+pub use timeline::{Change, FileState, PathId, State, Timeline, Totals};
 pub use waste::{LayerWaste, Reason, Waste, WastedFile};
 
 /// An image that can be looked into: what its layers show together.

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use serde::Serialize;
 
-use super::Traced;
+use super::{Pattern, Traced};
 use crate::core::record::{ChangeKind, LayerPath};
 use crate::core::stack::{Event, InodeId};
 
@@ -73,9 +73,21 @@ pub enum Reason {
     },
 }
 
+impl Waste {
+    /// All content that the image ships.
+    pub fn shipped(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.shipped).sum()
+    }
+
+    /// Of this, what is not needed.
+    pub fn wasted(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.wasted).sum()
+    }
+}
+
 impl Traced<'_> {
-    /// Bytes that the image ships for nothing. A file with several names counts once.
-    pub fn waste(&self) -> Waste {
+    /// Bytes that the image ships for nothing. A file with several names counts once; one that `ignored` matches does not count.
+    pub fn waste(&self, ignored: Option<&Pattern>) -> Waste {
         let visible = self.inside.visible();
         let mut lost: HashMap<InodeId, (LayerPath, &Event)> = HashMap::new();
         for event in &self.events {
@@ -111,7 +123,7 @@ impl Traced<'_> {
             files.push(WastedFile { bytes: content.stored, layer, path, reason });
         }
         files.extend(self.duplicates(shown));
-        files.retain(|file| file.bytes > 0);
+        files.retain(|file| file.bytes > 0 && ignored.is_none_or(|ignored| !ignored.matches(&file.path)));
         files.sort_by(|one, other| (other.bytes, one.layer, &one.path).cmp(&(one.bytes, other.layer, &other.path)));
         Waste { layers: self.by_layer(&shipped, &files), files }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use layflat::core::chain::Chain;
 use layflat::image::Image;
-use layflat::inspect::{Action, Fate, Inside, ListOptions, PathKind, Pattern, Traced, history};
+use layflat::inspect::{Action, Change, Fate, Inside, ListOptions, PathKind, Pattern, Timeline, Traced, history};
 use layflat::{NoProgress, Options};
 
 use super::oracle;
@@ -67,7 +67,11 @@ pub fn tree(stack: &Stack) -> Result<Tree, String> {
         assert_eq!(names[&inode], count, "the number of names of inode {inode}");
     }
     tree.regroup();
-    found(stack, &Traced::new(&image, &indexes, &options).unwrap(), &tree);
+    let traced = Traced::new(&image, &indexes, &options).unwrap();
+    found(stack, &traced, &tree);
+    every_layer(stack, &Timeline::of(&traced));
+    let both = Timeline::between(&inside, &inside);
+    assert!(both.paths().skip(1).all(|path| both.change(path, Some(0), 1) == Change::Same));
     told(&image, &indexes, &tree);
     Ok(tree)
 }
@@ -126,5 +130,35 @@ fn told(image: &Image, indexes: &layflat::inspect::index::Indexes, tree: &Tree) 
         assert_eq!(now.path.as_bytes(), path);
         let facts = now.facts.as_ref().unwrap();
         assert_eq!((facts.mode, facts.uid), (node.attributes.mode, node.attributes.uid), "{}", now.path);
+    }
+}
+
+/// A timeline has, at every layer, what the layers up to it show, and tells how each differs from the one below.
+fn every_layer(stack: &Stack, timeline: &Timeline) {
+    let mut before = Tree::default();
+    for layer in 0..stack.0.len() {
+        let tree = oracle::show(&Stack(stack.0[..=layer].to_vec())).unwrap();
+        for path in timeline.paths().skip(1) {
+            let name = timeline.path(path);
+            let (was, is) = (before.0.get(name.as_bytes()), tree.0.get(name.as_bytes()));
+            let now = timeline.at(path, Some(layer));
+            assert_eq!(now.is_some(), is.is_some(), "layer {layer}: {name}");
+            if let (Some(now), Some(is)) = (now, is) {
+                assert_eq!((now.mode, now.uid), (is.attributes.mode, is.attributes.uid), "layer {layer}: {name}");
+            }
+            let change = timeline.change(path, layer.checked_sub(1), layer);
+            let expected = match (was, is) {
+                (None, None) => Change::Absent,
+                (None, Some(_)) => Change::Added,
+                (Some(_), None) => Change::Deleted,
+                (Some(was), Some(is)) if was.attributes == is.attributes && was.shape == is.shape => Change::Same,
+                _ => Change::Changed,
+            };
+            assert_eq!(change, expected, "layer {layer}: {name}");
+            assert_eq!(timeline.find(&name), Some(path));
+        }
+        let known = timeline.paths().filter(|&path| timeline.at(path, Some(layer)).is_some()).count();
+        assert_eq!(known, tree.0.keys().filter(|path| !path.is_empty()).count(), "layer {layer}");
+        before = tree;
     }
 }

@@ -9,6 +9,7 @@ mod bundle;
 mod common;
 mod compare;
 mod copy;
+mod explore;
 mod mount;
 mod pack;
 mod property;
@@ -22,6 +23,7 @@ fn main() -> std::process::ExitCode {
         ("bundle", bundle::trials),
         ("compare", compare::trials),
         ("copy", copy::trials),
+        ("explore", explore::trials),
         ("mount", mount::trials),
         ("pack", pack::trials),
         ("property", property::trials),

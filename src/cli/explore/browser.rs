@@ -1,0 +1,370 @@
+//! What is chosen and shown, without a terminal: keys change it, and `draw` reads it.
+
+use std::collections::HashSet;
+
+use layflat::core::text::Printable;
+use layflat::inspect::{Change, FileState, PathId, PathKind, Timeline, Totals};
+
+use super::layers::LayerLine;
+use super::waste::WasteLine;
+
+/// The part of the screen that keys go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pane {
+    Layers,
+    Files,
+    Details,
+}
+
+/// In which order a directory's contents are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    Size,
+    Name,
+}
+
+/// One line of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) path: PathId,
+    pub(super) depth: u16,
+}
+
+/// What lies over the panes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Overlay {
+    None,
+    Help,
+    Waste {
+        cursor: usize,
+    },
+    /// A line of text is typed.
+    Filter,
+    Extract {
+        name: String,
+    },
+}
+
+/// A file's content on its way, or here.
+#[derive(Debug)]
+pub(super) enum Preview {
+    None,
+    Reading(PathId),
+    Text { path: PathId, lines: Vec<String>, is_cut: bool },
+    Failed { path: PathId, problem: String },
+}
+
+/// All that the screen shows.
+#[derive(Debug)]
+pub(super) struct Browser {
+    pub(super) title: String,
+    pub(super) layers: Vec<LayerLine>,
+    pub(super) waste: Vec<WasteLine>,
+    pub(super) timeline: Timeline,
+    pub(super) totals: Totals,
+    /// Layers of the base image, folded into one line or not.
+    pub(super) base: usize,
+    pub(super) is_base_folded: bool,
+    /// Two images instead of the layers of one.
+    pub(super) compares_images: bool,
+    pub(super) layer: usize,
+    pub(super) marked: Option<usize>,
+    pub(super) pane: Pane,
+    pub(super) sort: Sort,
+    pub(super) changed_only: bool,
+    pub(super) shows_deleted: bool,
+    pub(super) filter: String,
+    pub(super) rows: Vec<Row>,
+    pub(super) cursor: usize,
+    pub(super) overlay: Overlay,
+    pub(super) preview: Preview,
+    /// Lines of the details that are scrolled past.
+    pub(super) scrolled: usize,
+    pub(super) as_hex: bool,
+    /// What the last key led to, if that is not seen otherwise.
+    pub(super) message: String,
+    expanded: HashSet<PathId>,
+}
+
+impl Browser {
+    pub(super) fn new(title: String, layers: Vec<LayerLine>, waste: Vec<WasteLine>, timeline: Timeline) -> Self {
+        let layer = layers.len().saturating_sub(1);
+        let mut browser = Self {
+            title,
+            layers,
+            waste,
+            timeline,
+            totals: Totals::default(),
+            base: 0,
+            is_base_folded: true,
+            compares_images: false,
+            layer,
+            marked: None,
+            pane: Pane::Files,
+            sort: Sort::Size,
+            changed_only: false,
+            shows_deleted: false,
+            filter: String::new(),
+            rows: Vec::new(),
+            cursor: 0,
+            overlay: Overlay::None,
+            preview: Preview::None,
+            scrolled: 0,
+            as_hex: false,
+            message: String::new(),
+            expanded: HashSet::new(),
+        };
+        browser.recount();
+        browser
+    }
+
+    /// The layer that the shown one is compared with; before the first layer there is nothing.
+    pub(super) fn from(&self) -> Option<usize> {
+        match self.marked {
+            Some(marked) => Some(marked),
+            None => self.layer.checked_sub(1),
+        }
+    }
+
+    pub(super) fn selected(&self) -> Option<PathId> {
+        self.rows.get(self.cursor).map(|row| row.path)
+    }
+
+    /// What the layers do to a path, as one sign.
+    pub(super) fn sign(&self, path: PathId) -> char {
+        match self.timeline.change(path, self.from(), self.layer) {
+            Change::Added => '+',
+            Change::Changed => '~',
+            Change::Deleted => '-',
+            Change::Same => ' ',
+            // Only seen where deleted files are shown.
+            Change::Absent => '×',
+        }
+    }
+
+    /// What is to be shown at a path: what is there, or what was there last.
+    pub(super) fn shown(&self, path: PathId) -> Option<(&FileState, Option<usize>)> {
+        match self.timeline.at(path, Some(self.layer)) {
+            Some(file) => Some((file, None)),
+            None if self.compares_images => self.timeline.last(path, self.layer),
+            None => {
+                let before = self.timeline.at(path, self.from());
+                let deleted_by = self.timeline.last(path, self.layer).and_then(|(_, by)| by);
+                match before {
+                    Some(file) => Some((file, deleted_by.or(Some(self.layer)))),
+                    None => self.timeline.last(path, self.layer),
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_expanded(&self, path: PathId) -> bool {
+        self.expanded.contains(&path) || !self.filter.is_empty()
+    }
+
+    /// After another layer was chosen.
+    fn recount(&mut self) {
+        self.totals = self.timeline.totals(self.from(), self.layer);
+        self.relist();
+    }
+
+    /// After something about the list was changed; the cursor stays on its path if that is still listed.
+    fn relist(&mut self) {
+        let selected = self.selected();
+        self.rows = self.listed();
+        let same = selected.and_then(|path| self.rows.iter().position(|row| row.path == path));
+        self.cursor = same.unwrap_or(self.cursor).min(self.rows.len().saturating_sub(1));
+        self.scrolled = 0;
+    }
+
+    fn listed(&self) -> Vec<Row> {
+        let matching = (!self.filter.is_empty()).then(|| self.matching());
+        let is_listed = |path: PathId| {
+            let change = self.timeline.change(path, self.from(), self.layer);
+            let is_there =
+                change != Change::Absent || (self.shows_deleted && self.timeline.last(path, self.layer).is_some());
+            is_there
+                && (!self.changed_only || self.totals.is_touched(path))
+                && matching.as_ref().is_none_or(|matching| matching.contains(&path))
+        };
+        let mut rows = Vec::new();
+        let mut pending = self.sorted_children(Timeline::ROOT, 0, &is_listed);
+        while let Some(row) = pending.pop() {
+            rows.push(row);
+            if self.is_expanded(row.path) {
+                pending.extend(self.sorted_children(row.path, row.depth + 1, &is_listed));
+            }
+        }
+        rows
+    }
+
+    /// The last first, to be taken from the end.
+    fn sorted_children(&self, directory: PathId, depth: u16, is_listed: &dyn Fn(PathId) -> bool) -> Vec<Row> {
+        let mut children: Vec<PathId> = self.timeline.children(directory).filter(|&path| is_listed(path)).collect();
+        if self.sort == Sort::Size {
+            children.sort_by_cached_key(|&path| std::cmp::Reverse(self.size(path)));
+        }
+        children.into_iter().rev().map(|path| Row { path, depth }).collect()
+    }
+
+    /// Bytes of what is there and below, or of what was deleted.
+    pub(super) fn size(&self, path: PathId) -> u64 {
+        let was = || self.shown(path).filter(|(file, _)| file.kind == PathKind::File).map_or(0, |(file, _)| file.size);
+        match self.timeline.change(path, self.from(), self.layer) {
+            Change::Deleted => self.totals.deleted(path),
+            Change::Absent => was(),
+            _ => self.totals.size(path),
+        }
+    }
+
+    /// The paths that the filter finds, with the directories on the way to them.
+    fn matching(&self) -> HashSet<PathId> {
+        let wanted = self.filter.to_lowercase();
+        let whole = wanted.contains('/');
+        let mut found = HashSet::new();
+        for path in self.timeline.paths() {
+            let name = if whole {
+                format!("/{}", self.timeline.path(path))
+            } else {
+                Printable(self.timeline.name(path)).to_string()
+            };
+            if !name.to_lowercase().contains(&wanted) {
+                continue;
+            }
+            let mut at = Some(path);
+            while let Some(path) = at.filter(|&path| found.insert(path)) {
+                at = self.timeline.parent(path);
+            }
+        }
+        found
+    }
+
+    // What keys do.
+
+    pub(super) fn choose_layer(&mut self, layer: usize) {
+        if layer < self.layers.len() && layer != self.layer && !self.compares_images {
+            self.layer = layer;
+            self.preview = Preview::None;
+            self.recount();
+        }
+    }
+
+    /// One line up or down in the list of layers, in which the topmost layer comes first.
+    pub(super) fn step_layer(&mut self, up: bool) {
+        let lines = self.layer_lines();
+        let here = lines.iter().position(|&(first, last)| (first..=last).contains(&self.layer)).unwrap_or(0);
+        let there = if up { here.checked_sub(1) } else { Some(here + 1) };
+        if let Some(&(_, layer)) = there.and_then(|there| lines.get(there)) {
+            self.choose_layer(layer);
+        }
+    }
+
+    /// The lines of the list of layers: first and last layer of each, the topmost first.
+    pub(super) fn layer_lines(&self) -> Vec<(usize, usize)> {
+        let folded = if self.is_base_folded { self.base } else { 0 };
+        let mut lines: Vec<_> = (folded..self.layers.len()).rev().map(|layer| (layer, layer)).collect();
+        if folded > 0 {
+            lines.push((0, folded - 1));
+        }
+        lines
+    }
+
+    pub(super) fn fold_base(&mut self) {
+        self.is_base_folded = !self.is_base_folded;
+        if self.base == 0 {
+            self.message = "no base image is known: start with --base IMAGE".to_owned();
+        } else if self.is_base_folded && self.layer < self.base {
+            self.choose_layer(self.base - 1);
+        }
+    }
+
+    pub(super) fn mark(&mut self) {
+        if self.compares_images {
+            return;
+        }
+        self.marked = if self.marked == Some(self.layer) { None } else { Some(self.layer) };
+        self.message = match self.marked {
+            Some(layer) => format!("layer {layer} is marked: choose another one to see what differs; m again ends it"),
+            None => String::new(),
+        };
+        self.recount();
+    }
+
+    pub(super) fn move_to(&mut self, row: usize) {
+        let row = row.min(self.rows.len().saturating_sub(1));
+        if row != self.cursor {
+            self.cursor = row;
+            self.scrolled = 0;
+            if !matches!(self.preview, Preview::Reading(_)) {
+                self.preview = Preview::None;
+            }
+        }
+    }
+
+    pub(super) fn move_by(&mut self, rows: isize) {
+        self.move_to(self.cursor.saturating_add_signed(rows));
+    }
+
+    pub(super) fn toggle(&mut self) {
+        let Some(path) = self.selected().filter(|&path| self.timeline.has_children(path)) else { return };
+        if !self.expanded.remove(&path) {
+            self.expanded.insert(path);
+        }
+        self.relist();
+    }
+
+    pub(super) fn expand(&mut self) {
+        if self.selected().is_some_and(|path| self.timeline.has_children(path) && !self.expanded.contains(&path)) {
+            self.toggle();
+        }
+    }
+
+    /// Closes a directory, or goes to the one that a file is in.
+    pub(super) fn collapse(&mut self) {
+        let Some(path) = self.selected() else { return };
+        if self.expanded.contains(&path) {
+            return self.toggle();
+        }
+        let parent = self.timeline.parent(path);
+        if let Some(row) = self.rows.iter().position(|row| Some(row.path) == parent) {
+            self.move_to(row);
+        }
+    }
+
+    pub(super) fn toggle_sort(&mut self) {
+        self.sort = if self.sort == Sort::Size { Sort::Name } else { Sort::Size };
+        self.relist();
+    }
+
+    pub(super) fn toggle_changed_only(&mut self) {
+        self.changed_only = !self.changed_only;
+        self.relist();
+    }
+
+    pub(super) fn toggle_deleted(&mut self) {
+        self.shows_deleted = !self.shows_deleted;
+        self.relist();
+    }
+
+    pub(super) fn set_filter(&mut self, filter: String) {
+        self.filter = filter;
+        self.relist();
+    }
+
+    /// Goes to a path in the layer that has it, whatever is closed on the way.
+    pub(super) fn go_to(&mut self, layer: usize, path: PathId) {
+        self.filter.clear();
+        self.changed_only = false;
+        let mut at = self.timeline.parent(path);
+        while let Some(directory) = at {
+            self.expanded.insert(directory);
+            at = self.timeline.parent(directory);
+        }
+        self.choose_layer(layer);
+        self.relist();
+        if let Some(row) = self.rows.iter().position(|row| row.path == path) {
+            self.move_to(row);
+        }
+        self.pane = Pane::Files;
+    }
+}

@@ -1,0 +1,233 @@
+//! `layflat explore` in a real terminal: tmux draws it, and gives back what is on the screen.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::harness::{Test, Trial, trials as of};
+use crate::common::tools;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    const TESTS: &[Test] = &[
+        ("shows_layers_files_and_history", false, shows_layers_files_and_history),
+        ("goes_from_layer_to_layer", false, goes_from_layer_to_layer),
+        ("shows_content_of_deleted_files", false, shows_content_of_deleted_files),
+        ("writes_a_deleted_file", false, writes_a_deleted_file),
+        ("filters", false, filters),
+        ("fits_narrow_and_wide_screens_and_resizes", false, fits_narrow_and_wide_screens_and_resizes),
+        ("uses_no_colours_where_none_are_wanted", false, uses_no_colours_where_none_are_wanted),
+        ("compares_two_images", false, compares_two_images),
+        ("leaves_the_terminal_as_it_was", false, leaves_the_terminal_as_it_was),
+        ("ends_with_its_terminal", false, ends_with_its_terminal),
+        ("needs_a_terminal", false, needs_a_terminal),
+    ];
+    of(TESTS)
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/four-layers.tar")
+}
+
+fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_layflat")
+}
+
+/// A terminal in which a shell runs a command, and then waits.
+struct Terminal {
+    place: tempfile::TempDir,
+}
+
+impl Terminal {
+    fn start(width: u32, height: u32, command: &str) -> Self {
+        tools::need(&["tmux"]);
+        let place = tempfile::tempdir().unwrap();
+        let terminal = Self { place };
+        let shell = format!("{command}; echo ended with $?; sleep 600");
+        terminal.tmux(&["new-session", "-d", "-x", &width.to_string(), "-y", &height.to_string(), &shell]);
+        terminal
+    }
+
+    fn explore(width: u32, height: u32) -> Self {
+        let terminal = Self::start(width, height, &format!("'{}' explore '{}'", program(), fixture().display()));
+        terminal.wait_for("Files after layer 3");
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux")
+            .arg("-S")
+            .arg(self.place.path().join("socket"))
+            .args(["-f", "/dev/null", "-u"])
+            .args(arguments)
+            .env("XDG_CACHE_HOME", self.place.path().join("cache"))
+            .current_dir(self.place.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn keys(&self, keys: &[&str]) {
+        for key in keys {
+            self.tmux(&["send-keys", key]);
+        }
+    }
+
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// The screen once it has these words on it.
+    #[track_caller]
+    fn wait_for(&self, words: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let screen = self.screen();
+            if screen.contains(words) {
+                return screen;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "no {words:?} in:\n{screen}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let socket = self.place.path().join("socket");
+        drop(Command::new("tmux").arg("-S").arg(socket).arg("kill-server").output());
+    }
+}
+
+fn shows_layers_files_and_history() {
+    let terminal = Terminal::explore(120, 30);
+    let screen = terminal.screen();
+    for words in
+        ["4 layers", "c  (deleted by layer 3)", "d/  (deleted by layer 3)", "added    directory, 0755 0:0", "? help"]
+    {
+        assert!(screen.contains(words), "no {words:?} in:\n{screen}");
+    }
+    terminal.keys(&["w"]);
+    let screen = terminal.wait_for("Wasted, by directory");
+    assert!(screen.contains("deleted by layer 2"), "{screen}");
+    terminal.keys(&["Escape", "?"]);
+    terminal.wait_for("sort by size or by name");
+}
+
+fn goes_from_layer_to_layer() {
+    let terminal = Terminal::explore(120, 30);
+    terminal.keys(&["[", "[", "["]);
+    let screen = terminal.wait_for("Files after layer 0");
+    assert!(screen.contains("+ ") && !screen.contains("(deleted by"), "{screen}");
+    // Marked, every other layer is compared with it.
+    terminal.keys(&["m", "]", "]", "]"]);
+    let screen = terminal.wait_for("layer 3 compared with 0");
+    assert!(screen.contains("- "), "{screen}");
+    // What lower layers deleted is shown on request.
+    terminal.keys(&["m", "d"]);
+    terminal.wait_for("with deleted");
+}
+
+fn shows_content_of_deleted_files() {
+    let terminal = Terminal::explore(120, 30);
+    terminal.keys(&["/", "c", "Enter", "v"]);
+    terminal.wait_for("this is c");
+    terminal.keys(&["X"]);
+    terminal.wait_for("74 68 69 73 20 69 73");
+}
+
+fn writes_a_deleted_file() {
+    let terminal = Terminal::explore(120, 30);
+    terminal.keys(&["/", "c", "Enter", "x"]);
+    terminal.wait_for("write to: c");
+    terminal.keys(&["Enter"]);
+    terminal.wait_for("written: c");
+    assert_eq!(std::fs::read(terminal.place.path().join("c")).unwrap(), b"this is c\n");
+    // What is there is never written over.
+    std::fs::write(terminal.place.path().join("c"), "mine").unwrap();
+    terminal.keys(&["x"]);
+    terminal.wait_for("write to: c");
+    terminal.keys(&["Enter"]);
+    terminal.wait_for("File exists");
+    assert_eq!(std::fs::read(terminal.place.path().join("c")).unwrap(), b"mine");
+}
+
+fn filters() {
+    let terminal = Terminal::explore(120, 30);
+    terminal.keys(&["/", "n", "o", "t", "h", "e", "r", "e"]);
+    terminal.wait_for("nothing to show");
+    terminal.keys(&["Escape"]);
+    terminal.wait_for("(deleted by layer 3)");
+}
+
+fn fits_narrow_and_wide_screens_and_resizes() {
+    for (width, height) in [(80, 24), (200, 50)] {
+        let terminal = Terminal::explore(width, height);
+        let screen = terminal.screen();
+        assert!(screen.lines().all(|line| line.chars().count() <= width as usize), "{screen}");
+        assert!(screen.contains("? help"), "{screen}");
+        terminal.tmux(&["resize-window", "-x", "100", "-y", "20"]);
+        let start = Instant::now();
+        while terminal.screen().lines().filter(|line| line.ends_with(['┐', '┘', '│'])).count() < 18 {
+            assert!(start.elapsed() < Duration::from_secs(60), "{}", terminal.screen());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // Smaller than anything fits in, it stays alive.
+        terminal.tmux(&["resize-window", "-x", "10", "-y", "4"]);
+        terminal.tmux(&["resize-window", "-x", "100", "-y", "30"]);
+        terminal.wait_for("Files after layer 3");
+    }
+}
+
+fn uses_no_colours_where_none_are_wanted() {
+    let command = format!("NO_COLOR=1 '{}' explore '{}'", program(), fixture().display());
+    let terminal = Terminal::start(120, 30, &command);
+    terminal.wait_for("Files after layer 3");
+    let coloured = terminal.tmux(&["capture-pane", "-p", "-e"]);
+    // 39 and 49 are the terminal's own colours.
+    let has_colours = |screen: &str| (31..=37).any(|colour| screen.contains(&format!("{colour}m")));
+    assert!(!has_colours(&coloured), "{coloured:?}");
+    assert!(has_colours(&Terminal::explore(120, 30).tmux(&["capture-pane", "-p", "-e"])));
+}
+
+fn compares_two_images() {
+    let second = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/archives/gnutar-pax.tar");
+    let command = format!("'{}' explore '{}' 'layers:{}'", program(), fixture().display(), second.display());
+    let terminal = Terminal::start(120, 30, &command);
+    let screen = terminal.wait_for("- first image, + second image");
+    assert!(screen.contains("10B - -0644") && screen.contains(" + "), "{screen}");
+}
+
+fn leaves_the_terminal_as_it_was() {
+    let terminal = Terminal::explore(80, 24);
+    terminal.keys(&["q"]);
+    let screen = terminal.wait_for("ended with 0");
+    assert!(!screen.contains("Layers"), "{screen}");
+}
+
+fn ends_with_its_terminal() {
+    for hangup_is_ignored in [false, true] {
+        let start = if hangup_is_ignored { "trap '' HUP; " } else { "" };
+        let command = format!("{start}echo $$ > shell; exec '{}' explore '{}'", program(), fixture().display());
+        let terminal = Terminal::start(80, 24, &command);
+        terminal.wait_for("Files after layer 3");
+        let process = std::fs::read_to_string(terminal.place.path().join("shell")).unwrap();
+        let process = PathBuf::from(format!("/proc/{}", process.trim()));
+        assert!(process.exists());
+        terminal.tmux(&["kill-server"]);
+        let start = Instant::now();
+        while process.exists() {
+            assert!(start.elapsed() < Duration::from_secs(60), "it outlives its terminal");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn needs_a_terminal() {
+    let output = Command::new(program()).arg("explore").arg(fixture()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("needs a terminal"), "{message}");
+}
