@@ -76,7 +76,8 @@ pub fn overlay(
     if mounted {
         // Tried before: where this fails, what is to be replaced must still be there.
         made.mount(MountOptions::default())?;
-        umount(&made.rootfs(), true)?;
+        // Once more, should it fail: what is mounted there keeps all of it from being removed.
+        umount(&made.rootfs(), true).or_else(|_| umount(&made.rootfs(), true))?;
     }
     let directory = work.publish(RESULT, |_| Ok(())).map_err(Error::from)?;
     let made = OverlayBundle { directory: directory.clone(), ..made };

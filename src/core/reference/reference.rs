@@ -192,8 +192,9 @@ impl fmt::Display for Reference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut write = |transport: &str, path: &PathBuf, name: &Option<String>| {
             write!(formatter, "{transport}:{}", path.display())?;
-            name.as_ref()
-                .map_or(Ok(()), |name| write!(formatter, "{}{name}", if name.starts_with('@') { "" } else { ":" }))
+            // A digest needs no colon; a number (`@0`) does.
+            let colon = |name: &str| if is_at_digest(name.as_bytes()) { "" } else { ":" };
+            name.as_ref().map_or(Ok(()), |name| write!(formatter, "{}{name}", colon(name)))
         };
         match self {
             Self::DockerArchive { file, name } => write("docker-archive", file, name),
@@ -220,6 +221,10 @@ fn text_of(bytes: &[u8]) -> Result<&str, ReferenceError> {
     std::str::from_utf8(bytes).map_err(|_| ReferenceError::NotText(OsStr::from_bytes(bytes).into()))
 }
 
+fn is_at_digest(text: &[u8]) -> bool {
+    text.starts_with(b"@sha2") || text.starts_with(b"@sha5")
+}
+
 /// `PATH[:NAME]` or `PATH@NAME`. The first colon ends the path, as skopeo has it, unless all of it is the name of a
 /// file that is there.
 fn path_and_name(rest: &[u8], exists: &dyn Fn(&Path) -> bool) -> Result<(PathBuf, Option<String>), ReferenceError> {
@@ -227,7 +232,7 @@ fn path_and_name(rest: &[u8], exists: &dyn Fn(&Path) -> bool) -> Result<(PathBuf
     if exists(&whole) {
         return Ok((whole, None));
     }
-    let at_digest = rest.windows(5).position(|window| window.starts_with(b"@sha2") || window.starts_with(b"@sha5"));
+    let at_digest = rest.windows(5).position(is_at_digest);
     let (path, name) = match (at_digest, split(rest)) {
         // `PATH:@sha256:…` is understood, too.
         (Some(at), _) => (rest[..at].strip_suffix(b":").unwrap_or(&rest[..at]), Some(&rest[at..])),
