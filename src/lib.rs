@@ -101,6 +101,7 @@ mod parallel;
 mod sigstore;
 pub mod squash;
 pub mod transport;
+pub mod tree;
 pub mod unpack;
 pub mod userns;
 

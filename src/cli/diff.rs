@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use layflat::compare::{CompareOptions, Ignore, SnapshotOptions, compare};
+use layflat::compare::{CompareOptions, Ignore, compare};
+use layflat::tree::SnapshotOptions;
 use layflat::userns::enter;
 use layflat::{Cancel, NoProgress};
 use tempfile::TempDir;

@@ -1,8 +1,8 @@
 //! One difference between two trees, for people (`Display`, one line) and for programs (`Serialize`).
 
 use super::acl::AclKind;
-use super::snapshot::KindName;
 use crate::core::text::{Bytes, Timestamp};
+use crate::tree::KindName;
 use std::fmt;
 
 /// Where two trees differ, and how.

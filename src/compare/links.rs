@@ -1,7 +1,7 @@
 //! Compares hard links: which names share an inode in each tree.
 
 use super::pair::Pair;
-use super::snapshot::{NodeId, Snapshot};
+use crate::tree::{NodeId, Snapshot};
 use hashbrown::HashMap;
 
 /// Names that belong together in at least one of two trees, and are grouped otherwise in the other. A name is an index
@@ -44,7 +44,7 @@ fn groups(snapshot: &Snapshot, names: impl Iterator<Item = NodeId>, connected: &
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut by_inode: HashMap<(u64, u64), usize> = HashMap::new();
     for (index, name) in names.enumerate() {
-        let group = *by_inode.entry(snapshot.node(name).entry.inode).or_insert(groups.len());
+        let group = *by_inode.entry(snapshot.entry(name).inode).or_insert(groups.len());
         match groups.get_mut(group) {
             Some(members) => {
                 connected.join(members[0], index);

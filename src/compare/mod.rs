@@ -1,16 +1,15 @@
 //! Compares two directory trees, and lists every difference.
 //!
-//! A tree is a directory: one that layflat unpacked, a mount, or any other. It is read into a [`Snapshot`]: names and
-//! attributes, no contents. Two snapshots are laid side by side, and only where two files could still be equal are
-//! their contents read, both at once, up to the first byte that differs. That is quicker than hashing, and says where.
+//! Each is read into a [`Snapshot`]: names and attributes, no contents. Two snapshots are laid side by side, and only
+//! where two files could still be equal are their contents read, both at once, up to the first byte that differs. That
+//! is quicker than hashing, and says where.
 //!
 //! What counts is what a program in the tree can observe and an image can state: the names that readdir lists, types,
 //! permission bits, owners, mtimes, contents, link targets, device numbers, extended attributes, ACLs among them, and
 //! which names share an inode. What a file system makes up for itself does not count: inode numbers, link counts
 //! (overlayfs shows those of the lower inode, hidden names included), sizes of directories, blocks, atime and ctime.
 //!
-//! A name that readdir lists and lstat does not find is a [`TreeKind::Ghost`]. Overlayfs shows them where a whiteout
-//! lies in a directory that merges with nothing; a tree with a ghost in it is not an equal of one without.
+//! A tree with a [ghost](crate::tree::TreeKind::Ghost) in it is not an equal of one without.
 //!
 //! ```
 //! use layflat::compare::{CompareOptions, compare};
@@ -35,22 +34,18 @@
 mod acl;
 mod content;
 mod difference;
-mod error;
 mod links;
 mod options;
 mod pair;
-mod snapshot;
-mod walk;
 
 pub use acl::AclKind;
 pub use difference::{TreeDifference, What};
-pub use error::CompareError;
-pub use options::{CompareOptions, Ignore, IgnoreError, SnapshotOptions};
+pub use options::{CompareOptions, Ignore, IgnoreError};
 pub use pair::differences;
-pub use snapshot::{KindName, Snapshot, TreeEntry, TreeKind};
-pub(crate) use snapshot::{NodeId, ROOT};
 
 use std::path::Path;
+
+use crate::tree::{Snapshot, TreeError};
 
 /// Reads two trees, at the same time, and lists every difference, sorted by path: a directory before what it holds,
 /// siblings by their bytes.
@@ -67,7 +62,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// A tree that cannot be read whole, or that changes while it is read.
-pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Vec<TreeDifference>, CompareError> {
+pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Vec<TreeDifference>, TreeError> {
     let take = |tree| Snapshot::take(tree, &options.snapshot);
     let (a, b) = crate::parallel::both(|| take(a), || take(b));
     differences(&a?, &b?, options)

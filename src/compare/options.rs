@@ -1,18 +1,8 @@
 //! Options of a comparison.
 
-use crate::core::cancel::Cancel;
+use crate::tree::SnapshotOptions;
 use std::num::NonZero;
 use std::str::FromStr;
-
-/// How a tree is read.
-#[derive(Debug, Clone, Default)]
-pub struct SnapshotOptions {
-    /// Stay on the root's file system: of a mount point below it, only the directory itself is read.
-    /// Otherwise what is mounted in the tree belongs to the tree.
-    pub one_file_system: bool,
-    /// Stops the reading.
-    pub cancel: Cancel,
-}
 
 /// How two trees are compared.
 #[derive(Debug, Clone, Default)]

@@ -3,22 +3,20 @@
 use super::acl::{self, AclKind};
 use super::content::{Reader, Side};
 use super::difference::{TreeDifference, What};
-use super::error::CompareError;
 use super::links::regrouped;
 use super::options::CompareOptions;
-use super::snapshot::{NodeId, ROOT, Snapshot, TreeEntry, TreeKind};
 use crate::core::text::Bytes;
 use crate::parallel;
+use crate::tree::{NodeId, ROOT, Snapshot, TreeEntry, TreeError, TreeKind};
 use hashbrown::HashMap;
-use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Every difference between two trees, sorted by path: a directory before what it holds, siblings by their bytes.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn differences(a: &Snapshot, b: &Snapshot, options: &CompareOptions) -> Result<Vec<TreeDifference>, CompareError> {
+pub fn differences(a: &Snapshot, b: &Snapshot, options: &CompareOptions) -> Result<Vec<TreeDifference>, TreeError> {
     let mut comparison = Comparison { a, b, options, found: Vec::new(), linkable: Vec::new(), contents: Vec::new() };
     comparison.walk();
     comparison.compare_contents()?;
@@ -73,13 +71,11 @@ impl Comparison<'_> {
             order += 1;
             match next {
                 Waiting::OnlyA(id) => {
-                    let what =
-                        What::OnlyInA { kind: self.a.node(id).entry.kind.name(), below: count_below(self.a, id) };
+                    let what = What::OnlyInA { kind: self.a.entry(id).kind.name(), below: count_below(self.a, id) };
                     self.report(order, path(self.a, id), what);
                 }
                 Waiting::OnlyB(id) => {
-                    let what =
-                        What::OnlyInB { kind: self.b.node(id).entry.kind.name(), below: count_below(self.b, id) };
+                    let what = What::OnlyInB { kind: self.b.entry(id).kind.name(), below: count_below(self.b, id) };
                     self.report(order, path(self.b, id), what);
                 }
                 Waiting::Both(a, b) => {
@@ -93,14 +89,14 @@ impl Comparison<'_> {
     /// Merges the names of two directories, both sorted, onto the stack, the first one on top.
     fn push_children(&self, waiting: &mut Vec<Waiting>, a: NodeId, b: NodeId) {
         let bottom = waiting.len();
-        let mut in_a = self.a.node(a).children.iter().copied().peekable();
-        let mut in_b = self.b.node(b).children.iter().copied().peekable();
+        let mut in_a = self.a.children(a).iter().copied().peekable();
+        let mut in_b = self.b.children(b).iter().copied().peekable();
         loop {
             let order = match (in_a.peek(), in_b.peek()) {
                 (None, None) => break,
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(&a), Some(&b)) => self.a.node(a).name.cmp(&self.b.node(b).name),
+                (Some(&a), Some(&b)) => self.a.name(a).cmp(self.b.name(b)),
             };
             let a = if order.is_le() { in_a.next() } else { None };
             let b = if order.is_ge() { in_b.next() } else { None };
@@ -116,7 +112,7 @@ impl Comparison<'_> {
     /// One path that both trees have.
     fn compare(&mut self, order: usize, in_a: NodeId, in_b: NodeId) {
         let (snapshot_a, snapshot_b) = (self.a, self.b);
-        let (a, b) = (&snapshot_a.node(in_a).entry, &snapshot_b.node(in_b).entry);
+        let (a, b) = (snapshot_a.entry(in_a), snapshot_b.entry(in_b));
         let ignore = &self.options.ignore;
         if a.kind.name() != b.kind.name() {
             let what = What::Type { a: a.kind.name(), b: b.kind.name() };
@@ -183,12 +179,12 @@ impl Comparison<'_> {
     }
 
     /// Reads the files that could still be equal, several pairs at a time. An inode with many names is read once.
-    fn compare_contents(&mut self) -> Result<(), CompareError> {
+    fn compare_contents(&mut self) -> Result<(), TreeError> {
         let mut once: HashMap<_, usize> = HashMap::new();
         let mut work: Vec<Pair> = Vec::new();
         let mut answer_of: Vec<usize> = Vec::with_capacity(self.contents.len());
         for &pair in &self.contents {
-            let inodes = (self.a.node(pair.a).entry.inode, self.b.node(pair.b).entry.inode);
+            let inodes = (self.a.entry(pair.a).inode, self.b.entry(pair.b).inode);
             let answer = *once.entry(inodes).or_insert(work.len());
             if answer == work.len() {
                 work.push(pair);
@@ -205,34 +201,34 @@ impl Comparison<'_> {
     }
 
     /// For each pair, where it differs.
-    fn read_pairs(&self, work: &[Pair]) -> Result<Vec<Option<u64>>, CompareError> {
-        let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = self.options.jobs.map_or_else(processors, NonZero::get).min(work.len());
-        let next = AtomicUsize::new(0);
-        let answers = Mutex::new(vec![None; work.len()]);
-        let cancel = &self.options.snapshot.cancel;
-        let read = || {
-            let mut reader = Reader::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(pair) = work.get(index) else { return Ok(()) };
-                let (a, b) = (self.a.open_file(pair.a)?, self.b.open_file(pair.b)?);
-                let answer =
-                    reader.first_difference(&a, &b, || !cancel.is_cancelled()).map_err(|(side, error)| match side {
-                        Side::A => self.a.error(pair.a, "read", error),
-                        Side::B => self.b.error(pair.b, "read", error),
-                    })?;
-                if cancel.is_cancelled() {
-                    return Err(CompareError::Cancelled);
-                }
-                if answer.is_some() {
-                    answers.lock().unwrap_or_else(PoisonError::into_inner)[index] = answer;
-                }
-            }
+    fn read_pairs(&self, work: &[Pair]) -> Result<Vec<Option<u64>>, TreeError> {
+        let order: Vec<usize> = (0..work.len()).collect();
+        let jobs = parallel::jobs(self.options.jobs, 0).get();
+        let stop = AtomicBool::new(false);
+        // Each has buffers of its own, good for any number of pairs.
+        let readers: Mutex<Vec<Reader>> = Mutex::new(Vec::new());
+        let readers = || readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |index: usize| {
+            let idle = readers().pop();
+            let mut reader = idle.unwrap_or_else(Reader::new);
+            let answer = self.read_pair(&mut reader, work[index]);
+            readers().push(reader);
+            stop.fetch_or(answer.is_err(), Ordering::Relaxed);
+            answer
         };
-        // all of them are waited for before the first error is passed on
-        parallel::together(threads, &read).into_iter().collect::<Result<(), CompareError>>()?;
-        Ok(answers.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let answers = parallel::each(&order, jobs, &stop, &read);
+        parallel::all(answers, || TreeError::Cancelled, |error| matches!(error, TreeError::Cancelled))
+    }
+
+    fn read_pair(&self, reader: &mut Reader, pair: Pair) -> Result<Option<u64>, TreeError> {
+        let cancel = &self.options.snapshot.cancel;
+        let (a, b) = (self.a.open_file(pair.a)?, self.b.open_file(pair.b)?);
+        let answer =
+            reader.first_difference(&a, &b, || !cancel.is_cancelled()).map_err(|(side, error)| match side {
+                Side::A => self.a.error(pair.a, "read", error),
+                Side::B => self.b.error(pair.b, "read", error),
+            })?;
+        if cancel.is_cancelled() { Err(TreeError::Cancelled) } else { Ok(answer) }
     }
 
     /// Hard links, each set of them reported at its first name.
@@ -272,7 +268,7 @@ fn count_below(snapshot: &Snapshot, id: NodeId) -> u64 {
     let mut count = 0;
     let mut waiting = vec![id];
     while let Some(id) = waiting.pop() {
-        let children = &snapshot.node(id).children;
+        let children = snapshot.children(id);
         count += children.len() as u64;
         waiting.extend(children);
     }

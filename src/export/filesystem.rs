@@ -9,11 +9,11 @@ use std::process::Command;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::tool::Tool;
-use crate::compare::{Snapshot, SnapshotOptions};
 use crate::core::record::LayerPath;
 use crate::core::text::{Printable, Timestamp};
 use crate::fs::{Aside, Output};
 use crate::image::Image;
+use crate::tree::{Snapshot, SnapshotOptions};
 use crate::unpack::{Error, LossKind, Losses, Options, Progress, Report, flatten, io};
 
 /// The file systems.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::error::PackError;
 use super::overlay::{Overlay, Redirect};
-use crate::compare::{NodeId, ROOT, Snapshot, TreeKind};
 use crate::core::record::LayerPath;
+use crate::tree::{NodeId, ROOT, Snapshot, TreeKind};
 
 /// Directories in one another that are followed; far more than any real tree has.
 const DEEPEST: usize = 1024;

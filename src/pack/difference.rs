@@ -11,7 +11,8 @@ use super::below::Source;
 use super::error::PackError;
 use super::upper::join;
 use super::write::Packing;
-use crate::compare::{CompareOptions, NodeId, ROOT, Snapshot, SnapshotOptions, TreeKind, What, differences};
+use crate::compare::{CompareOptions, What, differences};
+use crate::tree::{NodeId, ROOT, Snapshot, SnapshotOptions, TreeKind};
 
 pub(super) fn pack<'a, W: Write>(
     trees: &'a [Snapshot],

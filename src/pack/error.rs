@@ -1,8 +1,8 @@
 //! Errors of packing.
 
-use crate::compare::CompareError;
 use crate::core::layer::WriteError;
 use crate::core::record::LayerPath;
+use crate::tree::TreeError;
 
 /// Why a tree could not be packed.
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +10,7 @@ use crate::core::record::LayerPath;
 pub enum PackError {
     /// A tree that cannot be read whole.
     #[error(transparent)]
-    Tree(#[from] CompareError),
+    Tree(#[from] TreeError),
     /// A directory that was renamed, or made of another one.
     #[error("{path:?} is a renamed directory, {target:?} in the layers below, which must be specified")]
     Redirect {

@@ -1,10 +1,10 @@
 //! See [`crate::fuzzing`].
 
 use super::overlay::Overlay;
-use crate::compare::{TreeEntry, TreeKind};
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Xattrs;
 use crate::core::text::Timestamp;
+use crate::tree::{TreeEntry, TreeKind};
 
 /// Extended attributes of a file in an upper directory: names and values in turn, separated by NUL. What stays of them for the layer is
 /// nothing that overlayfs would obey.

@@ -20,10 +20,10 @@ mod write;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::compare::{Snapshot, SnapshotOptions};
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
 use crate::core::overlayfs::XattrNamespace;
+use crate::tree::{Snapshot, SnapshotOptions};
 use crate::unpack::Loss;
 
 pub use error::PackError;

@@ -1,8 +1,8 @@
 //! Parses overlayfs whiteouts and xattrs: what a directory of changes says with device numbers and extended attributes.
 
-use crate::compare::{Snapshot, TreeEntry, TreeKind};
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Xattrs;
+use crate::tree::{Snapshot, TreeEntry, TreeKind};
 
 /// Reads whiteouts in one namespace.
 #[derive(Debug, Clone, Copy)]

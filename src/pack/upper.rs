@@ -6,8 +6,8 @@ use super::below::{Below, ShownId, Source};
 use super::error::PackError;
 use super::overlay::{Overlay, Redirect};
 use super::write::Packing;
-use crate::compare::{NodeId, ROOT, Snapshot, TreeKind};
 use crate::core::record::LayerPath;
+use crate::tree::{NodeId, ROOT, Snapshot, TreeKind};
 
 /// What is still to be written, at a path.
 enum Waiting {

@@ -11,10 +11,10 @@ use super::below::Source;
 use super::error::PackError;
 use super::overlay::Overlay;
 use super::{Meaning, PackOptions, PackReport};
-use crate::compare::{self, Snapshot, TreeKind};
 use crate::core::layer::{Content, LayerWriter, Special, WriteOptions};
 use crate::core::record::{Attributes, DeviceKind, LayerPath, WHITEOUT};
 use crate::core::tar::Fragment;
+use crate::tree::{self, Snapshot, TreeKind};
 use crate::unpack::{LossKind, Losses};
 
 /// A layer in the making.
@@ -101,7 +101,7 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok((!self.options.filter.excludes(&path)).then_some(path))
     }
 
-    fn attributes(&self, entry: &compare::TreeEntry) -> Attributes {
+    fn attributes(&self, entry: &tree::TreeEntry) -> Attributes {
         let xattrs = match self.overlay {
             Some(overlay) => overlay.cleaned(&entry.xattrs),
             None => entry.xattrs.clone(),

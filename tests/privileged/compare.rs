@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 use crate::common::harness::{self, Test, Trial};
-use layflat::compare::{CompareError, CompareOptions, Snapshot, SnapshotOptions, TreeKind, compare};
+use layflat::compare::{CompareOptions, compare};
+use layflat::tree::{Snapshot, SnapshotOptions, TreeError, TreeKind};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, makedev, mknodat, utimensat};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -392,7 +393,7 @@ fn trouble_names_the_path() {
     assert!(error.to_string().ends_with("missing\\n"), "{error}");
     write(root.path(), "file", "");
     let error = Snapshot::take(&root.path().join("file"), &SnapshotOptions::default()).unwrap_err();
-    assert!(matches!(error, CompareError::Io { .. }));
+    assert!(matches!(error, TreeError::Io { .. }));
 }
 
 fn a_cancelled_comparison_stops() {
@@ -400,5 +401,5 @@ fn a_cancelled_comparison_stops() {
     let options = CompareOptions::default();
     options.snapshot.cancel.cancel();
     let error = compare(root.path(), root.path(), &options).unwrap_err();
-    assert!(matches!(error, CompareError::Cancelled));
+    assert!(matches!(error, TreeError::Cancelled));
 }

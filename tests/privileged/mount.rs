@@ -10,11 +10,12 @@
 use crate::common::harness::{self, Trial};
 use crate::common::run::{self, Power};
 use layflat::XattrNamespace::{self, Trusted, User};
-use layflat::compare::{CompareOptions, Snapshot, SnapshotOptions, TreeKind, compare};
+use layflat::compare::{CompareOptions, compare};
 use layflat::core::chain::Chain;
 use layflat::mount::{
     LowerDirectory, Method, MountOptions, MountRequest, UpperDirectories, mount, mount_layout, umount,
 };
+use layflat::tree::{Snapshot, SnapshotOptions, TreeKind};
 use layflat::userns::in_user_namespace;
 use libtest_mimic::Failed;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};

@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use layflat::compare::{CompareOptions, Snapshot, SnapshotOptions, compare};
+use layflat::compare::{CompareOptions, compare};
 use layflat::core::reference::Reference;
 use layflat::transport::source;
+use layflat::tree::{Snapshot, SnapshotOptions};
 use layflat::{LossKind, NoProgress, Options, flatten};
 
 use crate::common::tools;

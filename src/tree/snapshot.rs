@@ -3,7 +3,7 @@
 //! The tree is an arena of nodes. A node knows its parent and its own name only, so that a chain of a thousand
 //! directories takes a thousand names, not a thousand paths of a thousand names each; and nothing recurses.
 
-use super::error::CompareError;
+use super::error::TreeError;
 use super::options::SnapshotOptions;
 use super::walk;
 use crate::core::record::Xattrs;
@@ -163,9 +163,9 @@ impl Snapshot {
     ///
     /// # Errors
     /// Anything that cannot be read, and a tree that changes meanwhile.
-    pub fn take(root: &Path, options: &SnapshotOptions) -> Result<Self, CompareError> {
+    pub fn take(root: &Path, options: &SnapshotOptions) -> Result<Self, TreeError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = crate::fs::openat(CWD, root, flags, Mode::empty()).map_err(|errno| CompareError::Io {
+        let directory = crate::fs::openat(CWD, root, flags, Mode::empty()).map_err(|errno| TreeError::Io {
             action: "open".to_owned(),
             root: root.to_owned(),
             path: Vec::new(),
@@ -230,8 +230,8 @@ impl Snapshot {
     }
 
     /// Adds a name to a directory; the caller sorts the directory's children in the end.
-    pub(super) fn add(&mut self, parent: NodeId, name: &[u8], entry: TreeEntry) -> Result<NodeId, CompareError> {
-        let id = NodeId::try_from(self.nodes.len()).map_err(|_| CompareError::TooLarge { root: self.root.clone() })?;
+    pub(super) fn add(&mut self, parent: NodeId, name: &[u8], entry: TreeEntry) -> Result<NodeId, TreeError> {
+        let id = NodeId::try_from(self.nodes.len()).map_err(|_| TreeError::TooLarge { root: self.root.clone() })?;
         self.nodes.push(Node { parent, name: name.into(), children: Vec::new(), entry });
         if id != ROOT {
             self.nodes[parent as usize].children.push(id);
@@ -258,21 +258,17 @@ impl Snapshot {
     }
 
     /// A failed system call at a path.
-    pub(super) fn error(&self, id: NodeId, action: &str, source: io::Error) -> CompareError {
-        CompareError::Io { action: action.to_owned(), root: self.root.clone(), path: self.path(id), source }
+    pub(crate) fn error(&self, id: NodeId, action: &str, source: io::Error) -> TreeError {
+        TreeError::Io { action: action.to_owned(), root: self.root.clone(), path: self.path(id), source }
     }
 
     /// Opens a directory of the tree, to look at and go on from; by way of one that is open, if it leads there.
-    pub(super) fn open_directory(
-        &self,
-        id: NodeId,
-        by_way_of: (NodeId, BorrowedFd<'_>),
-    ) -> Result<OwnedFd, CompareError> {
+    pub(super) fn open_directory(&self, id: NodeId, by_way_of: (NodeId, BorrowedFd<'_>)) -> Result<OwnedFd, TreeError> {
         self.open(id, OFlags::PATH | OFlags::DIRECTORY, by_way_of).map_err(|errno| self.error(id, "open", errno.into()))
     }
 
     /// Opens a file of the tree for reading. Should it have become a FIFO since, opening it does not wait.
-    pub(crate) fn open_file(&self, id: NodeId) -> Result<File, CompareError> {
+    pub(crate) fn open_file(&self, id: NodeId) -> Result<File, TreeError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         // Only the owner may leave the atime alone.
         let root = (ROOT, self.directory.as_fd());
@@ -283,7 +279,7 @@ impl Snapshot {
         let file = File::from(file.map_err(|errno| self.error(id, "open", errno.into()))?);
         let metadata = file.metadata().map_err(|error| self.error(id, "look at", error))?;
         if !metadata.is_file() {
-            return Err(CompareError::Changed { root: self.root.clone(), path: self.path(id) });
+            return Err(TreeError::Changed { root: self.root.clone(), path: self.path(id) });
         }
         Ok(file)
     }

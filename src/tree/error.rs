@@ -1,14 +1,14 @@
-//! Errors of comparing trees.
+//! Why a tree could not be read.
 
 use crate::core::text::Printable;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-/// Why two trees could not be compared.
+/// Why a tree could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CompareError {
+pub enum TreeError {
     /// A system call failed.
     #[error("cannot {action} {}", place(.root, .path))]
     Io {
@@ -30,7 +30,7 @@ pub enum CompareError {
         path: Vec<u8>,
     },
     /// More than 2^32 - 1 names.
-    #[error("{} has more than 4294967295 names, too many to compare", place(.root, b""))]
+    #[error("{} has more than 4294967295 names, too many to read", place(.root, b""))]
     TooLarge {
         /// The tree.
         root: PathBuf,

@@ -4,7 +4,7 @@
 //! deeper than that. So every walk starts at `/proc/self/fd/N`, N being a directory of the tree, and where its paths
 //! grow long a directory is put aside, to be opened and walked afterwards as a start of its own.
 
-use super::error::CompareError;
+use super::error::TreeError;
 use super::options::SnapshotOptions;
 use super::snapshot::{Node, NodeId, ROOT, Snapshot, TreeEntry, TreeKind};
 use crate::core::record::Xattrs;
@@ -23,7 +23,7 @@ use walkdir::WalkDir;
 const LONG: usize = 512;
 
 /// Reads everything below the snapshot's root, and the root.
-pub(super) fn fill(snapshot: &mut Snapshot, options: &SnapshotOptions) -> Result<(), CompareError> {
+pub(super) fn fill(snapshot: &mut Snapshot, options: &SnapshotOptions) -> Result<(), TreeError> {
     let mut aside = Vec::new();
     walk(snapshot, (ROOT, None), options, &mut aside)?;
     // Most often the next is a descendant of the last, and a long way from the root.
@@ -49,7 +49,7 @@ fn walk(
     (start, directory): (NodeId, Option<BorrowedFd<'_>>),
     options: &SnapshotOptions,
     aside: &mut Vec<NodeId>,
-) -> Result<(), CompareError> {
+) -> Result<(), TreeError> {
     let descriptor = directory.unwrap_or(snapshot.directory.as_fd()).as_raw_fd();
     // With the dot the path names the directory, not the link in /proc.
     let base = format!("/proc/self/fd/{descriptor}/.");
@@ -59,7 +59,7 @@ fn walk(
     let mut device = 0;
     while let Some(found) = walk.next() {
         if options.cancel.is_cancelled() {
-            return Err(CompareError::Cancelled);
+            return Err(TreeError::Cancelled);
         }
         let found = match found {
             Ok(found) => found,
@@ -92,7 +92,7 @@ fn walk(
         let same_device = entry.inode.0 == device;
         let id = snapshot.add(parent, name, entry)?;
         if is_directory != found.file_type().is_dir() {
-            return Err(CompareError::Changed { root: snapshot.root.clone(), path: snapshot.path(id) });
+            return Err(TreeError::Changed { root: snapshot.root.clone(), path: snapshot.path(id) });
         }
         if !is_directory || (options.one_file_system && !same_device) {
             continue;
@@ -109,7 +109,7 @@ fn walk(
 
 /// What walkdir could not read. Where readdir says no types, walkdir asks lstat for them, and so meets ghosts before we
 /// do; all else is an error.
-fn not_found(snapshot: &mut Snapshot, above: &[NodeId], error: walkdir::Error) -> Result<(), CompareError> {
+fn not_found(snapshot: &mut Snapshot, above: &[NodeId], error: walkdir::Error) -> Result<(), TreeError> {
     let parent = error.depth().checked_sub(1).and_then(|depth| above.get(depth)).copied().unwrap_or(above[0]);
     let name = error.path().and_then(Path::file_name).map_or(Vec::new(), |name| name.as_bytes().to_vec());
     let error = error.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into());
@@ -126,13 +126,13 @@ fn not_found(snapshot: &mut Snapshot, above: &[NodeId], error: walkdir::Error) -
 }
 
 /// A failed system call at a name in a directory; without a name, at the directory. The root may not be there yet.
-fn io_error(snapshot: &Snapshot, parent: NodeId, name: &[u8], action: &str, source: io::Error) -> CompareError {
+fn io_error(snapshot: &Snapshot, parent: NodeId, name: &[u8], action: &str, source: io::Error) -> TreeError {
     let mut path = if parent == ROOT { Vec::new() } else { snapshot.path(parent) };
     if !path.is_empty() && !name.is_empty() {
         path.push(b'/');
     }
     path.extend_from_slice(name);
-    CompareError::Io { action: action.to_owned(), root: snapshot.root.clone(), path, source }
+    TreeError::Io { action: action.to_owned(), root: snapshot.root.clone(), path, source }
 }
 
 /// All that counts of one file, without opening it. An error says what was being done.
