@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::{AlertDescription, CertificateError};
-use x509_parser::time::ASN1Time;
 
 use super::CONNECT;
 use crate::core::chain::{Cause, Context};
@@ -139,7 +139,7 @@ impl Failure {
 fn certificate(problem: &CertificateError) -> String {
     use CertificateError as Problem;
     let day = |time: &rustls::pki_types::UnixTime| {
-        let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
+        let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
         time.map(|time| format!(" on {time}")).unwrap_or_default()
     };
     let clock = "the registry needs a new one, or this machine's clock is wrong";

@@ -7,6 +7,7 @@
 //! resolver   the addresses of a host                              document  small bodies, within bounds
 //! ```
 
+mod certificate;
 mod connector;
 mod document;
 mod failure;

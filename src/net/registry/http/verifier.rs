@@ -14,8 +14,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme};
-use x509_parser::asn1_rs::Sequence;
-use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::certificate::Certificate;
 
 /// Judges certificates.
 #[derive(Debug)]
@@ -57,18 +57,14 @@ impl Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let bad = |_| Error::from(CertificateError::BadEncoding);
-        let (_, parsed) = X509Certificate::from_der(certificate).map_err(bad)?;
-        let key = parsed.public_key();
-        let (_, whole) = Sequence::from_der(key.raw).map_err(|_| CertificateError::BadEncoding)?;
-        let (_, identifier) = Sequence::from_der(&whole.content).map_err(|_| CertificateError::BadEncoding)?;
+        let parsed = parse(certificate)?;
         let mapping = self.provider.signature_verification_algorithms.mapping;
         let Some((_, algorithms)) = mapping.iter().find(|(scheme, _)| *scheme == signed.scheme) else {
             return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
         };
         let is_right = algorithms.iter().any(|algorithm| {
-            algorithm.public_key_alg_id().as_ref() == &*identifier.content
-                && algorithm.verify_signature(&key.subject_public_key.data, message, signed.signature()).is_ok()
+            algorithm.public_key_alg_id().as_ref() == parsed.algorithm
+                && algorithm.verify_signature(parsed.key, message, signed.signature()).is_ok()
         });
         if is_right { Ok(HandshakeSignatureValid::assertion()) } else { Err(CertificateError::BadSignature.into()) }
     }
@@ -124,38 +120,32 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<Certificate<'a>, CertificateError> {
+    Certificate::parse(certificate).map_err(|_| CertificateError::BadEncoding)
+}
+
 /// Whether a certificate that is trusted as it is may be this server's, now.
 fn is_usable(certificate: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-    let validity = parsed.validity();
-    let time =
-        |seconds: i64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds.try_into().unwrap_or(0)));
-    let (not_before, not_after) = (time(validity.not_before.timestamp()), time(validity.not_after.timestamp()));
+    let parsed = parse(certificate)?;
+    let [not_before, not_after] = [parsed.not_before, parsed.not_after].map(UnixTime::since_unix_epoch);
     if now < not_before {
         return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
     }
     if now > not_after {
         return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
     }
-    if let Ok(Some(purposes)) = parsed.extended_key_usage()
-        && !purposes.value.server_auth
-        && !purposes.value.any
-    {
+    if !parsed.is_for_servers {
         return Err(CertificateError::InvalidPurpose.into());
     }
-    match parsed.subject_alternative_name() {
-        Ok(Some(_)) => rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name),
-        // Go wants an alternative name; curl is content with the common name, which is what old recipes make.
-        Ok(None) => {
-            let names: Vec<&str> = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok()).collect();
-            if names.iter().any(|common| is_name(common, name)) {
-                return Ok(());
-            }
-            let presented = names.into_iter().map(str::to_owned).collect();
-            Err(CertificateError::NotValidForNameContext { expected: name.to_owned(), presented }.into())
-        }
-        Err(_) => Err(CertificateError::BadEncoding.into()),
+    if parsed.has_alternative_name {
+        return rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name);
     }
+    // Go wants an alternative name; curl is content with the common name, which is what old recipes make.
+    if parsed.common_names.iter().any(|common| is_name(common, name)) {
+        return Ok(());
+    }
+    let presented = parsed.common_names;
+    Err(CertificateError::NotValidForNameContext { expected: name.to_owned(), presented }.into())
 }
 
 /// Whether a common name means a server.
