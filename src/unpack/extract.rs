@@ -16,28 +16,42 @@ use crate::unpack::{Error, Losses, Options, Progress};
 /// Directory handles that one stage keeps open where it may.
 const MOST_OPEN: usize = 64;
 
-/// Reads all layers into directories of their own.
+/// Reads some layers into directories of their own, of which each layer has one.
 pub(crate) fn extract(
     image: &Image,
+    which: &[usize],
     roots: Vec<OwnedFd>,
     spill: &Spill,
     capabilities: &Capabilities,
     options: &Options,
     progress: &dyn Progress,
-) -> Result<Vec<Extracted<(Staged, Losses)>>, Error> {
+) -> Result<(Vec<Extracted<Losses>>, Vec<Staged>), Error> {
     let most_open = most_open(image.layers.len());
-    let roots: Vec<Mutex<Option<OwnedFd>>> = roots.into_iter().map(|root| Mutex::new(Some(root))).collect();
-    read_layers(image, &all(image), options, progress, &|layer, stream, read, tell| {
-        let root = roots[layer].lock().ok().and_then(|mut root| root.take());
-        let root = root.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
+    let begin =
+        |(layer, root)| Mutex::new(Some(Stage::new(layer, root, spill.clone(), capabilities.clone(), most_open)));
+    let stages: Vec<Mutex<Option<Stage>>> = roots.into_iter().enumerate().map(begin).collect();
+    let extracted = read_layers(image, which, options, progress, &|layer, stream, read, tell| {
+        let stage = stages[layer].lock().ok().and_then(|mut stage| stage.take());
+        let mut stage = stage.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
         // Where reading has threads of its own, finishing files has one too.
-        let ahead = stream.stream.pace() == Pace::Ahead;
-        let mut stage = Stage::new(layer, root, spill.clone(), capabilities.clone(), most_open, ahead);
+        if stream.stream.pace() == Pace::Ahead {
+            stage.finish_ahead();
+        }
         let record = read_layer(stream, &mut stage, read, tell)?;
-        let (staged, losses) = stage.into_staged();
+        Ok((record, stage.into_staged()))
+    })?;
+    let mut staged: Vec<Option<Staged>> = Vec::new();
+    for stage in stages {
+        staged.push(stage.into_inner().ok().flatten().map(|untouched| untouched.into_staged().0));
+    }
+    let mut kept = Vec::new();
+    for (layer, &index) in extracted.into_iter().zip(which) {
+        let Extracted { record, facts, kept: (stage, losses), seconds } = layer;
         let losses = losses.map(|name| record.names.path(name));
-        Ok((record, (staged, losses)))
-    })
+        staged[index] = Some(stage);
+        kept.push(Extracted { record, facts, kept: losses, seconds });
+    }
+    Ok((kept, staged.into_iter().flatten().collect()))
 }
 
 /// A layer's contents, where they are wanted, and what of its attributes could not be kept.

@@ -52,10 +52,12 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
                 finish: Finish::Flat,
                 cancel: &options.cancel,
                 losses: Losses::default(),
+                known: &[],
                 shared: HashMap::new(),
             };
             settler.settle(host, &whole).map_err(settle_error)?;
-            ground.losses.merge(settler.losses);
+            let losses = settler.losses;
+            ground.losses.push(losses);
             rustix::fs::renameat(ground.work.directory(), stage_name(host), ground.work.directory(), RESULT)
                 .map_err(io("cannot move the result"))?;
         }

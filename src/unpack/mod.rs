@@ -5,6 +5,7 @@ mod error;
 pub(crate) mod extract;
 mod fitness;
 mod flat;
+mod known;
 mod layers;
 mod options;
 pub(crate) mod read;
@@ -28,8 +29,8 @@ pub use fitness::Unfit;
 pub use flat::flatten;
 pub use layers::layers;
 pub use options::{OVERRIDE_STAT, Options, Owners};
-pub(crate) use report::Losses;
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
+pub(crate) use report::{Losses, merged};
 
 /// The directory of the work directory that becomes the result.
 const RESULT: &str = "result";
@@ -42,7 +43,8 @@ struct Ground {
     records: Vec<Record>,
     stages: Vec<Staged>,
     layers: Vec<LayerReport>,
-    losses: Losses,
+    /// What was lost, for each layer that was read, and then what was lost when they were settled.
+    losses: Vec<Losses>,
     started: Instant,
     read_seconds: f64,
 }
@@ -56,6 +58,19 @@ impl Ground {
         options: &Options,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
+        Self::prepare_unknown(image, work, escape, &vec![None; image.layers.len()], options, progress)
+    }
+
+    /// The same, but for the layers whose DiffIDs are given: those are not read. There are records and reports of the
+    /// others.
+    fn prepare_unknown(
+        image: &Image,
+        work: Work,
+        escape: Option<XattrNamespace>,
+        known: &[Option<Digest>],
+        options: &Options,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
         let started = Instant::now();
         let spill = Spill::new(work.make("spill").map_err(io("cannot make the work directory"))?);
         let capabilities = Capabilities::probe(spill.directory(), escape, options)
@@ -63,26 +78,28 @@ impl Ground {
         let roots = (0..image.layers.len())
             .map(|layer| work.make(&stage_name(layer)).map_err(io("cannot make the work directory")))
             .collect::<Result<_, Error>>()?;
-        let extracted = extract::extract(image, roots, &spill, &capabilities, options, progress)?;
+        let which: Vec<usize> = (0..known.len()).filter(|&layer| known[layer].is_none()).collect();
+        let (extracted, stages) = extract::extract(image, &which, roots, &spill, &capabilities, options, progress)?;
 
+        let mut read = diff_ids(&extracted).into_iter();
+        let diff_ids: Vec<Digest> = known.iter().filter_map(|known| known.clone().or_else(|| read.next())).collect();
+        let chain_ids = chain_ids(&diff_ids);
         let mut ground = Self {
             work,
             capabilities,
             spill,
             records: Vec::new(),
-            stages: Vec::new(),
+            stages,
             layers: Vec::new(),
-            losses: Losses::default(),
+            losses: Vec::new(),
             started,
             read_seconds: started.elapsed().as_secs_f64(),
         };
-        let chain_ids = chain_ids(&diff_ids(&extracted));
-        for (layer, chain_id) in extracted.into_iter().zip(chain_ids) {
-            let (staged, losses) = layer.kept;
+        for (layer, index) in extracted.into_iter().zip(which) {
+            let chain_id = chain_ids[index].clone();
             ground.layers.push(LayerReport::of_layer(&layer.facts, &layer.record, chain_id, layer.seconds));
             ground.records.push(layer.record);
-            ground.stages.push(staged);
-            ground.losses.merge(losses);
+            ground.losses.push(layer.kept);
         }
         progress.settling();
         Ok(ground)
@@ -97,7 +114,11 @@ impl Ground {
     ) -> Result<(Report, Work), Error> {
         let total = self.started.elapsed().as_secs_f64();
         let seconds = Seconds { read: self.read_seconds, settle: total - self.read_seconds, total };
-        let mut report = report(image, form, self.layers, self.losses, seconds, options)?;
+        let mut losses = Losses::default();
+        for more in self.losses {
+            losses.merge(more);
+        }
+        let mut report = report(image, form, self.layers, losses, seconds, options)?;
         report.xattr_namespace = xattr_namespace;
         Ok((report, self.work))
     }

@@ -120,15 +120,8 @@ struct Writing {
 }
 
 impl Stage {
-    /// A stage in an empty directory that is ours alone. `ahead`: small files may be finished by a thread of its own.
-    pub(crate) fn new(
-        layer: usize,
-        root: OwnedFd,
-        spill: Spill,
-        capabilities: Capabilities,
-        most_open: usize,
-        ahead: bool,
-    ) -> Self {
+    /// A stage in an empty directory that is ours alone.
+    pub(crate) fn new(layer: usize, root: OwnedFd, spill: Spill, capabilities: Capabilities, most_open: usize) -> Self {
         let staged = Staged {
             layer,
             root,
@@ -137,8 +130,12 @@ impl Stage {
             contents: Vec::new(),
             open: OpenDirectories::new(most_open),
         };
-        let finisher = ahead.then(|| Finisher::start(capabilities.clone()));
-        Self { staged, capabilities, losses: Losses::default(), writing: None, finisher }
+        Self { staged, capabilities, losses: Losses::default(), writing: None, finisher: None }
+    }
+
+    /// Lets small files be finished by a thread of its own.
+    pub(crate) fn finish_ahead(&mut self) {
+        self.finisher = Some(Finisher::start(self.capabilities.clone()));
     }
 
     /// When the layer is read: what was written, and what could not be kept.
