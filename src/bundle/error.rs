@@ -104,6 +104,21 @@ pub enum BundleError {
     /// A bundle that is in use cannot be replaced.
     #[error("{} is a bundle whose root file system is mounted: `layflat umount` it first", printable(.0))]
     Mounted(PathBuf),
+    /// The layers of an overlay bundle are not what they were.
+    #[error(
+        "{} needs the layers in {}, which are damaged ({problem}): mount its image once with `layflat mount`, which unpacks \
+         them anew, or make the bundle again",
+        printable(.bundle),
+        printable(.layers)
+    )]
+    LayersDamaged {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Its layers.
+        layers: PathBuf,
+        /// What is wrong with them.
+        problem: String,
+    },
     /// The layers of an overlay bundle are gone.
     #[error(
         "{} needs the layers in {}, which do not exist any more: remove the bundle and make it again",

@@ -133,6 +133,12 @@ impl OverlayBundle {
             return Err(BundleError::LayersGone { bundle: self.directory.clone(), layers: self.layers.clone() });
         }
         self.check()?;
+        // In use until it is mounted.
+        let _held = cached::hold(&self.layers).map_err(|problem| BundleError::LayersDamaged {
+            bundle: self.directory.clone(),
+            layers: self.layers.clone(),
+            problem,
+        })?;
         let upper = UpperDirectories { upper: self.directory.join(UPPER), work: self.directory.join(WORK) };
         let request = MountRequest::of_layout(&self.layers, MountOptions { upper: Some(upper), ..options })?;
         Ok(mount(&request, &self.rootfs())?)

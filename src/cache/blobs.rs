@@ -6,7 +6,7 @@
 //! again.
 
 use std::fs::{DirBuilder, File};
-use std::io::{Error, Read, Result, Write};
+use std::io::{BufRead, Error, ErrorKind, Read, Result, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -17,22 +17,29 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, linkat};
 use tempfile::TempPath;
 
 use super::lock::Lock;
-use super::partial::Partial;
+use super::partial::{Partial, Wanted};
+use super::waiting::Waiting;
 use super::{NotKept, UNFINISHED};
 use crate::blob::{Arriving, Blob, Remote};
-use crate::core::digest::Digest;
+use crate::core::digest::{Digest, Hasher};
 use crate::fs::Durability;
 
 /// The blobs of a cache.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     directory: PathBuf,
+    waiting: Waiting,
 }
 
 impl Blobs {
     /// Those of the cache in this directory, which need not be there yet.
     pub fn of(cache: &Path) -> Self {
-        Self { directory: cache.join("blobs") }
+        Self { directory: cache.join("blobs"), waiting: Waiting::default() }
+    }
+
+    /// The same; who has to wait for a blob that another process fetches does it like this.
+    pub fn waiting(self, waiting: Waiting) -> Self {
+        Self { waiting, ..self }
     }
 
     /// The blob of a digest, if it is there.
@@ -183,13 +190,13 @@ impl<R: Remote> Remote for Fetched<R> {
     }
 
     fn open(&self) -> Result<Box<dyn Arriving>> {
-        // Another layer or another process may have fetched it since.
-        if let Some(kept) = self.blobs.kept(&self.digest).filter(|kept| kept.length == self.remote.len()) {
-            return Ok(Box::new(kept.reader()));
-        }
-        // Somebody else may be at what there is of it.
-        if let Some(partial) = Partial::open(&self.blobs.path(&self.digest), &self.digest, self.remote.len()) {
-            return partial.fetch(&self.remote, &self.blobs);
+        // Another layer or another process may have fetched it since, or be at it.
+        let kept = || self.blobs.kept(&self.digest).filter(|kept| kept.length == self.remote.len());
+        let path = self.blobs.path(&self.digest);
+        match Partial::wait(&path, &self.digest, self.remote.len(), &self.blobs.waiting, kept) {
+            Wanted::Whole(kept) => return Ok(Box::new(kept.reader())),
+            Wanted::Mine(partial) => return partial.fetch(&self.remote, &self.blobs),
+            Wanted::Alone => {}
         }
         let stream = self.remote.open()?;
         let growing = self.blobs.begin(&self.digest).map_err(|error| self.blobs.error(error))?;
@@ -219,6 +226,25 @@ impl Growing {
         self.file.sync_data()?;
         name.persist(&self.target).map_err(|error| error.error)?;
         sync_directory_of(&self.target)
+    }
+}
+
+/// Whether a file has the bytes that its digest says.
+pub(super) fn is_right(path: &Path, digest: &str) -> bool {
+    let (Ok(digest), Ok(file)) = (digest.parse::<Digest>(), File::open(path)) else { return false };
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut file = std::io::BufReader::with_capacity(256 << 10, file);
+    loop {
+        match file.fill_buf() {
+            Ok([]) => return hasher.finish() == digest,
+            Ok(bytes) => {
+                hasher.update(bytes);
+                let count = bytes.len();
+                file.consume(count);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
     }
 }
 

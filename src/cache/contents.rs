@@ -1,4 +1,4 @@
-//! Lists the cache with sizes and times of use, and removes the least recently used entries.
+//! What is in a cache, how much room it takes, and what is damaged.
 //!
 //! A directory may be named that is not a cache. So only what has a name that things in a cache have is taken for one
 //! of them.
@@ -12,15 +12,22 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::UNFINISHED;
+use super::image::{self, IMAGES, layers_of};
+use super::layer::{LAYERS, TREE, check};
 use super::lock::Lock;
 use super::mounted::Mounted;
 use crate::core::digest::{Algorithm, Digest};
+use crate::lowerdirs::Depth;
 
-const BLOBS: &str = "blobs";
-/// The other directories of a cache; what they hold is named by a digest, too.
-const OTHERS: [&str; 2] = ["overlay", "index"];
-/// What nobody holds and is not finished was left behind, once it is as old as this.
-const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+pub(super) const BLOBS: &str = "blobs";
+/// Layer indexes.
+pub(super) const INDEXES: &str = "index";
+/// Where versions of layflat before this one kept whole images.
+pub(super) const OLD: &str = "overlay";
+/// The directories of a cache besides that of the blobs; what they hold is named by a digest, too.
+const OTHERS: [&str; 4] = [LAYERS, IMAGES, INDEXES, OLD];
+/// What is not finished and has a name that nobody else looks for may be so new that it is not locked yet.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// What something in the cache is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -29,11 +36,42 @@ const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 pub enum CacheKind {
     /// A blob of an image.
     Blob,
+    /// An unpacked layer, which images share.
+    Layer,
+    /// An image whose layers are unpacked: a list of them.
+    Image,
     /// What a process that was killed has left behind.
     Remains,
-    /// Anything else, by the directory that it is kept in: unpacked overlay layers by `overlay`.
+    /// Anything else, by the directory that it is kept in: a layer's index by `index`, and by `overlay` an image that an
+    /// earlier version of layflat unpacked, which is not used any more.
     #[serde(untagged)]
     Directory(String),
+}
+
+impl CacheKind {
+    /// As it is called in lists.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Blob => "blob",
+            Self::Layer => "layer",
+            Self::Image => "image",
+            Self::Remains => "remains",
+            Self::Directory(name) => name,
+        }
+    }
+
+    /// Whether nothing uses it but bundles that an earlier version of layflat made.
+    pub fn is_old(&self) -> bool {
+        matches!(self, Self::Directory(name) if name == OLD)
+    }
+
+    fn of(group: &str) -> Self {
+        match group {
+            LAYERS => Self::Layer,
+            IMAGES => Self::Image,
+            group => Self::Directory(group.to_owned()),
+        }
+    }
 }
 
 /// Something in the cache.
@@ -45,11 +83,14 @@ pub struct CacheEntry {
     pub name: String,
     /// Bytes that it takes on disk.
     pub size: u64,
-    /// When it was last used.
+    /// When it was last used, to the day.
     #[serde(serialize_with = "seconds")]
     pub used: SystemTime,
     /// Whether a process uses it, or it is mounted.
     pub in_use: bool,
+    /// What is wrong with it, as far as that can be told without reading all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
     /// Where it is.
     pub path: PathBuf,
 }
@@ -57,19 +98,6 @@ pub struct CacheEntry {
 fn seconds<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     serializer.serialize_u64(since.as_secs())
-}
-
-/// What was removed.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Pruned {
-    /// What was removed, in this order.
-    pub removed: Vec<CacheEntry>,
-    /// Bytes that it took on disk.
-    pub freed: u64,
-    /// Bytes that are left.
-    pub left: u64,
-    /// Bytes of those that are in use, and so were not to be removed.
-    pub in_use: u64,
 }
 
 /// A cache that cannot be looked at or tidied.
@@ -88,6 +116,15 @@ pub struct CacheError {
 /// # Errors
 /// A directory that cannot be read.
 pub fn list(cache: &Path) -> Result<Vec<CacheEntry>, CacheError> {
+    let mut entries = entries(cache)?;
+    for entry in &mut entries {
+        entry.damaged = damage(entry);
+    }
+    Ok(entries)
+}
+
+/// The same, without what is wrong with them.
+pub(super) fn entries(cache: &Path) -> Result<Vec<CacheEntry>, CacheError> {
     let mounted = Mounted::look();
     let mut entries = Vec::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512].map(Algorithm::name) {
@@ -102,64 +139,34 @@ pub fn list(cache: &Path) -> Result<Vec<CacheEntry>, CacheError> {
         for path in children(&cache.join(group))? {
             let name = lossy(path.file_name().unwrap_or_default());
             if begins_with_digest(&name) || is_unfinished(&path) {
-                entries.extend(entry(CacheKind::Directory(group.to_owned()), name, path, &mounted)?);
+                entries.extend(entry(CacheKind::of(group), name, path, &mounted)?);
             }
         }
+    }
+    // What an image is made of is in use as long as the image is.
+    let held: Vec<PathBuf> = entries
+        .iter()
+        .filter(|entry| entry.kind == CacheKind::Image && entry.in_use)
+        .flat_map(|entry| layers_of(&entry.path))
+        .collect();
+    for entry in &mut entries {
+        entry.in_use |= entry.kind == CacheKind::Layer && held.contains(&entry.path);
     }
     entries.sort_by(|one, other| (one.used, &one.name).cmp(&(other.used, &other.name)));
     Ok(entries)
 }
 
-/// Removes what was not used for the longest time, until at most `most` bytes are left, and what killed processes left
-/// behind. What is in use or mounted stays in any case.
-///
-/// # Errors
-/// As [`list`]; what cannot be removed.
-pub fn prune(cache: &Path, most: u64) -> Result<Pruned, CacheError> {
-    let entries = list(cache)?;
-    let mut left: u64 = entries.iter().map(|entry| entry.size).sum();
-    let mut pruned = Pruned { removed: Vec::new(), freed: 0, left, in_use: 0 };
-    let (remains, used): (Vec<CacheEntry>, Vec<CacheEntry>) =
-        entries.into_iter().partition(|entry| entry.kind == CacheKind::Remains);
-    for entry in remains.into_iter().chain(used) {
-        if entry.in_use {
-            pruned.in_use += entry.size;
-            continue;
+/// What is wrong with something, as far as that can be told without reading all of it.
+fn damage(entry: &CacheEntry) -> Option<String> {
+    match &entry.kind {
+        CacheKind::Layer => check(&entry.path, Depth::Stat).err(),
+        CacheKind::Image => image::damage(&entry.path),
+        CacheKind::Blob if entry.used == SystemTime::UNIX_EPOCH => {
+            Some("it was not what its digest says when it was last read".to_owned())
         }
-        if (left > most || entry.kind == CacheKind::Remains) && remove(&entry.path)? {
-            left -= entry.size;
-            pruned.freed += entry.size;
-            pruned.removed.push(entry);
-        }
+        kind if kind.is_old() => crate::lowerdirs::damage(&entry.path),
+        _ => None,
     }
-    pruned.left = left;
-    Ok(pruned)
-}
-
-/// Removes something that nobody uses; whether it did.
-pub(crate) fn remove(path: &Path) -> Result<bool, CacheError> {
-    let Some(lock) = Lock::exclusive(path) else { return Ok(false) };
-    // Looked at once more, now that nobody can begin to use it.
-    if Mounted::look().uses(path) {
-        return Ok(false);
-    }
-    let failed = |error| CacheError { path: path.to_owned(), error };
-    if lock.file().metadata().map_err(failed)?.is_dir() {
-        // Gone at once for whoever looks for it, then in truth.
-        let parent = path.parent().unwrap_or(path);
-        let away = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent).map_err(failed)?;
-        let inside = away.path().join("removed");
-        std::fs::rename(path, &inside).map_err(failed)?;
-        // Who waits for it may see that it has gone.
-        drop(lock);
-        crate::remove_tree(&inside);
-        if inside.exists() {
-            return Err(failed(std::io::Error::other("it cannot be removed; it may be another user's")));
-        }
-    } else {
-        std::fs::remove_file(path).map_err(failed)?;
-    }
-    Ok(true)
 }
 
 /// `sha256-<hex>`, with or without something behind it.
@@ -170,7 +177,15 @@ fn begins_with_digest(name: &str) -> bool {
 }
 
 fn is_unfinished(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_bytes().starts_with(UNFINISHED.as_bytes()))
+    let begins = |start: &str| path.file_name().is_some_and(|name| name.as_bytes().starts_with(start.as_bytes()));
+    begins(UNFINISHED) || begins(crate::fs::ASIDE)
+}
+
+/// Whether something is a layer of a mount, or all its layers are.
+pub(super) fn is_mounted(path: &Path, mounted: &Mounted) -> bool {
+    let has_tree = |layer: &PathBuf| layer.join(TREE).exists();
+    let mut layers = layers_of(path).into_iter().filter(has_tree).peekable();
+    mounted.uses(path) || (layers.peek().is_some() && layers.all(|layer| mounted.uses(&layer)))
 }
 
 fn children(directory: &Path) -> Result<Vec<PathBuf>, CacheError> {
@@ -182,17 +197,26 @@ fn children(directory: &Path) -> Result<Vec<PathBuf>, CacheError> {
     }
 }
 
+/// Whether something unfinished is named after what it will be, as those are that wait for their turn.
+fn is_claimed(path: &Path) -> bool {
+    let name = lossy(path.file_name().unwrap_or_default());
+    let what = name.strip_prefix(UNFINISHED).unwrap_or_default();
+    begins_with_digest(what) || format!("sha256:{what}").parse::<Digest>().is_ok() || name.starts_with(crate::fs::ASIDE)
+}
+
 /// Something that is there; nothing, if it has just gone.
 fn entry(kind: CacheKind, name: String, path: PathBuf, mounted: &Mounted) -> Result<Option<CacheEntry>, CacheError> {
     let Ok(metadata) = path.symlink_metadata() else { return Ok(None) };
     let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     let is_unfinished = is_unfinished(&path);
     let is_young = used.elapsed().is_ok_and(|age| age < LEFT_BEHIND);
-    let is_held = Lock::exclusive(&path).is_none() || (is_unfinished && is_young);
-    let in_use = is_held || (metadata.is_dir() && mounted.uses(&path));
+    // One that is named after what it will be is locked from the beginning.
+    let is_anonymous = is_unfinished && !is_claimed(&path);
+    let is_held = Lock::exclusive(&path).is_none() || (is_anonymous && is_young);
+    let in_use = is_held || (metadata.is_dir() && is_mounted(&path, mounted));
     let kind = if is_unfinished { CacheKind::Remains } else { kind };
     let size = size(&path)?;
-    Ok(Some(CacheEntry { kind, name, size, used, in_use, path }))
+    Ok(Some(CacheEntry { kind, name, size, used, in_use, damaged: None, path }))
 }
 
 /// Bytes that a tree takes on disk; what has several names counts once.
@@ -224,6 +248,7 @@ fn lossy(name: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::prune::prune;
     use super::*;
 
     fn make(cache: &Path, name: &str, seconds: i64) -> PathBuf {
@@ -246,13 +271,17 @@ mod tests {
         let young = make(cache, &blobs(b"young"), 300);
         let form = make(cache, &format!("overlay/{}-user/layflat.json", blob(b"form").replace(':', "-")), 200);
         let remains = make(cache, "blobs/sha256/new-x", 400);
+        let killed = cache.join("layers/.layflat-0123");
+        std::fs::create_dir_all(killed.join("stage-0")).unwrap();
         let lock = Lock::shared(&held).unwrap();
         let each = list(cache).unwrap().iter().map(|entry| entry.size).min().unwrap();
 
         let pruned = prune(cache, 4 * each).unwrap();
         let removed: Vec<_> = pruned.removed.iter().map(|entry| entry.name.as_str()).collect();
-        assert_eq!(removed, ["sha256:new-x", &blob(b"old")]);
-        assert!(!old.exists() && !remains.exists() && held.exists() && young.exists() && form.exists());
+        assert_eq!(removed, ["sha256:new-x", ".layflat-0123", &blob(b"old")]);
+        assert!(
+            !killed.exists() && !old.exists() && !remains.exists() && held.exists() && young.exists() && form.exists()
+        );
         assert!(pruned.left <= 4 * each && pruned.in_use >= each);
         prune(cache, 0).unwrap();
         assert!(!young.exists() && !form.exists() && held.exists());

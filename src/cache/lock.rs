@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens};
 
 use crate::fs::{self, open};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A lock that is held.
 #[derive(Debug)]
@@ -33,8 +36,13 @@ impl Lock {
         self.0.file()
     }
 
-    /// Notes that it was used now: by this the cache knows what was not used for the longest time.
+    /// Notes that it was used now: by this the cache knows what was not used for the longest time. That is known to the
+    /// day, so that a use writes nothing more than once a day.
     pub(crate) fn touch(&self) {
+        let used = self.file().metadata().and_then(|metadata| metadata.modified());
+        if used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age < DAY)) {
+            return;
+        }
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         self.set_time(now);
     }

@@ -10,9 +10,15 @@
 
 mod blobs;
 mod contents;
+mod image;
+mod layer;
 mod lock;
 mod mounted;
 mod partial;
+mod prune;
+mod turn;
+mod verify;
+mod waiting;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,9 +26,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 pub use blobs::Blobs;
-pub(crate) use contents::remove;
-pub use contents::{CacheEntry, CacheError, CacheKind, Pruned, list, prune};
+pub use contents::{CacheEntry, CacheError, CacheKind, list};
+pub(crate) use image::{IMAGES, KeptImage, find as find_image, lower_directory};
+pub(crate) use layer::{Description, Found, KeptLayer, LAYERS, TREE, file_name, read as read_file};
 pub(crate) use lock::Lock;
+pub(crate) use prune::remove;
+pub use prune::{Pruned, prune};
+pub(crate) use turn::{Turn, sweep};
+pub use verify::{Damaged, Verified, verify};
+pub use waiting::Waiting;
 
 /// What is not whole yet, or no more, begins so.
 pub(crate) const UNFINISHED: &str = "new-";

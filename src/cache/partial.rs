@@ -1,26 +1,32 @@
 //! Partial blobs: an interrupted download continues in the next run.
 //!
-//! What there is of a blob lies under a name made of its digest, for one process at a time, which holds it locked. Its
-//! first bytes are read again like those that are still to come, so that all of it is checked against the digest as
-//! ever. What cannot be right is removed.
+//! What there is of a blob lies under a name made of its digest, for one process at a time, which holds it locked; the
+//! others wait for it, as long as it grows. Its first bytes are read again like those that are still to come, so that
+//! all of it is checked against the digest as ever. What cannot be right is removed.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io::{Read, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::UNFINISHED;
 use super::blobs::{Blobs, sync_directory_of};
+use super::turn::{Claim, claim};
+use super::waiting::Waiting;
 use crate::blob::{Arriving, Remote};
 use crate::core::digest::Digest;
-use crate::fs::{Lock, open, read_at};
+use crate::fs::{Lock, read_at};
 
 /// Less than this is not worth keeping.
 const LEAST: u64 = 64 << 10;
 /// The same, where nothing interrupted it: somebody looked at how a layer begins.
 const LEAST_ABANDONED: u64 = 1 << 20;
+
+/// Who fetches a blob and gets nothing for so long is not waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What there is of a blob.
 #[derive(Debug)]
@@ -31,27 +37,91 @@ pub(super) struct Partial {
     target: PathBuf,
     /// Bytes that were there.
     had: u64,
+    _ours: Ours,
+}
+
+/// Who fetches a blob.
+pub(super) enum Wanted<T> {
+    /// Nobody has to: it is there.
+    Whole(T),
+    /// This one, to whom what there is of it belongs now.
+    Mine(Partial),
+    /// This one, for itself.
+    Alone,
+}
+
+/// What this process fetches. Nobody in it waits for that: it may be the waiting one who would have to go on reading.
+static FETCHING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A place in that list.
+#[derive(Debug)]
+struct Ours(PathBuf);
+
+impl Ours {
+    fn put(path: &Path) -> Option<Self> {
+        let is_new = FETCHING.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        is_new.then(|| Self(path.to_owned()))
+    }
+
+    fn is_there(path: &Path) -> bool {
+        FETCHING.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        FETCHING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
 }
 
 impl Partial {
+    /// Waits until a blob is there, as `whole` tells, or nobody else is fetching it, or whoever does makes no progress.
+    pub(super) fn wait<T>(
+        target: &Path,
+        digest: &Digest,
+        size: u64,
+        waiting: &Waiting,
+        whole: impl Fn() -> Option<T>,
+    ) -> Wanted<T> {
+        let Some(path) = place(target, digest) else { return Wanted::Alone };
+        let length = || path.metadata().map_or(0, |metadata| metadata.len());
+        let mut progress = (length(), Instant::now());
+        let look = || {
+            if let Some(whole) = whole() {
+                return Some(Wanted::Whole(whole));
+            }
+            match Self::try_open(&path, target, size) {
+                Ok(partial) => return Some(Wanted::Mine(partial)),
+                Err(Claim::Busy) if !Ours::is_there(&path) => {}
+                Err(_) => return Some(Wanted::Alone),
+            }
+            let now = length();
+            if now != progress.0 {
+                progress = (now, Instant::now());
+            }
+            (progress.1.elapsed() > PATIENCE).then_some(Wanted::Alone)
+        };
+        waiting.until(&format_args!("fetches blob {digest}"), look).unwrap_or(Wanted::Alone)
+    }
+
     /// What there is of a blob of `size` bytes that will be at `target`; nothing if somebody else is at it.
+    #[cfg(test)]
     pub(super) fn open(target: &Path, digest: &Digest, size: u64) -> Option<Self> {
-        let directory = target.parent()?;
-        // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).ok()?;
-        let path = directory.join(format!("{UNFINISHED}{}", digest.hex()));
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = open(&path, flags, Mode::from_raw_mode(0o644)).ok()?;
-        let lock = Lock::take(file, FlockOperation::NonBlockingLockExclusive).ok()?;
-        let metadata = lock.file().metadata().ok()?;
-        if !metadata.is_file() || !lock.is_at(CWD, &path).ok()? {
-            return None;
+        Self::try_open(&place(target, digest)?, target, size).ok()
+    }
+
+    fn try_open(path: &Path, target: &Path, size: u64) -> std::result::Result<Self, Claim> {
+        let lock = match claim(path) {
+            Claim::Mine(lock) => lock,
+            other => return Err(other),
+        };
+        let ours = Ours::put(path).ok_or(Claim::Busy)?;
+        let length = lock.file().metadata().map_err(|_| Claim::Impossible)?.len();
+        let had = if length <= size { length } else { 0 };
+        if had != length {
+            lock.file().set_len(0).map_err(|_| Claim::Impossible)?;
         }
-        let had = if metadata.len() <= size { metadata.len() } else { 0 };
-        if had != metadata.len() {
-            lock.file().set_len(0).ok()?;
-        }
-        Some(Self { lock, path, target: target.to_owned(), had })
+        Ok(Self { lock, path: path.to_owned(), target: target.to_owned(), had, _ours: ours })
     }
 
     /// The whole blob: what is here, and then what is elsewhere.
@@ -69,6 +139,14 @@ impl Partial {
         }
         Ok(Box::new(fetch))
     }
+}
+
+/// Where what there is of a blob lies that will be at `target`.
+fn place(target: &Path, digest: &Digest) -> Option<PathBuf> {
+    let directory = target.parent()?;
+    // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).ok()?;
+    Some(directory.join(format!("{UNFINISHED}{}", digest.hex())))
 }
 
 /// How it ended, if it is not whole.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use layflat::cache::Blobs;
+use layflat::cache::{Blobs, Waiting};
 use layflat::configuration::ConfigurationFile;
 use layflat::core::chain::Chain;
 use layflat::core::reference::Platform;
@@ -314,8 +314,9 @@ impl RemoteArgs {
     }
 
     /// The blob cache, unless it is disabled.
-    fn blobs(&self) -> anyhow::Result<Option<Blobs>> {
-        Ok(self.trusted_cache()?.map(|directory| Blobs::of(&directory)))
+    fn blobs(&self, cancel: &Cancel) -> anyhow::Result<Option<Blobs>> {
+        let waiting = Waiting::new(cancel.clone(), output::notes());
+        Ok(self.trusted_cache()?.map(|directory| Blobs::of(&directory).waiting(waiting)))
     }
 }
 
@@ -353,7 +354,7 @@ impl OpenArgs {
             incomplete: false,
             cancel: cancel.clone(),
             registry,
-            cache: self.remote.blobs()?,
+            cache: self.remote.blobs(cancel)?,
             daemon: self.remote.socket().map(str::to_owned),
             policy: self.remote.policy(),
         })
@@ -383,7 +384,13 @@ impl OpenArgs {
 
     /// The library's options, where nothing is unpacked.
     pub(crate) fn options(&self, cancel: &Cancel) -> anyhow::Result<Options> {
-        Ok(Options { jobs: self.jobs, limits: self.limits()?, cancel: cancel.clone(), ..Options::default() })
+        Ok(Options {
+            jobs: self.jobs,
+            limits: self.limits()?,
+            cancel: cancel.clone(),
+            notes: output::notes(),
+            ..Options::default()
+        })
     }
 }
 

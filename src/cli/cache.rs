@@ -1,18 +1,19 @@
 //! `layflat cache`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use layflat::cache::{CacheEntry, CacheKind, directory, list, prune};
+use layflat::Cancel;
+use layflat::cache::{CacheEntry, directory, list, prune, verify};
 use layflat::core::text::Printable;
 
 use super::arguments::{Common, parse_size};
 use super::table::{align, bytes};
-use super::{SUCCESS, output};
+use super::{FAILURE, SUCCESS, output};
 
-/// List or prune the cache: blobs from registries, layer indexes, unpacked layers
+/// List, verify or prune the cache: blobs from registries, layer indexes, unpacked layers
 #[derive(Debug, Args)]
 pub(crate) struct Cache {
     /// Cache directory [default: $XDG_CACHE_HOME/layflat]
@@ -25,8 +26,13 @@ pub(crate) struct Cache {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the cache's entries, least recently used first
-    #[command(alias = "list")]
     Ls,
+    /// Compare everything in the cache with its digests; exits with 1 if something is damaged
+    Verify {
+        /// Remove what is damaged; it is fetched or unpacked anew when it is needed
+        #[arg(long)]
+        repair: bool,
+    },
     /// Remove the least recently used entries; entries in use or mounted stay
     Prune {
         /// Size to shrink the cache to: bytes, or K, M, G, T for powers of 1024 [default: 0]
@@ -36,7 +42,7 @@ enum Action {
 }
 
 impl Cache {
-    pub(crate) fn run(&self, common: &Common) -> anyhow::Result<u8> {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let directory = self.cache_dir.clone().or_else(directory);
         let directory = directory.context("cannot find the cache directory; specify it with --cache-dir")?;
         match self.action {
@@ -48,6 +54,7 @@ impl Cache {
                     output::lines(table(&entries))?;
                 }
             }
+            Action::Verify { repair } => return verify_all(&directory, repair, common, cancel),
             Action::Prune { max_size } => {
                 let pruned = prune(&directory, max_size)?;
                 if common.json {
@@ -64,21 +71,42 @@ impl Cache {
     }
 }
 
+fn verify_all(directory: &Path, repair: bool, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+    let verified = verify(directory, repair, cancel)?.context("interrupted")?;
+    if common.json {
+        output::json(&verified)?;
+    } else {
+        output::lines(verified.damaged.iter().map(|damaged| {
+            let name = Printable(damaged.name.as_bytes());
+            let done = match (repair, damaged.removed) {
+                (_, true) => "; removed",
+                (true, false) => "; in use, and so not removed",
+                (false, false) => "",
+            };
+            format!("{} {name}: {}{done}", damaged.kind.name(), output::one_line(&damaged.problem))
+        }))?;
+        let removed = verified.damaged.iter().filter(|damaged| damaged.removed).count();
+        let removed = if repair { format!(", {removed} removed") } else { String::new() };
+        let (checked, damaged) = (verified.checked, verified.damaged.len());
+        output::say(common, format_args!("{checked} checked, {damaged} damaged{removed}"));
+    }
+    Ok(if verified.damaged.iter().all(|damaged| damaged.removed) { SUCCESS } else { FAILURE })
+}
+
 fn table(entries: &[CacheEntry]) -> Vec<String> {
     if entries.is_empty() {
         return Vec::new();
     }
     let mut rows = vec![["size", "used", "", "kind", "name"].map(str::to_owned).to_vec()];
     for entry in entries {
-        let kind = match &entry.kind {
-            CacheKind::Blob => "blob",
-            CacheKind::Remains => "remains",
-            CacheKind::Directory(name) => name,
-            _ => "other",
+        let state = match entry {
+            CacheEntry { damaged: Some(_), .. } => "damaged",
+            CacheEntry { in_use: true, .. } => "in use",
+            entry if entry.kind.is_old() => "old",
+            _ => "",
         };
-        let held = if entry.in_use { "in use" } else { "" };
         let name = Printable(entry.name.as_bytes()).to_string();
-        rows.push(vec![bytes(entry.size), ago(entry.used), held.to_owned(), kind.to_owned(), name]);
+        rows.push(vec![bytes(entry.size), ago(entry.used), state.to_owned(), entry.kind.name().to_owned(), name]);
     }
     align(&rows)
 }

@@ -110,7 +110,7 @@ Convert and copy
   squash       Merge layers
   pack         Turn an overlay upperdir into a layer
 Housekeeping
-  cache        List or prune the cache
+  cache        List, verify or prune the cache
   completions  Print a completion script for a shell
   man          Write the man pages
 
@@ -231,7 +231,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Copy(command) => command.run(common, &cancel),
         Command::Squash(command) => command.run(common, &cancel),
         Command::Pack(command) => command.run(common, &cancel),
-        Command::Cache(command) => command.run(common),
+        Command::Cache(command) => command.run(common, &cancel),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

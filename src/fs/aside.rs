@@ -20,7 +20,7 @@ use tempfile::NamedTempFile;
 use super::{Durability, Lock, Place, leftovers, open_directory, remove_contents_but};
 
 /// What the names of such directories begin with.
-const PREFIX: &str = ".layflat-";
+pub(crate) const ASIDE: &str = ".layflat-";
 /// Hexadecimal digits behind that.
 const DIGITS: usize = 12;
 /// Made in it once it is locked: without this a directory is taken for somebody else's.
@@ -42,7 +42,7 @@ impl Aside {
     pub(crate) fn make(parent: OwnedFd) -> Result<Self> {
         sweep(&parent);
         loop {
-            let name = CString::new(format!("{PREFIX}{:0DIGITS$x}", random() >> 16)).map_err(|_| Errno::INVAL)?;
+            let name = CString::new(format!("{ASIDE}{:0DIGITS$x}", random() >> 16)).map_err(|_| Errno::INVAL)?;
             match mkdirat(&parent, name.as_c_str(), Mode::RWXU) {
                 Err(Errno::EXIST) => continue,
                 made => made?,
@@ -181,7 +181,7 @@ fn sweep(parent: &OwnedFd) {
 
 /// Whether a name is one that we make.
 fn is_our_name(name: &[u8]) -> bool {
-    let digits = name.strip_prefix(PREFIX.as_bytes());
+    let digits = name.strip_prefix(ASIDE.as_bytes());
     digits.is_some_and(|digits| digits.len() == DIGITS && digits.iter().all(u8::is_ascii_hexdigit))
 }
 

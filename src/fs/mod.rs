@@ -19,7 +19,7 @@ mod sync;
 mod work;
 
 pub(crate) use again::{flock, open, openat, openat2, read_at};
-pub(crate) use aside::{Aside, shown};
+pub(crate) use aside::{ASIDE, Aside, shown};
 pub(crate) use descent::Descent;
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};
@@ -28,7 +28,7 @@ pub(crate) use mounts::{is_mount_root, mounts_below};
 pub use output::{Destination, Output, OutputError};
 pub(crate) use place::Place;
 pub use place::PlaceError;
-pub(crate) use remove::{remove_contents_but, remove_tree};
+pub(crate) use remove::{remove_contents, remove_contents_but, remove_tree};
 pub(crate) use sync::Durability;
 pub use work::DestinationError;
 pub(crate) use work::Work;

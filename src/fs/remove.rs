@@ -48,7 +48,11 @@ pub(crate) fn remove_contents_but(root: OwnedFd, kept: &CStr) -> Result<()> {
     remove_directories(Level { pending, directory: root })
 }
 
-fn remove_contents(root: OwnedFd) -> Result<()> {
+/// Removes all that is in a directory.
+///
+/// # Errors
+/// As [`remove_tree`].
+pub(crate) fn remove_contents(root: OwnedFd) -> Result<()> {
     let pending = unlink_files(&root, None)?;
     remove_directories(Level { pending, directory: root })
 }

@@ -6,11 +6,21 @@ use crate::fs::openat2;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{FILE_NAME, LayoutError, changed, read_layout};
+use super::{FILE_NAME, Layout, LayoutError, changed, read_layout};
 
 /// What is wrong with a directory of unpacked layers: its description, a layer that is missing, one that was changed.
 pub(crate) fn damage(directory: &Path) -> Option<String> {
     look(directory).err()
+}
+
+/// The description of unpacked layers.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn describe(directory: &Path) -> Result<Layout, String> {
+    super::open(directory)
+        .and_then(|base| read_layout(&base, directory))
+        .map_err(|error| format!("{FILE_NAME}: {}", what_is_wrong_with(&error)))
 }
 
 fn look(directory: &Path) -> Result<(), String> {

@@ -42,7 +42,7 @@ pub enum LayoutError {
     },
     /// The description is another program's, or a later layflat's.
     #[error(
-        "{} describes {form:?} in format {format}; this version of layflat reads \"overlay\" in format 1",
+        "{} describes {form:?} in format {format}; this version of layflat reads \"overlay\" in formats 1 and 2",
         printable(.path)
     )]
     Unknown {

@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 /// The file that describes unpacked overlay layers, at the top of their directory.
 pub const FILE_NAME: &str = "layflat.json";
 
+/// How the path of a layer begins that images share.
+const SHARED: &str = "../../layers/";
+
 /// The contents of `layflat.json`. Directories are relative to the file's own.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Layout {
-    /// Version of this file's format; this is 1.
+    /// Version of this file's format; this is 1, or 2 in a cache.
     pub format: u32,
     /// Always `overlay`.
     pub form: String,
@@ -48,8 +51,18 @@ pub struct LayerDirectory {
 impl Layout {
     /// The version of the file's format.
     pub(crate) const FORMAT: u32 = 1;
+    /// The version where the layers lie in a cache, shared with other images: their paths begin with [`SHARED`].
+    pub(crate) const SHARED: u32 = 2;
     /// What the file is about.
     pub(crate) const FORM: &str = "overlay";
+
+    /// The layer in a cache that a path of `lowerdir` leads to, from an image beside the layers; none for any other path.
+    /// Only this one leads out of the description's own directory.
+    pub(crate) fn shared_layer(lower_directory: &str) -> Option<&str> {
+        let name = lower_directory.strip_prefix(SHARED)?.strip_suffix("/tree")?;
+        let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        is_plain.then_some(name)
+    }
 
     /// As it is written to disk.
     pub fn to_json(&self) -> Vec<u8> {

@@ -8,10 +8,12 @@ pub(crate) mod fuzzing;
 mod layout;
 mod modified;
 mod read;
+mod seal;
 
-pub(crate) use damage::damage;
+pub(crate) use damage::{damage, describe};
 pub use error::LayoutError;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;
 pub(crate) use modified::{changed, modified};
 pub(crate) use read::{open, read, read_layout};
+pub(crate) use seal::{Depth, Seal};

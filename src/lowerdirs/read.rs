@@ -53,11 +53,12 @@ pub(super) fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
     }
     let malformed = |source| LayoutError::Malformed { path: path.to_owned(), source };
     let version: Version = serde_json::from_slice(text).map_err(malformed)?;
-    if version.format != Layout::FORMAT || version.form != Layout::FORM {
+    if ![Layout::FORMAT, Layout::SHARED].contains(&version.format) || version.form != Layout::FORM {
         return Err(LayoutError::Unknown { path: path.to_owned(), form: version.form, format: version.format });
     }
     let layout: Layout = serde_json::from_slice(text).map_err(malformed)?;
-    match layout.lowerdir.iter().find(|name| !is_plain(name)) {
+    let is_shared = |name: &str| layout.format == Layout::SHARED && Layout::shared_layer(name).is_some();
+    match layout.lowerdir.iter().find(|name| !is_plain(name) && !is_shared(name)) {
         Some(name) => Err(LayoutError::Outside { path: path.to_owned(), name: name.clone() }),
         None => Ok(layout),
     }
@@ -89,12 +90,22 @@ mod tests {
         let outside =
             r#"{"format":1,"form":"overlay","xattr_namespace":"user","layers":[],"lowerdir":["a","../../etc"]}"#;
         assert!(error(outside).contains("\"../../etc\": not a plain relative path"));
+        let shared = |format: u32, name: &str| {
+            let text = format!(
+                r#"{{"format":{format},"form":"overlay","xattr_namespace":"user","layers":[],"lowerdir":["{name}"]}}"#
+            );
+            parse(text.as_bytes(), Path::new("/form/layflat.json")).is_ok()
+        };
+        assert!(shared(2, "../../layers/sha256-00-user/tree") && !shared(1, "../../layers/sha256-00-user/tree"));
+        for name in ["../../layers/../tree", "../../layers/a/b/tree", "../../layers//tree", "../../layers/a/tree/.."] {
+            assert!(!shared(2, name), "{name}");
+        }
     }
 
     #[test]
     fn another_format_is_refused_by_its_number() {
-        let message = error(r#"{"format":2,"form":"overlay","more":{}}"#);
-        assert!(message.contains("in format 2") && message.contains("format 1"), "{message}");
+        let message = error(r#"{"format":3,"form":"overlay","more":{}}"#);
+        assert!(message.contains("in format 3") && message.contains("formats 1 and 2"), "{message}");
         assert!(error(r#"{"format":1,"form":"flat"}"#).contains("\"flat\""));
         assert!(error("{}").contains("does not describe"));
     }

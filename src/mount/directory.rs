@@ -25,8 +25,24 @@ impl LowerDirectory {
 
     /// Opens a layer that lies below a directory. No symbolic link is followed.
     pub(super) fn open_beneath(directory: BorrowedFd<'_>, base: &Path, name: &str) -> Result<Self, MountError> {
-        let path = base.join(name);
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        Self::open_within(directory, base.join(name), name, ResolveFlags::BENEATH)
+    }
+
+    /// Opens a layer that lies beside a directory of a cache. No symbolic link is followed.
+    pub(super) fn open_shared(directory: BorrowedFd<'_>, base: &Path, name: &str) -> Result<Self, MountError> {
+        // What is mounted is known by its path, which a `..` would hide.
+        let whole = base.canonicalize().unwrap_or_else(|_| base.to_owned());
+        let cache = whole.parent().and_then(Path::parent).unwrap_or(&whole);
+        Self::open_within(directory, cache.join(name.trim_start_matches("../")), name, ResolveFlags::empty())
+    }
+
+    fn open_within(
+        directory: BorrowedFd<'_>,
+        path: PathBuf,
+        name: &str,
+        within: ResolveFlags,
+    ) -> Result<Self, MountError> {
+        let resolve = within | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         match crate::fs::openat2(directory, name, FLAGS, Mode::empty(), resolve) {
             Ok(fd) => Ok(Self(Directory { path, fd })),
             Err(errno) => Err(MountError::Directory { action: "open", what: "the layer", path, source: errno.into() }),

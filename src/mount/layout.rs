@@ -3,7 +3,7 @@
 use super::directory::LowerDirectory;
 use super::error::MountError;
 use crate::core::overlayfs::XattrNamespace;
-use crate::lowerdirs::{self, FILE_NAME, LayoutError, changed, read_layout};
+use crate::lowerdirs::{self, FILE_NAME, Layout, LayoutError, changed, read_layout};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -13,7 +13,10 @@ pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamesp
     let base = lowerdirs::open(directory)?;
     let layout = read_layout(&base, directory)?;
     let open = |name: &String| {
-        let layer = LowerDirectory::open_beneath(base.as_fd(), directory, name)?;
+        let layer = match Layout::shared_layer(name) {
+            Some(_) => LowerDirectory::open_shared(base.as_fd(), directory, name)?,
+            None => LowerDirectory::open_beneath(base.as_fd(), directory, name)?,
+        };
         match layout.modified.get(name).and_then(|remembered| changed(layer.directory(), remembered)) {
             Some(what) => {
                 let changed = directory.join(name).join(what);

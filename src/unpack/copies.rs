@@ -40,14 +40,17 @@ struct Account {
 impl Copies {
     /// For an image with these layers.
     pub(crate) fn of(layers: &[LayerReport], limits: &Limits) -> Self {
+        let bytes = layers.iter().map(|layer| layer.expanded).sum();
+        Self::of_sizes((bytes, layers.iter().map(|layer| layer.entries).sum()), limits)
+    }
+
+    /// For an image of so many bytes and entries.
+    pub(crate) fn of_sizes((bytes, entries): (u64, u64), limits: &Limits) -> Self {
         let account = |own: u64, free: u64| {
             let limit = own.saturating_mul(limits.copy_up).saturating_add(free);
             Account { limit, left: limit }
         };
-        Self {
-            bytes: account(layers.iter().map(|layer| layer.expanded).sum(), FREE_BYTES),
-            files: account(layers.iter().map(|layer| layer.entries).sum(), FREE_FILES),
-        }
+        Self { bytes: account(bytes, FREE_BYTES), files: account(entries, FREE_FILES) }
     }
 
     /// One more name in a layer's directory for what the layer does not have itself.

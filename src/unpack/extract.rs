@@ -13,24 +13,28 @@ use crate::unpack::reclaim::Reclaim;
 use crate::unpack::stage::{Capabilities, Contents, ContentsWriter, Home, Spill, Stage, Staged};
 use crate::unpack::{Error, Losses, Options, Progress, reading};
 
-/// Reads all layers into directories of their own. `reclaim`: removes files that layers above replace or delete.
+/// Reads some layers into directories of their own, of which each layer of the image has one. `reclaim`: removes files that
+/// layers above replace or delete, if all layers are read.
 pub(crate) fn extract(
     image: &Image,
+    which: &[usize],
     homes: &[Home],
     spill: &Spill,
     capabilities: &Capabilities,
     reclaim: bool,
     options: &Options,
     progress: &dyn Progress,
-) -> Result<Vec<Extracted<(Staged, Losses)>>, Error> {
-    let reclaim = reclaim.then(|| Reclaim::new(reading(options)));
+) -> Result<(Vec<Extracted<Losses>>, Vec<Staged>), Error> {
+    let reclaim = (reclaim && which.len() == homes.len()).then(|| Reclaim::new(reading(options)));
     // Each of those that are read at the same time has files open besides its directories.
-    let at_once = jobs(options.jobs, image.layers.len()).get().min(image.layers.len());
+    let at_once = jobs(options.jobs, which.len()).get().min(which.len()).max(1);
     let most_open = handles(8 * at_once as u64);
-    let extracted = read_layers(image, &all(image), options, progress, &|layer, stream, read, tell| {
+    let stage = |layer: usize, ahead| {
+        Stage::new(layer, homes[layer].clone(), spill.clone(), capabilities.clone(), most_open, ahead)
+    };
+    let extracted = read_layers(image, which, options, progress, &|layer, stream, read, tell| {
         // Where reading has threads of its own, finishing files has one too.
-        let ahead = stream.stream.pace() == Pace::Ahead;
-        let mut stage = Stage::new(layer, homes[layer].clone(), spill.clone(), capabilities.clone(), most_open, ahead);
+        let mut stage = stage(layer, stream.stream.pace() == Pace::Ahead);
         let record = read_layer(stream, &mut stage, read, tell)?;
         let (staged, losses) = stage.into_staged();
         let losses = losses.map(|name| record.names.path(name));
@@ -41,11 +45,17 @@ pub(crate) fn extract(
     })?;
     let (records, stages) = reclaim.map(Reclaim::into_layers).unwrap_or_default();
     let (mut records, mut stages) = (records.into_iter(), stages.into_iter());
-    let whole = |Extracted { record, facts, kept: (staged, losses), seconds }: Extracted<(Option<Staged>, Losses)>| {
-        let staged = staged.or_else(|| stages.next())?;
-        Some(Extracted { record: records.next().unwrap_or(record), facts, kept: (staged, losses), seconds })
-    };
-    Ok(extracted.into_iter().filter_map(whole).collect())
+    let mut staged: Vec<Option<Staged>> = homes.iter().map(|_| None).collect();
+    let mut kept = Vec::new();
+    for (layer, &index) in extracted.into_iter().zip(which) {
+        let Extracted { record, facts, kept: (stage, losses), seconds } = layer;
+        staged[index] = stage.or_else(|| stages.next());
+        kept.push(Extracted { record: records.next().unwrap_or(record), facts, kept: losses, seconds });
+    }
+    // That of a layer that was not read is empty.
+    let untouched = |layer| stage(layer, false).into_staged().0;
+    let staged = staged.into_iter().enumerate().map(|(layer, staged)| staged.unwrap_or_else(|| untouched(layer)));
+    Ok((kept, staged.collect()))
 }
 
 /// A layer's contents, where they are wanted, and what of its attributes could not be kept.

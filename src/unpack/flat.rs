@@ -56,10 +56,12 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
                 losses: Losses::default(),
                 open: VecDeque::new(),
                 copies: Copies::of(&ground.layers, &options.limits),
+                known: &[],
                 shared: HashMap::new(),
             };
             settler.settle(host, &whole).map_err(settle_error)?;
-            ground.losses.merge(settler.losses);
+            let losses = settler.losses;
+            ground.losses.push(losses);
             rustix::fs::renameat(ground.work.directory(), stage_name(host), ground.work.directory(), RESULT)
                 .map_err(io("cannot move the result"))?;
         }

@@ -78,6 +78,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         losses: Losses::default(),
         open: VecDeque::new(),
         copies: Copies::of(&ground.layers, &options.limits),
+        known: &[],
         shared: HashMap::new(),
     };
     for (index, difference) in stack.layers().iter().enumerate() {
@@ -96,7 +97,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         ground.layers[index].directory = Some(format!("{LAYERS}/{name}"));
     }
     let losses = settler.losses;
-    ground.losses.merge(losses);
+    ground.losses.push(losses);
 
     let mut lowerdir: Vec<String> = ground.layers.iter().rev().filter_map(|layer| layer.directory.clone()).collect();
     // Overlayfs mounts no single lowerdir (rule O4).
@@ -151,12 +152,12 @@ fn directory_name(index: usize, diff_id: &Digest) -> String {
     format!("{index:04}-{}", &diff_id.hex()[..12])
 }
 
-fn root_attributes(stack: &Stack<'_>) -> Attributes {
+pub(super) fn root_attributes(stack: &Stack<'_>) -> Attributes {
     stack.root_attributes(&stack.whole())
 }
 
 /// `trusted.overlay.*` where we may write it, else `user.overlay.*` (rule O5).
-fn allowed_namespace(directory: BorrowedFd<'_>) -> Result<XattrNamespace, Error> {
+pub(super) fn allowed_namespace(directory: BorrowedFd<'_>) -> Result<XattrNamespace, Error> {
     let probe = format!("{}origin", XattrNamespace::Trusted.prefix());
     match rustix::fs::fsetxattr(directory, probe.as_str(), b"", rustix::fs::XattrFlags::empty()) {
         Ok(()) => Ok(XattrNamespace::Trusted),
@@ -166,7 +167,7 @@ fn allowed_namespace(directory: BorrowedFd<'_>) -> Result<XattrNamespace, Error>
     }
 }
 
-fn write_file(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn write_file(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Error> {
     use rustix::fs::OFlags;
     let description = |error| Error::Io { action: format!("cannot write {name}"), error };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

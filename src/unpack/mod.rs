@@ -7,6 +7,7 @@ mod error;
 pub(crate) mod extract;
 mod fitness;
 mod flat;
+mod known;
 mod layers;
 mod options;
 pub(crate) mod read;
@@ -33,8 +34,8 @@ pub use fitness::Unfit;
 pub use flat::flatten;
 pub use layers::layers;
 pub use options::{OVERRIDE_STAT, Options, Owners};
-pub(crate) use report::Losses;
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
+pub(crate) use report::{Losses, merged};
 
 /// The directory of the work directory that becomes the result.
 const RESULT: &str = "result";
@@ -47,7 +48,8 @@ struct Ground {
     records: Vec<Record>,
     stages: Vec<Staged>,
     layers: Vec<LayerReport>,
-    losses: Losses,
+    /// What was lost, for each layer that was read, and then what was lost when they were settled.
+    losses: Vec<Losses>,
     started: Instant,
     read_seconds: f64,
 }
@@ -58,6 +60,19 @@ impl Ground {
         image: &Image,
         work: Work,
         escape: Option<XattrNamespace>,
+        options: &Options,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        Self::prepare_unknown(image, work, escape, &vec![None; image.layers.len()], options, progress)
+    }
+
+    /// The same, but for the layers whose DiffIDs are given: those are not read. There are records and reports of the
+    /// others.
+    fn prepare_unknown(
+        image: &Image,
+        work: Work,
+        escape: Option<XattrNamespace>,
+        known: &[Option<Digest>],
         options: &Options,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
@@ -73,26 +88,30 @@ impl Ground {
             Ok(Home::new(&parent, stage_name(layer)))
         };
         let homes: Vec<Home> = (0..image.layers.len()).map(home).collect::<Result<_, Error>>()?;
-        let extracted = extract::extract(image, &homes, &spill, &capabilities, escape.is_none(), options, progress)?;
+        let which: Vec<usize> = (0..known.len()).filter(|&layer| known[layer].is_none()).collect();
+        let reclaim = escape.is_none();
+        let (extracted, stages) =
+            extract::extract(image, &which, &homes, &spill, &capabilities, reclaim, options, progress)?;
 
+        let mut read = diff_ids(&extracted).into_iter();
+        let diff_ids: Vec<Digest> = known.iter().filter_map(|known| known.clone().or_else(|| read.next())).collect();
+        let chain_ids = chain_ids(&diff_ids);
         let mut ground = Self {
             work,
             capabilities,
             spill,
             records: Vec::new(),
-            stages: Vec::new(),
+            stages,
             layers: Vec::new(),
-            losses: Losses::default(),
+            losses: Vec::new(),
             started,
             read_seconds: started.elapsed().as_secs_f64(),
         };
-        let chain_ids = chain_ids(&diff_ids(&extracted));
-        for (layer, chain_id) in extracted.into_iter().zip(chain_ids) {
-            let (staged, losses) = layer.kept;
+        for (layer, index) in extracted.into_iter().zip(which) {
+            let chain_id = chain_ids[index].clone();
             ground.layers.push(LayerReport::of_layer(&layer.facts, &layer.record, chain_id, layer.seconds));
             ground.records.push(layer.record);
-            ground.stages.push(staged);
-            ground.losses.merge(losses);
+            ground.losses.push(layer.kept);
         }
         progress.settling();
         Ok(ground)
@@ -107,7 +126,11 @@ impl Ground {
     ) -> Result<(Report, Work), Error> {
         let total = self.started.elapsed().as_secs_f64();
         let seconds = Seconds { read: self.read_seconds, settle: total - self.read_seconds, total };
-        let mut report = report(image, form, self.layers, self.losses, seconds, options)?;
+        let mut losses = Losses::default();
+        for more in self.losses {
+            losses.merge(more);
+        }
+        let mut report = report(image, form, self.layers, losses, seconds, options)?;
         report.xattr_namespace = xattr_namespace;
         Ok((report, self.work))
     }

@@ -4,9 +4,11 @@ use crate::core::idmap::IdMaps;
 use std::num::NonZero;
 use std::sync::Arc;
 
+use crate::cache::Waiting;
 use crate::core::filter::Filter;
 use crate::core::{cancel::Cancel, limits::Limits, overlayfs::XattrNamespace};
 use crate::fs::Durability;
+use crate::notes::Notes;
 
 /// How an image is unpacked. The default is what the specification says, with every check on.
 #[derive(Debug, Clone, Default)]
@@ -35,11 +37,17 @@ pub struct Options {
     pub no_sync: bool,
     /// Set from another thread or a signal handler to stop early; nothing is left behind.
     pub cancel: Cancel,
+    /// Hear what the user should know at once, such as that another process is waited for.
+    pub notes: Notes,
 }
 
 impl Options {
     pub(crate) fn durability(&self) -> Durability {
         Durability::unless(self.no_sync)
+    }
+
+    pub(crate) fn waiting(&self) -> Waiting {
+        Waiting::new(self.cancel.clone(), self.notes.clone())
     }
 }
 

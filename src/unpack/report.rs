@@ -237,6 +237,17 @@ impl<P> Losses<P> {
     }
 }
 
+/// What was lost in several parts of an image, as one list.
+pub(crate) fn merged(parts: impl IntoIterator<Item = Vec<Loss>>) -> Vec<Loss> {
+    let mut all: Losses<String> = Losses::default();
+    for loss in parts.into_iter().flatten() {
+        let mut one = Losses::default();
+        one.0.insert((loss.kind, loss.detail), (loss.count, loss.examples));
+        all.merge(one);
+    }
+    all.into_list()
+}
+
 /// Receives progress events. Called from several threads at once.
 pub trait Progress: Sync {
     /// The layers are about to be read; `sizes` are their stored bytes.

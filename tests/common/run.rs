@@ -198,6 +198,31 @@ pub fn lay_image(image: &Image, form: Form, base: &Path, options: &Options) -> R
     Ok(Laid { tree, report, layers, layout })
 }
 
+/// Unpacks a stack by way of a cache, for which its layers but the topmost one were unpacked before, and looks at the mount.
+pub fn lay_cached(stack: &Stack, namespace: XattrNamespace, base: &Path) -> Result<Tree, String> {
+    let scratch = Scratch::new(base);
+    let mut image = image_of(stack);
+    for (layer, text) in image.layers.iter_mut().zip(&stack.0) {
+        layer.diff_id = Some(layflat::core::digest::Digest::sha256_of(&tar::archive(text)));
+    }
+    let options = Options { xattr_namespace: Some(namespace), ..Options::default() };
+    let unpack = |image: &Image| {
+        let kept = layflat::unpack::cached::overlay(image, &scratch.0.join("cache"), &options, &NoProgress);
+        kept.map_err(|error| error.to_string())
+    };
+    let top = image.layers.pop();
+    unpack(&image)?;
+    image.layers.extend(top);
+    let kept = unpack(&image)?;
+    let mountpoint = scratch.0.join("mount");
+    std::fs::create_dir(&mountpoint).unwrap();
+    let mounted = layflat::mount::mount_layout(kept.path(), &mountpoint, layflat::mount::MountOptions::default());
+    mounted.map_err(|error| error.to_string())?;
+    let tree = Tree::of_directory(&mountpoint);
+    rustix::mount::unmount(&mountpoint, UnmountFlags::DETACH).unwrap();
+    Ok(own(tree))
+}
+
 /// What a form shows, and, of the overlay layers, each layer's own directory as a listing.
 fn look(place: &Path, form: Form) -> (Tree, Vec<String>) {
     let Form::Overlay(namespace) = form else {

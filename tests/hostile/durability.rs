@@ -1,7 +1,7 @@
 //! What was called done survives a power loss (rule S6): file systems of our own are shut down right after success, by
-//! the ioctl that xfstests use for it, mounted again, and looked at.
+//! the ioctl that xfstests use for it, or their disk is copied as it is just then; they are mounted again, and looked at.
 //!
-//! Needs root, loop devices, and `xfs_io` of the package xfsprogs.
+//! Needs root, loop devices, `xfs_io` of the package xfsprogs, and `mkfs.btrfs` of btrfs-progs.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
@@ -20,15 +20,24 @@ const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/four-layers.t
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (filesystem, name) in [(EXT4, "ext4"), (XFS, "xfs")] {
-        for (flush, how) in [(false, "with_the_log_lost"), (true, "with_the_log_written")] {
+    let losses = [
+        ("with_the_log_lost", Loss::Shutdown),
+        ("with_the_log_written", Loss::ShutdownAfterLog),
+        ("as_the_disk_is", Loss::CopyOfDisk),
+    ];
+    for (filesystem, name) in [(EXT4, "ext4"), (XFS, "xfs"), (BTRFS, "btrfs")] {
+        for (how, loss) in losses {
+            // Most kernels know no shutdown of Btrfs.
+            if name == "btrfs" && loss != Loss::CopyOfDisk {
+                continue;
+            }
             for (product, test) in PRODUCTS {
                 let run = move || {
-                    tools::need(&["mkfs.ext4", "xfs_io"]);
+                    tools::need(&["mkfs.ext4", "xfs_io", "mkfs.btrfs"]);
                     if let Err(reason) = can_mount_disks() {
                         tools::impossible(reason);
                     }
-                    survives(filesystem, flush, *test);
+                    survives(filesystem, loss, *test);
                     Ok(())
                 };
                 let name = format!("s6_{product}_survives_a_power_loss::{name}::{how}");
@@ -49,6 +58,19 @@ fn can_mount_disks() -> &'static Result<(), String> {
 type Filesystem = &'static [&'static str];
 const EXT4: Filesystem = &["mkfs.ext4", "-q", "-F"];
 const XFS: Filesystem = &["mkfs.xfs", "-q", "-f"];
+
+const BTRFS: Filesystem = &["mkfs.btrfs", "-q", "-f"];
+
+/// How the power goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// The file system is shut down, and what is in its log is lost.
+    Shutdown,
+    /// The same, but its log is written before.
+    ShutdownAfterLog,
+    /// What is on the disk just then is all that there is.
+    CopyOfDisk,
+}
 
 /// Makes a product in a directory, and gives what looks at it after the power loss.
 type Product = fn(&Path) -> Box<dyn Fn(&Path)>;
@@ -101,10 +123,20 @@ impl Disk {
     }
 
     /// The power goes: what is not on disk is lost.
-    fn lose_power(&mut self, flush: bool) {
-        let shutdown = if flush { "shutdown -f" } else { "shutdown" };
-        run(Command::new("xfs_io").args(["-x", "-c", shutdown]).arg(self.path("mnt"))).unwrap();
+    fn lose_power(&mut self, loss: Loss) {
+        let shutdown = |how: &str| run(Command::new("xfs_io").args(["-x", "-c", how]).arg(self.path("mnt"))).unwrap();
+        match loss {
+            Loss::Shutdown => shutdown("shutdown"),
+            Loss::ShutdownAfterLog => shutdown("shutdown -f"),
+            Loss::CopyOfDisk => {
+                let copy = [self.path("disk"), self.path("copy")];
+                run(Command::new("cp").arg("--sparse=always").args(copy)).unwrap();
+            }
+        }
         self.unmount().unwrap();
+        if loss == Loss::CopyOfDisk {
+            fs::rename(self.path("copy"), self.path("disk")).unwrap();
+        }
         self.mount().unwrap();
     }
 }
@@ -128,10 +160,10 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).trim().to_owned()
 }
 
-fn survives(filesystem: Filesystem, flush: bool, product: Product) {
+fn survives(filesystem: Filesystem, loss: Loss, product: Product) {
     let mut disk = Disk::make(filesystem).unwrap();
     let look = product(&disk.path("mnt"));
-    disk.lose_power(flush);
+    disk.lose_power(loss);
     look(&disk.path("mnt"));
 }
 

@@ -85,6 +85,10 @@ const TESTS: &[Test] = &[
     ("only_overlay_mounts_are_unmounted", &[Trusted, User], unmounting),
     ("the_program_mounts_an_image_through_its_cache", &[Trusted, User], program),
     ("s8_damaged_layers_in_the_cache_are_unpacked_anew", &[Trusted, User], damaged_cache),
+    ("a_layer_is_kept_once_for_all_images_that_have_it", &[Trusted, User], shared_layers),
+    ("one_process_unpacks_and_the_others_wait", &[Trusted, User], one_unpacks),
+    ("a_killed_process_leaves_nothing_behind", &[Trusted, User], killed),
+    ("a_cache_that_is_used_is_not_written", &[Trusted, User], unwritten),
     ("a4_losses_are_remembered_with_the_layers", &[Trusted, User], remembered_losses),
     ("s7_what_is_mounted_in_a_tree_keeps_it_from_being_replaced", &[Trusted, User], replaced_with_mount),
     ("nodev_and_nosuid_only_when_asked", &[Trusted, User], mount_flags),
@@ -610,24 +614,50 @@ fn damaged_cache(namespace: XattrNamespace) {
     assert!(!mount().contains("damaged"));
     assert!(!mount().contains("damaged"));
     let form = || {
-        let overlay = stack.path("cache/layflat/overlay");
-        fs::read_dir(overlay).unwrap().next().unwrap().unwrap().path()
+        let images = stack.path("cache/layflat/images");
+        fs::read_dir(images).unwrap().next().unwrap().unwrap().path()
     };
     let top = || {
         let description = fs::read(form().join("layflat.json")).unwrap();
         let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
         form().join(description["lowerdir"][0].as_str().unwrap())
     };
-    let damages: [(&str, &dyn Fn()); 6] = [
+    let layer = || top().parent().unwrap().to_owned();
+    let file = || {
+        let files = walkdir::WalkDir::new(stack.path("cache/layflat/layers")).into_iter().flatten();
+        let mut trees = files.filter(|file| file.path().components().any(|part| part.as_os_str() == "tree"));
+        trees.find(|file| file.file_type().is_file() && file.metadata().unwrap().len() > 0).unwrap().into_path()
+    };
+    let damages: [(&str, &dyn Fn()); 11] = [
         ("layflat.json", &|| fs::remove_file(form().join("layflat.json")).unwrap()),
         ("layflat.json", &|| fs::write(form().join("layflat.json"), "").unwrap()),
         ("another version", &|| {
             let path = form().join("layflat.json");
             let text = fs::read_to_string(&path).unwrap();
-            fs::write(&path, text.replace("\"format\": 1", "\"format\": 99")).unwrap();
+            fs::write(&path, text.replace("\"format\": 2", "\"format\": 99")).unwrap();
         }),
         ("No such file", &|| fs::remove_dir_all(top()).unwrap()),
-        ("was changed", &|| fs::write(top().join("more"), "").unwrap()),
+        ("\"more\" was changed last", &|| fs::write(top().join("more"), "").unwrap()),
+        // As a power loss leaves it, and as old as it was.
+        ("bytes instead of", &|| {
+            let path = file();
+            let before = fs::metadata(&path).unwrap().modified().unwrap();
+            fs::write(&path, "").unwrap();
+            fs::File::open(&path).unwrap().set_modified(before).unwrap();
+        }),
+        ("contents were changed", &|| {
+            let path = file();
+            let length = fs::metadata(&path).unwrap().len() as usize;
+            let before = fs::metadata(&path).unwrap().modified().unwrap();
+            fs::write(&path, vec![0; length]).unwrap();
+            fs::File::open(&path).unwrap().set_modified(before).unwrap();
+        }),
+        ("layer.json", &|| fs::remove_file(layer().join("layer.json")).unwrap()),
+        ("record-1 was changed", &|| {
+            fs::write(layer().join("record-1"), "").unwrap();
+            fs::remove_dir_all(form()).unwrap();
+        }),
+        ("is missing", &|| fs::remove_dir_all(layer()).unwrap()),
         ("Not a directory", &|| {
             fs::remove_dir_all(top()).unwrap();
             fs::write(top(), "").unwrap();
@@ -639,6 +669,185 @@ fn damaged_cache(namespace: XattrNamespace) {
         assert!(said.contains("were damaged (") && said.contains(expected), "{expected}: {said}");
         assert!(!mount().contains("damaged"), "once");
     }
+}
+
+/// Two images with the layers `lower` and `middle` in common, and one each. The topmost ones give a file of the lowest another
+/// name, and delete something of the middle one.
+fn two_images(stack: &Stack) -> [PathBuf; 2] {
+    let archive = |name: &str, fill: &dyn Fn(&mut tar::Builder<Vec<u8>>)| {
+        let mut layer = tar::Builder::new(Vec::new());
+        fill(&mut layer);
+        fs::write(stack.path(name), layer.into_inner().unwrap()).unwrap();
+    };
+    let file = |layer: &mut tar::Builder<Vec<u8>>, name: &str, content: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o640);
+        header.set_mtime(1_000_000_000);
+        layer.append_data(&mut header, name, content.as_bytes()).unwrap();
+    };
+    let link = |layer: &mut tar::Builder<Vec<u8>>, name: &str, to: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_size(0);
+        layer.append_link(&mut header, name, to).unwrap();
+    };
+    archive("lower.tar", &|layer| {
+        file(layer, "d/e/file", "of the lowest layer");
+        file(layer, "d/other", "other");
+    });
+    archive("middle.tar", &|layer| {
+        file(layer, "m/1", "one");
+        file(layer, "m/2", "two");
+        link(layer, "m/linked", "d/other");
+    });
+    for name in ["one", "two"] {
+        archive(&format!("{name}.tar"), &|layer| {
+            file(layer, name, name);
+            link(layer, &format!("link-{name}"), "d/e/file");
+            link(layer, "again", "d/other");
+            file(layer, "m/.wh.1", "");
+        });
+    }
+    ["one", "two"].map(|name| {
+        let layers = ["lower", "middle", name].map(|layer| stack.path(&format!("{layer}.tar")).display().to_string());
+        let to = format!("oci:{}", stack.path(&format!("image-{name}")).display());
+        let from = format!("layers:{}", layers.join(","));
+        let done = Command::new(program_path()).args(["copy", "--quiet", &from, &to]).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        stack.path(&format!("image-{name}"))
+    })
+}
+
+fn in_cache(stack: &Stack, group: &str) -> Vec<(String, u64)> {
+    let entries = fs::read_dir(stack.path("cache/layflat").join(group)).unwrap().flatten();
+    let mut names: Vec<(String, u64)> =
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().ino())).collect();
+    names.sort();
+    names
+}
+
+/// Mounts an image by way of the cache, compares it with the flat tree, and gives what was said.
+fn mounts_right(stack: &Stack, namespace: XattrNamespace, image: &Path) -> String {
+    let (done, said) = mounted_through_cache(stack, namespace, image, &[]);
+    assert!(done, "{said}");
+    let flat = stack.path("flat");
+    let output = Command::new(program_path()).args(["flatten", "--quiet", "--replace"]).args([image, &flat]).output();
+    assert!(output.unwrap().status.success());
+    let differences = compare(&stack.target(), &flat, &CompareOptions::default()).unwrap();
+    assert!(differences.is_empty(), "{differences:?}");
+    umount(&stack.target(), true).unwrap();
+    said
+}
+
+fn shared_layers(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let [one, two] = two_images(&stack);
+    mounts_right(&stack, namespace, &one);
+    let before = in_cache(&stack, "layers");
+    assert_eq!(before.len(), 3);
+    // Those below are not unpacked again, and not even read.
+    for file in walkdir::WalkDir::new(two.join("blobs")).into_iter().flatten() {
+        let length = file.metadata().unwrap().len();
+        let shared = ["lower.tar", "middle.tar"].iter().any(|name| {
+            let layer = fs::read(stack.path(name)).unwrap();
+            fs::read(file.path()).is_ok_and(|bytes| bytes == layer)
+        });
+        if shared {
+            fs::write(file.path(), vec![0; length as usize]).unwrap();
+        }
+    }
+    let (done, said) = mounted_through_cache(&stack, namespace, &two, &[]);
+    assert!(done, "{said}");
+    umount(&stack.target(), true).unwrap();
+    let [_, two] = two_images(&stack);
+    mounts_right(&stack, namespace, &two);
+    let after = in_cache(&stack, "layers");
+    assert_eq!(after.len(), 4);
+    assert!(before.iter().all(|layer| after.contains(layer)), "{before:?} {after:?}");
+    assert_eq!(in_cache(&stack, "images").len(), 2);
+    // A damaged one is mended for both.
+    let lowest = walkdir::WalkDir::new(stack.path("cache/layflat/layers")).into_iter().flatten();
+    let lowest =
+        lowest.map(walkdir::DirEntry::into_path).find(|path| path.ends_with("tree/d/e/file") && !path.is_symlink());
+    fs::write(lowest.unwrap(), "").unwrap();
+    assert!(mounts_right(&stack, namespace, &two).contains("damaged"));
+    assert!(!mounts_right(&stack, namespace, &one).contains("damaged"));
+}
+
+fn one_unpacks(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let [one, two] = two_images(&stack);
+    let start = |number: usize| {
+        let image = if number.is_multiple_of(2) { &one } else { &two };
+        let target = stack.path(&format!("target-{number}"));
+        fs::create_dir(&target).unwrap();
+        let marks = if namespace == User { "--xattr-namespace=user" } else { "--xattr-namespace=trusted" };
+        let mut command = Command::new(program_path());
+        command.args(["mount", marks]).args([image, &target]).env("XDG_CACHE_HOME", stack.path("cache"));
+        command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let running: Vec<_> = (0..8).map(start).collect();
+    for process in running {
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    for number in 0..8 {
+        let target = stack.path(&format!("target-{number}"));
+        assert_eq!(fs::read_to_string(target.join("again")).unwrap(), "other");
+        umount(&target, true).unwrap();
+    }
+    assert_eq!(in_cache(&stack, "layers").len(), 4);
+    assert_eq!(in_cache(&stack, "images").len(), 2);
+}
+
+fn killed(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let [one, _] = two_images(&stack);
+    // A layer of many files, so that there is something to be killed in.
+    let mut layer = tar::Builder::new(Vec::new());
+    for number in 0..3000 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        header.set_mode(0o644);
+        layer.append_data(&mut header, format!("many/{number}"), &b"x"[..]).unwrap();
+    }
+    fs::write(stack.path("many.tar"), layer.into_inner().unwrap()).unwrap();
+    let from = format!("layers:{},{}", stack.path("lower.tar").display(), stack.path("many.tar").display());
+    let to = stack.path("image-many");
+    let copied = Command::new(program_path()).args(["copy", "-q", &from, &format!("oci:{}", to.display())]).status();
+    assert!(copied.unwrap().success());
+    for delay in [5, 20, 40, 60, 80, 120, 200] {
+        let marks = if namespace == User { "--xattr-namespace=user" } else { "--xattr-namespace=trusted" };
+        let mut command = Command::new(program_path());
+        command.args(["mount", marks]).arg(&to).arg(stack.target()).env("XDG_CACHE_HOME", stack.path("cache"));
+        let mut process = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let _ = umount(&stack.target(), true);
+    }
+    // The next one that unpacks something there sweeps.
+    mounts_right(&stack, namespace, &to);
+    mounts_right(&stack, namespace, &one);
+    let names: Vec<String> = in_cache(&stack, "layers").into_iter().map(|(name, _)| name).collect();
+    assert!(names.iter().all(|name| name.starts_with("sha256-")), "{names:?}");
+}
+
+fn unwritten(namespace: XattrNamespace) {
+    let stack = Stack::new(namespace);
+    let [one, _] = two_images(&stack);
+    mounts_right(&stack, namespace, &one);
+    let times = || {
+        let files = walkdir::WalkDir::new(stack.path("cache")).into_iter().flatten();
+        files
+            .map(|file| (file.metadata().unwrap(), file.into_path()))
+            .map(|(status, path)| (path, status.mtime(), status.mtime_nsec(), status.ctime(), status.ctime_nsec()))
+            .collect::<Vec<_>>()
+    };
+    let before = times();
+    mounts_right(&stack, namespace, &one);
+    assert_eq!(times(), before);
 }
 
 fn remembered_losses(namespace: XattrNamespace) {

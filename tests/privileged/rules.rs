@@ -1,8 +1,8 @@
 //! A test for every rule of the design: each from a line in fixtures/stacks that states the layers and the whole tree.
 //!
 //! Each line is run against the oracle, against what `ls` and its like say of it, in the flat rootfs, and through real
-//! overlay mounts with whiteouts in either namespace; for root on a tmpfs, too. What this user may not do is counted as
-//! ignored.
+//! overlay mounts with whiteouts in either namespace, and by way of a cache that has the lower layers from another image;
+//! for root on a tmpfs, too. What this user may not do is counted as ignored.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&case, "flat", true, |case| check(case, Form::Flat, &std::env::temp_dir())));
         trials.push(trial(&case, "overlay", root, move |case| check(case, trusted, &std::env::temp_dir())));
         trials.push(trial(&case, "overlay_user", mounts, move |case| check(case, user, &std::env::temp_dir())));
+        trials.push(trial(&case, "cached", root, move |case| check_cached(case, XattrNamespace::Trusted)));
         trials.push(trial(&case, "flat_tmpfs", root, |case| check(case, Form::Flat, run::tmpfs())));
         trials.push(trial(&case, "overlay_tmpfs", root, move |case| check(case, trusted, run::tmpfs())));
     }
@@ -66,6 +67,17 @@ fn without_selinux(mut tree: Tree) -> Tree {
         node.attributes.xattrs.remove(&b"security.selinux"[..]);
     }
     tree
+}
+
+/// No layer changes what is below it: layers that were unpacked for another image are as good as its own.
+fn check_cached(case: &Case, namespace: XattrNamespace) -> Result<(), Failed> {
+    let Expected::Tree(tree) = &case.expected else { return Ok(()) };
+    let overlay = case.overlay.as_ref().map(|overlay| overlay.replace("OVERLAY.", namespace.prefix()));
+    let mut expected = Tree::parse(overlay.as_ref().unwrap_or(tree));
+    if *run::power() != Power::Root {
+        expected = run::as_user(expected);
+    }
+    compare(&expected, &run::lay_cached(&case.stack, namespace, &std::env::temp_dir())?)
 }
 
 fn check(case: &Case, form: Form, base: &Path) -> Result<(), Failed> {

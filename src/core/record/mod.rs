@@ -10,4 +10,5 @@ pub use attributes::{Attributes, Xattrs};
 pub use names::{NameId, Names};
 pub(crate) use path::WHITEOUT;
 pub use path::{LayerPath, PathError};
+pub(crate) use record::RECORD_VERSION;
 pub use record::{Change, ChangeKind, ContentId, DeviceKind, Record};

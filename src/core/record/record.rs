@@ -99,6 +99,10 @@ impl ChangeKind {
     }
 }
 
+/// The version of a record that is kept in a file. Increase it whenever what a record holds changes, be it by a field of
+/// an attribute.
+pub(crate) const RECORD_VERSION: u32 = 1;
+
 /// All that one layer asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Record {

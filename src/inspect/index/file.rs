@@ -10,7 +10,6 @@
 //! appear by one rename, so that several processes may share the directory.
 
 use std::fs::DirBuilder;
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -18,13 +17,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Content;
+use crate::cache::{Turn, Waiting};
 use crate::core::digest::Digest;
-use crate::core::record::{ChangeKind, ContentId, NameId, Record};
+use crate::core::record::{ChangeKind, ContentId, NameId, RECORD_VERSION, Record};
 
 const MAGIC: &[u8] = b"layflat index\n";
-/// Increase it whenever the encoding of the body changes, be it by a field of an attribute.
-const VERSION: u32 = 2;
+/// It changes with whatever the body holds.
+const VERSION: u32 = RECORD_VERSION;
 const HASH: usize = 32;
+/// The directory of the cache that holds them.
+const DIRECTORY: &str = "index";
 
 /// The body, borrowed to be written and owned when it was read.
 #[derive(Serialize, Deserialize)]
@@ -35,7 +37,11 @@ struct Body<D, R, C> {
 }
 
 fn place(cache: &Path, diff_id: &Digest) -> PathBuf {
-    cache.join("index").join(format!("{}-{}", diff_id.algorithm().name(), diff_id.hex()))
+    cache.join(DIRECTORY).join(name(diff_id))
+}
+
+fn name(diff_id: &Digest) -> String {
+    format!("{}-{}", diff_id.algorithm().name(), diff_id.hex())
 }
 
 /// The index that is kept under a DiffID; none if there is none that can be believed.
@@ -43,16 +49,33 @@ pub(super) fn read(cache: &Path, diff_id: &Digest) -> Option<(Record, Vec<Conten
     decode(&std::fs::read(place(cache, diff_id)).ok()?, diff_id)
 }
 
+/// Removes what killed processes left behind.
+pub(super) fn sweep(cache: &Path) {
+    crate::cache::sweep(&cache.join(DIRECTORY));
+}
+
+/// The turn to make an index, if nobody else has it.
+pub(super) fn turn(cache: &Path, diff_id: &Digest) -> Option<Turn> {
+    Turn::try_take(&cache.join(DIRECTORY), &name(diff_id))
+}
+
+/// Waits for another process that makes an index; nothing if the work was cancelled.
+pub(super) fn wait(cache: &Path, diff_id: &Digest, waiting: &Waiting) -> Option<Turn> {
+    Turn::take(&cache.join(DIRECTORY), &name(diff_id), waiting, &format_args!("indexes layer {diff_id}"))
+}
+
 /// Keeps an index under its DiffID.
-pub(super) fn store(cache: &Path, diff_id: &Digest, record: &Record, contents: &[Content]) -> std::io::Result<()> {
+pub(super) fn store(
+    cache: &Path,
+    diff_id: &Digest,
+    record: &Record,
+    contents: &[Content],
+    turn: Turn,
+) -> std::io::Result<()> {
     let place = place(cache, diff_id);
-    let directory = place.parent().unwrap_or(cache);
     // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let mut file = tempfile::Builder::new().prefix("new-").tempfile_in(directory)?;
-    file.write_all(&encode(diff_id, record, contents)?)?;
-    file.persist(place)?;
-    Ok(())
+    DirBuilder::new().recursive(true).mode(0o700).create(cache.join(DIRECTORY))?;
+    turn.publish(&encode(diff_id, record, contents)?, &place)
 }
 
 /// Reads a body that has the right frame, and asks of what was read what is asked of every index.
@@ -134,7 +157,8 @@ mod tests {
         for name in ["gnutar-acls.tar", "bsdtar-xattrs.tar", "gnutar-sparse-1.0.tar", "python-pax.tar"] {
             let (diff_id, record, contents) = index(name);
             assert!(read(cache.path(), &diff_id).is_none());
-            store(cache.path(), &diff_id, &record, &contents).unwrap();
+            let turn = turn(cache.path(), &diff_id).unwrap();
+            store(cache.path(), &diff_id, &record, &contents, turn).unwrap();
             let (found, found_contents) = read(cache.path(), &diff_id).unwrap();
             same(&record, &found);
             assert_eq!(contents, found_contents);

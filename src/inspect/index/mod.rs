@@ -15,6 +15,7 @@ mod identity;
 
 use std::path::Path;
 
+use crate::cache::Turn;
 use crate::core::digest::Digest;
 use crate::core::filter::Filter;
 use crate::core::layer::read_layer;
@@ -93,26 +94,80 @@ pub fn indexes(
 ) -> Result<Indexes, Error> {
     // What is kept under a DiffID is the layer as it is.
     let options = &Options { filter: Filter::default(), ..options.clone() };
-    let known = |diff_id: &Digest| file::read(cache?, diff_id);
-    let mut found: Vec<Option<(Record, Vec<Content>)>> =
-        image.layers.iter().map(|layer| layer.diff_id.as_ref().and_then(known)).collect();
-    let missing: Vec<usize> = (0..found.len()).filter(|&layer| found[layer].is_none()).collect();
-    let read = read_layers(image, &missing, options, progress, &|_, stream, read, tell| {
-        let mut hashing = Hashing::default();
-        let record = read_layer(stream, &mut hashing, read, tell)?;
-        Ok((record, hashing.into_contents()))
-    })?;
-    progress.settling();
-    let mut not_kept = None;
-    for (layer, extracted) in missing.into_iter().zip(read) {
-        let (record, contents) = (extracted.record, extracted.kept);
-        if let Some(cache) = cache
-            && let Err(error) = file::store(cache, &extracted.facts.diff_id, &record, &contents)
-        {
-            not_kept = Some(error);
+    let mut making = Making { image, cache, options, progress, found: Vec::new(), not_kept: None };
+    making.found.resize_with(image.layers.len(), || None);
+    let mut missing: Vec<usize> = (0..image.layers.len()).filter(|&layer| !making.look(layer)).collect();
+    if let Some(cache) = cache {
+        // What another process is at is waited for, but what nobody is at comes first: by that no two processes wait for each
+        // other.
+        if !missing.is_empty() {
+            file::sweep(cache);
         }
-        found[layer] = Some((record, contents));
+        let stated = |layer: usize| image.layers[layer].diff_id.clone();
+        let mut turns: Vec<(usize, Option<Turn>)> = Vec::new();
+        let mut elsewhere = Vec::new();
+        for layer in missing {
+            match stated(layer).map(|diff_id| file::turn(cache, &diff_id)) {
+                Some(None) => elsewhere.push(layer),
+                turn => turns.push((layer, turn.flatten())),
+            }
+        }
+        // One may have been made just before its turn was taken.
+        turns.retain(|&(layer, _)| !making.look(layer));
+        making.read(turns)?;
+        for layer in elsewhere {
+            let Some(diff_id) = stated(layer) else { continue };
+            let turn = file::wait(cache, &diff_id, &options.waiting()).ok_or(Error::Cancelled)?;
+            if !making.look(layer) {
+                making.read(vec![(layer, Some(turn))])?;
+            }
+        }
+    } else {
+        making.read(missing.drain(..).map(|layer| (layer, None)).collect())?;
     }
+    let Making { found, not_kept, .. } = making;
     let (records, contents) = found.into_iter().flatten().unzip();
     Ok(Indexes { records, contents, not_kept })
+}
+
+/// Indexes on their way.
+struct Making<'a> {
+    image: &'a Image,
+    cache: Option<&'a Path>,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    found: Vec<Option<(Record, Vec<Content>)>>,
+    not_kept: Option<std::io::Error>,
+}
+
+impl Making<'_> {
+    /// Takes a layer's index from the cache; whether it is there.
+    fn look(&mut self, layer: usize) -> bool {
+        let known = |diff_id: &Digest| file::read(self.cache?, diff_id);
+        self.found[layer] = self.image.layers[layer].diff_id.as_ref().and_then(known);
+        self.found[layer].is_some()
+    }
+
+    /// Reads layers and keeps their indexes. Those with a turn are made by this process alone.
+    fn read(&mut self, turns: Vec<(usize, Option<Turn>)>) -> Result<(), Error> {
+        let which: Vec<usize> = turns.iter().map(|&(layer, _)| layer).collect();
+        let read = read_layers(self.image, &which, self.options, self.progress, &|_, stream, read, tell| {
+            let mut hashing = Hashing::default();
+            let record = read_layer(stream, &mut hashing, read, tell)?;
+            Ok((record, hashing.into_contents()))
+        })?;
+        self.progress.settling();
+        for ((layer, turn), extracted) in turns.into_iter().zip(read) {
+            let (record, contents) = (extracted.record, extracted.kept);
+            let diff_id = &extracted.facts.diff_id;
+            if let Some(cache) = self.cache
+                && let Some(turn) = turn.or_else(|| file::turn(cache, diff_id))
+                && let Err(error) = file::store(cache, diff_id, &record, &contents, turn)
+            {
+                self.not_kept = Some(error);
+            }
+            self.found[layer] = Some((record, contents));
+        }
+        Ok(())
+    }
 }

@@ -1,6 +1,9 @@
 //! The cache: shared, listed, tidied, and never from under anyone.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use super::place::{Place, fixture, noise, succeeded};
 use super::proxy::{Act, Proxy};
@@ -9,6 +12,10 @@ use crate::common::harness::Test;
 
 pub(crate) const TESTS: &[Test] = &[
     ("cache::two_processes_fetch_the_same_image_at_once", false, two_at_once),
+    ("cache::eight_processes_ask_for_each_blob_once", false, eight_at_once),
+    ("cache::eight_processes_index_each_layer_once", false, eight_index),
+    ("cache::who_waits_for_a_killed_process_fetches_the_rest", false, killed_while_fetching),
+    ("cache::verify_finds_and_removes_what_is_damaged", false, verified),
     ("cache::what_was_not_used_goes_first", false, pruned),
     ("cache::it_is_its_owners_alone", false, private),
     ("cache::a_download_survives_a_prune", false, prune_while_fetching),
@@ -38,6 +45,122 @@ fn two_at_once() {
     }
     assert_eq!(place.printed(&["diff", "dest-0", "dest-3"]), "");
     assert_eq!(place.cached().len(), 4);
+}
+
+/// A registry that counts how often each blob is asked for.
+fn counting(registry: &Registry) -> (Proxy, Arc<Mutex<BTreeMap<String, usize>>>) {
+    let asked: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+    let count = Arc::clone(&asked);
+    let proxy = Proxy::start(Some(registry.address), move |head, _| {
+        if head.is_blob() {
+            *count.lock().unwrap().entry(head.path.clone()).or_default() += 1;
+        }
+        Act::Pass
+    });
+    (proxy, asked)
+}
+
+fn start(place: &Place, arguments: &[&str]) -> std::process::Child {
+    Command::new(assert_cmd::cargo::cargo_bin!("layflat"))
+        .args(arguments)
+        .current_dir(place.0.path())
+        .env("HOME", place.path("home"))
+        .env("CONTAINERS_REGISTRIES_CONF", place.path("registries.conf"))
+        .env_remove("XDG_CACHE_HOME")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn eight_at_once() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    let files: Vec<(String, Vec<u8>)> =
+        (0..4).map(|number| (format!("file-{number}"), noise(1_000_000, number))).collect();
+    let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, content)| (name.as_str(), content.clone())).collect();
+    registry.put(&place.image("layout", &files), "a:1", &[]);
+    let (proxy, asked) = counting(&registry);
+    let image = proxy.image("a:1");
+    let children: Vec<_> =
+        (0..8).map(|number| start(&place, &["flatten", &image, &format!("dest-{number}")])).collect();
+    for child in children {
+        succeeded(&child.wait_with_output().unwrap());
+    }
+    assert_eq!(place.printed(&["diff", "dest-0", "dest-7"]), "");
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 5, "{asked:?}");
+    assert!(asked.values().all(|&times| times == 1), "{asked:?}");
+}
+
+fn eight_index() {
+    let place = Place::new();
+    let image = place.image("layout", &[("a", noise(3_000_000, 1)), ("b", noise(2_000_000, 2))]);
+    let children: Vec<_> = (0..8).map(|_| start(&place, &["ls", &image])).collect();
+    for child in children {
+        assert!(succeeded(&child.wait_with_output().unwrap()).contains('b'));
+    }
+    let cached = place.cached();
+    assert!(cached.len() == 2 && cached.iter().all(|name| name.starts_with("index/sha256-")), "{cached:?}");
+}
+
+fn killed_while_fetching() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("layout", &[("a", noise(4_000_000, 1))]), "a:1", &[]);
+    let (told, stalls) = std::sync::mpsc::channel();
+    let proxy = Proxy::start(Some(registry.address), move |head, _| {
+        if head.is_blob() && head.header("range").is_none() {
+            told.send(head.path.clone()).unwrap();
+            return Act::Stall(3_000_000);
+        }
+        Act::Pass
+    });
+    let image = proxy.image("a:1");
+    let mut first = start(&place, &["flatten", &image, "dest-0"]);
+    stalls.recv().unwrap();
+    stalls.recv().unwrap();
+    let mut second = start(&place, &["flatten", &image, "dest-1"]);
+    // After a second it tells what it waits for.
+    let said = BufReader::new(second.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+    assert!(said.contains("waiting for another process, which fetches blob sha256:"), "{said}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(second.wait().unwrap().success());
+    assert_eq!(std::fs::read(place.path("dest-1/a")).unwrap(), noise(4_000_000, 1));
+    assert!(stalls.try_recv().is_err(), "it went on where the other one was");
+}
+
+fn verified() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("layout", &[("a", noise(100_000, 1)), ("b", noise(1000, 2))]), "a:1", &[]);
+    let image = registry.image("a:1");
+    place.printed(&["ls", &image]);
+    let whole = place.json(&["cache", "verify"]);
+    assert_eq!((whole["checked"].as_u64(), whole["damaged"].as_array().map(Vec::len)), (Some(6), Some(0)));
+    let cache = place.path("home/.cache/layflat");
+    for name in place.cached() {
+        let path = cache.join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let found = place.run(&["cache", "verify"]);
+    assert_eq!(found.status.code(), Some(1));
+    let lines = String::from_utf8(found.stdout).unwrap();
+    assert_eq!(
+        lines.lines().filter(|line| line.starts_with("blob sha256:") && line.ends_with("digest says")).count(),
+        4
+    );
+    assert_eq!(lines.lines().filter(|line| line.starts_with("index sha256-")).count(), 2);
+    assert!(String::from_utf8(found.stderr).unwrap().contains("6 checked, 6 damaged"));
+    let lines = place.printed(&["cache", "verify", "--repair"]);
+    assert!(lines.lines().count() == 6 && lines.lines().all(|line| line.ends_with("; removed")), "{lines}");
+    assert!(place.cached().is_empty());
+    place.printed(&["ls", &image]);
+    assert_eq!(place.printed(&["cache", "verify"]), "");
 }
 
 fn private() {
@@ -128,11 +251,11 @@ fn mounted() {
         .unwrap();
     assert_eq!(succeeded(&output), "this is b\n");
     let listed = std::fs::read_to_string(place.path("listed")).unwrap();
-    assert!(listed.contains("in use  overlay  sha256-"), "{listed}");
+    assert!(listed.contains("in use  image  sha256-") && listed.contains("in use  layer  sha256-"), "{listed}");
     let said = String::from_utf8(output.stderr).unwrap();
     let said: Vec<&str> = said.lines().collect();
     assert!(said[0].starts_with("0 removed, 0 B freed; ") && said[0].ends_with(" in use"), "{said:?}");
-    assert!(said[1].starts_with("1 removed, ") && said[1].ends_with("; 0 B left"), "{said:?}");
+    assert!(said[1].starts_with("5 removed, ") && said[1].ends_with("; 0 B left"), "{said:?}");
     assert!(place.cached().is_empty());
 }
 

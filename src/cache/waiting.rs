@@ -1,0 +1,71 @@
+//! Waiting for another process that is making what is wanted, rather than making it a second time.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use crate::core::cancel::Cancel;
+use crate::notes::Notes;
+
+/// Who waits for so long is told why.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+/// How often is looked: locks of flock(2) can be waited for, but such a wait obeys no [`Cancel`].
+const SHORTEST: Duration = Duration::from_millis(2);
+const LONGEST: Duration = Duration::from_millis(50);
+
+/// What ends waiting early, and who hears of it.
+#[derive(Debug, Clone, Default)]
+pub struct Waiting {
+    cancel: Cancel,
+    notes: Notes,
+}
+
+impl Waiting {
+    /// Waits until this is cancelled, and tells these.
+    pub fn new(cancel: Cancel, notes: Notes) -> Self {
+        Self { cancel, notes }
+    }
+
+    /// Asks `ready` until it gives something; nothing if the work was cancelled. `what`: what the other process does.
+    pub(crate) fn until<T>(&self, what: &dyn Display, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+        let began = Instant::now();
+        let mut pause = SHORTEST;
+        loop {
+            if let Some(found) = ready() {
+                return Some(found);
+            }
+            if self.cancel.is_cancelled() {
+                return None;
+            }
+            if began.elapsed() >= TELL_AFTER {
+                self.notes.tell(format!("waiting for another process, which {what}"));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn who_waits_for_a_second_is_told_once() {
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let ear = Arc::clone(&heard);
+        let waiting = Waiting::new(Cancel::default(), Notes::to(move |note| ear.lock().unwrap().push(note.to_owned())));
+        assert_eq!(waiting.until(&"is quick", || Some(1)), Some(1));
+        let began = Instant::now();
+        let slow = waiting.until(&"unpacks it", || (began.elapsed() > TELL_AFTER + 3 * LONGEST).then_some(2));
+        assert_eq!(slow, Some(2));
+        assert_eq!(*heard.lock().unwrap(), ["waiting for another process, which unpacks it"]);
+    }
+
+    #[test]
+    fn a_cancelled_wait_ends() {
+        let cancel = Cancel::default();
+        cancel.cancel();
+        assert_eq!(Waiting::new(cancel, Notes::default()).until(&"never ends", || None::<()>), None);
+    }
+}
