@@ -78,6 +78,7 @@ pub mod compare;
 pub mod configuration;
 pub mod copy;
 pub mod core;
+pub mod erofs;
 pub mod export;
 pub mod fs;
 pub mod image;

@@ -3,7 +3,7 @@
 //! No I/O of its own: [`read_layer`] takes a layer's bytes from a reader and hands the contents of files on to a
 //! [`Sink`]. The record that it returns is all that the stack needs. [`LayerWriter`] is the way back.
 
-mod acl;
+pub(crate) mod acl;
 mod change;
 mod from_entry;
 mod read;
