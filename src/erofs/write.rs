@@ -257,18 +257,18 @@ impl Writer<'_, '_, '_, '_> {
         from: u64,
         to: u64,
     ) -> Result<(), Failure> {
-        let base = self.out.position() - from;
+        let start = self.out.position();
         let begin = pieces.partition_point(|piece| piece.end() <= from);
         for piece in pieces[begin..].iter().take_while(|piece| piece.logical < to) {
             let (mut at, end) = (piece.logical.max(from), piece.end().min(to));
-            self.out.zeros_up_to(base + at)?;
+            self.out.zeros_up_to(start + (at - from))?;
             while at < end {
                 let length = (end - at).min(CHUNK) as usize;
                 let buffer = self.out.buffer()?;
-                let start = buffer.len();
-                buffer.resize(start + length, 0);
+                let filled = buffer.len();
+                buffer.resize(filled + length, 0);
                 let offset = piece.offset + (at - piece.logical);
-                let read = self.plan.contents.read(layer, content, offset, &mut buffer[start..]);
+                let read = self.plan.contents.read(layer, content, offset, &mut buffer[filled..]);
                 read.map_err(Failure::Read)?;
                 at += length as u64;
                 if self.plan.options.cancel.is_cancelled() {
@@ -276,7 +276,7 @@ impl Writer<'_, '_, '_, '_> {
                 }
             }
         }
-        Ok(self.out.zeros_up_to(base + to)?)
+        Ok(self.out.zeros_up_to(start + (to - from))?)
     }
 
     fn check_cancelled(&self, count: usize) -> Result<(), ErofsError> {

@@ -40,7 +40,7 @@ pub enum Where {
 #[derive(Debug, Default)]
 pub struct Memory {
     layers: Vec<LayerMemory>,
-    place: Option<Where>,
+    pub place: Option<Where>,
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ pub fn can_mount() -> bool {
 #[derive(Debug)]
 pub struct Read {
     pub records: Vec<Record>,
-    memory: Memory,
+    pub memory: Memory,
 }
 
 /// Reads layers' archives.
@@ -193,6 +193,9 @@ pub fn image(plan: &Plan<'_, '_>) -> io::Result<File> {
     let mut bytes = Vec::new();
     plan.write(&mut bytes).map_err(io::Error::other)?;
     assert_eq!(bytes.len() as u64, plan.bytes(), "an image is as long as was planned");
+    let mut again = Vec::new();
+    plan.write(&mut again).map_err(io::Error::other)?;
+    assert!(bytes == again, "written again, it has other bytes");
     file_of(&bytes)
 }
 
@@ -232,11 +235,40 @@ fn overlay(lower: &[OwnedFd], namespace: XattrNamespace) -> io::Result<OwnedFd> 
 }
 
 fn look(root: &OwnedFd) -> Tree {
-    let place = Scratch::new(Path::new(PLACE));
-    move_mount(root.as_fd(), "", CWD, &place.0, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).unwrap();
-    let tree = Tree::of_directory(&place.0);
-    unmount(&place.0, UnmountFlags::DETACH).unwrap();
-    tree
+    Tree::of_directory(Mounted::new(root).path())
+}
+
+/// What an image shows that carries all contents.
+pub fn tree_of(bytes: &[u8]) -> Tree {
+    Tree::of_directory(mounted(bytes).path())
+}
+
+/// An image that carries all contents, mounted.
+pub fn mounted(bytes: &[u8]) -> Mounted {
+    let file = file_of(bytes).unwrap();
+    fsck(&file, BlockSize::Page).unwrap();
+    Mounted::new(&mount(&file, &[]).unwrap())
+}
+
+/// A mount that goes when this is dropped.
+pub struct Mounted(Scratch);
+
+impl Mounted {
+    pub fn new(root: &OwnedFd) -> Self {
+        let place = Scratch::new(Path::new(PLACE));
+        move_mount(root.as_fd(), "", CWD, &place.0, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).unwrap();
+        Self(place)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        unmount(&self.0.0, UnmountFlags::DETACH).unwrap();
+    }
 }
 
 /// What `fsck.erofs` says, where there is one that knows such blocks.

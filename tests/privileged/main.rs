@@ -8,6 +8,7 @@ mod bundle;
 mod common;
 mod compare;
 mod copy;
+mod erofs;
 mod mount;
 mod pack;
 mod property;
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
         ("bundle", bundle::trials),
         ("compare", compare::trials),
         ("copy", copy::trials),
+        ("erofs", erofs::trials),
         ("mount", mount::trials),
         ("pack", pack::trials),
         ("property", property::trials),
