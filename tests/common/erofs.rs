@@ -161,7 +161,10 @@ pub fn show(archives: &[Vec<u8>], shape: Shape, place: Where) -> Result<Tree, St
     let mounted = |difference: &Difference| -> Result<OwnedFd, String> {
         let plan = plan(&stack, difference, &read.memory, &options)?;
         let file = image(&plan).map_err(|error| error.to_string())?;
-        fsck(&file, block_size)?;
+        // It would be started for each of hundreds of layers.
+        if archives.len() < 100 {
+            fsck(&file, &device_files, block_size)?;
+        }
         mount(&file, &device_files).map_err(|error| format!("mount: {error}"))
     };
     let root = match shape {
@@ -246,7 +249,7 @@ pub fn tree_of(bytes: &[u8]) -> Tree {
 /// An image that carries all contents, mounted.
 pub fn mounted(bytes: &[u8]) -> Mounted {
     let file = file_of(bytes).unwrap();
-    fsck(&file, BlockSize::Page).unwrap();
+    fsck(&file, &[], BlockSize::Page).unwrap();
     Mounted::new(&mount(&file, &[]).unwrap())
 }
 
@@ -272,14 +275,34 @@ impl Drop for Mounted {
 }
 
 /// What `fsck.erofs` says, where there is one that knows such blocks.
-fn fsck(image: &File, block_size: BlockSize) -> Result<(), String> {
-    if block_size == BlockSize::Sector || !super::tools::is_installed("fsck.erofs") {
+fn fsck(image: &File, devices: &[File], block_size: BlockSize) -> Result<(), String> {
+    if !super::tools::is_installed("fsck.erofs") || (block_size == BlockSize::Sector && !knows_sectors()) {
         return Ok(());
     }
-    let path = format!("/proc/{}/fd/{}", std::process::id(), image.as_raw_fd());
-    let output = std::process::Command::new("fsck.erofs").args(["--extract", &path]).output().unwrap();
+    let path = |file: &File| format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    let mut command = std::process::Command::new("fsck.erofs");
+    command.args(devices.iter().map(|device| format!("--device={}", path(device))));
+    // To read all contents takes too long where there are gigabytes of holes.
+    if image.metadata().unwrap().len() < 1 << 20 {
+        command.arg("--extract");
+    }
+    let output = command.arg(path(image)).output().unwrap();
     if output.status.success() {
         return Ok(());
     }
     Err(format!("fsck.erofs: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Whether `fsck.erofs` knows blocks of 512 bytes: since erofs-utils 1.6.
+fn knows_sectors() -> bool {
+    static KNOWS: OnceLock<bool> = OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        let output = std::process::Command::new("fsck.erofs").arg("-V").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = said.split_whitespace().find_map(|word| word.split_once('.'));
+        version.is_some_and(|(major, minor)| {
+            let minor: String = minor.chars().take_while(char::is_ascii_digit).collect();
+            (major.parse().unwrap_or(0), minor.parse().unwrap_or(0)) >= (1, 6)
+        })
+    })
 }
