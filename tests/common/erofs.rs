@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use layflat::XattrNamespace;
+use layflat::core::chain::Chain;
 use layflat::core::layer::{Failure, Place, ReadOptions, Sink, Unkept, read_layer};
 use layflat::core::record::{Attributes, ContentId, NameId, Names, Record};
 use layflat::core::stack::{Difference, Reading, Stack};
@@ -139,7 +140,7 @@ pub fn read(archives: &[Vec<u8>]) -> Result<Read, String> {
     for archive in archives {
         let mut layer = LayerMemory::default();
         let record = read_layer(&mut &archive[..], &mut layer, &ReadOptions::default(), &mut |_| {});
-        records.push(record.map_err(|error| error.to_string())?);
+        records.push(record.map_err(|error| Chain(&error).to_string())?);
         memory.layers.push(layer);
     }
     Ok(Read { records, memory })
@@ -149,7 +150,7 @@ pub fn read(archives: &[Vec<u8>]) -> Result<Read, String> {
 pub fn show(archives: &[Vec<u8>], shape: Shape, place: Where) -> Result<Tree, String> {
     let mut read = read(archives)?;
     read.memory.place = Some(place);
-    let stack = Stack::replay(&read.records, Reading::default()).map_err(|error| error.to_string())?;
+    let stack = Stack::replay(&read.records, Reading::default()).map_err(|error| Chain(&error).to_string())?;
     let device_files: Vec<File> = match place {
         Where::Carried => Vec::new(),
         Where::Devices => read.memory.layers.iter().map(|layer| file_of(&layer.bytes).unwrap()).collect(),
@@ -188,7 +189,7 @@ fn plan<'a, 'r>(
     options: &'a Options,
 ) -> Result<Plan<'a, 'r>, String> {
     let mut lost = |_: &Lost<'_>, _: &dyn Fn() -> layflat::core::record::LayerPath| {};
-    Plan::new(stack, difference, memory, options, &mut lost).map_err(|error| error.to_string())
+    Plan::new(stack, difference, memory, options, &mut lost).map_err(|error| Chain(&error).to_string())
 }
 
 /// An image in a file without a name.
