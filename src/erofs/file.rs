@@ -135,19 +135,16 @@ impl<'p> File<'p> {
             .fold(0, |borders, piece| borders | piece.logical | if piece.end() == self.size { 0 } else { piece.end() });
         let whole = self.size.div_ceil(1 << self.bits).checked_next_power_of_two().map_or(63, u64::trailing_zeros);
         let most = (borders.trailing_zeros() - self.bits).min(whole).min(LARGEST_CHUNK);
+        let least = (0..=most).find(|&bits| self.chunks(bits) <= MOST_CHUNKS);
+        let least = least.ok_or_else(|| Problem::TooFragmented(self.chunks(most)))?;
         let cost = |&bits: &u32| {
             let addresses = self.chunks(bits).saturating_mul(CHUNK_ADDRESS);
             addresses.saturating_add(self.carried_blocks(bits) << self.bits)
         };
-        let bits = if self.pieces.iter().any(|piece| piece.device == Piece::CARRIED) {
-            (0..=most).rev().min_by_key(cost).unwrap_or(most)
-        } else {
-            most
-        };
-        match self.chunks(bits) {
-            chunks if chunks > MOST_CHUNKS => Err(Problem::TooFragmented(chunks)),
-            _ => Ok(bits),
+        if self.pieces.iter().all(|piece| piece.device != Piece::CARRIED) {
+            return Ok(most);
         }
+        Ok((least..=most).rev().min_by_key(cost).unwrap_or(most))
     }
 
     /// How many chunks there are.
@@ -260,6 +257,11 @@ mod tests {
         let file = File::new(60 << 30, &sparse, 12);
         let Ok(Address::Chunks(bits)) = file.address(&[]) else { panic!("{:?}", file.address(&[])) };
         assert!(file.chunks(bits) * CHUNK_ADDRESS + (file.carried_blocks(bits) << 12) < 2 << 20);
+        // Where a few blocks at each end would ask for too many addresses, there are larger chunks.
+        let ends = [piece(0, 1 << 40, 0, 0), piece((1 << 40) + 4096, 1, 0, 1 << 40)];
+        let file = File::new((1 << 40) + 8192, &ends, 12);
+        let Ok(Address::Chunks(bits)) = file.address(&[]) else { panic!("{:?}", file.address(&[])) };
+        assert!(file.chunks(bits) <= MOST_CHUNKS);
     }
 
     #[test]
