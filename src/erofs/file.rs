@@ -97,7 +97,7 @@ impl<'p> File<'p> {
     }
 
     fn check(self, devices: &[Device]) -> Result<(), Problem> {
-        let block = 1 << self.bits;
+        let block = 1u64 << self.bits;
         let mut before = 0;
         for piece in self.pieces {
             let end = piece.logical.checked_add(piece.length).filter(|&end| end <= self.size);
@@ -120,7 +120,7 @@ impl<'p> File<'p> {
                 )));
             }
             let ends_within = if end == self.size { 0 } else { end };
-            if (piece.logical | piece.offset | ends_within) % block != 0 {
+            if !(piece.logical | piece.offset | ends_within).is_multiple_of(block) {
                 return Err(Problem::Unaligned(*piece));
             }
         }

@@ -79,7 +79,7 @@ impl Layout {
         layout.count_xattrs(tree, options, lost)?;
         let mut placing = Placing { slots: Slots::new(block, first), data: 0, pieces: Vec::new(), contents, options };
         for index in 0..tree.nodes.len() {
-            if index % 1024 == 0 && options.cancel.is_cancelled() {
+            if index.is_multiple_of(1024) && options.cancel.is_cancelled() {
                 return Err(ErofsError::Cancelled);
             }
             let placed = placing.place(tree, tree.nodes[index], &mut layout)?;

@@ -280,7 +280,7 @@ impl Writer<'_, '_, '_, '_> {
     }
 
     fn check_cancelled(&self, count: usize) -> Result<(), ErofsError> {
-        let is_time = count % 1024 == 0;
+        let is_time = count.is_multiple_of(1024);
         if is_time && self.plan.options.cancel.is_cancelled() { Err(ErofsError::Cancelled) } else { Ok(()) }
     }
 

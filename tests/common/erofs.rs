@@ -92,8 +92,8 @@ impl Contents for Memory {
     fn pieces(&self, layer: usize, content: ContentId, pieces: &mut Vec<Piece>) -> io::Result<()> {
         let own = &self.layers[layer].files[content.0 as usize];
         // What ends within a block, and is not the end of the file, cannot be addressed in a device.
-        let aligned = own.iter().all(|piece| piece.logical % 512 == 0)
-            && own.iter().rev().skip(1).all(|piece| piece.length % 512 == 0)
+        let aligned = own.iter().all(|piece| piece.logical.is_multiple_of(512))
+            && own.iter().rev().skip(1).all(|piece| piece.length.is_multiple_of(512))
             && own.len() <= 1;
         let device = if self.place == Some(Where::Devices) && aligned { layer as u16 + 1 } else { Piece::CARRIED };
         pieces.extend(own.iter().map(|&piece| Piece { device, ..piece }));
@@ -300,10 +300,12 @@ fn knows_sectors() -> bool {
     *KNOWS.get_or_init(|| {
         let output = std::process::Command::new("fsck.erofs").arg("-V").output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let version = said.split_whitespace().find_map(|word| word.split_once('.'));
-        version.is_some_and(|(major, minor)| {
-            let minor: String = minor.chars().take_while(char::is_ascii_digit).collect();
-            (major.parse().unwrap_or(0), minor.parse().unwrap_or(0)) >= (1, 6)
-        })
+        // "fsck.erofs 1.5", or "fsck.erofs (erofs-utils) 1.8.6".
+        let version = said.split_whitespace().find_map(|word| {
+            let (major, minor) = word.split_once('.')?;
+            let minor = minor.split('.').next()?;
+            Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+        });
+        version.is_some_and(|version| version >= (1, 6))
     })
 }
