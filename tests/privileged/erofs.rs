@@ -1,6 +1,8 @@
 //! EROFS images of what cannot be written in a line of fixtures/stacks: every size of file, large directories, sparse files, many layers, the
 //! archives of other tools, and random trees. What counts is what the kernel shows; `fsck.erofs` looks at every image, too.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -27,8 +29,10 @@ use crate::common::run::{self, Scratch};
 use crate::common::tar;
 use crate::common::text::{Attributes, Entry, Kind, Layer, Stack};
 
+type Test = (&'static str, fn() -> Result<(), Failed>);
+
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn() -> Result<(), Failed>); 8] = [
+    let tests: [Test; 8] = [
         ("every_size_of_file_and_link_comes_out", sizes),
         ("large_and_shared_attributes_come_out", attributes),
         ("what_the_kernel_refuses_to_set_is_lost_and_reported", lost),
