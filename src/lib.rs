@@ -76,6 +76,7 @@ pub mod bundle;
 pub mod cache;
 pub mod compare;
 pub mod configuration;
+pub mod contents;
 pub mod copy;
 pub mod core;
 pub mod erofs;

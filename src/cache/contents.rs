@@ -18,7 +18,7 @@ use crate::core::digest::{Algorithm, Digest};
 
 const BLOBS: &str = "blobs";
 /// The other directories of a cache; what they hold is named by a digest, too.
-const OTHERS: [&str; 2] = ["overlay", "index"];
+const OTHERS: [&str; 4] = ["overlay", "index", "contents", "erofs"];
 /// What nobody holds and is not finished was left behind, once it is as old as this.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 

@@ -7,6 +7,7 @@
 
 mod aside;
 mod descent;
+mod guarded;
 mod handle;
 mod lock;
 mod mounts;
@@ -18,6 +19,7 @@ mod work;
 
 pub(crate) use aside::{Aside, shown};
 pub(crate) use descent::Descent;
+pub use guarded::{Unguarded, check_guarded};
 pub(crate) use handle::{make_directory, open_directory, open_path};
 pub(crate) use lock::Lock;
 pub(crate) use mounts::mounts_below;

@@ -14,5 +14,7 @@ mod xattr_name;
 pub(crate) use acl::shift_ids as shift_acl;
 pub use change::MarkError;
 pub use from_entry::{AttributeError, Unkept};
-pub use read::{Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, read_layer};
+pub use read::{
+    Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, SkipIn, read_headers, read_layer,
+};
 pub use write::{Content, LayerWriter, Special, WriteError, WriteOptions, Written};
