@@ -85,6 +85,7 @@ pub mod fs;
 pub mod image;
 pub mod inspect;
 pub mod lowerdirs;
+pub mod metadata;
 pub mod mount;
 #[cfg(feature = "registry")]
 pub mod net;

@@ -158,8 +158,7 @@ fn read_all(image: &Image, options: &Options, progress: &dyn Progress) -> Result
 fn read_only_headers(layers: &[PlainLayer], options: &Options) -> Result<Vec<Read>, Error> {
     let order: Vec<usize> = (0..layers.len()).collect();
     let jobs = parallel::jobs(options.jobs, 0).get();
-    let reading =
-        ReadOptions { limits: options.limits, cancel: options.cancel.clone(), ..ReadOptions::default() };
+    let reading = ReadOptions { limits: options.limits, cancel: options.cancel.clone(), ..ReadOptions::default() };
     let stop = std::sync::atomic::AtomicBool::new(false);
     let read = parallel::each(&order, jobs, &stop, &|index| {
         let layer = &layers[index];

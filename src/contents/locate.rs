@@ -272,7 +272,9 @@ mod tests {
                 let mut all = Locating::default();
                 let whole = read_layer(&mut archive.as_slice(), &mut all, &options, &mut |_| {});
                 let (Ok(headers), Ok(whole)) = (headers, whole) else {
-                    assert!(read_layer(&mut archive.as_slice(), &mut Locating::default(), &options, &mut |_| {}).is_err());
+                    assert!(
+                        read_layer(&mut archive.as_slice(), &mut Locating::default(), &options, &mut |_| {}).is_err()
+                    );
                     continue;
                 };
                 assert_eq!(headers.changes, whole.changes, "archive {number}");
@@ -311,8 +313,7 @@ mod tests {
             let mut located = Locating::default();
             let mut skipping = Skipping::new(&outer, 0, length as u64);
             let skip = &mut |input: &mut Skipping<'_>, bytes| input.skip(bytes);
-            let record =
-                read_headers(&mut skipping, &mut located, &ReadOptions::default(), &mut |_| {}, skip).unwrap();
+            let record = read_headers(&mut skipping, &mut located, &ReadOptions::default(), &mut |_| {}, skip).unwrap();
             let mut beside = Blocks::new(tempfile::tempfile().unwrap(), Lies::Beside);
             let table = located.settle(&outer, 0, &mut beside).unwrap();
             let pieces: Vec<_> = table.of(ContentId(0)).iter().map(|piece| (piece.logical, piece.lies)).collect();

@@ -98,13 +98,14 @@ pub fn contents(image: &Image, cache: &Path, options: &Options, progress: &dyn P
     let group = cache.join(GROUP);
     // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&group);
-    made.map_err(io(&format!("cannot make the cache directory {group:?}")))?;
+    made.map_err(io(format!("cannot make the cache directory {group:?}")))?;
     let known = |diff_id: &Digest| find(&place(cache, diff_id), diff_id);
     let mut found: Vec<Option<KeptContents>> =
         image.layers.iter().map(|layer| layer.diff_id.as_ref().and_then(known)).collect();
     let missing = first_of_each(image, &found);
     let drafts = missing.iter().map(|&layer| Ok((layer, Mutex::new(Some(Draft::make(&group)?)))));
-    let drafts: HashMap<usize, Mutex<Option<Draft>>> = drafts.collect::<Result<_, std::io::Error>>().map_err(io("cannot begin a content file"))?;
+    let drafts: HashMap<usize, Mutex<Option<Draft>>> =
+        drafts.collect::<Result<_, std::io::Error>>().map_err(io("cannot begin a content file"))?;
     let read = read_layers(image, &missing, options, progress, &|layer, stream, read, tell| {
         let draft = drafts.get(&layer).and_then(|draft| draft.lock().ok()?.take());
         let draft = draft.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
@@ -165,7 +166,7 @@ fn publish(cache: &Path, layer: Extracted<(Draft, Written)>, options: &Options) 
     let diff_id = facts.diff_id;
     let losses = written.losses.map(|name| record.names.path(name)).into_list();
     let failed = || format!("cannot keep the contents of a layer in {:?}", cache.join(GROUP));
-    let stamp = Stamp::of(&written.file).map_err(io(&failed()))?;
+    let stamp = Stamp::of(&written.file).map_err(io(failed()))?;
     let index = Index { diff_id, stamp, record, pieces: written.pieces, losses };
     debug_assert_eq!(stamp.size, written.length);
     let (made, durability) = (draft.made(), options.durability());
@@ -178,13 +179,14 @@ fn publish(cache: &Path, layer: Extracted<(Draft, Written)>, options: &Options) 
         // Locked before it can be found: nobody removes it before the caller has used it.
         Lock::shared(&made).ok_or_else(|| std::io::Error::other("it cannot be locked"))
     };
-    let lock = write().map_err(io(&failed()))?;
+    let lock = write().map_err(io(failed()))?;
     let place = place(cache, &index.diff_id);
-    let published = replace_useless(&made, &place, is_useless).and_then(|()| Ok(durability.sync(File::open(cache.join(GROUP))?)?));
+    let published =
+        replace_useless(&made, &place, is_useless).and_then(|()| Ok(durability.sync(File::open(cache.join(GROUP))?)?));
     let Index { diff_id, record, pieces, losses, .. } = index;
     match published {
         Ok(()) => {
-            let data = File::open(place.join(DATA)).map_err(io(&failed()))?;
+            let data = File::open(place.join(DATA)).map_err(io(failed()))?;
             let kept = KeptLayer { path: place.join(DATA), data, _lock: lock };
             Ok(KeptContents { diff_id, record, pieces, losses, kept })
         }
@@ -194,11 +196,7 @@ fn publish(cache: &Path, layer: Extracted<(Draft, Written)>, options: &Options) 
 }
 
 /// Renames a directory to a place where there may be one that is of no use.
-pub(crate) fn replace_useless(
-    made: &Path,
-    place: &Path,
-    is_useless: impl Fn(&Path) -> bool,
-) -> std::io::Result<()> {
+pub(crate) fn replace_useless(made: &Path, place: &Path, is_useless: impl Fn(&Path) -> bool) -> std::io::Result<()> {
     match std::fs::rename(made, place) {
         Err(_) if place.exists() && is_useless(place) => {
             let removed = remove(place).map_err(std::io::Error::other)?;

@@ -11,7 +11,9 @@ const STICKY: u32 = 0o1000;
 #[non_exhaustive]
 pub enum Unguarded {
     /// Another user's.
-    #[error("{path:?} belongs to another user (uid {owner}), who could change what the mount shows; copy it to a place of your own")]
+    #[error(
+        "{path:?} belongs to another user (uid {owner}), who could change what the mount shows; copy it to a place of your own"
+    )]
     Owner {
         /// The file, or a directory above it.
         path: PathBuf,

@@ -4,7 +4,7 @@ use super::directory::LowerDirectory;
 use super::error::{LayoutError, MountError};
 use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
-use crate::lowerdirs::{FILE_NAME, Layout, changed};
+use crate::lowerdirs::{ErofsLayout, FILE_NAME, Layout, changed};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -30,6 +30,28 @@ pub(super) fn open(directory: &Path) -> Result<(Vec<LowerDirectory>, XattrNamesp
     };
     let lower: Result<Vec<LowerDirectory>, MountError> = layout.lowerdir.iter().map(open).collect();
     Ok((lower?, layout.xattr_namespace))
+}
+
+/// Whether a directory holds EROFS images over contents.
+pub(super) fn is_erofs(directory: &Path) -> Result<bool, MountError> {
+    let (_, text) = read(directory)?;
+    Ok(version(&text, &directory.join(FILE_NAME))?.form == ErofsLayout::FORM)
+}
+
+/// Reads the description of EROFS images over contents.
+pub(super) fn read_erofs(directory: &Path) -> Result<ErofsLayout, MountError> {
+    let (_, text) = read(directory)?;
+    let path = directory.join(FILE_NAME);
+    let Version { form, format } = version(&text, &path)?;
+    if form != ErofsLayout::FORM || format != ErofsLayout::FORMAT {
+        return Err(LayoutError::Unknown { path, form, format }.into());
+    }
+    let layout: ErofsLayout =
+        serde_json::from_slice(&text).map_err(|source| LayoutError::Malformed { path: path.clone(), source })?;
+    match layout.images.iter().find(|image| !is_plain(&image.file)) {
+        Some(image) => Err(LayoutError::Outside { path, name: image.file.clone() }.into()),
+        None => Ok(layout),
+    }
 }
 
 /// Reads the description in a directory, and opens the directory. Nothing is done but that: what lies there may be a
@@ -59,16 +81,21 @@ pub(crate) fn read(directory: &Path) -> Result<(OwnedFd, Vec<u8>), MountError> {
     Ok((base, text))
 }
 
+/// What stays the same in every format.
+#[derive(serde::Deserialize)]
+struct Version {
+    format: u32,
+    form: String,
+}
+
+fn version(text: &[u8], path: &Path) -> Result<Version, LayoutError> {
+    serde_json::from_slice(text).map_err(|source| LayoutError::Malformed { path: path.to_owned(), source })
+}
+
 /// Reads and checks the description.
 fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
-    /// What stays the same in every format.
-    #[derive(serde::Deserialize)]
-    struct Version {
-        format: u32,
-        form: String,
-    }
     let malformed = |source| LayoutError::Malformed { path: path.to_owned(), source };
-    let version: Version = serde_json::from_slice(text).map_err(malformed)?;
+    let version = version(text, path)?;
     if version.format != Layout::FORMAT || version.form != Layout::FORM {
         return Err(LayoutError::Unknown { path: path.to_owned(), form: version.form, format: version.format });
     }
