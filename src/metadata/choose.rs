@@ -5,7 +5,6 @@ use std::path::Path;
 use super::cached::{KeptImages, cached};
 use super::probe::probe;
 use super::{MetadataError, Stacking, Verify};
-use crate::core::overlayfs::XattrNamespace;
 use crate::image::Image;
 use crate::unpack::cached::{self as unpacked, KeptForm};
 use crate::unpack::{Loss, Options, Owners, Progress};
@@ -111,6 +110,6 @@ pub fn ready(
 fn is_out_of_question(options: &Options) -> bool {
     in_user_namespace()
         || !rustix::process::geteuid().is_root()
-        || options.xattr_namespace == Some(XattrNamespace::User)
+        || options.xattr_namespace.is_some()
         || options.owners != Owners::AsTheyAre
 }

@@ -94,6 +94,10 @@ impl ErofsRequest {
     /// [`MountError::NoErofs`] where this kernel cannot, or not with these files; and all of [`mount`](crate::mount::mount()).
     pub fn mount(self, target: &Path) -> Result<Mounted, MountError> {
         let Self { images, options } = self;
+        if options.method.is_some_and(|method| method != Method::Erofs) {
+            let why = "these are EROFS images, which only the kernel mounts; unpack the layers for another backend";
+            return Err(MountError::NoErofs(why.to_owned()));
+        }
         let mut loops = Vec::new();
         if let ([image], None) = (images.as_slice(), &options.upper) {
             let target = open_target(target)?;

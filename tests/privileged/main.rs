@@ -9,6 +9,7 @@ mod common;
 mod compare;
 mod copy;
 mod erofs;
+mod erofs_mounts;
 mod mount;
 mod pack;
 mod property;
@@ -23,6 +24,7 @@ fn main() -> std::process::ExitCode {
         ("compare", compare::trials),
         ("copy", copy::trials),
         ("erofs", erofs::trials),
+        ("erofs_mounts", erofs_mounts::trials),
         ("mount", mount::trials),
         ("pack", pack::trials),
         ("property", property::trials),
