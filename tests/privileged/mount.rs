@@ -517,7 +517,7 @@ fn unmounting(namespace: XattrNamespace) {
     assert!(refused(&target).ends_with("is not a mount point"));
     assert!(refused(&stack.path("missing")).starts_with("cannot look at "));
     rustix::mount::mount_bind(stack.path("1"), &target).unwrap();
-    assert!(refused(&target).contains("not of an overlay"));
+    assert!(refused(&target).contains("of neither an overlay nor EROFS"));
     rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
 
     mount(&stack.request(&["2", "1"], None), &target).unwrap();
