@@ -121,8 +121,8 @@ impl Locating {
 }
 
 fn is_aligned(piece: &Piece, start: u64, is_last: bool) -> bool {
-    piece.logical % BLOCK == 0
-        && start.wrapping_add(piece.offset) % BLOCK == 0
+    piece.logical.is_multiple_of(BLOCK)
+        && start.wrapping_add(piece.offset).is_multiple_of(BLOCK)
         && (is_last || piece.length.is_multiple_of(BLOCK))
 }
 

@@ -117,10 +117,10 @@ pub fn contents(image: &Image, cache: &Path, options: &Options, progress: &dyn P
     for (layer, extracted) in missing.into_iter().zip(read) {
         found[layer] = Some(publish(cache, extracted, options)?);
     }
-    for layer in 0..found.len() {
-        if found[layer].is_none() {
+    for (layer, found) in image.layers.iter().zip(&mut found) {
+        if found.is_none() {
             // The same as another one of the image, which is there now.
-            found[layer] = image.layers[layer].diff_id.as_ref().and_then(known);
+            *found = layer.diff_id.as_ref().and_then(known);
         }
     }
     let layers: Option<Vec<_>> = found.into_iter().collect();
