@@ -61,10 +61,11 @@ impl Layers {
             let report = metadata::layers(&image, &self.dest, &cache, &how, &options, progress.as_ref())?;
             return say(common, &report);
         }
-        if self.merged || self.backend.is_fuse() {
-            bail!(
-                "--merged requires --backend erofs, and unpacked layers are the same for overlayfs and fuse-overlayfs"
-            );
+        if self.merged {
+            bail!("--merged requires --backend erofs");
+        }
+        if self.backend.is_fuse() {
+            bail!("--backend fuse is for mount; unpacked layers are the same for overlayfs and fuse-overlayfs");
         }
         let report = layflat::layers(&image, &self.dest, &options, progress::progress(common).as_ref())?;
         settled.say(common);

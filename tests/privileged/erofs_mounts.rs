@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use layflat::blob::Blob;
+use layflat::core::chain::Chain;
 use layflat::image::{Image, Layer};
 use layflat::metadata::{Backend, How, Stacking, Verify, cached, layers};
 use layflat::mount::{MountOptions, UpperDirectories, mount_layout, umount};
@@ -133,15 +134,15 @@ fn show(place: &Path, archives: &[Vec<u8>], way: Way) -> Result<Tree, String> {
     let kept;
     let directory = if way == Way::Layered {
         let made = place.join("images");
-        layers(&image, &made, &cache, &how, &options, &NoProgress).map_err(|error| error.to_string())?;
+        layers(&image, &made, &cache, &how, &options, &NoProgress).map_err(|error| Chain(&error).to_string())?;
         made
     } else {
-        kept = cached(&image, &cache, &how, &options, &NoProgress).map_err(|error| error.to_string())?;
+        kept = cached(&image, &cache, &how, &options, &NoProgress).map_err(|error| Chain(&error).to_string())?;
         kept.path().to_owned()
     };
     let upper = UpperDirectories { upper: place.join("upper"), work: place.join("work") };
     let options = MountOptions { upper: (way == Way::Writable).then_some(upper), ..MountOptions::default() };
-    mount_layout(&directory, &target, options).map_err(|error| error.to_string())?;
+    mount_layout(&directory, &target, options).map_err(|error| Chain(&error).to_string())?;
     let tree = Tree::of_directory(&target);
     umount(&target, true).unwrap();
     Ok(tree)
