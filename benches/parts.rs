@@ -14,9 +14,10 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use layflat::blob::Compressor;
 use layflat::core::layer::{Discard, ReadOptions, read_layer};
-use layflat::core::record::{LayerPath, Record};
+use layflat::core::record::{ContentId, LayerPath, Record};
 use layflat::core::reference::Reference;
 use layflat::core::stack::{Reading, Stack};
+use layflat::erofs::{self, BlockSize, Contents, Device, Piece, Plan, Shape};
 use layflat::transport::source;
 use layflat::{NoProgress, Options, flatten, layers};
 
@@ -87,6 +88,35 @@ fn whole_of_four_layers(bencher: Bencher, entries: usize) {
     let records = stack(entries, 4);
     let stack = Stack::replay(&records, Reading::default()).unwrap();
     bencher.counter(ItemsCount::new(entries)).bench(|| stack.whole());
+}
+
+/// Every file has a block of a device.
+#[derive(Debug)]
+struct OneDevice;
+
+impl Contents for OneDevice {
+    fn pieces(&self, _: usize, content: ContentId, pieces: &mut Vec<Piece>) -> std::io::Result<()> {
+        pieces.push(Piece { logical: 0, length: 100, device: 1, offset: u64::from(content.0) * 512 });
+        Ok(())
+    }
+
+    fn read(&self, _: usize, _: ContentId, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[divan::bench(args = [10_000, 100_000, 1_000_000], sample_count = 5)]
+fn erofs_of_one_layer(bencher: Bencher, entries: usize) {
+    let records = [record(&tar(entries, 100))];
+    let stack = Stack::replay(&records, Reading::default()).unwrap();
+    let whole = stack.whole();
+    let devices = vec![Device { tag: [0; 64], bytes: 1 << 40 }];
+    let options = erofs::Options { block_size: BlockSize::Sector, devices, ..erofs::Options::new(Shape::Merged) };
+    bencher.counter(ItemsCount::new(entries)).bench(|| {
+        let plan = Plan::new(&stack, &whole, &OneDevice, &options, &mut |_, _| {}).unwrap();
+        plan.write(&mut std::io::sink()).unwrap();
+        plan.bytes()
+    });
 }
 
 /// Four layers on disk; reading, writing and folding together. On a tmpfs, if TMPDIR is one.

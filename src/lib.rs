@@ -82,8 +82,10 @@ pub mod bundle;
 pub mod cache;
 pub mod compare;
 pub mod configuration;
+pub mod contents;
 pub mod copy;
 pub mod core;
+pub mod erofs;
 pub mod export;
 pub mod fs;
 #[cfg(any(fuzzing, test))]
@@ -91,6 +93,7 @@ pub mod fuzzing;
 pub mod image;
 pub mod inspect;
 pub mod lowerdirs;
+pub mod metadata;
 pub mod mount;
 #[cfg(feature = "registry")]
 pub mod net;

@@ -182,6 +182,14 @@ impl Blob {
         Self { diff_id_algorithm: algorithm, ..self }
     }
 
+    /// The file that all its bytes lie in one behind the other, and where they begin there.
+    pub fn part_of_file(&self) -> Option<(&Arc<File>, u64)> {
+        match &self.place {
+            Place::File { file, offset, .. } => Some((file, *offset)),
+            _ => None,
+        }
+    }
+
     /// How many bytes are stored.
     pub fn len(&self) -> u64 {
         match &self.place {

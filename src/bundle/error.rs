@@ -1,6 +1,7 @@
 //! Errors of making and opening runtime bundles.
 
 use crate::core::text::Printable;
+use crate::metadata::MetadataError;
 use crate::mount::{MountError, UnmountError};
 use crate::unpack::Error;
 use std::io;
@@ -14,6 +15,9 @@ pub enum BundleError {
     /// The image cannot be unpacked.
     #[error(transparent)]
     Image(#[from] Error),
+    /// It cannot be made ready for mounting.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     /// Its layers cannot be mounted.
     #[error(transparent)]
     Mount(#[from] MountError),

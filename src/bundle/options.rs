@@ -1,6 +1,7 @@
 //! What a caller can configure about a bundle.
 
 use crate::core::idmap::IdMaps;
+use crate::metadata::How;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -11,6 +12,8 @@ pub struct BundleOptions {
     pub overrides: Overrides,
     /// Whose the container is.
     pub confinement: Confinement,
+    /// How an image whose root file system is mounted is made ready; `stacking` is of no consequence.
+    pub how: How,
 }
 
 /// What is to be otherwise than the image says; `None` and nothing leave it as it is.

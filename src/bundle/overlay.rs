@@ -11,7 +11,8 @@ use super::write::{write, write_config};
 use super::{ROOTFS, Report};
 use crate::image::Image;
 use crate::lowerdirs::{self, FILE_NAME, LayoutError};
-use crate::mount::{MountError, MountOptions, MountRequest, Mounted, UpperDirectories, mount, mount_nowhere, umount};
+use crate::metadata::{How, Stacking, ready};
+use crate::mount::{MountError, MountOptions, Mounted, UpperDirectories, mount_layout, mount_layout_nowhere, umount};
 use crate::unpack::{Error, Options, Progress, cached};
 use std::path::{Path, PathBuf};
 
@@ -38,13 +39,12 @@ struct Description {
     layers: PathBuf,
 }
 
-/// Makes a bundle of an image whose layers lie in the cache directory `cache`, where they are unpacked if they are not
-/// there; `mounted`: mounts its root file system, too.
+/// Makes a bundle of an image that is made [`ready`] in the cache directory `cache`; `mounted`: mounts its root file system, too.
 ///
 /// It appears whole or not at all (rule S2), its mount included.
 ///
 /// # Errors
-/// As for [`cached::overlay`] and [`mount`](crate::mount::mount()), and an image that does not say what to run, or as
+/// As for [`ready`] and [`mount`](crate::mount::mount()), and an image that does not say what to run, or as
 /// whom.
 pub fn overlay(
     image: &Image,
@@ -57,14 +57,15 @@ pub fn overlay(
 ) -> Result<Report, BundleError> {
     let (work, result) = begin(directory, lay, &bundle.confinement)?;
     // Held until the bundle is mounted, or done: then it is in use by that, or not in use.
-    let kept = cached::overlay(image, cache, lay, progress)?;
+    let how = How { stacking: Stacking::MergedBelow, ..bundle.how };
+    let kept = ready(image, cache, &how, lay, progress)?;
     let file = |action, path: &Path| {
         let path = path.to_owned();
         move |source| BundleError::File { action, path, source }
     };
     // Whoever mounts the bundle may do so from elsewhere.
     let layers = kept.path().canonicalize().map_err(file("find", kept.path()))?;
-    let looked_into = mount_nowhere(&MountRequest::of_layout(&layers, MountOptions::default())?)?;
+    let looked_into = mount_layout_nowhere(&layers)?;
     let left_out = write_config(image, &Rootfs::new(looked_into, lay.owners.clone()), bundle, &result)?;
     let rootfs = result.join(ROOTFS);
     std::fs::create_dir(&rootfs).map_err(file("make", &rootfs))?;
@@ -140,8 +141,7 @@ impl OverlayBundle {
             problem,
         })?;
         let upper = UpperDirectories { upper: self.directory.join(UPPER), work: self.directory.join(WORK) };
-        let request = MountRequest::of_layout(&self.layers, MountOptions { upper: Some(upper), ..options })?;
-        Ok(mount(&request, &self.rootfs())?)
+        Ok(mount_layout(&self.layers, &self.rootfs(), MountOptions { upper: Some(upper), ..options })?)
     }
 
     /// Unmounts its root file system, and clears what overlayfs leaves in its work directory, which only root could

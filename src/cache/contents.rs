@@ -25,7 +25,7 @@ pub(super) const INDEXES: &str = "index";
 /// Where versions of layflat before this one kept whole images.
 pub(super) const OLD: &str = "overlay";
 /// The directories of a cache besides that of the blobs; what they hold is named by a digest, too.
-const OTHERS: [&str; 4] = [LAYERS, IMAGES, INDEXES, OLD];
+const OTHERS: [&str; 6] = [LAYERS, IMAGES, INDEXES, OLD, "contents", "erofs"];
 /// What is not finished and has a name that nobody else looks for may be so new that it is not locked yet.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 

@@ -1,10 +1,18 @@
 //! What is mounted, as far as this user can see it: a lower directory of an overlay is not to be removed.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The overlays that are mounted, in every mount namespace that has a process which may be looked at.
+use rustix::fs::{Mode, OFlags, open};
+
+use crate::core::limits::Limits;
+use crate::lowerdirs::{ErofsLayout, FILE_NAME};
+
+/// The overlays and EROFS images that are mounted, in every mount namespace that has a process which may be looked at.
 #[derive(Debug)]
 pub(super) struct Mounted(Vec<Vec<u8>>);
 
@@ -21,8 +29,11 @@ impl Mounted {
             }
             // A process may have ended, or be another user's.
             let Ok(mounts) = std::fs::read(process.join("mountinfo")) else { continue };
-            let overlays = mounts.split(|&byte| byte == b'\n').filter(|line| find(line, b" - overlay ").is_some());
-            lines.extend(overlays.map(unescape));
+            let is_ours = |line: &&[u8]| find(line, b" - overlay ").or(find(line, b" - erofs ")).is_some();
+            for line in mounts.split(|&byte| byte == b'\n').filter(is_ours) {
+                lines.push(unescape(line));
+                lines.extend(contents_of(line));
+            }
         }
         Self(lines)
     }
@@ -33,6 +44,22 @@ impl Mounted {
         let within = [directory.as_os_str().as_bytes(), b"/"].concat();
         self.0.iter().any(|line| find(line, &within).is_some())
     }
+}
+
+/// What the contents of a mounted EROFS image lie in: the mount names only the image, and what lies beside that names the rest.
+fn contents_of(line: &[u8]) -> Vec<Vec<u8>> {
+    let source = find(line, b" - ").and_then(|at| line[at + 3..].split(|&byte| byte == b' ').nth(1));
+    let source = unescape(source.unwrap_or_default());
+    let description = Path::new(OsStr::from_bytes(&source)).with_file_name(FILE_NAME);
+    // A name that anybody may have chosen.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = source.starts_with(b"/").then(|| open(&description, flags, Mode::empty()).ok()).flatten();
+    let text = file.and_then(|file| {
+        let mut text = Vec::new();
+        File::from(file).take(Limits::default().metadata_size).read_to_end(&mut text).ok().map(|_| text)
+    });
+    let layout: Option<ErofsLayout> = text.and_then(|text| serde_json::from_slice(&text).ok());
+    layout.map(|layout| layout.devices.into_iter().map(|device| device.path.into_bytes()).collect()).unwrap_or_default()
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

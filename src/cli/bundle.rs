@@ -10,6 +10,7 @@ use layflat::Cancel;
 use layflat::bundle::{Bind, BundleOptions, Confinement, Overrides, Report};
 use layflat::core::idmap::IdMaps;
 use layflat::core::text::Printable;
+use layflat::metadata::Stacking;
 use layflat::userns::{enter, in_user_namespace};
 
 use super::arguments::Common;
@@ -100,7 +101,8 @@ impl Bundle {
         let confinement = self.confinement(root, inside, settled.maps.clone())?;
         let image = self.cached.open(&self.image, cancel)?;
         let progress = progress::progress(common);
-        let options = BundleOptions { overrides, confinement };
+        let how = self.cached.backend.how(Stacking::MergedBelow)?;
+        let options = BundleOptions { overrides, confinement, how };
         let unpack = self.cached.options(settled.owners.clone(), cancel)?;
         let report = if self.overlay {
             let cache = self.cached.directory()?;

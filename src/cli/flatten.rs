@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum as _};
-use layflat::export::{Filesystem, flat_archive, flat_filesystem};
+use layflat::export::{ErofsCompression, Filesystem, flat_archive, flat_erofs, flat_filesystem};
 use layflat::fs::Output;
 use layflat::{Cancel, Options, Owners, Report};
 
@@ -16,7 +16,7 @@ use super::{SUCCESS, output, progress, tips};
 ///
 /// DEST is created by a single rename: on an error it does not appear at all. An empty directory or an empty mounted
 /// file system may be there already. With -o, the root file system is written to one file instead: a sorted tar
-/// archive, or a file system image made by mkfs.erofs or mksquashfs.
+/// archive, an EROFS image, or a SquashFS image made by mksquashfs.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "layflat flatten [OPTIONS] <IMAGE> <DEST>\n       layflat flatten [OPTIONS] <IMAGE> --output <FILE>"
@@ -24,7 +24,7 @@ use super::{SUCCESS, output, progress, tips};
 #[command(after_help = "Examples:
   docker save app | layflat flatten - rootfs    # then: systemd-nspawn -D rootfs
   layflat flatten docker://alpine:3.20 rootfs
-  layflat flatten app.tar -o rootfs.squashfs
+  layflat flatten app.tar -o rootfs.erofs       # then: mount -t erofs -o loop rootfs.erofs /mnt
   layflat flatten --exclude 'usr/share/doc/*' app.tar rootfs")]
 pub(crate) struct Flatten {
     #[command(flatten)]
@@ -38,6 +38,9 @@ pub(crate) struct Flatten {
     /// The file to write; `-` is standard output
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["dest", "uid_map", "record_ownership"])]
     output: Option<PathBuf>,
+    /// Compress an EROFS image, with mkfs.erofs (package erofs-utils)
+    #[arg(long, value_name = "ALGORITHM", requires = "output")]
+    compression: Option<Compression>,
     #[command(flatten)]
     unpack: UnpackArgs,
     #[command(flatten)]
@@ -49,24 +52,47 @@ pub(crate) struct Flatten {
 enum Format {
     /// A tar archive, sorted, with PAX records where they are needed
     Tar,
-    /// An EROFS image, by mkfs.erofs (package erofs-utils)
+    /// An EROFS image
     Erofs,
     /// A SquashFS image, by mksquashfs (package squashfs-tools)
     Squashfs,
 }
 
+/// Compression of an EROFS image.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Compression {
+    /// LZ4, which every kernel with EROFS reads
+    Lz4,
+    /// Zstandard, by erofs-utils 1.8 or later, for Linux 6.10 or later
+    Zstd,
+}
+
+/// How the file is made.
+#[derive(Debug, Clone, Copy)]
+enum Maker {
+    Archive,
+    Erofs,
+    Tool(Filesystem),
+}
+
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         match (self.format()?, &self.output, &self.dest) {
-            // An archive holds any owner, whoever writes it.
-            (Some(Format::Tar), Some(file), _) => self.file(Format::Tar, file, Owners::AsTheyAre, common, cancel),
-            // An image of a file system is made of a tree, as its maker sees that.
-            (Some(format), Some(file), _) => {
-                self.file(format, file, self.unpack.owners.settle()?.owners, common, cancel)
-            }
+            (Some(format), Some(file), _) => self.file(self.maker(format)?, file, common, cancel),
             (_, _, Some(directory)) => self.directory(directory, common, cancel),
             _ => anyhow::bail!("no destination: specify a directory, or -o FILE"),
         }
+    }
+
+    fn maker(&self, format: Format) -> anyhow::Result<Maker> {
+        Ok(match (format, self.compression) {
+            (Format::Erofs, None) => Maker::Erofs,
+            (Format::Erofs, Some(Compression::Lz4)) => Maker::Tool(Filesystem::Erofs(ErofsCompression::Lz4)),
+            (Format::Erofs, Some(Compression::Zstd)) => Maker::Tool(Filesystem::Erofs(ErofsCompression::Zstd)),
+            (_, Some(_)) => anyhow::bail!("--compression is only for EROFS images"),
+            (Format::Tar, None) => Maker::Archive,
+            (Format::Squashfs, None) => Maker::Tool(Filesystem::Squashfs),
+        })
     }
 
     /// The format of the file that is written: as it was said, or as the file is named.
@@ -107,33 +133,32 @@ impl Flatten {
         Ok(SUCCESS)
     }
 
-    fn file(
-        &self,
-        format: Format,
-        file: &Path,
-        owners: Owners,
-        common: &Common,
-        cancel: &Cancel,
-    ) -> anyhow::Result<u8> {
+    fn file(&self, maker: Maker, file: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let owners = match maker {
+            // They hold any owner, whoever writes them.
+            Maker::Archive | Maker::Erofs => Owners::AsTheyAre,
+            // Made of a tree, as the tool sees that.
+            Maker::Tool(_) => self.unpack.owners.settle()?.owners,
+        };
         let options = &self.options(owners, cancel)?;
         if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), file)?;
         }
         let destination = output::destination(file)?;
-        let output = match format {
-            Format::Tar => Output::create(destination, options.replace, options.no_sync)?,
-            Format::Erofs | Format::Squashfs => Output::create_seekable(destination, options.replace, options.no_sync)?,
+        let output = match maker {
+            Maker::Archive | Maker::Erofs => Output::create(destination, options.replace, options.no_sync)?,
+            Maker::Tool(_) => Output::create_seekable(destination, options.replace, options.no_sync)?,
         };
         let image = self.image.open(cancel)?;
         let progress = progress::progress(common);
-        let filesystem = |filesystem| flat_filesystem(&image, filesystem, &output, options, progress.as_ref());
-        let mut report: Report = match format {
-            Format::Tar => {
+        let progress = progress.as_ref();
+        let mut report: Report = match maker {
+            Maker::Archive => {
                 let buffered = std::io::BufWriter::with_capacity(256 << 10, output.file());
-                flat_archive(&image, buffered, &output.scratch(), options, progress.as_ref())?
+                flat_archive(&image, buffered, &output.scratch(), options, progress)?
             }
-            Format::Erofs => filesystem(Filesystem::Erofs)?,
-            Format::Squashfs => filesystem(Filesystem::Squashfs)?,
+            Maker::Erofs => flat_erofs(&image, output.file(), &output.scratch(), options, progress)?,
+            Maker::Tool(filesystem) => flat_filesystem(&image, filesystem, &output, options, progress)?,
         };
         output.publish()?;
         report.destination = file.to_owned();

@@ -2,21 +2,29 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
+use layflat::core::text::Printable;
+use layflat::metadata::{self, LayersReport, Stacking};
 use layflat::{Cancel, Options};
 
 use super::arguments::{Common, ImageArgs, NamespaceArg, UnpackArgs};
+use super::backend::BackendArgs;
 use super::overlap::refuse_replacing_source;
+use super::table::bytes;
 use super::{SUCCESS, output, progress, tips};
 
 /// Unpack each layer into its own directory, ready for overlayfs
 ///
 /// DEST gets one directory per layer (layers/NNNN-…), layflat.json, which lists them as overlayfs lowerdirs, and
 /// image-config.json. It is created by a single rename: on an error it does not appear at all.
+///
+/// With --backend erofs, DEST gets EROFS images of the layers' trees instead, and one file a layer with the contents of its files.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat layers app.tar app-layers && layflat mount app-layers mnt
-  docker save app | layflat layers - app-layers")]
+  docker save app | layflat layers - app-layers
+  layflat layers --backend erofs --merged app.tar app-images && layflat mount app-images mnt")]
 pub(crate) struct Layers {
     #[command(flatten)]
     image: ImageArgs,
@@ -24,6 +32,11 @@ pub(crate) struct Layers {
     dest: PathBuf,
     #[command(flatten)]
     unpack: UnpackArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
+    /// With --backend erofs: make one image of all layers, not one a layer
+    #[arg(long)]
+    merged: bool,
     /// Xattr namespace for whiteouts and opaque directories [default: trusted if permitted, else user]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
@@ -41,9 +54,37 @@ impl Layers {
             xattr_namespace: self.xattr_namespace.map(Into::into),
             ..self.unpack.options(&self.image.open, settled.owners.clone(), cancel)?
         };
+        if self.backend.is_erofs() {
+            let how = self.backend.how(if self.merged { Stacking::Merged } else { Stacking::Layered })?;
+            let cache = self.image.open.remote.cache_directory()?;
+            let progress = progress::progress(common);
+            let report = metadata::layers(&image, &self.dest, &cache, &how, &options, progress.as_ref())?;
+            return say(common, &report);
+        }
+        if self.merged {
+            bail!("--merged requires --backend erofs");
+        }
+        if self.backend.is_fuse() {
+            bail!("--backend fuse is for mount; unpacked layers are the same for overlayfs and fuse-overlayfs");
+        }
         let report = layflat::layers(&image, &self.dest, &options, progress::progress(common).as_ref())?;
         settled.say(common);
         output::report(common, &self.dest, &report)?;
         Ok(SUCCESS)
     }
+}
+
+/// Says what was made.
+fn say(common: &Common, report: &LayersReport) -> anyhow::Result<u8> {
+    output::losses(common, &report.not_kept);
+    if common.json {
+        output::json(report)?;
+    } else {
+        let name = Printable(report.destination.as_os_str().as_encoded_bytes());
+        let lie = if report.in_place { "in the image's own archive" } else { "in content files" };
+        let checked = if report.verified { "" } else { ", which was not verified" };
+        let (layers, size) = (report.layers, bytes(report.contents));
+        output::say(common, format_args!("{name}: EROFS images of {layers} layers, {size} of contents {lie}{checked}"));
+    }
+    Ok(SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Arguments in, the library's work, reports out; nothing imports this.
 
 mod arguments;
+mod backend;
 mod bundle;
 mod cache;
 mod cat;

@@ -8,21 +8,24 @@ use clap::Args;
 use layflat::bundle::OverlayBundle;
 use layflat::core::text::Printable;
 use layflat::lowerdirs::FILE_NAME;
+use layflat::metadata::{Backend, How, Ready, Stacking, ready};
 use layflat::mount::{Method, MountOptions, Mounted, UpperDirectories, may_mount, mount_layout};
 use layflat::userns::in_user_namespace;
 use layflat::{Cancel, Loss, Options, Owners, XattrNamespace};
 
 use super::arguments::{Common, NamespaceArg, OpenArgs, UnpackArgs, open};
+use super::backend::BackendArgs;
 use super::{SUCCESS, output, progress};
-use layflat::unpack::cached;
 
-/// Mount an image or unpacked layers with overlayfs
+/// Mount an image or unpacked layers
 ///
-/// The mount is read-only, unless --upper and --work are given; a bundle has its own. An image is first unpacked into
-/// the cache, once.
+/// The mount is read-only, unless --upper and --work are given; a bundle has its own. As root, where the kernel can (Linux 6.12 and
+/// later), the contents of an image's layers are put into the cache, once, and an EROFS image of its tree is mounted over them. Otherwise the layers
+/// are unpacked into the cache, once, and mounted with overlayfs.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat mount docker://debian:12 mnt
+  layflat mount --in-place app.tar mnt                           # from docker save: nothing is copied
   layflat mount app-layers mnt --upper changes --work scratch    # writable
   layflat umount mnt")]
 pub(crate) struct Mount {
@@ -43,8 +46,8 @@ pub(crate) struct Mount {
     /// Ignore setuid, setgid and file capabilities
     #[arg(long)]
     nosuid: bool,
-    /// Use fuse-overlayfs instead of the kernel; it shows the owners that --record-ownership stored
-    #[arg(long)]
+    /// The same as --backend fuse; it shows the owners that --record-ownership stored
+    #[arg(long, conflicts_with = "backend")]
     fuse: bool,
     #[command(flatten)]
     cached: CachedArgs,
@@ -57,6 +60,8 @@ pub(crate) struct CachedArgs {
     open: OpenArgs,
     #[command(flatten)]
     pub(crate) unpack: UnpackArgs,
+    #[command(flatten)]
+    pub(crate) backend: BackendArgs,
     /// Xattr namespace for whiteouts and opaque directories in the cache [default: trusted if permitted, else user]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
@@ -72,14 +77,15 @@ impl CachedArgs {
 impl Mount {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let upper = self.upper.clone().zip(self.work.clone()).map(|(upper, work)| UpperDirectories { upper, work });
-        let method = self.fuse.then_some(Method::Fuse);
-        let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, method };
+        let method = (self.fuse || self.cached.backend.is_fuse()).then_some(Method::Fuse);
+        let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, method, source: None };
         let owners = self.cached.unpack.owners.without_namespace()?;
         let done = self.cached.mount(&self.source, self.target.as_deref(), options, owners, common, cancel)?;
         if common.json {
             output::json(&serde_json::json!({
                 "source": done.source, "target": done.target, "writable": done.mounted.writable,
-                "fuse": done.mounted.method == Method::Fuse,
+                "backend": done.backend(), "fuse": done.mounted.method == Method::Fuse,
+                "why_not_erofs": done.why_unpacked,
             }))?;
         } else {
             done.say(common);
@@ -107,13 +113,31 @@ pub(crate) struct Done {
     source: PathBuf,
     target: PathBuf,
     mounted: Mounted,
+    /// Why the layers were unpacked, where EROFS was tried first.
+    why_unpacked: Option<String>,
 }
 
 impl Done {
+    fn backend(&self) -> &'static str {
+        match self.mounted.method {
+            Method::Erofs => "erofs",
+            Method::Fuse => "fuse",
+            _ => "overlay",
+        }
+    }
+
     pub(crate) fn say(&self, common: &Common) {
         let access = if self.mounted.writable { "writable" } else { "read-only" };
-        let fuse = self.mounted.method == Method::Fuse;
-        let how = if fuse { format!("{access}, by fuse-overlayfs") } else { access.to_owned() };
+        if let Some(why) = &self.why_unpacked {
+            output::say(common, format_args!("note: the layers were unpacked, since {why}"));
+        }
+        let by = match (self.mounted.method, self.mounted.writable) {
+            (Method::Erofs, false) => "EROFS",
+            (Method::Erofs, true) => "overlayfs over EROFS",
+            (Method::Fuse, _) => "fuse-overlayfs",
+            _ => "overlayfs",
+        };
+        let how = format!("{access}, by {by}");
         let name = |path: &PathBuf| Printable(path.as_os_str().as_encoded_bytes()).to_string();
         output::say(common, format_args!("{} mounted on {}, {how}", name(&self.name), name(&self.target)));
     }
@@ -137,8 +161,9 @@ impl CachedArgs {
                     "{source:?} is a bundle, which has its own mount point and upper directory: give only the bundle"
                 );
             }
+            let (source, target) = (path.to_owned(), bundle.rootfs());
             let mounted = bundle.mount(options)?;
-            return Ok(Done { name: path.to_owned(), source: path.to_owned(), target: bundle.rootfs(), mounted });
+            return Ok(Done { name: path.to_owned(), source, target, mounted, why_unpacked: None });
         }
         let target =
             target.with_context(|| format!("no mount point given for {source:?}; only a bundle has its own"))?;
@@ -154,25 +179,33 @@ impl CachedArgs {
             if options.method != Some(Method::Fuse) {
                 may_mount()?;
             }
-            kept.insert(self.unpacked(source, owners, common, cancel)?).path()
+            let stacking = if options.upper.is_some() { Stacking::MergedBelow } else { Stacking::Merged };
+            let mut how = self.backend.how(stacking)?;
+            if options.method == Some(Method::Fuse) {
+                how.backend = Backend::Overlay;
+            }
+            kept.insert(self.ready(source, &how, owners, common, cancel)?).path()
         };
         let mounted = mount_layout(directory, target, options)?;
-        Ok(Done { name: path.to_owned(), source: directory.to_owned(), target: target.to_owned(), mounted })
+        let (name, source, target) = (path.to_owned(), directory.to_owned(), target.to_owned());
+        let why_unpacked = kept.and_then(|kept| kept.why_unpacked().map(str::to_owned));
+        Ok(Done { name, source, target, mounted, why_unpacked })
     }
 
-    /// The image's layers, unpacked in the cache.
-    fn unpacked(
+    /// The image, ready in the cache.
+    fn ready(
         &self,
         source: &OsStr,
+        how: &How,
         owners: Owners,
         common: &Common,
         cancel: &Cancel,
-    ) -> anyhow::Result<cached::CachedLayers> {
+    ) -> anyhow::Result<Ready> {
         let image = open(&source.to_owned(), &self.open, cancel)?;
         let options = self.options(owners, cancel)?;
-        let kept = cached::overlay(&image, &self.directory()?, &options, progress::progress(common).as_ref())?;
-        say_layers(common, kept.repaired(), kept.not_kept());
-        Ok(kept)
+        let ready = ready(&image, &self.directory()?, how, &options, progress::progress(common).as_ref())?;
+        say_layers(common, ready.repaired(), ready.not_kept());
+        Ok(ready)
     }
 
     /// The library's options for what goes into the cache.

@@ -19,17 +19,36 @@ use crate::unpack::{Error, LossKind, Losses, Options, Progress, Report, flatten,
 /// The file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filesystem {
-    /// EROFS, by `mkfs.erofs`.
-    Erofs,
+    /// EROFS with compressed contents, by `mkfs.erofs`. Without compression it needs no tool:
+    /// [`flat_erofs`](super::flat_erofs).
+    Erofs(ErofsCompression),
     /// SquashFS, by `mksquashfs`.
     Squashfs,
+}
+
+/// How the contents of an EROFS image are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErofsCompression {
+    /// LZ4, which every kernel with EROFS reads.
+    Lz4,
+    /// Zstandard: smaller; by erofs-utils 1.8 or later, for Linux 6.10 or later.
+    Zstd,
+}
+
+impl ErofsCompression {
+    fn argument(self) -> &'static str {
+        match self {
+            Self::Lz4 => "-zlz4",
+            Self::Zstd => "-zzstd",
+        }
+    }
 }
 
 impl Filesystem {
     /// As it is called in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Erofs => "erofs",
+            Self::Erofs(_) => "erofs",
             Self::Squashfs => "squashfs",
         }
     }
@@ -37,14 +56,14 @@ impl Filesystem {
     /// The last second that a file's time can be.
     fn last_second(self) -> i64 {
         match self {
-            Self::Erofs => i64::MAX,
+            Self::Erofs(_) => i64::MAX,
             Self::Squashfs => u32::MAX.into(),
         }
     }
 
     fn holds_xattr(self, name: &[u8]) -> bool {
         match self {
-            Self::Erofs => true,
+            Self::Erofs(_) => true,
             Self::Squashfs => [&b"user."[..], b"trusted.", b"security."].iter().any(|prefix| name.starts_with(prefix)),
         }
     }
@@ -52,7 +71,7 @@ impl Filesystem {
     /// What makes images.
     fn maker(self) -> Tool {
         match self {
-            Self::Erofs => Tool { program: "mkfs.erofs", package: "erofs-utils" },
+            Self::Erofs(_) => Tool { program: "mkfs.erofs", package: "erofs-utils" },
             Self::Squashfs => Tool { program: "mksquashfs", package: "squashfs-tools" },
         }
     }
@@ -60,7 +79,7 @@ impl Filesystem {
     /// What reads them. It comes with the same package, so it is required: an image that nothing has read is not called done.
     fn checker(self) -> Tool {
         match self {
-            Self::Erofs => Tool { program: "fsck.erofs", package: "erofs-utils" },
+            Self::Erofs(_) => Tool { program: "fsck.erofs", package: "erofs-utils" },
             Self::Squashfs => Tool { program: "unsquashfs", package: "squashfs-tools" },
         }
     }
@@ -69,7 +88,7 @@ impl Filesystem {
     fn check(self, image: &Path) -> Command {
         let mut command = Command::new(self.checker().program);
         match self {
-            Self::Erofs => command.args(["-d1", "--extract"]),
+            Self::Erofs(_) => command.args(["-d1", "--extract"]),
             // Goes through all directories, whose tables are the last to be written.
             Self::Squashfs => command.args(["-strict-errors", "-lls"]),
         };
@@ -82,8 +101,8 @@ impl Filesystem {
         let mut command = Command::new(self.maker().program);
         match self {
             // The time of the image is the newest of its files' times: with an earlier one it would change theirs.
-            Self::Erofs => command
-                .args(["--quiet", "-U", "00000000-0000-0000-0000-000000000000"])
+            Self::Erofs(compression) => command
+                .args(["--quiet", compression.argument(), "-U", "00000000-0000-0000-0000-000000000000"])
                 .env("SOURCE_DATE_EPOCH", newest.to_string())
                 .args([image, tree]),
             Self::Squashfs => command

@@ -8,6 +8,7 @@
 mod again;
 mod aside;
 mod descent;
+mod guarded;
 mod handle;
 mod leftovers;
 mod lock;
@@ -21,6 +22,7 @@ mod work;
 pub(crate) use again::{flock, open, openat, openat2, read_at};
 pub(crate) use aside::{ASIDE, Aside, shown};
 pub(crate) use descent::Descent;
+pub use guarded::{Unguarded, check_guarded};
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};
 pub(crate) use lock::Lock;

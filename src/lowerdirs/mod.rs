@@ -2,6 +2,7 @@
 //! they were unpacked.
 
 mod damage;
+mod erofs;
 mod error;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
@@ -11,9 +12,10 @@ mod read;
 mod seal;
 
 pub(crate) use damage::{damage, describe};
+pub use erofs::{ContentDevice, ErofsLayout, Identity, Metadata, Stamp};
 pub use error::LayoutError;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;
 pub(crate) use modified::{changed, modified};
-pub(crate) use read::{open, read, read_layout};
+pub(crate) use read::{open, read, read_erofs, read_layout};
 pub(crate) use seal::{Depth, Seal};

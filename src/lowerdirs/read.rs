@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{FILE_NAME, Layout, LayoutError};
+use super::{ErofsLayout, FILE_NAME, Layout, LayoutError};
 use crate::core::limits::Limits;
 use crate::fs::openat;
 
@@ -43,16 +43,42 @@ pub(crate) fn read_layout(directory: impl AsFd, path: &Path) -> Result<Layout, L
     parse(&read(directory, path)?, &path.join(FILE_NAME))
 }
 
-/// Reads and checks the description.
-pub(super) fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
-    /// What stays the same in every format.
-    #[derive(serde::Deserialize)]
-    struct Version {
-        format: u32,
-        form: String,
+/// The description of EROFS images in an open directory; nothing if it describes something else.
+pub(crate) fn read_erofs(directory: impl AsFd, path: &Path) -> Result<Option<ErofsLayout>, LayoutError> {
+    parse_erofs(&read(directory, path)?, &path.join(FILE_NAME))
+}
+
+fn parse_erofs(text: &[u8], path: &Path) -> Result<Option<ErofsLayout>, LayoutError> {
+    let Version { form, format } = version(text, path)?;
+    if form != ErofsLayout::FORM {
+        return Ok(None);
+    }
+    if format != ErofsLayout::FORMAT {
+        return Err(LayoutError::Unknown { path: path.to_owned(), form, format });
     }
     let malformed = |source| LayoutError::Malformed { path: path.to_owned(), source };
-    let version: Version = serde_json::from_slice(text).map_err(malformed)?;
+    let layout: ErofsLayout = serde_json::from_slice(text).map_err(malformed)?;
+    match layout.images.iter().find(|image| !is_plain(&image.file)) {
+        Some(image) => Err(LayoutError::Outside { path: path.to_owned(), name: image.file.clone() }),
+        None => Ok(Some(layout)),
+    }
+}
+
+/// What stays the same in every format.
+#[derive(serde::Deserialize)]
+struct Version {
+    format: u32,
+    form: String,
+}
+
+fn version(text: &[u8], path: &Path) -> Result<Version, LayoutError> {
+    serde_json::from_slice(text).map_err(|source| LayoutError::Malformed { path: path.to_owned(), source })
+}
+
+/// Reads and checks the description.
+pub(super) fn parse(text: &[u8], path: &Path) -> Result<Layout, LayoutError> {
+    let malformed = |source| LayoutError::Malformed { path: path.to_owned(), source };
+    let version = version(text, path)?;
     if ![Layout::FORMAT, Layout::SHARED].contains(&version.format) || version.form != Layout::FORM {
         return Err(LayoutError::Unknown { path: path.to_owned(), form: version.form, format: version.format });
     }

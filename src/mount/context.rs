@@ -3,7 +3,7 @@
 use super::directory::Directory;
 use super::error::MountError;
 use super::options;
-use super::request::{Method, MountRequest};
+use super::request::{Method, MountOptions, MountRequest};
 use super::syscall::SOURCE;
 use super::upper::OpenUpper;
 use rustix::fd::OwnedFd;
@@ -32,9 +32,13 @@ pub(super) fn mount(
     target: &Directory,
     method: Method,
 ) -> Result<(), Failure> {
-    let mounted = create(request, upper, method)?;
+    attach(&create(request, upper, method)?, target)
+}
+
+/// Puts a mount that is nowhere on its target.
+pub(super) fn attach(mounted: &OwnedFd, target: &Directory) -> Result<(), Failure> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&mounted, "", target, "", flags).map_err(|errno| {
+    move_mount(mounted, "", target, "", flags).map_err(|errno| {
         let step = "the target".to_owned();
         Failure::Final(MountError::Refused { step, errno, log: String::new() })
     })
@@ -42,8 +46,8 @@ pub(super) fn mount(
 
 /// Makes a mount that is nowhere yet: it can be looked into by its descriptor, and goes with it.
 pub(super) fn create(request: &MountRequest, upper: Option<&OpenUpper>, method: Method) -> Result<OwnedFd, Failure> {
-    let context = Context::open()?;
-    context.set("source", Some(SOURCE))?;
+    let context = Context::open("overlay")?;
+    context.set("source", Some(request.options.source.as_deref().unwrap_or(SOURCE)))?;
     for layer in &request.lower {
         context.set_layer(layer.directory(), method)?;
     }
@@ -59,40 +63,47 @@ pub(super) fn create(request: &MountRequest, upper: Option<&OpenUpper>, method: 
         // A kernel before 6.5 takes any setting, and judges only here, without a word.
         context.failure("the mount", errno, |errno, log| errno == Errno::INVAL && log.is_empty())
     })?;
-    let mut attributes = MountAttrFlags::empty();
-    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, upper.is_none());
-    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, request.options.nodev);
-    attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, request.options.nosuid);
-    fsmount(&context.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(|errno| context.failure("the mount", errno, |_, _| false))
+    context.mount(&request.options, upper.is_none())
 }
 
 /// Whether the kernel lets this process begin at all. One that does not know the way may know another.
 pub(super) fn may_open() -> Result<(), MountError> {
-    match Context::open() {
+    match Context::open("overlay") {
         Ok(_) | Err(Failure::Unknown(_)) => Ok(()),
         Err(Failure::Final(error)) => Err(error),
     }
 }
 
 /// A file system in the making.
-struct Context(OwnedFd);
+pub(super) struct Context(pub(super) OwnedFd);
 
 impl Context {
-    fn open() -> Result<Self, Failure> {
-        match fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
+    pub(super) fn open(file_system: &'static str) -> Result<Self, Failure> {
+        match fsopen(file_system, FsOpenFlags::FSOPEN_CLOEXEC) {
             Ok(context) => Ok(Self(context)),
             Err(Errno::PERM) => Err(Failure::Final(MountError::NotPermitted)),
-            Err(Errno::NODEV) => Err(Failure::Final(MountError::NoOverlayfs)),
+            Err(Errno::NODEV) if file_system == "overlay" => Err(Failure::Final(MountError::NoOverlayfs)),
+            Err(Errno::NODEV) => Err(Failure::Unknown(MountError::NoErofs("this kernel does not have it".to_owned()))),
             Err(errno) => {
-                let error = MountError::Refused { step: "to open overlayfs".to_owned(), errno, log: String::new() };
+                let step = format!("to open the file system {file_system}");
+                let error = MountError::Refused { step, errno, log: String::new() };
                 // as old kernels and some containers' filters say it
                 Err(if errno == Errno::NOSYS { Failure::Unknown(error) } else { Failure::Final(error) })
             }
         }
     }
 
-    fn set(&self, key: &str, value: Option<&str>) -> Result<(), Failure> {
+    /// The mount, when all was set and the file system was created.
+    pub(super) fn mount(&self, options: &MountOptions, read_only: bool) -> Result<OwnedFd, Failure> {
+        let mut attributes = MountAttrFlags::empty();
+        attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, options.nodev);
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, options.nosuid);
+        fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(|errno| self.failure("the mount", errno, |_, _| false))
+    }
+
+    pub(super) fn set(&self, key: &str, value: Option<&str>) -> Result<(), Failure> {
         let done = match value {
             Some(value) => fsconfig_set_string(&self.0, key, value),
             None => fsconfig_set_flag(&self.0, key),
@@ -123,7 +134,7 @@ impl Context {
         done.map_err(|errno| self.failure(&layer_name(key, directory.path()), errno, is_unknown))
     }
 
-    fn failure(&self, step: &str, errno: Errno, unknown: impl Fn(Errno, &str) -> bool) -> Failure {
+    pub(super) fn failure(&self, step: &str, errno: Errno, unknown: impl Fn(Errno, &str) -> bool) -> Failure {
         let log = self.log();
         let unknown = unknown(errno, &log);
         let error = MountError::Refused { step: step.to_owned(), errno, log };

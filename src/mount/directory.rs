@@ -44,9 +44,14 @@ impl LowerDirectory {
     ) -> Result<Self, MountError> {
         let resolve = within | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         match crate::fs::openat2(directory, name, FLAGS, Mode::empty(), resolve) {
-            Ok(fd) => Ok(Self(Directory { path, fd })),
+            Ok(fd) => Ok(Self(Directory { path, fd, is_nowhere: false })),
             Err(errno) => Err(MountError::Directory { action: "open", what: "the layer", path, source: errno.into() }),
         }
+    }
+
+    /// A mount that is nowhere, by its descriptor; `name` is what messages call it.
+    pub(super) fn of_mount(mount: OwnedFd, name: &Path) -> Self {
+        Self(Directory { path: name.to_owned(), fd: mount, is_nowhere: true })
     }
 
     pub(super) fn directory(&self) -> &Directory {
@@ -64,12 +69,14 @@ pub(crate) fn is_mount_point(path: &Path) -> bool {
 pub(super) struct Directory {
     path: PathBuf,
     fd: OwnedFd,
+    /// It is the root of a mount that no path leads to.
+    is_nowhere: bool,
 }
 
 impl Directory {
     pub(super) fn open(path: &Path, what: &'static str) -> Result<Self, MountError> {
         match crate::fs::openat(CWD, path, FLAGS, Mode::empty()) {
-            Ok(fd) => Ok(Self { path: path.to_owned(), fd }),
+            Ok(fd) => Ok(Self { path: path.to_owned(), fd, is_nowhere: false }),
             Err(errno) => {
                 Err(MountError::Directory { action: "open", what, path: path.to_owned(), source: errno.into() })
             }
@@ -93,7 +100,8 @@ impl Directory {
     /// Whether this is another directory or lies below it, as far as paths tell: a bind mount hides it.
     pub(super) fn lies_in(&self, other: &Self) -> bool {
         let real = |directory: &Self| std::fs::read_link(directory.descriptor_path());
-        matches!((real(self), real(other)), (Ok(inner), Ok(outer)) if inner.starts_with(&outer))
+        // The kernel calls the root of such a mount `/`.
+        !other.is_nowhere && matches!((real(self), real(other)), (Ok(inner), Ok(outer)) if inner.starts_with(&outer))
     }
 
     /// A name that tells people more than a number, where fsconfig(2) takes it.

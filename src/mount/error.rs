@@ -36,6 +36,12 @@ pub enum MountError {
     /// The kernel knows no overlayfs.
     #[error("this kernel has no overlayfs (try `modprobe overlay`)")]
     NoOverlayfs,
+    /// The kernel cannot mount an EROFS image from files here.
+    #[error("EROFS cannot be used: {0}")]
+    NoErofs(String),
+    /// Somebody else could change what an EROFS mount shows.
+    #[error(transparent)]
+    Unguarded(#[from] crate::fs::Unguarded),
     /// The kernel cannot, and there is nothing else.
     #[error("fuse-overlayfs is not installed (package fuse-overlayfs); it is needed where the kernel cannot mount")]
     NoFuse,
@@ -105,7 +111,7 @@ pub enum UnmountError {
     #[error("{} is not a mount point", printable(.0))]
     NotAMountPoint(PathBuf),
     /// Something else is mounted there.
-    #[error("{} is a mount point, but not of an overlay: use umount", printable(.0))]
+    #[error("{} is a mount point, but of neither an overlay nor EROFS: use umount", printable(.0))]
     NotAnOverlay(PathBuf),
     /// Files in it are open, or it is someone's working directory, or something is mounted in it.
     #[error("{} is in use; stop the programs that use it", printable(.0))]

@@ -3,9 +3,14 @@
 use super::directory::LowerDirectory;
 use super::error::MountError;
 use crate::core::overlayfs::XattrNamespace;
-use crate::lowerdirs::{self, FILE_NAME, Layout, LayoutError, changed, read_layout};
+use crate::lowerdirs::{self, ErofsLayout, FILE_NAME, Layout, LayoutError, changed, read_layout};
 use std::os::fd::AsFd as _;
 use std::path::Path;
+
+/// The description of EROFS images over contents; nothing if a directory holds unpacked layers.
+pub(super) fn read_erofs(directory: &Path) -> Result<Option<ErofsLayout>, MountError> {
+    Ok(lowerdirs::read_erofs(lowerdirs::open(directory)?, directory)?)
+}
 
 /// Opens the layers of unpacked overlay layers, topmost first. Everything is opened relative to the directory, and no
 /// symbolic link in it is followed: what is mounted is what lies there.

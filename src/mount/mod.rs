@@ -8,9 +8,12 @@
 //!
 //! Layers are handed over as directory descriptors where the kernel takes them ([`Method`]). That leaves no moment
 //! between looking at a directory and mounting it, and no limit on the length or the letters of its name.
+//!
+//! EROFS images over contents are mounted alone, or as such layers ([`ErofsRequest`]).
 
 mod context;
 mod directory;
+mod erofs;
 mod error;
 mod fuse;
 mod layout;
@@ -22,9 +25,10 @@ mod upper;
 
 pub use directory::LowerDirectory;
 pub(crate) use directory::is_mount_point;
+pub use erofs::{ErofsImage, ErofsRequest};
 pub use error::{MountError, UnmountError};
 pub use options::MOST_LAYERS;
-pub(crate) use request::mount_nowhere;
+pub(crate) use request::mount_layout_nowhere;
 pub use request::{Method, MountOptions, MountRequest, Mounted, may_mount, mount, mount_layout};
 pub use umount::umount;
 pub use upper::UpperDirectories;

@@ -2,6 +2,7 @@
 
 use super::context::{self, Failure};
 use super::directory::{Directory, LowerDirectory};
+use super::erofs::ErofsRequest;
 use super::error::MountError;
 use super::fuse;
 use super::layout;
@@ -35,6 +36,8 @@ pub struct MountOptions {
     pub nosuid: bool,
     /// How the kernel is told; the first that it knows when `None`.
     pub method: Option<Method>,
+    /// What the mount is called in `/proc/self/mounts`; `layflat` when `None`.
+    pub source: Option<String>,
 }
 
 /// How the kernel is told of the layers. All mount the same.
@@ -46,6 +49,8 @@ pub enum Method {
     PathLayers,
     /// mount(2) with a page of options.
     MountSyscall,
+    /// EROFS images over the files that contents lie in, alone or as layers of an overlay.
+    Erofs,
     /// fuse-overlayfs, a program: where the kernel has no overlayfs, or none for user namespaces.
     Fuse,
 }
@@ -71,7 +76,7 @@ impl MountRequest {
     }
 }
 
-/// Mounts unpacked overlay layers.
+/// Mounts unpacked overlay layers, or EROFS images over contents, as `layflat.json` describes them.
 ///
 /// ```no_run
 /// use layflat::mount::{MountOptions, UpperDirectories, umount};
@@ -86,8 +91,11 @@ impl MountRequest {
 /// ```
 ///
 /// # Errors
-/// As [`MountRequest::of_layout`] and [`mount`].
+/// As [`MountRequest::of_layout`], [`ErofsRequest::of_layout`] and [`mount`].
 pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> Result<Mounted, MountError> {
+    if layout::read_erofs(directory)?.is_some() {
+        return ErofsRequest::of_layout(directory, options)?.mount(target);
+    }
     mount(&MountRequest::of_layout(directory, options)?, target)
 }
 
@@ -98,10 +106,7 @@ pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> R
 /// All of [`MountError`] but [`MountError::Layout`].
 pub fn mount(request: &MountRequest, target: &Path) -> Result<Mounted, MountError> {
     check(request)?;
-    let target = Directory::open(target, "the target")?;
-    if target.is_mount_point() {
-        return Err(MountError::Busy(target.path().to_owned()));
-    }
+    let target = open_target(target)?;
     let open = |upper| OpenUpper::open(upper, &request.lower, request.namespace);
     let mut upper = request.options.upper.as_ref().map(open).transpose()?;
     let method = try_methods(request, upper.as_ref(), &target)?;
@@ -111,8 +116,26 @@ pub fn mount(request: &MountRequest, target: &Path) -> Result<Mounted, MountErro
     Ok(Mounted { method, writable: upper.is_some() })
 }
 
+/// An existing directory that nothing is mounted on.
+pub(super) fn open_target(target: &Path) -> Result<Directory, MountError> {
+    let target = Directory::open(target, "the target")?;
+    if target.is_mount_point() {
+        return Err(MountError::Busy(target.path().to_owned()));
+    }
+    Ok(target)
+}
+
+/// A read-only mount of what [`mount_layout`] mounts that is nowhere: to look into, through its descriptor, with which it goes.
+pub(crate) fn mount_layout_nowhere(directory: &Path) -> Result<OwnedFd, MountError> {
+    let options = MountOptions::default();
+    if layout::read_erofs(directory)?.is_some() {
+        return ErofsRequest::of_layout(directory, options)?.mount_nowhere();
+    }
+    mount_nowhere(&MountRequest::of_layout(directory, options)?)
+}
+
 /// A read-only mount of layers that is nowhere: to look into, through its descriptor, with which it goes.
-pub(crate) fn mount_nowhere(request: &MountRequest) -> Result<OwnedFd, MountError> {
+fn mount_nowhere(request: &MountRequest) -> Result<OwnedFd, MountError> {
     check(request)?;
     let create = |method| context::create(request, None, method);
     match create(Method::FdLayers) {
@@ -149,6 +172,7 @@ fn try_methods(request: &MountRequest, upper: Option<&OpenUpper>, target: &Direc
             Method::FdLayers | Method::PathLayers => context::mount(request, upper, target, method),
             Method::MountSyscall => syscall::mount(request, upper, target),
             Method::Fuse => fuse::mount(request, upper, target),
+            Method::Erofs => Err(Failure::Final(MountError::NoErofs("these layers are unpacked".to_owned()))),
         };
         match attempt {
             Ok(()) => return Ok(method),

@@ -10,12 +10,14 @@ use std::path::Path;
 
 /// `OVERLAYFS_SUPER_MAGIC`, include/uapi/linux/magic.h.
 const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
+/// `EROFS_SUPER_MAGIC_V1`, in the same file.
+const EROFS_MAGIC: u32 = 0xe0f5_e1e2;
 
-/// Unmounts an overlay; of several on one target the one on top. A lazy unmount takes it out of sight now, and ends it
+/// Unmounts an overlay or an EROFS; of several on one target the one on top. A lazy unmount takes it out of sight now, and ends it
 /// when nothing uses it any more.
 ///
 /// # Errors
-/// A target that is not a mount point of an overlay (nothing is done to it), one in use, and what the kernel refuses. A
+/// A target that is not a mount point of either (nothing is done to it), one in use, and what the kernel refuses. A
 /// symbolic link is not a mount point.
 pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     let path = || target.to_owned();
@@ -52,7 +54,7 @@ fn check(target: &Path) -> Result<bool, UnmountError> {
     }
     let file_system = rustix::fs::fstatfs(&opened).map_err(failed)?;
     // the type of the field differs by architecture, its value does not
-    if file_system.f_type as u32 == OVERLAYFS_MAGIC {
+    if matches!(file_system.f_type as u32, OVERLAYFS_MAGIC | EROFS_MAGIC) {
         return Ok(false);
     }
     if is_fuse_overlay(&opened) { Ok(true) } else { Err(UnmountError::NotAnOverlay(target.to_owned())) }

@@ -194,8 +194,8 @@ fn stage_name(layer: usize) -> String {
     format!("stage-{layer}")
 }
 
-pub(crate) fn io<E: Into<std::io::Error>>(action: &str) -> impl FnOnce(E) -> Error {
-    move |error| Error::Io { action: action.to_owned(), error: error.into() }
+pub(crate) fn io<E: Into<std::io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> Error {
+    move |error| Error::Io { action: action.into(), error: error.into() }
 }
 
 fn settle_error(error: settle::SettleError) -> Error {

@@ -19,7 +19,7 @@ use super::copies::Copies;
 use super::known::KnownTree;
 use super::share::Shared;
 use crate::core::cancel::Cancel;
-use crate::core::overlayfs::XattrNamespace;
+use crate::core::overlayfs::{Attribute, XattrNamespace};
 use crate::core::record::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Record};
 use crate::core::stack::{Difference, InodeId, LayerEntry, Over, Stack, What};
 use crate::fs::{Descent, open_directory};
@@ -350,8 +350,8 @@ impl Settler<'_, '_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = crate::fs::openat(here, name, flags, Mode::RUSR | Mode::WUSR)?;
         if let Finish::Overlay(namespace) = self.finish {
-            let mark = format!("{}overlay.whiteout", namespace.prefix());
-            Subject::Open(file.as_fd()).set_xattr(mark.as_bytes(), b"y")?;
+            let (mark, value) = namespace.attribute(Attribute::NestedWhiteout);
+            Subject::Open(file.as_fd()).set_xattr(mark.as_bytes(), value)?;
         }
         self.losses.add(LossKind::WhiteoutDevice, "", path);
         self.capabilities.set(Subject::Open(file.as_fd()), attributes, path, &mut self.losses)?;
@@ -409,7 +409,7 @@ impl Settler<'_, '_> {
 
     fn directory_attributes(&self, entry: &LayerEntry) -> Attributes {
         match entry.what {
-            What::Directory { attributes, .. } => self.stack.directory_attributes(attributes),
+            What::Directory { attributes, .. } => self.stack.directory_attributes(attributes).into_owned(),
             _ => Attributes::of_unnamed_directory(),
         }
     }
@@ -420,17 +420,18 @@ impl Settler<'_, '_> {
         else {
             return Ok(());
         };
-        let set = |name: &str, value: &[u8]| {
-            Subject::Open(directory).set_xattr(format!("{}{name}", namespace.prefix()).as_bytes(), value)
+        let set = |attribute| {
+            let (name, value) = namespace.attribute(attribute);
+            Subject::Open(directory).set_xattr(name.as_bytes(), value)
         };
         if opaque {
-            set("opaque", b"y")?;
+            set(Attribute::Opaque)?;
         }
         if holds_whiteouts || level.more_whiteouts {
-            set("origin", b"")?;
+            set(Attribute::HoldsWhiteouts)?;
         }
         if level.nested_whiteouts {
-            set("overlay.opaque", b"x")?;
+            set(Attribute::HoldsNestedWhiteouts)?;
         }
         Ok(())
     }

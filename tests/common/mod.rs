@@ -19,6 +19,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
 pub mod cases;
+pub mod erofs;
 pub mod harness;
 pub mod images;
 pub mod inside;

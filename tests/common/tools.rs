@@ -82,7 +82,7 @@ fn not_installed(program: &str, package: Option<&str>) -> String {
     missing
 }
 
-fn is_installed(program: &str) -> bool {
+pub fn is_installed(program: &str) -> bool {
     if program.contains('/') {
         return Path::new(program).exists();
     }

@@ -98,8 +98,8 @@ fn o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out() {
     let advice = "Use another directory, on ext4, xfs, btrfs or tmpfs; or unpack into one root file system";
     for command in [
         "layers layers:a,whiteout m/out",
-        "mount --cache-dir m layers:a,whiteout n",
-        "bundle --overlay --cache-dir m layers:a,whiteout n",
+        "mount --backend overlay --cache-dir m layers:a,whiteout n",
+        "bundle --overlay --backend overlay --cache-dir m layers:a,whiteout n",
     ] {
         let command =
             format!("mkdir -p n; layflat {command} 2>&1 >/dev/null | cat >&2; find m -type f -o -type c; exit 1");

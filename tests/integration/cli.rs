@@ -362,6 +362,7 @@ fn output_that_cannot_be_written_is_an_error() {
         "copy image.tar oci:layout:1",
         "copy --json image.tar oci:layout:2",
         "flatten --to tar -o - image.tar",
+        "flatten --to erofs -o - image.tar",
     ] {
         let script = format!("exec {} {command} > /dev/full", program.display());
         let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();

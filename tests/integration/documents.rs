@@ -59,12 +59,12 @@ fn is_made(path: &Path) -> bool {
 #[test]
 fn every_rule_that_is_cited_is_stated() {
     let rules = std::fs::read_to_string(root().join("docs/rules.md")).unwrap();
-    let heading = Regex::new(r"(?m)^(?:### |- \*\*)([NMLAOTDS]\d+)\b").unwrap();
+    let heading = Regex::new(r"(?m)^(?:### |- \*\*)([NMLAOTDSC]\d+)\b").unwrap();
     let stated: BTreeSet<String> = heading.captures_iter(&rules).map(|found| found[1].to_owned()).collect();
     assert!(stated.len() > 30, "{stated:?}");
-    let cited = Regex::new(r"\brules? ((?:[NMLAOTDS]\d+(?:, | and | to )?)+)").unwrap();
-    let number = Regex::new(r"[NMLAOTDS]\d+").unwrap();
-    let named = Regex::new(r"(?m)(?:^|fn )([nmlaotds]\d+)_[a-z]").unwrap();
+    let cited = Regex::new(r"\brules? ((?:[NMLAOTDSC]\d+(?:, | and | to )?)+)").unwrap();
+    let number = Regex::new(r"[NMLAOTDSC]\d+").unwrap();
+    let named = Regex::new(r"(?m)(?:^|fn )([nmlaotdsc]\d+)_[a-z]").unwrap();
     let code = files("src", "rs").into_iter().chain(files("tests", "rs")).chain(files("fixtures/stacks", "txt"));
     for file in code {
         let text = std::fs::read_to_string(&file).unwrap();

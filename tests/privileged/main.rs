@@ -9,6 +9,8 @@ mod bundle;
 mod common;
 mod compare;
 mod copy;
+mod erofs;
+mod erofs_mounts;
 mod explore;
 mod mount;
 mod pack;
@@ -24,6 +26,8 @@ fn main() -> std::process::ExitCode {
         ("compare", compare::trials),
         ("copy", copy::trials),
         ("explore", explore::trials),
+        ("erofs", erofs::trials),
+        ("erofs_mounts", erofs_mounts::trials),
         ("mount", mount::trials),
         ("pack", pack::trials),
         ("property", property::trials),

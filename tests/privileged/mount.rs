@@ -540,7 +540,7 @@ fn unmounting(namespace: XattrNamespace) {
     assert!(refused(&target).ends_with("is not a mount point"));
     assert!(refused(&stack.path("missing")).starts_with("cannot look at "));
     rustix::mount::mount_bind(stack.path("1"), &target).unwrap();
-    assert!(refused(&target).contains("not of an overlay"));
+    assert!(refused(&target).contains("of neither an overlay nor EROFS"));
     rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
 
     mount(&stack.request(&["2", "1"], None), &target).unwrap();
@@ -576,7 +576,7 @@ fn program(namespace: XattrNamespace) {
     let unmount: &[&OsStr] = &["umount".as_ref(), target.as_ref()];
     let forms = || names(&cache).into_iter().filter(|name| name.ends_with("layflat.json")).count();
     for _ in 0..2 {
-        assert!(layflat(mount).ends_with(&format!("mounted on {}, read-only\n", target.display())));
+        assert!(layflat(mount).ends_with(&format!("mounted on {}, read-only, by overlayfs\n", target.display())));
         assert_eq!(names(&target), ["/", "b"]);
         fs::write(target.join("new"), "").unwrap_err();
         layflat(unmount);
@@ -585,7 +585,7 @@ fn program(namespace: XattrNamespace) {
     }
     let (upper, work) = (stack.path("upper"), stack.path("work"));
     let upper_options: &[&OsStr] = &["--upper".as_ref(), upper.as_ref(), "--work".as_ref(), work.as_ref()];
-    assert!(layflat(&[mount, upper_options].concat()).ends_with("writable\n"));
+    assert!(layflat(&[mount, upper_options].concat()).ends_with("writable, by overlayfs\n"));
     fs::write(target.join("new"), "").unwrap();
     layflat(unmount);
     assert_eq!(names(&upper), ["/", "new"]);

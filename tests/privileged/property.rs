@@ -14,14 +14,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::common::cases::compare;
+use crate::common::erofs::{self, Where};
 use crate::common::harness::Trial;
 use crate::common::inside;
 use crate::common::oracle;
 use crate::common::overlay::{Manner, changed_mounts};
 use crate::common::run::{self, Form, Power};
+use crate::common::tar;
 use crate::common::text::{Attributes, Entry, Kind, Stack};
 use crate::common::tree::Tree;
 use layflat::core::chain::Chain;
+use layflat::erofs::Shape as ErofsShape;
 use layflat::image::Image;
 use layflat::{NoProgress, Options, XattrNamespace};
 use libtest_mimic::Failed;
@@ -43,6 +46,21 @@ pub(crate) fn trials() -> Vec<Trial> {
         .with_ignored_flag(!run::is_root()),
         Trial::test("overlay_mount_with_user_marks_and_oracle_agree", || check(&[Form::Overlay(XattrNamespace::User)]))
             .with_ignored_flag(!mounts),
+        Trial::test("erofs_image_and_oracle_agree", || {
+            run_with(&|stack, _| {
+                erofs_agrees(stack, ErofsShape::Merged, Where::Carried)?;
+                erofs_agrees(stack, ErofsShape::Merged, Where::Devices)
+            })
+        })
+        .with_ignored_flag(!erofs::can_mount()),
+        Trial::test("erofs_layers_and_oracle_agree", || {
+            run_with(&|stack, _| {
+                let trusted = ErofsShape::Layered(XattrNamespace::Trusted);
+                erofs_agrees(stack, trusted, Where::Carried)?;
+                erofs_agrees(stack, trusted, Where::Devices)
+            })
+        })
+        .with_ignored_flag(!erofs::can_mount()),
         Trial::test("flat_archive_squashed_image_and_oracle_agree", || run_with(&rewritten_agrees)),
     ];
     for (name, manner) in [
@@ -103,6 +121,13 @@ fn run_with(test: &dyn Fn(&Stack, &Path) -> Result<(), String>) -> Result<(), Fa
 
 fn agree(stack: &Stack, form: Form, base: &Path) -> Result<(), String> {
     shows(stack, &run::image_of(stack), form, base)
+}
+
+/// EROFS images, for the whole stack or for each layer, show what the stack shows.
+fn erofs_agrees(stack: &Stack, shape: ErofsShape, place: Where) -> Result<(), String> {
+    let archives: Vec<Vec<u8>> = stack.0.iter().map(tar::archive).collect();
+    compared(stack, erofs::show(&archives, shape, place), |tree| tree)
+        .map_err(|why| format!("{shape:?} {place:?}: {why}"))
 }
 
 /// What a stack becomes as a flat archive, and squashed above every one of its layers, shows what the stack shows.

@@ -11,13 +11,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common::cases::{self, Case, Expected, compare};
+use crate::common::erofs;
 use crate::common::harness::Trial;
 use crate::common::run::{self, Form, Power, Scratch};
 use crate::common::text::Stack;
 use crate::common::tools;
 use crate::common::tree::{Shape, Tree};
 use layflat::core::filter::{Filter, Globs, Times};
-use layflat::export::{Filesystem, flat_archive, flat_filesystem};
+use layflat::export::{ErofsCompression, Filesystem, flat_archive, flat_erofs, flat_filesystem};
 use layflat::fs::{Destination, Output};
 use layflat::image::Image;
 use layflat::squash::{filter, squash};
@@ -45,6 +46,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             );
         };
         trial("archive", true, flat_archive_shows_it);
+        trial("erofs", erofs::can_mount(), erofs_image_shows_it);
         trial("gnu_tar", root, gnu_tar_extracts_it);
         trial("bsdtar", root, bsdtar_extracts_it);
         trial("squash", true, squashed_anywhere_it_shows_it);
@@ -60,7 +62,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(Trial::test("a_squashed_image_keeps_what_is_still_true", squashed_image));
     trials.push(Trial::test("a_copy_is_filtered", copy_is_filtered));
     trials.push(Trial::test("a_file_appears_whole_or_not_at_all", whole_or_not_at_all));
-    trials.push(Trial::test("erofs", || filesystem(Filesystem::Erofs, "erofs")).with_ignored_flag(!root));
+    trials.push(
+        Trial::test("compressed_erofs", || filesystem(Filesystem::Erofs(ErofsCompression::Lz4), "erofs"))
+            .with_ignored_flag(!root),
+    );
     trials.push(Trial::test("squashfs", || filesystem(Filesystem::Squashfs, "squashfs")).with_ignored_flag(!root));
     trials
 }
@@ -71,6 +76,12 @@ fn jobs(count: usize) -> Options {
 
 fn filtered(filter: Filter) -> Options {
     Options { filter, ..Options::default() }
+}
+
+fn erofs_image(image: &Image, options: &Options) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    flat_erofs(image, &mut bytes, &std::env::temp_dir(), options, &NoProgress).unwrap();
+    bytes
 }
 
 fn archive(image: &Image, options: &Options) -> Vec<u8> {
@@ -88,6 +99,13 @@ fn flat_archive_shows_it(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
     let bytes = archive(&image, &jobs(1));
     assert!(bytes == archive(&image, &jobs(4)), "other bytes with more jobs");
     compare(expected, &flat(&run::image([bytes]), &Options::default()))
+}
+
+fn erofs_image_shows_it(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
+    let image = run::image_of(stack);
+    let bytes = erofs_image(&image, &jobs(1));
+    assert!(bytes == erofs_image(&image, &jobs(4)), "other bytes with more jobs");
+    compare(expected, &erofs::tree_of(&bytes))
 }
 
 /// Of an image whose files carry labels: those that an output has.
@@ -293,7 +311,7 @@ fn untouched_layers_stay() -> Result<(), Failed> {
 
 /// Mounted, an image is the flat tree, as far as its format can hold it.
 fn filesystem(filesystem: Filesystem, name: &str) -> Result<(), Failed> {
-    tools::need(&[if filesystem == Filesystem::Erofs { "mkfs.erofs" } else { "mksquashfs" }]);
+    tools::need(&[if filesystem == Filesystem::Squashfs { "mksquashfs" } else { "mkfs.erofs" }]);
     let stack = "D .(750,5:6,m=7), D d(1777,5:4000000000,m=2), F d/a(text,4755,security.capability=\\x01\\x00\\x00\\x02\\x00\\x04\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00,trusted.t=v,user.k=v), \
                  L s->../x, C null:1.3(666), C zero:0.0, B b:7.0, P p, F old | H link=d/a, W b, D d/e";
     let image = run::image_of(&Stack::parse(stack));
@@ -399,7 +417,7 @@ fn whole_or_not_at_all() -> Result<(), Failed> {
     let mut damaged = std::fs::read(scratch.0.join("good.tar")).unwrap();
     damaged.truncate(1300);
     std::fs::write(scratch.0.join("bad.tar"), damaged).unwrap();
-    let made_by = [("tar", None), ("squashfs", Some("mksquashfs")), ("erofs", Some("mkfs.erofs"))];
+    let made_by = [("tar", None), ("squashfs", Some("mksquashfs")), ("erofs", None)];
     for (format, _) in made_by.iter().filter(|(_, tool)| tool.is_none_or(|tool| tools::missing(&[tool]).is_none())) {
         let (success, talk) = layflat(&["flatten", "layers:bad.tar", "--to", format, "-o", "out"], &scratch.0);
         assert!(!success && talk.contains("truncated"), "{format}: {talk}");

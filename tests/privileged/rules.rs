@@ -9,16 +9,20 @@
 use std::path::Path;
 
 use crate::common::cases::{self, Case, Expected, compare};
+use crate::common::erofs::{self, Where};
 use crate::common::harness::Trial;
 use crate::common::inside;
 use crate::common::oracle;
 use crate::common::run::{self, Form, Power};
+use crate::common::tar;
 use crate::common::tree::Tree;
+use layflat::erofs::Shape;
 use layflat::{Options, XattrNamespace};
 use libtest_mimic::Failed;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let power = run::power();
+    let erofs = erofs::can_mount();
     let mut trials = Vec::new();
     for case in cases::all() {
         let root = run::is_root();
@@ -32,6 +36,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&case, "cached", root, move |case| check_cached(case, XattrNamespace::Trusted)));
         trials.push(trial(&case, "flat_tmpfs", root, |case| check(case, Form::Flat, run::tmpfs())));
         trials.push(trial(&case, "overlay_tmpfs", root, move |case| check(case, trusted, run::tmpfs())));
+        let layered = Shape::Layered(XattrNamespace::Trusted);
+        trials.push(trial(&case, "erofs", erofs, |case| check_erofs(case, Shape::Merged, Where::Carried)));
+        trials.push(trial(&case, "erofs_devices", erofs, |case| check_erofs(case, Shape::Merged, Where::Devices)));
+        trials.push(trial(&case, "erofs_layers", erofs, move |case| check_erofs(case, layered, Where::Carried)));
+        trials
+            .push(trial(&case, "erofs_layers_devices", erofs, move |case| check_erofs(case, layered, Where::Devices)));
     }
     trials
 }
@@ -78,6 +88,21 @@ fn check_cached(case: &Case, namespace: XattrNamespace) -> Result<(), Failed> {
         expected = run::as_user(expected);
     }
     compare(&expected, &run::lay_cached(&case.stack, namespace, &std::env::temp_dir())?)
+}
+
+fn check_erofs(case: &Case, shape: Shape, place: Where) -> Result<(), Failed> {
+    let archives: Vec<Vec<u8>> = case.stack.0.iter().map(tar::archive).collect();
+    match (&case.expected, erofs::show(&archives, shape, place)) {
+        (Expected::Reject(words), Err(error)) if error.contains(words) => Ok(()),
+        (Expected::Tree(tree), Ok(found)) => {
+            let expected = match (shape, &case.overlay) {
+                (Shape::Layered(namespace), Some(overlay)) => overlay.replace("OVERLAY.", namespace.prefix()),
+                _ => tree.clone(),
+            };
+            compare(&Tree::parse(&expected), &found)
+        }
+        (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
+    }
 }
 
 fn check(case: &Case, form: Form, base: &Path) -> Result<(), Failed> {

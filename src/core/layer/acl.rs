@@ -78,7 +78,7 @@ pub(super) fn to_text(xattr: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The access ACL of a file whose mode was changed to `mode`: what chmod(2) makes of it.
-pub(super) fn with_mode(xattr: &[u8], mode: u32) -> Vec<u8> {
+pub(crate) fn with_mode(xattr: &[u8], mode: u32) -> Vec<u8> {
     let mut changed = xattr.to_vec();
     let Some(entries) = changed.get_mut(4..) else {
         return changed;
@@ -107,6 +107,34 @@ pub(super) fn permission_bits(xattr: &[u8]) -> Option<u32> {
         Some(u32::from(u16::from_le_bytes([entry[2], entry[3]]) & 7))
     };
     Some(of(USER_OBJ)? << 6 | of(MASK).or(of(GROUP_OBJ))? << 3 | of(OTHER)?)
+}
+
+/// Whether the kernel takes these bytes for an ACL (`posix_acl_valid`, fs/posix_acl.c): the entries in the order of their tags, the
+/// owner, the group and others once each, and a mask where single users or groups are named.
+pub(crate) fn is_valid(xattr: &[u8]) -> bool {
+    let Some((version, entries)) = xattr.split_at_checked(4) else {
+        return false;
+    };
+    let (entries, []) = entries.as_chunks::<8>() else {
+        return false;
+    };
+    let tags: Vec<u16> = entries.iter().map(|entry| u16::from_le_bytes([entry[0], entry[1]])).collect();
+    let count = |tag| tags.iter().filter(|&&other| other == tag).count();
+    let has_names = count(USER) + count(GROUP) > 0;
+    version == VERSION.to_le_bytes()
+        && tags.is_sorted()
+        && tags.iter().all(|tag| [USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER].contains(tag))
+        && [USER_OBJ, GROUP_OBJ, OTHER].iter().all(|&tag| count(tag) == 1)
+        && count(MASK) <= 1
+        && (count(MASK) == 1 || !has_names)
+        && entries.iter().all(|entry| u16::from_le_bytes([entry[2], entry[3]]) <= 7)
+        && entries.iter().filter(|entry| matches!(entry[0].into(), USER | GROUP)).all(|entry| entry[4..] != [0xff; 4])
+}
+
+/// Whether an access ACL says no more than a mode does. The kernel keeps none then.
+pub(crate) fn is_plain(xattr: &[u8]) -> bool {
+    let (entries, _) = xattr.get(4..).unwrap_or_default().as_chunks::<8>();
+    entries.iter().all(|entry| matches!(u16::from_le_bytes([entry[0], entry[1]]), USER_OBJ | GROUP_OBJ | OTHER))
 }
 
 /// An ACL with other ids in the entries for single users and groups; `None` if one of them has no other.
@@ -220,6 +248,25 @@ mod tests {
             shift_ids(&acl(b"user::rw-,group::r--,other::---"), |_| None, |_| None),
             Some(acl(b"u::rw-,g::r--,o:---"))
         );
+    }
+
+    #[test]
+    fn a3_what_is_no_acl_is_known() {
+        let acl = |text: &[u8]| to_xattr(text).unwrap();
+        assert!(is_valid(&acl(b"user::rw-,user:7:r--,group::r--,group:7:r-x,mask::rwx,other::---")));
+        assert!(is_valid(&acl(b"user::rw-,group::r--,other::---")));
+        for text in
+            [&b"user::rw-,group::r--"[..], b"user::rw-,user:7:r--,group::r--,other::---", b"u::r,u::w,g::r,o::r"]
+        {
+            assert!(!is_valid(&acl(text)), "{}", String::from_utf8_lossy(text));
+        }
+        let mut unsorted = acl(b"user::rw-,group::r--,other::---");
+        unsorted[4..20].rotate_left(8);
+        for bytes in [&b""[..], b"\x02\0\0\0", b"\x02\0\0\0\x01", b"nonsense", &unsorted] {
+            assert!(!is_valid(bytes));
+        }
+        assert!(is_plain(&acl(b"user::rw-,group::r--,other::---")));
+        assert!(!is_plain(&acl(b"user::rw-,group::r--,mask::r--,other::---")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! No I/O of its own: [`read_layer`] takes a layer's bytes from a reader and hands the contents of files on to a
 //! [`Sink`]. The record that it returns is all that the stack needs. [`LayerWriter`] is the way back.
 
-mod acl;
+pub(crate) mod acl;
 mod change;
 mod from_entry;
 mod read;
@@ -14,5 +14,7 @@ mod xattr_name;
 pub(crate) use acl::shift_ids as shift_acl;
 pub use change::WhiteoutError;
 pub use from_entry::{AttributeError, Unkept};
-pub use read::{Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, read_layer};
+pub use read::{
+    Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, SkipIn, read_headers, read_layer,
+};
 pub use write::{Content, LayerWriter, Special, WriteError, WriteOptions, Written};

@@ -10,7 +10,7 @@ use crate::core::limits::Limits;
 use crate::core::record::{
     Attributes, Change, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Names, PathError, Record,
 };
-use crate::core::tar::{self, ArchiveError, Entry, EntryKind, Event};
+use crate::core::tar::{self, ArchiveError, Entry, EntryKind, Event, Fragment};
 use crate::core::text::Printable;
 
 /// Where the contents of a layer's files go while it is read.
@@ -31,6 +31,15 @@ pub trait Sink {
         size: u64,
         place: Place,
     ) -> Result<ContentId, Failure<Self::Error>>;
+
+    /// Where the content of the file that was just begun lies: its `fragments` are stored one behind the other from byte `position` of the
+    /// uncompressed archive on.
+    fn located(&mut self, position: u64, fragments: &[Fragment]) {
+        let _ = (position, fragments);
+    }
+
+    /// What follows the last file's content in the archive, as far as the end of its last block, is not all zeros.
+    fn padding_shows(&mut self) {}
 
     /// Some of the file's content. What no call mentions is a hole.
     ///
@@ -227,6 +236,34 @@ pub fn read_layer<S: Sink>(
     options: &ReadOptions,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Record, LayerError> {
+    read(input, sink, options, progress, None)
+}
+
+/// How a reader goes on behind so many bytes.
+pub type SkipIn<'a, R> = &'a mut dyn FnMut(&mut R, u64);
+
+/// The same for an input that can seek, of which only the headers are read: `skip` passes over the contents of files, and the sink is told
+/// where they lie but sees nothing of them.
+///
+/// # Errors
+/// As [`read_layer`].
+pub fn read_headers<S: Sink, R: BufRead>(
+    input: &mut R,
+    sink: &mut S,
+    options: &ReadOptions,
+    progress: &mut dyn FnMut(usize),
+    skip: SkipIn<'_, R>,
+) -> Result<Record, LayerError> {
+    read(input, sink, options, progress, Some(skip))
+}
+
+fn read<S: Sink, R: BufRead>(
+    input: &mut R,
+    sink: &mut S,
+    options: &ReadOptions,
+    progress: &mut dyn FnMut(usize),
+    mut skip: Option<SkipIn<'_, R>>,
+) -> Result<Record, LayerError> {
     let limits = options.limits;
     let mut reader =
         tar::Reader::new(tar::Limits { extended_header: limits.extended_header, ..tar::Limits::default() });
@@ -252,28 +289,55 @@ pub fn read_layer<S: Sink>(
         let at = |rest: &[u8]| taken + (filled - rest.len()) as u64;
         if filled == 0 {
             reader.finish().map_err(|error| LayerError::Archive { position: taken, error })?;
+            if reader.take_padding_shows() {
+                layer.sink.padding_shows();
+            }
             layer.sink.finish().map_err(|failure| write_error(&layer.record, failure))?;
             return Ok(layer.record);
         }
+        let mut skipped = 0;
         loop {
             let event = reader.next(&mut rest).map_err(|error| LayerError::Archive { position: at(rest), error })?;
+            if reader.take_padding_shows() {
+                layer.sink.padding_shows();
+            }
             match event {
                 Event::NeedInput => break,
                 Event::End => {}
                 Event::GlobalHeader => layer.record.global_headers += 1,
-                Event::Entry(entry) => match layer.entry(&entry) {
-                    Err(LayerError::Entry { name, problem }) => {
-                        let refused = layer.sink.refused(&name, problem);
-                        refused.map_err(|problem| LayerError::Entry { name, problem })?;
+                Event::Entry(entry) => {
+                    match layer.entry(&entry) {
+                        Err(LayerError::Entry { name, problem }) => {
+                            let refused = layer.sink.refused(&name, problem);
+                            refused.map_err(|problem| LayerError::Entry { name, problem })?;
+                        }
+                        taken => taken?,
                     }
-                    taken => taken?,
-                },
+                    if layer.open {
+                        layer.sink.located(at(rest), reader.fragments());
+                    }
+                    // Padding is looked at, and comes with the next header.
+                    if skip.is_some() {
+                        let content = reader.content_left();
+                        reader.skip(content);
+                        let here = content.min(rest.len() as u64);
+                        rest = &rest[here as usize..];
+                        skipped = content - here;
+                        if skipped > 0 {
+                            break;
+                        }
+                    }
+                }
                 Event::Data { offset, bytes } => layer.data(offset, bytes)?,
                 Event::EndOfEntry => layer.end()?,
             }
         }
         input.consume(filled);
         taken += filled as u64;
+        if let Some(skip) = skip.as_mut().filter(|_| skipped > 0) {
+            skip(input, skipped);
+            taken += skipped;
+        }
         progress(layer.record.changes.len());
     }
 }

@@ -30,6 +30,8 @@ mod events;
 mod tests;
 mod view;
 
+use std::borrow::Cow;
+
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
 use crate::core::limits::Limits;
@@ -287,14 +289,14 @@ impl<'r> Stack<'r> {
     /// The attributes of a difference's root.
     pub fn root_attributes(&self, difference: &Difference) -> Attributes {
         match difference.entries().first().map(|root| root.what) {
-            Some(What::Directory { attributes, .. }) => self.directory_attributes(attributes),
+            Some(What::Directory { attributes, .. }) => self.directory_attributes(attributes).into_owned(),
             _ => self.unnamed_attributes(),
         }
     }
 
     /// The attributes of an emitted directory.
-    pub fn directory_attributes(&self, source: Source) -> Attributes {
-        self.view.attributes(source).cloned().unwrap_or_else(|| self.unnamed_attributes())
+    pub fn directory_attributes(&self, source: Source) -> Cow<'r, Attributes> {
+        self.view.attributes(source).map_or_else(|| Cow::Owned(self.unnamed_attributes()), Cow::Borrowed)
     }
 
     /// The attributes of a directory that no layer names (rule N5).

@@ -100,6 +100,8 @@ pub struct Reader {
     passing: u64,
     /// Of `passing`, what is only padding: an archive may end in it.
     padding: u64,
+    /// Whether padding that was passed over was not all zeros, since somebody last asked.
+    padding_shows: bool,
     pax: Option<Records>,
     long_name: Vec<u8>,
     long_link: Vec<u8>,
@@ -155,6 +157,7 @@ impl Reader {
             partial: Vec::new(),
             passing: 0,
             padding: 0,
+            padding_shows: false,
             pax: None,
             long_name: Vec::new(),
             long_link: Vec::new(),
@@ -207,6 +210,8 @@ impl Reader {
                 }
                 _ if self.passing > 0 => {
                     let length = usize::try_from(self.passing).unwrap_or(usize::MAX).min(input.len());
+                    let payload = self.passing.saturating_sub(self.padding).min(length as u64) as usize;
+                    self.padding_shows |= input[payload..length].iter().any(|&byte| byte != 0);
                     *input = &input[length..];
                     self.passing -= length as u64;
                     if self.passing > 0 {
@@ -241,6 +246,25 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// What of the file whose entry was just handed out is stored: its fragments, one behind the other from here on.
+    pub fn fragments(&self) -> &[Fragment] {
+        match &self.state {
+            State::Data { map, .. } => map.as_slice(),
+            _ => &[],
+        }
+    }
+
+    /// Whether the padding behind a file that was passed over since the last call was not all zeros, or is not there. It is of no consequence
+    /// but for those who show whole blocks.
+    pub fn take_padding_shows(&mut self) -> bool {
+        std::mem::take(&mut self.padding_shows)
+    }
+
+    /// How many bytes of the current file's content are still to come, without padding. They may be skipped, as [`Reader::skippable`] says.
+    pub fn content_left(&self) -> u64 {
+        if let State::Data { stored, .. } = &self.state { *stored } else { 0 }
     }
 
     /// How many bytes of input the reader would pass over now without a look at them: the rest of the current
@@ -290,6 +314,7 @@ impl Reader {
             State::Failed(error) => return Err(error.clone()),
             _ => false,
         };
+        self.padding_shows |= self.passing > 0;
         if complete { Ok(()) } else { Err(ArchiveError::Truncated) }
     }
 

@@ -1,5 +1,6 @@
 //! Sets attributes, and knows what the destination can hold: rules A1 to A4, A7.
 
+use std::borrow::Cow;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -190,7 +191,7 @@ impl Capabilities {
                 losses.add(LossKind::Xattr, format!("{OVERRIDE_STAT}: the record is there"), path);
                 continue;
             }
-            let name = self.escaped(name);
+            let name = self.escape.map_or(Cow::Borrowed(name), |namespace| namespace.escaped(name));
             let set = match self.owners.xattr(&name, value) {
                 Ok(value) => match subject.set_xattr(&name, &value) {
                     Err(error) if subject.refuses_xattr(error, value.len())? => {
@@ -207,16 +208,6 @@ impl Capabilities {
             }
         }
         Ok(())
-    }
-
-    /// An attribute's name as it must be written so that the mount shows it under its own (rule A7).
-    fn escaped(&self, name: &[u8]) -> Vec<u8> {
-        if let Some(namespace) = self.escape
-            && let Some(rest) = name.strip_prefix(namespace.prefix().as_bytes())
-        {
-            return [namespace.prefix().as_bytes(), b"overlay.", rest].concat();
-        }
-        name.to_vec()
     }
 
     fn clamped(&self, time: Timestamp) -> Timespec {

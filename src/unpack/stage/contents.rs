@@ -101,14 +101,25 @@ impl Sink for ContentsWriter {
 }
 
 impl Contents {
-    /// A file's content.
-    pub(crate) fn of(&self, content: ContentId) -> Content<'_, impl FnMut(u64, &mut [u8]) -> io::Result<()>> {
+    /// Where a file's stored bytes begin, and which of its bytes they are: those of each fragment follow those of the one
+    /// before.
+    pub(crate) fn stored(&self, content: ContentId) -> (u64, &[Fragment]) {
         let index = content.0 as usize;
         let end = self.files.get(index + 1).map_or(self.fragments.len(), |next| next.fragments);
-        let (mut at, fragments) = match self.files.get(index) {
+        match self.files.get(index) {
             Some(file) => (file.start, &self.fragments[file.fragments..end]),
-            None => (0, &[][..]),
-        };
+            None => (0, &[]),
+        }
+    }
+
+    /// Reads stored bytes from any place.
+    pub(crate) fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, at)
+    }
+
+    /// A file's content.
+    pub(crate) fn of(&self, content: ContentId) -> Content<'_, impl FnMut(u64, &mut [u8]) -> io::Result<()>> {
+        let (mut at, fragments) = self.stored(content);
         // Holes take no room: what follows in the file is what follows here.
         let read = move |_, piece: &mut [u8]| {
             self.file.read_exact_at(piece, at)?;

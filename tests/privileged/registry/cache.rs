@@ -237,7 +237,7 @@ fn mounted() {
     std::fs::create_dir(place.path("target")).unwrap();
     // In a mount namespace of its own, so that nothing stays mounted.
     let script = r#"layflat=$1; image=$2
-        "$layflat" -q mount "$image" target || exit
+        "$layflat" -q mount --backend overlay "$image" target || exit
         "$layflat" cache ls >listed
         "$layflat" cache prune && cat target/b && umount target && "$layflat" cache prune"#;
     let output = Command::new("unshare")

@@ -1,0 +1,74 @@
+//! How an image is made ready for mounting: arguments of several commands.
+
+use anyhow::bail;
+use clap::Args;
+use layflat::metadata::{Backend, How, Stacking, Verify};
+
+/// Which way, and what is checked.
+#[derive(Debug, Args)]
+pub(crate) struct BackendArgs {
+    /// What to mount: EROFS images over the layers' contents, unpacked layers with overlayfs, or those with fuse-overlayfs [default: EROFS where
+    /// the kernel mounts it and you may, else overlay]
+    #[arg(long, value_name = "BACKEND")]
+    backend: Option<BackendArg>,
+    /// With EROFS: use the contents in the image's own archive instead of copying them to the cache. The layers must not be compressed, and nobody
+    /// else may be able to write the archive
+    #[arg(long)]
+    in_place: bool,
+    /// With --in-place: check every byte before the mount appears (full), or only if the archive changed since it was last checked (cached), or
+    /// read only the headers (none) [default: full]
+    #[arg(hide_short_help = true, long, value_name = "WHAT", requires = "in_place")]
+    verify: Option<VerifyArg>,
+}
+
+/// What to mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BackendArg {
+    /// EROFS images
+    Erofs,
+    /// Unpacked layers
+    Overlay,
+    /// Unpacked layers, by fuse-overlayfs
+    Fuse,
+}
+
+/// What is checked.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum VerifyArg {
+    /// Every byte
+    Full,
+    /// Every byte of what was changed
+    Cached,
+    /// Nothing
+    None,
+}
+
+impl BackendArgs {
+    /// The library's way.
+    pub(crate) fn how(&self, stacking: Stacking) -> anyhow::Result<How> {
+        if self.in_place && self.backend.is_some_and(|backend| backend != BackendArg::Erofs) {
+            bail!("--in-place requires --backend erofs: unpacked layers are copies");
+        }
+        let backend = match self.backend {
+            None => Backend::Fastest,
+            Some(BackendArg::Erofs) => Backend::Erofs,
+            Some(BackendArg::Overlay | BackendArg::Fuse) => Backend::Overlay,
+        };
+        let verify = match self.verify {
+            None | Some(VerifyArg::Full) => Verify::Full,
+            Some(VerifyArg::Cached) => Verify::Cached,
+            Some(VerifyArg::None) => Verify::Nothing,
+        };
+        Ok(How { backend, stacking, in_place: self.in_place, verify })
+    }
+
+    /// Whether fuse-overlayfs was asked for.
+    pub(crate) fn is_fuse(&self) -> bool {
+        self.backend == Some(BackendArg::Fuse)
+    }
+
+    /// Whether EROFS images were asked for.
+    pub(crate) fn is_erofs(&self) -> bool {
+        self.backend == Some(BackendArg::Erofs) || self.in_place
+    }
+}

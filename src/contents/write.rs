@@ -1,0 +1,80 @@
+//! The sink that writes a content file.
+
+use std::fs::File;
+use std::io::{BufWriter, Error};
+
+use super::blocks::Blocks;
+use super::pieces::{Lies, Pieces};
+use crate::core::layer::{Failure, Place, Sink, Unkept};
+use crate::core::record::{Attributes, ContentId, NameId, Names};
+use crate::unpack::{LossKind, Losses};
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 20;
+
+/// Writes the contents of a layer's files into one file.
+#[derive(Debug)]
+pub(super) struct ContentWriter {
+    blocks: Blocks<BufWriter<File>>,
+    pieces: Pieces,
+    name: NameId,
+    size: u64,
+    losses: Losses<NameId>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) file: File,
+    pub(super) length: u64,
+    pub(super) pieces: Pieces,
+    pub(super) losses: Losses<NameId>,
+}
+
+impl ContentWriter {
+    pub(super) fn new(file: File) -> Self {
+        let blocks = Blocks::new(BufWriter::with_capacity(BUFFER, file), Lies::InLayer);
+        Self { blocks, pieces: Pieces::default(), name: NameId::ROOT, size: 0, losses: Losses::default() }
+    }
+
+    pub(super) fn finish(self) -> Result<Written, Error> {
+        let (out, length) = self.blocks.finish()?;
+        let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        Ok(Written { file, length, pieces: self.pieces, losses: self.losses })
+    }
+
+    fn failure(&self) -> impl FnOnce(Error) -> Failure<Error> + use<> {
+        let name = self.name;
+        move |error| Failure { name, error }
+    }
+}
+
+impl Sink for ContentWriter {
+    type Error = Error;
+
+    fn begin(
+        &mut self,
+        _: &Names,
+        name: NameId,
+        _: &Attributes,
+        size: u64,
+        _: Place,
+    ) -> Result<ContentId, Failure<Error>> {
+        (self.name, self.size) = (name, size);
+        Ok(ContentId(self.pieces.files() as u32))
+    }
+
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure<Error>> {
+        self.blocks.data(offset, bytes).map_err(self.failure())
+    }
+
+    fn end(&mut self, _: &Attributes) -> Result<(), Failure<Error>> {
+        let pieces = self.blocks.end(self.size).map_err(self.failure())?;
+        self.pieces.push(pieces);
+        Ok(())
+    }
+
+    fn unkept(&mut self, name: NameId, unkept: Unkept) {
+        self.losses.add(LossKind::Xattr, unkept.to_string(), || name);
+    }
+}

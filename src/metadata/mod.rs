@@ -1,0 +1,37 @@
+//! EROFS images of what an image shows, over the files that its contents lie in: what the kernel mounts without anything being unpacked.
+//!
+//! ```text
+//! layers ─┬─ content files in the cache, one a layer ─┐
+//!         └─ the user's archive, in place ────────────┤ pieces
+//! records ── Stack::replay ── erofs::Plan ◄───────────┘
+//!                                 └─► image files + layflat.json, in the cache or in a directory of the user's
+//! ```
+//!
+//! The result is a directory with a [`layflat.json`](crate::lowerdirs::ErofsLayout), which [`mount_layout`](crate::mount::mount_layout()) mounts.
+
+mod cached;
+mod choose;
+mod error;
+mod images;
+mod layers;
+mod probe;
+mod sources;
+
+pub use cached::{KeptImages, cached};
+pub use choose::{Backend, How, Ready, ready};
+pub use error::MetadataError;
+pub use images::Stacking;
+pub use layers::{LayersReport, layers};
+pub use probe::probe;
+
+/// What is checked before a mount of an archive in place appears (rule C4).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Every byte, each time.
+    #[default]
+    Full,
+    /// Every byte, unless the file is still the one that was checked before.
+    Cached,
+    /// Nothing: only the headers are read.
+    Nothing,
+}

@@ -1,0 +1,239 @@
+//! EROFS images whose contents lie in other files, mounted from those files: no loop device, and nothing unpacked
+//! (Documentation/filesystems/erofs.rst; images in plain files since Linux 6.12).
+//!
+//! One image shows a whole stack, and needs no overlay. Several are the layers of an overlay, and one below an upper directory is its only layer. Layers
+//! are handed over as descriptors of mounts that are nowhere, so that nothing else is mounted meanwhile.
+//!
+//! The image itself must lie on a file system with a block device below it; what contents lie in may be anywhere. Where it does not, and on older
+//! kernels, loop devices help.
+
+use super::context::{Context, Failure, attach};
+use super::directory::LowerDirectory;
+use super::error::MountError;
+use super::layout;
+use super::options::LONGEST_STRING;
+use super::request::{Method, MountOptions, MountRequest, Mounted, mount, open_target};
+use crate::core::digest::{Digest, Hasher};
+use crate::core::overlayfs::XattrNamespace;
+use crate::fs::check_guarded;
+use crate::lowerdirs::{FILE_NAME, Layout, LayoutError, Metadata};
+use rustix::io::Errno;
+use rustix::mount::fsconfig_create;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+/// An image, and what its contents lie in.
+#[derive(Debug)]
+pub struct ErofsImage {
+    /// Where the image lies: by this name it is shown in `/proc/self/mounts`, where it fits.
+    pub path: PathBuf,
+    /// The image, open.
+    pub metadata: File,
+    /// Its devices, in its order.
+    pub devices: Vec<Arc<File>>,
+}
+
+/// Images to mount.
+#[derive(Debug)]
+pub struct ErofsRequest {
+    /// Topmost first.
+    pub images: Vec<ErofsImage>,
+    /// How to mount them.
+    pub options: MountOptions,
+}
+
+impl ErofsRequest {
+    /// To mount a directory with such a `layflat.json`. Nobody less privileged may be able to write there, nor to what contents lie in (rule C3),
+    /// and all of it must be as it was made.
+    ///
+    /// # Errors
+    /// [`MountError::Layout`] and [`MountError::Unguarded`], and files that cannot be opened.
+    pub fn of_layout(directory: &Path, options: MountOptions) -> Result<Self, MountError> {
+        let form =
+            || LayoutError::Unknown { path: directory.join(FILE_NAME), form: Layout::FORM.to_owned(), format: 1 };
+        let layout = layout::read_erofs(directory)?.ok_or_else(form)?;
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| MountError::Directory { action: "open", what: "the file", path, source }
+        };
+        let directory = directory.canonicalize().map_err(unusable(directory))?;
+        check_guarded(&directory.join(FILE_NAME))?;
+        let changed = |changed: PathBuf| LayoutError::Changed { path: directory.join(FILE_NAME), changed };
+        let open = |path: PathBuf| {
+            let path = path.canonicalize().map_err(unusable(&path))?;
+            check_guarded(&path)?;
+            let file = File::open(&path).map_err(unusable(&path))?;
+            Ok::<_, MountError>((path, file))
+        };
+        let mut devices = Vec::new();
+        for device in &layout.devices {
+            let (path, file) = open(directory.join(&device.path))?;
+            if !device.stamp.is_of(&file) {
+                return Err(changed(path).into());
+            }
+            devices.push(Arc::new(file));
+        }
+        let image = |image: &Metadata| {
+            let (path, mut metadata) = open(directory.join(&image.file))?;
+            if !image.stamp.is_of(&metadata) && !has_digest(&mut metadata, &image.digest).map_err(unusable(&path))? {
+                return Err(changed(path).into());
+            }
+            let devices: Option<_> = image.devices.iter().map(|&index| devices.get(index).cloned()).collect();
+            let devices = devices.ok_or_else(|| changed(path.clone()))?;
+            Ok(ErofsImage { path, metadata, devices })
+        };
+        let images = layout.images.iter().map(image).collect::<Result<Vec<_>, MountError>>()?;
+        Ok(Self { images, options })
+    }
+
+    /// Mounts the images on an existing directory.
+    ///
+    /// # Errors
+    /// [`MountError::NoErofs`] where this kernel cannot, or not with these files; and all of [`mount`](crate::mount::mount()).
+    pub fn mount(self, target: &Path) -> Result<Mounted, MountError> {
+        let Self { images, options } = self;
+        if options.method.is_some_and(|method| method != Method::Erofs) {
+            let why = "these are EROFS images, which only the kernel mounts; unpack the layers for another backend";
+            return Err(MountError::NoErofs(why.to_owned()));
+        }
+        let mut loops = Vec::new();
+        if let ([image], None) = (images.as_slice(), &options.upper) {
+            let target = open_target(target)?;
+            create(image, &options, &mut loops).and_then(|mounted| attach(&mounted, &target)).map_err(plainly)?;
+            return Ok(Mounted { method: Method::Erofs, writable: false });
+        }
+        let lower = images.iter().map(|image| {
+            // What is not to work there does not in the overlay.
+            let mounted = create(image, &MountOptions::default(), &mut loops).map_err(plainly)?;
+            Ok(LowerDirectory::of_mount(mounted, &image.path))
+        });
+        let lower = lower.collect::<Result<Vec<_>, MountError>>()?;
+        let name = images.first().and_then(|image| image.path.to_str()).filter(|name| name.len() <= LONGEST_STRING);
+        let options = MountOptions { method: Some(Method::FdLayers), source: name.map(str::to_owned), ..options };
+        let mounted = mount(&MountRequest { lower, namespace: XattrNamespace::Trusted, options }, target)?;
+        Ok(Mounted { method: Method::Erofs, ..mounted })
+    }
+
+    /// A read-only mount of a single image that is nowhere: to look into, through its descriptor, with which it goes.
+    ///
+    /// # Errors
+    /// As for [`ErofsRequest::mount`].
+    pub(crate) fn mount_nowhere(&self) -> Result<OwnedFd, MountError> {
+        let [image] = self.images.as_slice() else {
+            return Err(MountError::NoErofs("there are several images".to_owned()));
+        };
+        create(image, &self.options, &mut Vec::new()).map_err(plainly)
+    }
+}
+
+fn plainly(failure: Failure) -> MountError {
+    let (Failure::Unknown(error) | Failure::Final(error)) = failure;
+    error
+}
+
+fn has_digest(file: &mut File, digest: &Digest) -> io::Result<bool> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut buffer = vec![0; 256 << 10];
+    file.rewind()?;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish() == *digest),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Makes a mount that is nowhere yet: of the files, else of a copy of the image where it can be mounted from, else of loop devices, which go with the
+/// mount.
+fn create(image: &ErofsImage, options: &MountOptions, loops: &mut Vec<Loop>) -> Result<OwnedFd, Failure> {
+    let named = image.path.to_str().filter(|name| name.len() <= LONGEST_STRING);
+    let source = named.map_or_else(|| descriptor(&image.metadata), str::to_owned);
+    let devices: Vec<String> = image.devices.iter().map(|device| descriptor(device)).collect();
+    let first = match create_from(&source, &devices, options) {
+        Err(Failure::Unknown(error)) => error,
+        done => return done,
+    };
+    if is_without_device(&image.metadata)
+        && let Some(copy) = copy_elsewhere(&image.metadata)
+        && let Ok(mounted) = create_from(&descriptor(&copy), &devices, options)
+    {
+        return Ok(mounted);
+    }
+    let from = loops.len();
+    for file in std::iter::once(&image.metadata).chain(image.devices.iter().map(AsRef::as_ref)) {
+        match Loop::make(file) {
+            Some(made) => loops.push(made),
+            None => return Err(Failure::Unknown(first)),
+        }
+    }
+    let names: Vec<String> = loops[from..].iter().map(|made| made.0.clone()).collect();
+    let (source, devices) = names.split_first().ok_or(Failure::Unknown(first))?;
+    create_from(source, devices, options)
+}
+
+fn descriptor(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+fn create_from(source: &str, devices: &[String], options: &MountOptions) -> Result<OwnedFd, Failure> {
+    let context = Context::open("erofs")?;
+    context.set("source", Some(source))?;
+    for device in devices {
+        context.set("device", Some(device))?;
+    }
+    fsconfig_create(&context.0).map_err(|errno| match errno {
+        Errno::NOTBLK => {
+            let why = "this kernel, or the file system that the image lies on, wants a block device".to_owned();
+            Failure::Unknown(MountError::NoErofs(why))
+        }
+        _ => context.failure("the EROFS image", errno, |errno, _| matches!(errno, Errno::INVAL | Errno::OPNOTSUPP)),
+    })?;
+    context.mount(options, true)
+}
+
+/// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `OVERLAYFS_SUPER_MAGIC`, include/uapi/linux/magic.h.
+const WITHOUT_DEVICE: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x794c_7630];
+
+/// Whether a file lies on a file system that no image can be mounted from.
+fn is_without_device(file: &File) -> bool {
+    // the type of the field differs by architecture, its value does not
+    rustix::fs::fstatfs(file).is_ok_and(|status| WITHOUT_DEVICE.contains(&(status.f_type as u32)))
+}
+
+/// A copy without a name, which goes with the mount, on the first file system that can be mounted from.
+fn copy_elsewhere(image: &File) -> Option<File> {
+    let places = [std::env::temp_dir(), "/var/tmp".into(), "/var/lib".into()];
+    places.iter().find_map(|place| {
+        let mut copy = tempfile::tempfile_in(place).ok().filter(|copy| !is_without_device(copy))?;
+        let mut image = image.try_clone().ok()?;
+        image.rewind().ok()?;
+        io::copy(&mut image, &mut copy).ok()?;
+        Some(copy)
+    })
+}
+
+/// A loop device. The mount keeps it when this is dropped.
+#[derive(Debug)]
+struct Loop(String);
+
+impl Loop {
+    /// By losetup(8): the kernel's interface cannot be had without unsafe code.
+    fn make(file: &File) -> Option<Self> {
+        let inherited = rustix::io::dup(file).ok()?;
+        let mut command = Command::new("losetup");
+        command.args(["--find", "--show", "--read-only"]).arg(format!("/proc/self/fd/{}", inherited.as_raw_fd()));
+        let output = command.stdin(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+        Some(Self(String::from_utf8(output.stdout).ok()?.trim().to_owned()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // One that is in use goes with its last user.
+        let _ = Command::new("losetup").args(["--detach", &self.0]).stdin(Stdio::null()).status();
+    }
+}

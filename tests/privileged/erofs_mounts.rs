@@ -1,0 +1,628 @@
+//! EROFS mounts over content files and archives in place, by the program and the library: that they show what the specification says, and what
+//! becomes of them when things go wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use layflat::blob::Blob;
+use layflat::core::chain::Chain;
+use layflat::image::{Image, Layer};
+use layflat::metadata::{Backend, How, Stacking, Verify, cached, layers};
+use layflat::mount::{MountOptions, UpperDirectories, mount_layout, umount};
+use layflat::{NoProgress, Options};
+use libtest_mimic::Failed;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+use crate::common::cases::{self, Case, Expected, compare};
+use crate::common::harness::{self, Test, Trial};
+use crate::common::images::{self, Tar};
+use crate::common::run::{self, Scratch};
+use crate::common::tree::Tree;
+use crate::common::{erofs, tar};
+
+const TESTS: &[Test] = &[
+    ("an_image_is_mounted_through_the_cache_and_kept_there_while_it_is_mounted", true, through_the_cache),
+    ("images_that_share_layers_share_contents", true, shared_layers),
+    ("s8_what_is_damaged_in_the_cache_is_made_anew", true, damaged),
+    ("s2_a_mount_that_is_killed_leaves_nothing_that_harms", true, killed),
+    ("c3_an_archive_that_others_could_write_is_not_used_in_place", true, unguarded),
+    ("c4_what_is_checked_of_an_archive_in_place", true, verified),
+    ("in_place_takes_only_plain_layers_in_files", true, only_plain),
+    ("an_archive_that_is_cut_off_or_changed_under_its_mount", true, under_the_mount),
+    ("an_upper_directory_takes_changes_and_packs_into_a_layer", true, writable),
+    ("a_directory_of_images_is_mounted_wherever_it_lies", true, directory),
+    ("a_directory_of_images_that_was_changed_is_refused", true, changed_directory),
+    ("where_the_cache_has_no_block_device_the_image_is_put_elsewhere", true, no_block_device),
+    ("where_nothing_helps_the_layers_are_unpacked_and_the_message_says_why", true, falls_back),
+    ("what_erofs_cannot_hold_is_unpacked", true, beyond_limits),
+    ("six_hundred_layers_are_one_mount", true, many_layers),
+    ("only_what_is_ours_is_unmounted_and_busy_targets_are_refused", true, targets),
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let can = run::is_root() && erofs::can_mount();
+    let mut trials = Vec::new();
+    for case in cases::all() {
+        for way in Way::ALL {
+            let own = case.clone();
+            let trial = Trial::test(format!("{}::{way:?}", case.name), move || check(&own, way));
+            trials.push(trial.with_ignored_flag(!can));
+        }
+    }
+    trials.extend(
+        harness::trials(TESTS).into_iter().map(|trial| if can { trial } else { trial.with_ignored_flag(true) }),
+    );
+    trials
+}
+
+/// A way in which a stack can be mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Content files, one image.
+    Merged,
+    /// The same below an upper directory.
+    Writable,
+    /// All archives in one file, used in place; only their headers are read.
+    InPlace,
+    /// In place, every byte read.
+    Verified,
+    /// An image for each layer, in a directory.
+    Layered,
+}
+
+impl Way {
+    const ALL: [Self; 5] = [Self::Merged, Self::Writable, Self::InPlace, Self::Verified, Self::Layered];
+
+    fn how(self) -> How {
+        let stacking = match self {
+            Self::Writable => Stacking::MergedBelow,
+            Self::Layered => Stacking::Layered,
+            _ => Stacking::Merged,
+        };
+        let verify = if self == Self::InPlace { Verify::Nothing } else { Verify::Full };
+        How { backend: Backend::Erofs, stacking, in_place: matches!(self, Self::InPlace | Self::Verified), verify }
+    }
+}
+
+fn check(case: &Case, way: Way) -> Result<(), Failed> {
+    let scratch = Scratch::new(Path::new("/tmp"));
+    let archives: Vec<Vec<u8>> = case.stack.0.iter().map(tar::archive).collect();
+    let found = show(&scratch.0, &archives, way);
+    let (tree, found) = match (&case.expected, found) {
+        (Expected::Reject(words), Err(error)) if error.contains(words) => return Ok(()),
+        (Expected::Tree(tree), Ok(found)) => (tree, found),
+        (expected, found) => return Err(format!("expected {expected:?}, found {found:?}").into()),
+    };
+    let expected = match &case.overlay {
+        Some(overlay) if matches!(way, Way::Layered | Way::Writable) => overlay.replace("OVERLAY.", "trusted.overlay."),
+        _ => tree.clone(),
+    };
+    compare(&Tree::parse(&expected), &found)
+}
+
+/// An image whose layers lie one behind the other in one file, with other things between.
+fn in_one_file(place: &Path, archives: &[Vec<u8>]) -> Image {
+    let mut all = vec![0xaa; 1024];
+    let mut starts = Vec::new();
+    for archive in archives {
+        all.extend_from_slice(&[0xcc; 512]);
+        starts.push(all.len() as u64);
+        all.extend_from_slice(archive);
+        all.resize(all.len().next_multiple_of(512), 0xbb);
+    }
+    let path = place.join("all.tar");
+    fs::write(&path, all).unwrap();
+    let file = Arc::new(File::open(&path).unwrap());
+    let layer = |(archive, start): (&Vec<u8>, u64)| {
+        Layer::bare(Blob::from_file(Arc::clone(&file), start, archive.len() as u64))
+    };
+    Image { layers: archives.iter().zip(starts).map(layer).collect(), ..run::image([]) }
+}
+
+fn show(place: &Path, archives: &[Vec<u8>], way: Way) -> Result<Tree, String> {
+    let how = way.how();
+    let image = if how.in_place { in_one_file(place, archives) } else { run::image(archives.iter().cloned()) };
+    let options = Options { no_sync: true, ..Options::default() };
+    let (cache, target) = (place.join("cache"), place.join("target"));
+    fs::create_dir(&target).unwrap();
+    let kept;
+    let directory = if way == Way::Layered {
+        let made = place.join("images");
+        layers(&image, &made, &cache, &how, &options, &NoProgress).map_err(|error| Chain(&error).to_string())?;
+        made
+    } else {
+        kept = cached(&image, &cache, &how, &options, &NoProgress).map_err(|error| Chain(&error).to_string())?;
+        kept.path().to_owned()
+    };
+    let upper = UpperDirectories { upper: place.join("upper"), work: place.join("work") };
+    let options = MountOptions { upper: (way == Way::Writable).then_some(upper), ..MountOptions::default() };
+    mount_layout(&directory, &target, options).map_err(|error| Chain(&error).to_string())?;
+    let tree = Tree::of_directory(&target);
+    umount(&target, true).unwrap();
+    Ok(tree)
+}
+
+/// A directory with a cache and a target in it.
+struct Place(Scratch);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(Scratch::new(Path::new("/tmp")));
+        fs::create_dir(place.target()).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.0.join(name)
+    }
+
+    fn target(&self) -> PathBuf {
+        self.path("target")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
+        command.args(arguments).env("XDG_CACHE_HOME", self.path("cache")).current_dir(&self.0.0).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What the program says when it succeeds.
+    fn done(&self, arguments: &[&str]) -> String {
+        succeeded(&self.run(arguments))
+    }
+
+    /// What the program says when it fails.
+    fn failed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}: {}", said(&output));
+        said(&output)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.target().join(name)).unwrap()
+    }
+
+    fn umount(&self) {
+        umount(&self.target(), true).unwrap();
+    }
+
+    /// The entries of a group in the cache.
+    fn kept(&self, group: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path("cache/layflat").join(group));
+        entries.map(|entries| entries.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
+    }
+
+    /// What `docker save` makes of layers.
+    fn docker(&self, name: &str, layers: &[Vec<u8>]) {
+        let config = images::config(&layers.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let names: Vec<String> = (0..layers.len()).map(|index| format!("{index}.tar")).collect();
+        let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": ["app:1"], "Layers": names }]);
+        let mut archive = Tar::new().file("config.json", config).file("manifest.json", manifest.to_string());
+        for (name, layer) in names.iter().zip(layers) {
+            archive = archive.file(name, layer);
+        }
+        fs::write(self.path(name), archive.done()).unwrap();
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stderr[..], &output.stdout[..]].concat()).into_owned()
+}
+
+fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{}", said(output));
+    said(output)
+}
+
+fn two_layers() -> Vec<Vec<u8>> {
+    vec![
+        Tar::new().directory("d").file("d/large", vec![7; 3000]).file("gone", "x").done(),
+        Tar::new().file(".wh.gone", "").file("small", "content").done(),
+    ]
+}
+
+fn through_the_cache() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    for _ in 0..2 {
+        assert!(place.done(&["mount", "app.tar", "target"]).ends_with("read-only, by EROFS\n"));
+        assert_eq!(place.read("small"), "content");
+        assert_eq!(fs::read(place.target().join("d/large")).unwrap(), vec![7; 3000]);
+        assert!(!place.target().join("gone").exists());
+        fs::write(place.target().join("new"), "").unwrap_err();
+        assert_eq!((place.kept("contents").len(), place.kept("erofs").len()), (2, 1));
+        let listed = place.done(&["cache", "ls"]);
+        assert_eq!(listed.matches("in use").count(), 3, "{listed}");
+        assert!(place.done(&["cache", "prune"]).starts_with("0 removed"));
+        assert!(place.done(&["umount", "target"]).contains("unmounted"));
+    }
+    assert!(place.done(&["cache", "prune"]).starts_with("3 removed"));
+    // The message, and the layers, are those of before.
+    assert!(place.done(&["mount", "--backend", "overlay", "app.tar", "target"]).ends_with("read-only, by overlayfs\n"));
+    place.umount();
+    let json = place.done(&["mount", "--json", "app.tar", "target"]);
+    assert!(json.contains("\"backend\": \"erofs\"") || json.contains("\"backend\":\"erofs\""), "{json}");
+    place.umount();
+}
+
+fn shared_layers() {
+    let place = Place::new();
+    let [base, top] = two_layers().try_into().unwrap();
+    place.docker("one.tar", &[base.clone(), top.clone()]);
+    place.docker("other.tar", &[top, base]);
+    for image in ["one.tar", "other.tar"] {
+        place.done(&["mount", image, "target"]);
+        place.umount();
+    }
+    assert_eq!((place.kept("contents").len(), place.kept("erofs").len()), (2, 2));
+    // In the other order the whiteout stands below, and deletes nothing.
+    place.done(&["mount", "other.tar", "target"]);
+    assert_eq!(place.read("gone"), "x");
+    place.umount();
+}
+
+fn damaged() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    place.done(&["mount", "app.tar", "target"]);
+    place.umount();
+    let first = |group: &str| place.kept(group).remove(0);
+    let damages: [&dyn Fn(); 6] = [
+        &|| fs::write(first("erofs").join("tree.erofs"), "x").unwrap(),
+        &|| fs::remove_file(first("erofs").join("layflat.json")).unwrap(),
+        &|| fs::remove_file(first("contents").join("data")).unwrap(),
+        &|| fs::write(first("contents").join("data"), "").unwrap(),
+        &|| {
+            fs::remove_dir_all(first("erofs")).unwrap();
+            fs::write(first("contents").join("index"), "layflat contents\n").unwrap();
+        },
+        &|| {
+            fs::remove_dir_all(first("contents")).unwrap();
+            fs::create_dir(first("erofs").join("more")).unwrap();
+        },
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        damage();
+        place.done(&["mount", "app.tar", "target"]);
+        assert_eq!(place.read("small"), "content", "{number}");
+        assert_eq!(fs::read(place.target().join("d/large")).unwrap(), vec![7; 3000], "{number}");
+        place.umount();
+        assert_eq!((place.kept("contents").len(), place.kept("erofs").len()), (2, 1), "{number}");
+    }
+}
+
+fn killed() {
+    let place = Place::new();
+    let layer = |letter: &str| {
+        (0..300).fold(Tar::new(), |tar, index| tar.file(&format!("{letter}/{index}"), vec![index as u8; 5000])).done()
+    };
+    place.docker("app.tar", &["a", "b", "c"].map(layer));
+    let mut mounted = 0;
+    for step in 0..40 {
+        let mut child = place.command(&["-q", "mount", "app.tar", "target"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(step * 4));
+        let _ = child.kill();
+        child.wait().unwrap();
+        if umount(&place.target(), true).is_ok() {
+            mounted += 1;
+        }
+        // What is under its own name is whole.
+        for entry in place.kept("contents").into_iter().chain(place.kept("erofs")) {
+            let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
+            let whole = ["index", "layflat.json"].iter().any(|name| entry.join(name).exists());
+            assert!(name.starts_with("new-") || whole, "{entry:?}");
+        }
+        if mounted > 0 {
+            let _ = fs::remove_dir_all(place.path("cache"));
+            mounted = 0;
+        }
+    }
+    place.done(&["mount", "app.tar", "target"]);
+    assert_eq!(fs::read(place.target().join("c/299")).unwrap(), vec![43; 5000]);
+    place.umount();
+}
+
+fn unguarded() {
+    let place = Place::new();
+    fs::create_dir(place.path("d")).unwrap();
+    place.docker("d/app.tar", &two_layers());
+    let mount = ["mount", "--in-place", "d/app.tar", "target"];
+    let mode = |name: &str, mode| fs::set_permissions(place.path(name), Permissions::from_mode(mode)).unwrap();
+    let unchanged = |name: &str| fs::metadata(place.path(name)).unwrap().mode();
+    for (name, wrong) in [("d/app.tar", 0o666), ("d/app.tar", 0o664), ("d", 0o777), ("d", 0o775)] {
+        let before = unchanged(name);
+        mode(name, wrong);
+        let message = place.failed(&mount);
+        assert!(message.contains("can be written to by others") && message.contains("chmod go-w"), "{message}");
+        mode(name, before & 0o7777);
+    }
+    std::os::unix::fs::chown(place.path("d"), Some(1234), None).unwrap();
+    assert!(place.failed(&mount).contains("belongs to another user (uid 1234)"));
+    std::os::unix::fs::chown(place.path("d"), Some(0), None).unwrap();
+    assert!(place.done(&mount).ends_with("read-only, by EROFS\n"));
+    // Nothing was copied.
+    assert!(place.kept("contents").is_empty());
+    assert_eq!(fs::read(place.target().join("d/large")).unwrap(), vec![7; 3000]);
+    place.umount();
+}
+
+fn verified() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    let mount = |verify: &str| place.run(&["mount", "--in-place", "--verify", verify, "app.tar", "target"]);
+    let is_mounted = |verify| {
+        let output = mount(verify);
+        let mounted = output.status.success();
+        if mounted {
+            place.umount();
+        } else {
+            assert!(said(&output).contains("diff_id"), "{}", said(&output));
+        }
+        mounted
+    };
+    assert!(is_mounted("full") && is_mounted("cached") && is_mounted("none"));
+    // One byte of content is another one: nobody sees it but who reads all.
+    let archive = File::options().read(true).write(true).open(place.path("app.tar")).unwrap();
+    let mut bytes = vec![0; archive.metadata().unwrap().len() as usize];
+    archive.read_exact_at(&mut bytes, 0).unwrap();
+    let at = bytes.windows(100).position(|window| window == [7; 100]).unwrap() as u64;
+    archive.write_all_at(&[8], at).unwrap();
+    assert!(!is_mounted("full") && !is_mounted("cached") && is_mounted("none"));
+    // What was not read does not count as checked.
+    assert!(!is_mounted("cached") && !is_mounted("full"));
+    archive.write_all_at(&[7], at).unwrap();
+    assert!(is_mounted("none") && is_mounted("cached") && is_mounted("full"));
+    // A file of the same times, which were put back, is still another one.
+    let times = archive.metadata().unwrap().modified().unwrap();
+    archive.write_all_at(&[9], at).unwrap();
+    archive.set_modified(times).unwrap();
+    assert!(!is_mounted("cached"));
+}
+
+fn only_plain() {
+    let place = Place::new();
+    let layers = two_layers();
+    place.docker("app.tar", &layers);
+    fs::write(place.path("layer.tar.gz"), images::gzip(&layers[0])).unwrap();
+    fs::write(place.path("app.tar.gz"), images::gzip(&fs::read(place.path("app.tar")).unwrap())).unwrap();
+    let message = place.failed(&["mount", "--in-place", "layers:layer.tar.gz", "target"]);
+    assert!(message.contains("layer 0 is compressed (gzip)"), "{message}");
+    let message = place.failed(&["mount", "--in-place", "app.tar.gz", "target"]);
+    assert!(message.contains("layer 0 does not lie in a file of its own"), "{message}");
+    let message = place.failed(&["mount", "--in-place", "--backend", "overlay", "app.tar", "target"]);
+    assert!(message.contains("--in-place requires --backend erofs"), "{message}");
+    // Compressed ones go through the cache.
+    place.done(&["mount", "layers:layer.tar.gz", "target"]);
+    assert_eq!(place.read("gone"), "x");
+    place.umount();
+}
+
+fn under_the_mount() {
+    let place = Place::new();
+    let content = vec![7; 1 << 20];
+    place.docker("app.tar", &[Tar::new().file("a", &content).file("b", &content).done()]);
+    place.done(&["mount", "--in-place", "app.tar", "target"]);
+    let archive = File::options().write(true).open(place.path("app.tar")).unwrap();
+    assert_eq!(fs::read(place.target().join("a")).unwrap(), content);
+    // The name may go: the mount holds the file.
+    fs::rename(place.path("app.tar"), place.path("moved.tar")).unwrap();
+    // What was not read yet shows what the file holds now; where it holds nothing, the kernel reports an error.
+    archive.set_len(1 << 20).unwrap();
+    let read = fs::read(place.target().join("b"));
+    assert!(
+        read.as_ref().is_err_and(|error| error.raw_os_error() == Some(5)) || read.is_ok_and(|read| read != content)
+    );
+    place.umount();
+}
+
+fn writable() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    let options = ["mount", "--upper", "upper", "--work", "work", "app.tar", "target"];
+    assert!(place.done(&options).ends_with("writable, by overlayfs over EROFS\n"));
+    fs::write(place.target().join("d/new"), "new").unwrap();
+    fs::remove_file(place.target().join("small")).unwrap();
+    fs::OpenOptions::new().append(true).open(place.target().join("d/large")).unwrap().set_len(10).unwrap();
+    assert!(place.done(&["cache", "prune"]).starts_with("0 removed"));
+    place.done(&["umount", "target"]);
+    place.done(&["pack", "upper", "-o", "layer.tar"]);
+    place.done(&["flatten", "layers:layer.tar", "packed"]);
+    let mut names = Vec::new();
+    let mut archive = ::tar::Archive::new(File::open(place.path("layer.tar")).unwrap());
+    for entry in archive.entries().unwrap() {
+        names.push(entry.unwrap().path().unwrap().to_str().unwrap().trim_matches('/').to_owned());
+    }
+    names.sort();
+    let wanted = [".wh.small", "d", "d/large", "d/new"];
+    let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| !matches!(*name, "" | "." | "./")).collect();
+    assert_eq!(names, wanted);
+    // The same changes over what was mounted anew.
+    place.done(&options);
+    assert_eq!((place.read("d/new").as_str(), fs::read(place.target().join("d/large")).unwrap().len()), ("new", 10));
+    place.umount();
+}
+
+fn directory() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    for more in [&["--merged"][..], &[]] {
+        place.done(&[&["layers", "--backend", "erofs", "app.tar", "images"], more].concat());
+        // It needs neither the cache nor its place.
+        fs::remove_dir_all(place.path("cache")).unwrap();
+        fs::rename(place.path("images"), place.path("moved")).unwrap();
+        assert!(place.done(&["mount", "moved", "target"]).ends_with("read-only, by EROFS\n"));
+        assert_eq!(place.read("small"), "content");
+        assert!(!place.target().join("gone").exists());
+        place.umount();
+        let options = ["mount", "--upper", "upper", "--work", "work", "moved", "target"];
+        assert!(place.done(&options).ends_with("writable, by overlayfs over EROFS\n"));
+        fs::write(place.target().join("new"), "").unwrap();
+        place.umount();
+        for name in ["moved", "upper", "work"] {
+            fs::remove_dir_all(place.path(name)).unwrap();
+        }
+    }
+    let said = place.done(&["layers", "--backend", "erofs", "--in-place", "app.tar", "images"]);
+    assert!(said.contains("in the image's own archive"), "{said}");
+    place.done(&["mount", "images", "target"]);
+    assert_eq!(place.read("small"), "content");
+    place.umount();
+}
+
+fn changed_directory() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    place.done(&["layers", "--backend", "erofs", "--merged", "app.tar", "images"]);
+    let data = fs::read_dir(place.path("images/contents")).unwrap().next().unwrap().unwrap().path();
+    for (path, is_read_again) in [(place.path("images/tree.erofs"), true), (data, false)] {
+        let bytes = fs::read(&path).unwrap();
+        // The cache has another name of a content file.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, &bytes).unwrap();
+        let output = place.run(&["mount", "images", "target"]);
+        assert_eq!(output.status.success(), is_read_again, "{}", said(&output));
+        if is_read_again {
+            place.umount();
+            let mut other = bytes.clone();
+            other[1100] ^= 1;
+            fs::write(&path, other).unwrap();
+            assert!(place.failed(&["mount", "images", "target"]).contains("was changed since"));
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    fs::set_permissions(place.path("images"), Permissions::from_mode(0o777)).unwrap();
+    assert!(place.failed(&["mount", "images", "target"]).contains("can be written to by others"));
+}
+
+/// Runs the program where the cache is on a tmpfs, in a mount namespace of its own, and lets the target be looked at there.
+fn on_tmpfs(place: &Place, more: &'static [&'static str], arguments: &str) -> Output {
+    let cache = place.path("cache");
+    fs::create_dir_all(&cache).unwrap();
+    let mut command = Command::new("/bin/sh");
+    let layflat = assert_cmd::cargo::cargo_bin!("layflat");
+    command.args(["-c", &format!("{} {arguments} && cat target/small && {0} umount target", layflat.display())]);
+    command.env("XDG_CACHE_HOME", &cache).current_dir(&place.0.0);
+    if !more.is_empty() {
+        command.env("PATH", place.path("no-programs")).env("TMPDIR", "/var/tmp");
+    }
+    let enter = move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        for directory in [cache.as_path()].into_iter().chain(more.iter().map(Path::new)) {
+            mount("tmpfs", directory, "tmpfs", MountFlags::empty(), c"mode=755")?;
+        }
+        Ok(())
+    };
+    before(command, enter).unwrap()
+}
+
+/// Runs a command from a thread that has a mount namespace of its own: children are in that of the thread that starts them.
+fn before(
+    mut command: Command,
+    enter: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+) -> std::io::Result<Output> {
+    let thread = std::thread::spawn(move || {
+        // What belongs to all threads of a process cannot have a mount namespace of its own.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+        enter()?;
+        command.output()
+    });
+    thread.join().unwrap()
+}
+
+fn no_block_device() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    let output = on_tmpfs(&place, &[], "mount app.tar target");
+    let said = succeeded(&output);
+    assert!(said.contains("read-only, by EROFS\n") && said.contains("content"), "{said}");
+}
+
+fn falls_back() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    // No file system with a block device that is ours, and no losetup.
+    let output = on_tmpfs(&place, &["/var/tmp", "/var/lib"], "mount app.tar target");
+    let text = said(&output);
+    assert!(text.contains("note: the layers were unpacked, since EROFS cannot be used: "), "{text}");
+    assert!(text.contains("read-only, by overlayfs\n"), "{text}");
+    for must in ["--backend erofs", "--in-place"] {
+        let text = said(&on_tmpfs(&place, &["/var/tmp", "/var/lib"], &format!("mount {must} app.tar target")));
+        assert!(text.contains("EROFS cannot be used: ") && !text.contains("mounted on"), "{text}");
+    }
+}
+
+fn beyond_limits() {
+    let place = Place::new();
+    // A sparse file with data and holes that alternate in single blocks needs an address for each.
+    let size: u64 = 1 << 42;
+    let mut archive = Vec::new();
+    let mut map = String::from("1\n512\n512\n");
+    map.push_str(&"\0".repeat(512 - map.len()));
+    let mut records = Vec::new();
+    for (key, value) in [
+        ("GNU.sparse.major", "1".to_owned()),
+        ("GNU.sparse.minor", "0".to_owned()),
+        ("GNU.sparse.name", "sparse".to_owned()),
+        ("GNU.sparse.realsize", size.to_string()),
+    ] {
+        tar::record(&mut records, key.as_bytes(), value.as_bytes());
+    }
+    let mut header = |kind, size: usize| {
+        let mut header = ::tar::Header::new_ustar();
+        header.set_path("sparse").unwrap();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(size as u64);
+        header.set_cksum();
+        archive.extend_from_slice(header.as_bytes());
+        std::mem::take(&mut archive)
+    };
+    let mut layer = header(::tar::EntryType::XHeader, records.len());
+    tar::content(&mut layer, &records);
+    layer.extend(header(::tar::EntryType::Regular, 1024));
+    layer.extend_from_slice(map.as_bytes());
+    layer.extend_from_slice(&[7; 512]);
+    layer.extend_from_slice(&[0; 1024]);
+    fs::write(place.path("layer.tar"), &layer).unwrap();
+    let text = place.done(&["mount", "layers:layer.tar", "target"]);
+    assert!(text.contains("note: the layers were unpacked, since ") && text.contains("by overlayfs"), "{text}");
+    assert_eq!(fs::metadata(place.target().join("sparse")).unwrap().len(), size);
+    place.umount();
+    let message = place.failed(&["mount", "--backend", "erofs", "layers:layer.tar", "target"]);
+    assert!(message.contains("sparse"), "{message}");
+}
+
+fn many_layers() {
+    let place = Place::new();
+    let layers: Vec<Vec<u8>> = (0..600).map(|n| Tar::new().file(&format!("f{n}"), format!("{n}")).done()).collect();
+    place.docker("app.tar", &layers);
+    for more in [&["--in-place"][..], &["--no-sync"]] {
+        place.done(&[&["mount"], more, &["app.tar", "target"]].concat());
+        assert_eq!(fs::read_dir(place.target()).unwrap().count(), 600);
+        assert_eq!((place.read("f0").as_str(), place.read("f599").as_str()), ("0", "599"));
+        place.umount();
+    }
+}
+
+fn targets() {
+    let place = Place::new();
+    place.docker("app.tar", &two_layers());
+    place.done(&["mount", "app.tar", "target"]);
+    assert!(place.failed(&["mount", "app.tar", "target"]).contains("already mounted"));
+    let open = File::open(place.target().join("small")).unwrap();
+    assert!(place.failed(&["umount", "target"]).contains("in use"));
+    place.done(&["umount", "--lazy", "target"]);
+    drop(open);
+    assert!(place.failed(&["umount", "target"]).contains("not a mount point"));
+}
