@@ -183,10 +183,14 @@ impl Blob {
     }
 
     /// The file that all its bytes lie in one behind the other, and where they begin there.
-    pub fn part_of_file(&self) -> Option<(&Arc<File>, u64)> {
+    ///
+    /// # Errors
+    /// A file that cannot be opened, or is another one by now.
+    pub fn part_of_file(&self) -> std::io::Result<Option<(Arc<File>, u64)>> {
         match &self.place {
-            Place::File { file, offset, .. } => Some((file, *offset)),
-            _ => None,
+            Place::File { file, offset, .. } => Ok(Some((Arc::clone(file), *offset))),
+            Place::Named { path, length } => Ok(Some((Arc::new(reader::open(path, *length)?.0), 0))),
+            _ => Ok(None),
         }
     }
 

@@ -159,7 +159,7 @@ impl Read for BlobReader {
 }
 
 /// Opens a file that was looked at before.
-fn open(path: &Path, length: u64) -> Result<(File, u64)> {
+pub(super) fn open(path: &Path, length: u64) -> Result<(File, u64)> {
     let of_path = |error: Error| Error::new(error.kind(), format!("{path:?}: {error}"));
     match open_regular(path).map_err(of_path)? {
         Some((file, found)) if found == length => Ok((file, found)),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum as _};
 use layflat::export::{ErofsCompression, Filesystem, flat_archive, flat_erofs, flat_filesystem};
 use layflat::fs::Output;
@@ -24,7 +25,7 @@ use super::{SUCCESS, output, progress, tips};
 #[command(after_help = "Examples:
   docker save app | layflat flatten - rootfs    # then: systemd-nspawn -D rootfs
   layflat flatten docker://alpine:3.20 rootfs
-  layflat flatten app.tar -o rootfs.erofs       # then: mount -t erofs -o loop rootfs.erofs /mnt
+  layflat flatten app.tar -o rootfs.erofs       # mount -o loop rootfs.erofs mnt
   layflat flatten --exclude 'usr/share/doc/*' app.tar rootfs")]
 pub(crate) struct Flatten {
     #[command(flatten)]
@@ -77,6 +78,11 @@ enum Maker {
 
 impl Flatten {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        if let (Some(format), None, Some(dest)) = (self.to, &self.output, &self.dest) {
+            let format = format.to_possible_value();
+            let format = format.as_ref().map_or("FORMAT", PossibleValue::get_name);
+            anyhow::bail!("--to is for files: --to {format} -o {}", dest.display());
+        }
         match (self.format()?, &self.output, &self.dest) {
             (Some(format), Some(file), _) => self.file(self.maker(format)?, file, common, cancel),
             (_, _, Some(directory)) => self.directory(directory, common, cancel),

@@ -21,6 +21,7 @@ use layflat::fs::OutputError;
 use layflat::image::Notice;
 use layflat::inspect::InsideError;
 use layflat::inspect::index::ContentError;
+use layflat::metadata::MetadataError;
 use layflat::mount::{MountError, UnmountError};
 use layflat::net::engine::DaemonError;
 use layflat::net::registry::{End, RegistryError};
@@ -118,8 +119,18 @@ fn within<'e>(error: Dyn<'e>) -> Option<Dyn<'e>> {
     if let Some(error) = error.downcast_ref() {
         return match error {
             BundleError::Image(inner) => Some(inner),
+            BundleError::Metadata(inner) => Some(inner),
             BundleError::Mount(inner) => Some(inner),
             BundleError::Unmount(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            MetadataError::Image(inner) => Some(inner),
+            MetadataError::Erofs(inner) => Some(inner),
+            MetadataError::NotInPlace(inner) => Some(inner),
+            MetadataError::Mount(inner) => Some(inner),
             _ => None,
         };
     }
@@ -289,6 +300,9 @@ fn of_the_rest(error: Dyn<'_>) -> Option<&'static str> {
     }
     match error.downcast_ref()? {
         MountError::WhiteoutsIgnored => Some("use --xattr-namespace user"),
+        MountError::NeitherWay { kernel, .. } if matches!(**kernel, MountError::NotPermitted) => {
+            Some("for instance `layflat unshare --mount DEST:TARGET`")
+        }
         MountError::NotPermitted => Some("for instance `layflat unshare --mount DEST:TARGET`"),
         _ => None,
     }

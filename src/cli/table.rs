@@ -103,6 +103,6 @@ mod tests {
         assert_eq!(instruction("/bin/sh -c apt-get update"), "RUN apt-get update");
         assert_eq!(instruction("RUN /bin/sh -c pip install x # buildkit"), "RUN pip install x");
         assert_eq!(instruction("COPY . /app # buildkit"), "COPY . /app");
-        assert_eq!(instruction("\x1b[31m"), "\\x1b[31m");
+        assert_eq!(instruction("\x1b[31m"), "\\u{1b}[31m");
     }
 }

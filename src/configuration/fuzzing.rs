@@ -7,7 +7,7 @@ use super::registries::Registries;
 
 /// registries.conf and the name of an image, separated by NUL.
 pub fn registries(input: &[u8]) {
-    let [name, text] = crate::fuzzing::parts(input);
+    let [name, text] = crate::core::text::parts(input);
     let (Ok(name), Ok(text)) = (std::str::from_utf8(name), std::str::from_utf8(text)) else { return };
     let mut registries = Registries::default();
     for is_main in [true, false] {

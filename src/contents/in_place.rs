@@ -99,7 +99,7 @@ pub fn plain_layers(image: &Image) -> Result<Vec<PlainLayer>, NotInPlace> {
 
 fn plain(index: usize, layer: &Layer) -> Result<PlainLayer, NotInPlace> {
     let unreadable = |error| NotInPlace::Read { layer: index, error };
-    let (file, start) = layer.blob.part_of_file().ok_or(NotInPlace::NoFile(index))?;
+    let (file, start) = layer.blob.part_of_file().map_err(unreadable)?.ok_or(NotInPlace::NoFile(index))?;
     match layer.blob.compression().map_err(unreadable)? {
         Compression::None => {}
         compression => return Err(NotInPlace::Compressed { layer: index, compression }),
@@ -112,7 +112,7 @@ fn plain(index: usize, layer: &Layer) -> Result<PlainLayer, NotInPlace> {
         return Err(NotInPlace::NoFile(index));
     }
     debug_assert!(!path.as_os_str().as_bytes().is_empty());
-    Ok(PlainLayer { path, file: Arc::clone(file), start, length: layer.blob.len() })
+    Ok(PlainLayer { path, file, start, length: layer.blob.len() })
 }
 
 /// Finds out where the contents of layers lie, and copies what cannot be pointed at to `beside`, one file for all layers. With `verify` every byte is

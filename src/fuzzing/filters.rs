@@ -5,7 +5,7 @@ use crate::inspect::Pattern;
 
 /// A pattern and a path, separated by NUL: what a pattern without special characters matches is itself.
 pub fn globs(input: &[u8]) {
-    let [pattern, path] = super::parts(input);
+    let [pattern, path] = crate::core::text::parts(input);
     let Ok(text) = std::str::from_utf8(pattern) else { return };
     if let Ok(globs) = Globs::paths([text]) {
         let matches = globs.matches(path);

@@ -9,7 +9,7 @@ use crate::core::record::{ChangeKind, Record};
 use crate::core::stack::{Reading, Stack};
 use crate::inspect::{Inside, ListOptions, Traced};
 use crate::transport::source;
-use crate::{NoProgress, Options};
+use crate::unpack::{NoProgress, Options};
 
 /// So little that nothing takes long.
 const LIMITS: Limits = Limits {

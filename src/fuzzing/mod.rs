@@ -51,12 +51,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("registries", registries),
 ];
 
-/// The parts of an input, which are separated by NUL.
-pub(crate) fn parts<const N: usize>(input: &[u8]) -> [&[u8]; N] {
-    let mut parts = input.splitn(N, |&byte| byte == 0);
-    std::array::from_fn(|_| parts.next().unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -268,7 +268,7 @@ fn waste_counts_what_is_shipped_and_not_seen() {
     );
     let output = layflat(&place, &["waste", "--top", "1", "image.tar"]);
     assert_eq!(text(&output.stdout).lines().last().unwrap(), "16 B  1  twin-too  same as twin");
-    assert_eq!(text(&output.stderr), "3 more: --top 0 lists all\n");
+    assert_eq!(text(&output.stderr), "3 more: --top 0 lists all\nwasted: 45 B of 107 B (42.1 %)\n");
 }
 
 /// The bytes of layers change behind the cache's back: who does not read them does not notice.
@@ -432,8 +432,8 @@ fn check_finds_what_is_wrong_inside_layers() {
         "0 warning hidden-secret root/.netrc",
         "0 note dangling-link nowhere",
         "0 note dangling-link round",
-        "1 note idle-mark ghost",
-        "1 note idle-mark none",
+        "1 note idle-whiteout ghost",
+        "1 note idle-whiteout none",
     ];
     assert_eq!(findings(|_| {}, image(&layers), false), (expected.map(str::to_owned).to_vec(), 0));
     assert_eq!(findings(|_| {}, image(&layers), true), (Vec::new(), 0), "--fast reads no layer");
@@ -571,7 +571,7 @@ fn check_names_every_entry_that_cannot_be_in_every_layer() {
         "3 error bad-entry d",
         "4 error bad-entry e",
         "4 warning duplicate-entry e",
-        "4 note idle-mark f",
+        "4 note idle-whiteout f",
         "5 warning duplicate-entry x",
         "5 note dangling-link l",
     ];

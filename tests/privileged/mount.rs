@@ -653,8 +653,8 @@ fn damaged_cache(namespace: XattrNamespace) {
             fs::File::open(&path).unwrap().set_modified(before).unwrap();
         }),
         ("layer.json", &|| fs::remove_file(layer().join("layer.json")).unwrap()),
-        ("record-1 was changed", &|| {
-            fs::write(layer().join("record-1"), "").unwrap();
+        ("record-2 was changed", &|| {
+            fs::write(layer().join("record-2"), "").unwrap();
             fs::remove_dir_all(form()).unwrap();
         }),
         ("is missing", &|| fs::remove_dir_all(layer()).unwrap()),

@@ -185,10 +185,7 @@ fn what_is_below_must_be_named() -> Result<(), Failed> {
     let expected = Tree::of_directory(&mountpoint);
     drop(mount);
     let error = packed(&upper, &PackOptions::default()).map_err(|error| Chain(&error).to_string()).unwrap_err();
-    assert!(
-        error.contains("new is a renamed directory, old in the layers below") && error.contains("--lower"),
-        "{error}"
-    );
+    assert!(error.contains("new is a renamed directory, old in the layers below, which must be specified"), "{error}");
     let elsewhere = PackOptions { lower: vec![work], ..PackOptions::default() };
     let error = packed(&upper, &elsewhere).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(error.contains("none of the lower directories has it"), "{error}");

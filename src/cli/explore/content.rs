@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn text_is_shown_as_text_and_harmless() {
-        assert_eq!(text(b"one\n\ttwo\x1b[2J\n"), ["one", "    two\\x1b[2J"]);
+        assert_eq!(text(b"one\n\ttwo\x1b[2J\n"), ["one", "    two\\u{1b}[2J"]);
         assert_eq!(text(b"a\\b"), ["a\\b"]);
     }
 

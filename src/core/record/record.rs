@@ -101,7 +101,7 @@ impl ChangeKind {
 
 /// The version of a record that is kept in a file. Increase it whenever what a record holds changes, be it by a field of
 /// an attribute.
-pub(crate) const RECORD_VERSION: u32 = 1;
+pub(crate) const RECORD_VERSION: u32 = 2;
 
 /// All that one layer asks for.
 #[derive(Debug, Serialize, Deserialize)]

@@ -99,7 +99,7 @@ impl FindingKind {
             Self::BadEntry => "bad-entry",
             Self::Limit => "limit",
             Self::DuplicateEntry => "duplicate-entry",
-            Self::IdleWhiteout => "idle-mark",
+            Self::IdleWhiteout => "idle-whiteout",
             Self::DanglingLink => "dangling-link",
             Self::HiddenSecret => "hidden-secret",
             Self::NotChecked => "not-checked",

@@ -9,7 +9,7 @@ use super::{challenge, download, link, location};
 
 /// Headers of an answer, each of which may say anything.
 pub fn headers(input: &[u8]) {
-    let [first, second] = crate::fuzzing::parts(input);
+    let [first, second] = crate::core::text::parts(input);
     let mut headers = HeaderMap::new();
     for value in [first, second] {
         if let Ok(value) = HeaderValue::from_bytes(value) {
@@ -35,7 +35,7 @@ pub fn headers(input: &[u8]) {
 
 /// The name of a registry, a repository and a credentials file, separated by NUL.
 pub fn credentials(input: &[u8]) {
-    let [registry, repository, file] = crate::fuzzing::parts(input);
+    let [registry, repository, file] = crate::core::text::parts(input);
     let (Ok(registry), Ok(repository)) = (std::str::from_utf8(registry), std::str::from_utf8(repository)) else {
         return;
     };

@@ -126,7 +126,7 @@ fn second_bundle(place: &Place) {
     for bundle in ["one", "two"] {
         place.bundle(&busybox(), bundle, &[&touch[..], &["--overlay"]].concat());
     }
-    let group = if erofs::can_mount() { "cache/layflat/erofs" } else { "cache/layflat/overlay" };
+    let group = if erofs::can_mount() { "cache/layflat/erofs" } else { "cache/layflat/images" };
     let forms = place.names(group);
     assert_eq!(forms.len(), 1, "{forms:?}");
     let layers = |bundle: &str| {
@@ -136,7 +136,7 @@ fn second_bundle(place: &Place) {
     assert_eq!(layers("one"), layers("two"));
     // Other owners are another form.
     place.bundle(&busybox(), "shifted", &["--overlay", "--uid-map", "0:100000:65536"]);
-    let unpacked = place.names("cache/layflat/overlay").len();
+    let unpacked = place.names("cache/layflat/images").len();
     assert_eq!(unpacked, if erofs::can_mount() { 1 } else { 2 });
     succeeds(&mut place.layflat(&["umount", "shifted"]));
     assert_eq!(place.run("runc", "one"), "mine\n");

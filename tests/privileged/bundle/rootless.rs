@@ -161,7 +161,7 @@ fn strict(place: &Place) {
         assert!(message.contains("refused by --strict"), "{message}");
         assert!(place.names("").iter().all(|name| name == "cache"), "{:?}", place.names(""));
     }
-    assert_eq!(place.names("cache/layflat/overlay"), [""; 0]);
+    assert_eq!(place.names("cache/layflat/images"), [""; 0]);
 }
 
 /// Without any namespace.

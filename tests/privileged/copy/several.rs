@@ -97,9 +97,9 @@ fn all_tags_keep_their_names() {
     }
     for (arguments, expected) in [
         (["--all-tags", "oci:src", "docker-archive:x.tar"], "write docker-archive:FILE:NAME"),
-        (["--all-tags", "oci:src", "docker-archive:x.tar:a:1"], "leave it out"),
-        (["--all-tags", "oci:src", "oci:x:a"], "leave it out"),
-        (["--all-tags", "layers:d.tar", "oci:x"], "--all-tags does not work for it"),
+        (["--all-tags", "oci:src", "docker-archive:x.tar:a:1"], "omit it with --all-tags"),
+        (["--all-tags", "oci:src", "oci:x:a"], "omit it with --all-tags"),
+        (["--all-tags", "layers:d.tar", "oci:x"], "does not list its images"),
     ] {
         let refused = place.refused(&arguments);
         assert!(refused.contains(expected), "{refused}");

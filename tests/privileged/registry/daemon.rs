@@ -104,7 +104,7 @@ fn none() {
     for (socket, problem) in [
         (
             "nowhere",
-            "cannot reach the engine at nowhere: connection refused or no such socket (No such file or directory (os error 2)); is it running?",
+            "cannot reach the engine at nowhere: connection refused or no such socket: No such file or directory (os error 2); is it running?",
         ),
         (
             "ssh://me:secret@a",
@@ -112,7 +112,7 @@ fn none() {
         ),
         (
             "tcp://127.0.0.1:1",
-            "cannot reach the engine at tcp://127.0.0.1:1: connection refused or no such socket (Connection refused (os error 111)); is it running?",
+            "cannot reach the engine at tcp://127.0.0.1:1: connection refused or no such socket: Connection refused (os error 111); is it running?",
         ),
     ] {
         let message = place.message(&["inspect", "--socket", socket, "docker-daemon:a:1"]);

@@ -113,8 +113,6 @@ fn killed() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    // It is young, and so it stays.
-    place.printed(&["cache", "prune", "--max-size", "100M"]);
     let before = proxy.heads().len();
     place.printed(&["flatten", &proxy.image("a:1"), "dest"]);
     assert_eq!(std::fs::read(place.path("dest/a")).unwrap(), noise(3_000_000, 1));
@@ -182,5 +180,5 @@ fn stdout() {
     );
     let output = Command::new("sh").args(["-c", &script]).current_dir(place.0.path()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("the part written is incomplete") && said.ends_with("1\n"), "{said}");
+    assert!(said == "141\n", "{said}");
 }

@@ -204,7 +204,8 @@ fn again() {
     let bad = Blob::from_remote(Arc::new(Bad));
     let digest = Digest::sha256_of(b"bad");
     let error = repository(busy.address, "again").push_blob(&bad, &digest, 10, &|_| {}).unwrap_err();
-    assert_eq!(error.to_string(), format!("again@{digest}: cannot read what is to be sent: the tape is torn"));
+    let error = Chain(&error).to_string();
+    assert_eq!(error, format!("again@{digest}: cannot read what is to be sent: the tape is torn"));
     assert_eq!(bad.reader().read(&mut [0]).map_err(|error| Chain(&error).to_string()).unwrap_err(), "the tape is torn");
 }
 
