@@ -249,7 +249,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     for left in layflat::fs::take_leftovers() {
-        output::warn(&Chain(&left));
+        output::warn(Chain(&left));
     }
     // All is cleaned up.
     signals.die();

@@ -25,7 +25,7 @@ pub(crate) fn open_regular(path: &Path) -> std::io::Result<Option<(File, u64)>> 
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file: File = rustix::fs::open(path, flags, Mode::empty())?.into();
     let metadata = file.metadata()?;
-    Ok(metadata.is_file().then(|| (file, metadata.len())))
+    Ok(metadata.is_file().then_some((file, metadata.len())))
 }
 
 /// Opens a directory in a directory, never through a symlink.

@@ -132,6 +132,7 @@ struct Store<'a> {
 }
 
 /// What there is of a layer.
+#[expect(clippy::large_enum_variant, reason = "an image has few layers")]
 enum Slot {
     /// It is there, with its record.
     Kept(KeptLayer, Record),
@@ -244,7 +245,7 @@ impl<'a> Store<'a> {
                 records.push(record);
                 losses.push(lost);
             } else if let Slot::Kept(_, record) = slot {
-                records.push(std::mem::replace(record, Record::default()));
+                records.push(std::mem::take(record));
                 losses.push(Losses::default());
             } else if let Some((record, lost)) = of_read.next() {
                 records.push(record);

@@ -13,18 +13,26 @@ use crate::unpack::reclaim::Reclaim;
 use crate::unpack::stage::{Capabilities, Contents, ContentsWriter, Home, Spill, Stage, Staged};
 use crate::unpack::{Error, Losses, Options, Progress, reading};
 
-/// Reads some layers into directories of their own, of which each layer of the image has one. `reclaim`: removes files that
-/// layers above replace or delete, if all layers are read.
+/// Where layers are extracted to.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    /// A directory for each layer of the image.
+    pub(crate) homes: &'a [Home],
+    pub(crate) spill: &'a Spill,
+    pub(crate) capabilities: &'a Capabilities,
+    /// Remove files that layers above replace or delete, if all layers are read.
+    pub(crate) reclaim: bool,
+}
+
+/// Reads some layers into directories of their own.
 pub(crate) fn extract(
     image: &Image,
     which: &[usize],
-    homes: &[Home],
-    spill: &Spill,
-    capabilities: &Capabilities,
-    reclaim: bool,
+    target: &Target<'_>,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<(Vec<Extracted<Losses>>, Vec<Staged>), Error> {
+    let &Target { homes, spill, capabilities, reclaim } = target;
     let reclaim = (reclaim && which.len() == homes.len()).then(|| Reclaim::new(reading(options)));
     // Each of those that are read at the same time has files open besides its directories.
     let at_once = jobs(options.jobs, which.len()).get().min(which.len()).max(1);

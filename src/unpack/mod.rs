@@ -89,9 +89,9 @@ impl Ground {
         };
         let homes: Vec<Home> = (0..image.layers.len()).map(home).collect::<Result<_, Error>>()?;
         let which: Vec<usize> = (0..known.len()).filter(|&layer| known[layer].is_none()).collect();
-        let reclaim = escape.is_none();
-        let (extracted, stages) =
-            extract::extract(image, &which, &homes, &spill, &capabilities, reclaim, options, progress)?;
+        let target =
+            extract::Target { homes: &homes, spill: &spill, capabilities: &capabilities, reclaim: escape.is_none() };
+        let (extracted, stages) = extract::extract(image, &which, &target, options, progress)?;
 
         let mut read = diff_ids(&extracted).into_iter();
         let diff_ids: Vec<Digest> = known.iter().filter_map(|known| known.clone().or_else(|| read.next())).collect();

@@ -1,5 +1,7 @@
 //! What an image may ask for, and what a system may refuse: time, memory, disk, threads, file handles (rule S10).
 
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 

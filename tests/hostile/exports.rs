@@ -1,5 +1,7 @@
 //! Images of file systems are made by programs of others: what those get wrong is an error, and they end when layflat ends.
 
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;

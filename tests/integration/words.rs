@@ -144,7 +144,7 @@ fn what_an_option_can_help_against_names_the_option() {
 fn a_reader_that_goes_ends_every_output_quietly() {
     let place = place();
     let many = (0..9000).fold(Tar::new(), |tar, index| tar.file(&format!("a-file-of-many-{index}"), ""));
-    fs::write(place.path().join("many.tar"), many.file("large", &"x".repeat(3_000_000)).done()).unwrap();
+    fs::write(place.path().join("many.tar"), many.file("large", "x".repeat(3_000_000)).done()).unwrap();
     for arguments in [
         "ls layers:many.tar",
         "ls --json layers:many.tar",

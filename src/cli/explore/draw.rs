@@ -116,7 +116,8 @@ fn title(browser: &Browser) -> String {
     if browser.compares_images {
         return format!(" layflat  {}", browser.title);
     }
-    let share = if size > 0 { format!(" ({} %)", wasted.saturating_mul(100) / size) } else { String::new() };
+    let share = wasted.saturating_mul(100).checked_div(size);
+    let share = share.map_or_else(String::new, |share| format!(" ({share} %)"));
     let layers = counted(browser.layers.len() as u64, "layer", "layers");
     format!(" layflat  {}  {layers}  {}  wasted {}{share}", browser.title, bytes(size), bytes(wasted))
 }

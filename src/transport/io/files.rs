@@ -146,7 +146,7 @@ fn index(
         if options.cancel.is_cancelled() {
             return Err(SourceError::Cancelled);
         }
-        let count = crate::fs::read_at(&file, &mut buffer, position).map_err(io)?;
+        let count = crate::fs::read_at(file, &mut buffer, position).map_err(io)?;
         if count == 0 {
             break;
         }

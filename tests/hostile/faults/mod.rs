@@ -6,6 +6,8 @@
 //! A sample that is always the same runs with the other tests. `LAYFLAT_FAULTS=all` tries everything, which takes hours of one CPU for
 //! many ten thousand runs; `LAYFLAT_FAULTS='flatten openat EIO 7'`, as a failure prints it, tries one.
 
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
+
 mod calls;
 mod judge;
 mod place;
