@@ -37,7 +37,8 @@ impl Tool {
         asked.arg("--help").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         match asked.status() {
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Where a directory of the PATH is closed to the user, the kernel speaks of that and not of the program.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                 Err(Error::Product(format!("{program} is not installed; it comes with the package {package}").into()))
             }
             Err(error) => Err(self.cannot_run(error)),

@@ -280,7 +280,7 @@ fn marks_go_only_by_force() -> Result<(), Failed> {
     let image = run::image_of(&Stack::parse("F a, F b | W a, F c"));
     let mut options = exclude(&["**/.wh.*"]);
     let error = run::lay_image(&image, Form::Flat, &std::env::temp_dir(), &options).unwrap_err();
-    assert!(error.contains(".wh.a") && error.contains("--force"), "{error}");
+    assert!(error.contains(".wh.a") && error.contains("would bring back the file"), "{error}");
     options.filter.exclude_whiteouts = true;
     expect("F a, F b | W a, F c", &options, "a b c");
     expect("D d, F d/a | D d, O d, F d/c", &options, "d/ d/a d/c");
