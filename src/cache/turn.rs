@@ -5,10 +5,10 @@
 //! whoever waited for one that was killed has the next turn. Where the file system has no locks, everybody has a turn.
 
 use std::fmt::Display;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions};
 use std::io::{Seek, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
@@ -17,6 +17,9 @@ use rustix::io::Errno;
 use super::UNFINISHED;
 use super::waiting::Waiting;
 use crate::fs::{Lock, open};
+
+/// The mode of what is made, in a directory that is closed to others.
+const FILE_MODE: u32 = 0o644;
 
 /// What came of trying to lock a file that is to be made.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(super) enum Claim {
 /// Makes a file if it is not there, and locks it.
 pub(super) fn claim(path: &Path) -> Claim {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let Ok(file) = open(path, flags, Mode::from_raw_mode(0o644)) else { return Claim::Impossible };
+    let Ok(file) = open(path, flags, Mode::from_raw_mode(FILE_MODE)) else { return Claim::Impossible };
     match Lock::take(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(lock) if !lock.file().metadata().is_ok_and(|metadata| metadata.is_file()) => Claim::Impossible,
         // Between opening and locking it may have been finished, or removed.
@@ -83,7 +86,8 @@ impl Turn {
     pub(crate) fn publish(mut self, bytes: &[u8], target: &Path) -> std::io::Result<()> {
         let directory = target.parent().unwrap_or(target);
         let Some((lock, path)) = &self.0 else {
-            let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+            let mode = Permissions::from_mode(FILE_MODE);
+            let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(mode).tempfile_in(directory)?;
             file.write_all(bytes)?;
             file.persist(target)?;
             return Ok(());

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use hashbrown::HashMap;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, lgetxattr, llistxattr, openat, readlinkat, statat,
+    AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat, fstat, lgetxattr, llistxattr, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 
@@ -23,8 +23,8 @@ use crate::fs::Descent;
 
 /// Attributes that belong to the machine rather than to the image: labels and measurements.
 const OF_THE_MACHINE: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
-/// Bytes read at once.
-const CHUNK: usize = 256 << 10;
+/// Bytes of a file that are read at once, and left out together where they are all zeros.
+const BLOCK: usize = 256 << 10;
 
 /// What a tree was.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -195,15 +195,9 @@ impl Walk {
                 content.update(&status.st_size.to_le_bytes());
                 match open_quietly(here, name, OFlags::NONBLOCK) {
                     Ok(file) => {
-                        self.buffer.resize(CHUNK, 0);
-                        loop {
-                            match rustix::io::read(&file, &mut self.buffer[..]) {
-                                Ok(0) => break,
-                                Ok(count) => content.update(&self.buffer[..count]),
-                                Err(Errno::INTR) => {}
-                                Err(error) => return Err(error.into()),
-                            }
-                        }
+                        blocks(content, &file, &mut self.buffer)?;
+                        // No block begins here.
+                        content.update(&u64::MAX.to_le_bytes());
                     }
                     Err(Errno::ACCESS) => content.update(b"unreadable"),
                     Err(error) => return Err(error.into()),
@@ -212,6 +206,40 @@ impl Walk {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The content of a file: its blocks that are not all zeros, each with its place. So terabytes of holes cost nothing, and a copy
+/// that has zeros in their place is the same.
+fn blocks(content: &mut Hasher, file: &OwnedFd, buffer: &mut Vec<u8>) -> Result<()> {
+    buffer.resize(BLOCK, 0);
+    let mut at = 0;
+    loop {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // Only a hole is left, or nothing.
+            Err(Errno::NXIO) => return Ok(()),
+            // The file system knows no holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+            Err(error) => return Err(error.into()),
+        };
+        at = data - data % BLOCK as u64;
+        let mut filled = 0;
+        while filled < BLOCK {
+            let read = || rustix::io::pread(file, &mut buffer[filled..], at + filled as u64);
+            match rustix::io::retry_on_intr(read)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        if buffer[..filled].iter().any(|&byte| byte != 0) {
+            content.update(&at.to_le_bytes());
+            put(content, &buffer[..filled]);
+        }
+        if filled < BLOCK {
+            return Ok(());
+        }
+        at += BLOCK as u64;
     }
 }
 
@@ -324,6 +352,35 @@ mod tests {
         change();
         let file = fs::File::open(path).unwrap();
         file.set_times(fs::FileTimes::new().set_modified(before.modified().unwrap())).unwrap();
+    }
+
+    #[test]
+    fn s8_holes_are_passed_over_and_are_the_same_as_zeros() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("sparse");
+        let content = || seal(place.path(), Depth::Content).content;
+        let write = |size: u64, parts: &[(u64, &[u8])]| {
+            let file = fs::File::create(&path).unwrap();
+            for (at, bytes) in parts {
+                std::os::unix::fs::FileExt::write_all_at(&file, bytes, *at).unwrap();
+            }
+            file.set_len(size).unwrap();
+            file.set_times(fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH)).unwrap();
+            let directory = fs::File::open(place.path()).unwrap();
+            directory.set_times(fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH)).unwrap();
+        };
+        write(3 << 20, &[(1 << 20, b"data"), (2 << 20, b"more")]);
+        let sparse = content();
+        write(3 << 20, &[(0, &vec![0; 3 << 20]), (1 << 20, b"data"), (2 << 20, b"more")]);
+        assert_eq!(content(), sparse);
+        // Where the data is counts, and so does the size.
+        write(3 << 20, &[(1 << 19, b"data"), (2 << 20, b"more")]);
+        assert_ne!(content(), sparse);
+        write((3 << 20) + 1, &[(1 << 20, b"data"), (2 << 20, b"more")]);
+        assert_ne!(content(), sparse);
+        // Reading all of this would take a day.
+        write(4 << 40, &[(1 << 40, b"data")]);
+        assert_ne!(content(), sparse);
     }
 
     #[test]

@@ -223,6 +223,10 @@ fn s10_a_hundred_layers_need_few_file_handles() {
         let (done, text) = script(&cage, &format!("ulimit -n 32; exec \"$0\" -q {command}"), &[&image]);
         assert!(done, "{command}: {text}");
     }
+    let user = ["setpriv", "--reuid=61234", "--regid=61234", "--clear-groups", "prlimit", "--nproc=1:1", "sh"];
+    let text = "export HOME=$PWD/in; exec in/layflat -q tags docker://localhost:1/a";
+    let (_, text) = shell(&cage, &user, text, &[]);
+    assert!(text.contains("cannot reach the registry"), "{text}");
     assert_eq!(fs::read_dir(cage.path("in/dest/all")).unwrap().count(), 120);
 }
 

@@ -106,10 +106,6 @@ impl Shown {
             let entry = entry.unwrap();
             let name = entry.path().strip_prefix(place.path()).unwrap().to_string_lossy().into_owned();
             let mut described = describe(entry.path());
-            // Written without its turn, where that cannot be taken, an index is for its owner alone.
-            if name.starts_with("cache/layflat/index/") {
-                described = described.replacen("100600", "100644", 1);
-            }
             let metadata = entry.metadata().unwrap();
             if metadata.nlink() > 1 && !metadata.is_dir() && !is_unfinished(&name) {
                 let first = inodes.entry((metadata.dev(), metadata.ino())).or_insert_with(|| name.clone());
