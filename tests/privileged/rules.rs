@@ -24,7 +24,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     let power = run::power();
     let erofs = erofs::can_mount();
     let mut trials = Vec::new();
-    let mut number = 0;
     for case in cases::all() {
         let root = run::is_root();
         let mounts = !matches!(power, Power::Nothing(_));
@@ -38,12 +37,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&case, "flat_tmpfs", root, |case| check(case, Form::Flat, run::tmpfs())));
         trials.push(trial(&case, "overlay_tmpfs", root, move |case| check(case, trusted, run::tmpfs())));
         let layered = Shape::Layered(XattrNamespace::Trusted);
-        // In turn, two of four: every combination is met by many stacks, and a mount takes a large part of a second.
-        number += 1;
-        let (merged, layers) =
-            if number % 2 == 1 { (Where::Carried, Where::Devices) } else { (Where::Devices, Where::Carried) };
-        trials.push(trial(&case, "erofs", erofs, move |case| check_erofs(case, Shape::Merged, merged)));
-        trials.push(trial(&case, "erofs_layers", erofs, move |case| check_erofs(case, layered, layers)));
+        trials.push(trial(&case, "erofs", erofs, |case| check_erofs(case, Shape::Merged, Where::Carried)));
+        trials.push(trial(&case, "erofs_devices", erofs, |case| check_erofs(case, Shape::Merged, Where::Devices)));
+        trials.push(trial(&case, "erofs_layers", erofs, move |case| check_erofs(case, layered, Where::Carried)));
+        trials
+            .push(trial(&case, "erofs_layers_devices", erofs, move |case| check_erofs(case, layered, Where::Devices)));
     }
     trials
 }

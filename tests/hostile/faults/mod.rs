@@ -24,7 +24,7 @@ use run::Course;
 use scenes::{SCENES, Scene};
 
 /// So many faults of each command are in the sample.
-const SAMPLE: usize = 6;
+const SAMPLE: usize = 20;
 /// So many failures of one command are printed.
 const PRINTED: usize = 25;
 
