@@ -118,9 +118,9 @@ fn percent(text: &str) -> Result<f64, String> {
 
 fn row(file: &WastedFile) -> Vec<String> {
     let reason = match &file.reason {
-        Reason::Replaced { by } => painted(format_args!("replaced by layer {by}"), Colour::Yellow),
-        Reason::Deleted { by } => painted(format_args!("deleted by layer {by}"), Colour::Red),
-        Reason::Duplicated { of } => format!("same as {of}"),
+        reason @ Reason::Replaced { .. } => painted(reason, Colour::Yellow),
+        reason @ Reason::Deleted { .. } => painted(reason, Colour::Red),
+        reason @ Reason::Duplicated { .. } => reason.to_string(),
     };
     vec![bytes(file.bytes), file.layer.to_string(), file.path.to_string(), reason]
 }

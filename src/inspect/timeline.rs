@@ -262,6 +262,11 @@ impl Timeline {
         self.states(path).iter().rev().find(|state| state.layer <= layer)?.file.as_ref()
     }
 
+    /// Bytes of the regular file that is there with the layers up to this one; of anything else, none.
+    pub fn file_size(&self, path: PathId, layer: Option<usize>) -> u64 {
+        self.at(path, layer).filter(|file| file.kind == PathKind::File).map_or(0, |file| file.size)
+    }
+
     /// What was there last, up to this layer: a deleted file, too, with the layer that deleted it.
     pub fn last(&self, path: PathId, layer: usize) -> Option<(&FileState, Option<usize>)> {
         let mut states = self.states(path).iter().rev().skip_while(|state| state.layer > layer);

@@ -1,5 +1,7 @@
 //! Bytes that an image ships but does not show: replaced, deleted, or the same as another file's.
 
+use std::fmt;
+
 use hashbrown::HashMap;
 use serde::Serialize;
 
@@ -71,6 +73,16 @@ pub enum Reason {
         /// The other file.
         of: LayerPath,
     },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replaced { by } => write!(formatter, "replaced by layer {by}"),
+            Self::Deleted { by } => write!(formatter, "deleted by layer {by}"),
+            Self::Duplicated { of } => write!(formatter, "same as {of}"),
+        }
+    }
 }
 
 impl Waste {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use layflat::core::record::LayerPath;
-use layflat::inspect::{Reason, Waste};
+use layflat::inspect::Waste;
 
 /// What one layer ships in vain in one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,11 +27,7 @@ pub(super) fn by_directory(waste: &Waste) -> Vec<WasteLine> {
             layer: file.layer,
             bytes: 0,
             files: 0,
-            reason: match &file.reason {
-                Reason::Replaced { by } => format!("replaced by layer {by}"),
-                Reason::Deleted { by } => format!("deleted by layer {by}"),
-                Reason::Duplicated { of } => format!("same as {of}"),
-            },
+            reason: file.reason.to_string(),
         });
         line.bytes += file.bytes;
         line.files += 1;

@@ -198,7 +198,7 @@ fn layers(image: &Image, waste: &Waste) -> Vec<LayerFacts> {
 
 /// What a layer does to a path, as a sign.
 fn sign(timeline: &Timeline, path: PathId, layer: usize) -> Option<(u8, u64)> {
-    let size = |layer| timeline.at(path, layer).filter(|file| file.kind == PathKind::File).map_or(0, |file| file.size);
+    let size = |layer| timeline.file_size(path, layer);
     match timeline.change(path, layer.checked_sub(1), layer) {
         Change::Added => Some((0, size(Some(layer)))),
         Change::Changed => Some((1, size(Some(layer)))),
@@ -251,9 +251,9 @@ fn waste_lines(waste: &Waste) -> Vec<WasteLine> {
     for file in &waste.files {
         let directory = file.path.split_last().map_or_else(LayerPath::root, |(directory, _)| directory);
         let reason = match &file.reason {
-            Reason::Replaced { by } => format!("replaced by layer {by}"),
-            Reason::Deleted { by } => format!("deleted by layer {by}"),
+            // Which one differs from file to file.
             Reason::Duplicated { .. } => "same content as another file".to_owned(),
+            reason => reason.to_string(),
         };
         let line = lines.entry((directory.clone(), file.layer, reason.clone())).or_insert_with(|| WasteLine {
             directory: format!("/{}", directory.to_string().trim_start_matches('/')),
@@ -351,9 +351,7 @@ impl Comparison {
             packages: changes(first, &one, second, &other),
         };
         for path in timeline.paths() {
-            let size = |layer| {
-                timeline.at(path, Some(layer)).filter(|file| file.kind == PathKind::File).map_or(0, |file| file.size)
-            };
+            let size = |layer| timeline.file_size(path, Some(layer));
             let sign = match timeline.change(path, Some(0), 1) {
                 Change::Added => '+',
                 Change::Changed => '~',
