@@ -238,7 +238,7 @@ impl Blob {
             let what = "the size of a manifest or configuration";
             return Err(BlobError::Limit { blob: self.name(), what, limit, name: "metadata-size" });
         }
-        let read_error = |error| BlobError::Read { blob: self.name(), error };
+        let read_error = |error| BlobError::read(self.name(), error);
         let mut reader = self.reader();
         let mut bytes = Vec::new();
         // What comes from elsewhere may be more than was said.
@@ -261,7 +261,7 @@ impl Blob {
     /// # Errors
     /// It cannot be read.
     pub fn compression(&self) -> std::io::Result<Compression> {
-        self.reader().peek(Compression::START).map(Compression::detect)
+        self.reader().peek(Compression::START).map(Compression::detect).map_err(reader::NotArrived::unwrap)
     }
 
     /// The stored bytes from the start, checked against what the image states as they pass.
@@ -276,7 +276,7 @@ impl Blob {
     pub(crate) fn check(&self) -> Result<(), BlobError> {
         let read = |error: std::io::Error| match error.downcast::<BlobError>() {
             Ok(error) => error,
-            Err(error) => BlobError::Read { blob: self.name(), error },
+            Err(error) => BlobError::read(self.name(), error),
         };
         std::io::copy(&mut self.verified_reader(), &mut std::io::sink()).map(|_| ()).map_err(read)
     }
@@ -309,7 +309,7 @@ impl Blob {
     /// # Errors
     /// They cannot be read.
     pub fn compression_at_hand(&self) -> Result<Option<Compression>, BlobError> {
-        let read_error = |error| BlobError::Read { blob: self.name(), error };
+        let read_error = |error| BlobError::read(self.name(), error);
         if let Place::Remote(remote) = &self.place {
             let missing = remote.missing().map(|why| std::io::Error::new(std::io::ErrorKind::NotFound, why));
             return missing.map_or(Ok(None), |error| Err(read_error(error)));

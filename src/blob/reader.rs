@@ -251,4 +251,42 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn whatever_reads_it_the_error_of_a_place_elsewhere_is_a_cause() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the disk is full")]
+        struct Full;
+        #[derive(Debug)]
+        struct Failing(&'static [u8]);
+        impl Remote for Failing {
+            fn len(&self) -> u64 {
+                100
+            }
+            fn open(&self) -> Result<Box<dyn Arriving>> {
+                Ok(Box::new(Self(self.0)))
+            }
+        }
+        impl Read for Failing {
+            fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+                if self.0.is_empty() { Err(Error::other(Full)) } else { self.0.read(buffer) }
+            }
+        }
+        impl Arriving for Failing {
+            fn verified(self: Box<Self>) -> Result<()> {
+                Ok(())
+            }
+        }
+        let is_full = |error: &Error| error.get_ref().is_some_and(|inner| inner.is::<Full>());
+        // It fails at once, or within what a decoder reads.
+        for begin in [&b""[..], b"\x1f\x8b\x08\0\0\0\0\0\0\x03"] {
+            let blob = Blob::from_remote(Arc::new(Failing(begin)));
+            let read = |error| matches!(error, BlobError::Read { error, .. } if is_full(&error));
+            let layer = blob.open_layer(&Limits::default(), Pace::OnDemand);
+            assert!(read(layer.and_then(super::super::LayerStream::finish).unwrap_err()));
+            assert!(read(blob.read_all(1000).unwrap_err()));
+            assert!(read(blob.check().unwrap_err()));
+            assert!(blob.compression().map_or_else(|error| is_full(&error), |_| true));
+        }
+    }
 }

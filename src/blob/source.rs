@@ -32,7 +32,7 @@ enum Bytes {
 
 impl Source {
     pub(super) fn open(blob: &Blob, limits: &Limits, stored: Arc<AtomicU64>) -> Result<Self, BlobError> {
-        let read = |error| BlobError::Read { blob: blob.name(), error };
+        let read = |error| BlobError::read(blob.name(), error);
         let mut reader = blob.reader();
         let compression = Compression::detect(reader.peek(Compression::START).map_err(read)?);
         let algorithm = blob.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
@@ -86,7 +86,7 @@ impl Source {
             if *stated != digest {
                 return Err(BlobError::Digest { stated: stated.clone(), found: digest });
             }
-            reader.verified().map_err(|error| BlobError::Read { blob: self.blob.name(), error })?;
+            reader.verified().map_err(|error| BlobError::read(self.blob.name(), error))?;
         }
         Ok(LayerFacts { digest, size, diff_id, expanded, compression: self.compression })
     }
@@ -94,10 +94,8 @@ impl Source {
     fn damaged(&self, error: std::io::Error) -> BlobError {
         let blob = self.blob.name();
         match self.compression {
-            _ if error.get_ref().is_some_and(|inner| inner.is::<NotArrived>()) => {
-                BlobError::Read { blob, error: NotArrived::unwrap(error) }
-            }
-            Compression::None => BlobError::Read { blob, error },
+            _ if error.get_ref().is_some_and(|inner| inner.is::<NotArrived>()) => BlobError::read(blob, error),
+            Compression::None => BlobError::read(blob, error),
             compression => BlobError::Damaged { blob, compression, error: plainly(error) },
         }
     }

@@ -4,12 +4,13 @@
 //! parses and writes; the buffers go round and are never copied.
 
 use std::fmt;
-use std::io::{BufRead, ErrorKind, Read};
+use std::io::{BufRead, Error, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::reader::NotArrived;
 use super::source::Source;
 use super::{Blob, BlobError, CHUNK, Compression};
 use crate::core::digest::{Digest, Hasher};
@@ -214,6 +215,11 @@ impl fmt::Debug for LayerStream {
 }
 
 impl BlobError {
+    /// That stored bytes cannot be read, with the error as it came.
+    pub(super) fn read(blob: String, error: Error) -> Self {
+        Self::Read { blob, error: NotArrived::unwrap(error) }
+    }
+
     pub(super) fn stopped() -> Self {
         Self::Read { blob: String::new(), error: ErrorKind::BrokenPipe.into() }
     }

@@ -402,7 +402,9 @@ fn it_dies_of_the_signal_that_stopped_it() {
         }
     };
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
-        let child = start("exec layflat flatten - out");
+        let mut child = start("exec layflat flatten - out");
+        // Kept open until it is dead: the end of its input would be another reason to stop.
+        let _input = child.stdin.take();
         waits(child.id());
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         let output = child.wait_with_output().unwrap();
