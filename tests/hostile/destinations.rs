@@ -87,6 +87,7 @@ fn leaves(command: &str) -> String {
 }
 
 fn ext4(options: &str) -> String {
+    tools::need(&["mkfs.ext4"]);
     format!("truncate -s 64M disk && mkfs.ext4 -q -F {options} disk && mount -o loop disk m && rmdir m/lost+found")
 }
 
