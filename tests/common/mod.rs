@@ -25,6 +25,7 @@ pub mod images;
 pub mod inside;
 pub mod oracle;
 pub mod overlay;
+pub mod place;
 pub mod run;
 pub mod tar;
 pub mod text;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use crate::images::{Layout, Tar, tagged};
+use crate::place::Place;
 use assert_cmd::Command;
 use serde_json::Value;
-use tempfile::TempDir;
 
 const COMMANDS: [&str; 22] = [
     "flatten",
@@ -42,20 +42,18 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/four-layers.tar")
 }
 
-pub(super) fn layflat(place: &TempDir, arguments: &[&str]) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
-    command.current_dir(place.path()).args(arguments).env_remove("NO_COLOR");
-    command
+pub(super) fn layflat(place: &Place, arguments: &[&str]) -> Command {
+    Command::from_std(place.layflat(arguments))
 }
 
 /// A place that holds the fixture as `image.tar`.
-pub(super) fn place() -> TempDir {
-    let place = tempfile::tempdir().unwrap();
-    fs::copy(fixture(), place.path().join("image.tar")).unwrap();
+pub(super) fn place() -> Place {
+    let place = Place::new();
+    fs::copy(fixture(), place.path("image.tar")).unwrap();
     place
 }
 
-pub(super) fn run(place: &TempDir, arguments: &[&str]) -> Output {
+pub(super) fn run(place: &Place, arguments: &[&str]) -> Output {
     layflat(place, arguments).output().unwrap()
 }
 
@@ -64,14 +62,14 @@ pub(super) fn text(bytes: &[u8]) -> &str {
 }
 
 /// What a command that succeeds prints on standard output.
-fn printed(place: &TempDir, arguments: &[&str]) -> String {
+fn printed(place: &Place, arguments: &[&str]) -> String {
     let output = run(place, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     text(&output.stdout).to_owned()
 }
 
 /// The one line that a command which fails prints on standard error.
-fn message(place: &TempDir, arguments: &[&str], code: i32) -> String {
+fn message(place: &Place, arguments: &[&str], code: i32) -> String {
     let output = run(place, arguments);
     let message = text(&output.stderr).to_owned();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
@@ -82,12 +80,12 @@ fn message(place: &TempDir, arguments: &[&str], code: i32) -> String {
 }
 
 /// What a command shows on a terminal of 100 columns.
-fn on_terminal(place: &TempDir, environment: &[(&str, &str)], command: &str) -> String {
+fn on_terminal(place: &Place, environment: &[(&str, &str)], command: &str) -> String {
     let program = assert_cmd::cargo::cargo_bin!("layflat");
     let command = format!("stty cols 100; {} {command}", program.display());
     let output = std::process::Command::new("script")
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-        .current_dir(place.path())
+        .current_dir(place.directory())
         .env_remove("NO_COLOR")
         .env("TERM", "xterm")
         .env("SHELL", "/bin/sh")
@@ -112,7 +110,7 @@ fn help() {
 fn the_top_level_help_lists_every_command() {
     let place = place();
     let groups = printed(&place, &["-h"]);
-    let man = place.path().join("man");
+    let man = place.path("man");
     printed(&place, &["man", "man"]);
     let mut commands = 0;
     for page in std::fs::read_dir(man).unwrap() {
@@ -142,14 +140,14 @@ fn arguments_that_make_no_sense() {
         assert!(text(&output.stderr).starts_with("error: "), "{}", text(&output.stderr));
     }
     assert!(message(&place, &["flatten", "--limit", "speed=1", "image.tar", "out"], 1).contains("unknown limit"));
-    assert!(!place.path().join("out").exists());
+    assert!(!place.path("out").exists());
 }
 
 #[test]
 fn every_image_error_says_what_and_where() {
     let place = place();
-    fs::write(place.path().join("text"), "hello").unwrap();
-    fs::create_dir(place.path().join("empty")).unwrap();
+    fs::write(place.path("text"), "hello").unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
     let messages: Vec<String> = [
         "missing.tar",
         "text",
@@ -208,7 +206,7 @@ fn one_report_as_json() {
 fn what_is_not_kept_is_reported_and_with_strict_refused() {
     // The overlay layers cannot show a genuine device 0:0; an ordinary user loses the owners, too.
     let place = place();
-    fs::write(place.path().join("null.tar"), Tar::new().file("a", "").device("null", 0, 0).done()).unwrap();
+    fs::write(place.path("null.tar"), Tar::new().file("a", "").device("null", 0, 0).done()).unwrap();
     let output = run(&place, &["layers", "layers:null.tar", "lax"]);
     assert!(output.status.success());
     let noted = |line: &str| line.starts_with("note: character device 0:0") && line.ends_with(": 1 file: null");
@@ -220,7 +218,7 @@ fn what_is_not_kept_is_reported_and_with_strict_refused() {
 
     let message = message(&place, &["layers", "--strict", "--quiet", "layers:null.tar", "strict"], 1);
     assert!(message.ends_with(" first; refused by --strict\n"), "{message}");
-    assert!(!place.path().join("strict").exists());
+    assert!(!place.path("strict").exists());
 }
 
 #[test]
@@ -236,11 +234,11 @@ fn a_dash_is_standard_input() {
     fed(&["inspect", "-"], 0);
     fed(&["diff", "--ignore=owner", "-", "flat"], 0);
     fed(&["diff", "--ignore=owner", "stack", "-"], 1);
-    assert!(place.path().join("flat/b").is_file() && place.path().join("stack/layflat.json").is_file());
+    assert!(place.path("flat/b").is_file() && place.path("stack/layflat.json").is_file());
     // Nothing of what was read remains beside the results.
-    let mut names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(place.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["flat", "image.tar", "named", "stack"]);
+    assert_eq!(names, ["flat", "home", "image.tar", "named", "stack"]);
 }
 
 #[test]
@@ -251,7 +249,7 @@ fn diff_tells_by_its_exit_code() {
     assert_eq!(printed(&place, &["diff", "a", "b"]), "");
     assert_eq!(printed(&place, &["diff", "a", "image.tar"]), "");
 
-    fs::write(place.path().join("b/new"), "").unwrap();
+    fs::write(place.path("b/new"), "").unwrap();
     let output = run(&place, &["diff", "--ignore=mtime", "a", "b"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stdout), "new: only in B (file)\n");
@@ -284,10 +282,10 @@ fn images_for_other_machines() {
     let mut layout = Layout::default();
     let (amd, arm) = (layout.image_for("linux/amd64"), layout.image_for("linux/arm64/v8"));
     let layout = layout.list(tagged(amd, "latest")).list(tagged(arm, "latest"));
-    layout.write(&place.path().join("multi"));
+    layout.write(&place.path("multi"));
     for (platform, name) in [("linux/amd64", "linux-amd64"), ("linux/arm64", "linux-arm64-v8")] {
         printed(&place, &["flatten", "--platform", platform, "oci:multi:latest", name]);
-        assert!(place.path().join(name).join(name).is_file());
+        assert!(place.path(name).join(name).is_file());
     }
     let message = message(&place, &["inspect", "--platform", "linux/s390x", "oci:multi:latest"], 1);
     assert!(message.contains("linux/amd64") && message.contains("linux/arm64/v8"), "{message}");
@@ -298,7 +296,7 @@ fn progress_is_for_terminals() {
     let place = place();
     // Long enough for a bar to be drawn.
     let many = (0..20_000).fold(Tar::new(), |tar, number| tar.file(&format!("{number}"), "content"));
-    fs::write(place.path().join("many.tar"), many.done()).unwrap();
+    fs::write(place.path("many.tar"), many.done()).unwrap();
     let shown = on_terminal(&place, &[], "flatten layers:many.tar shown");
     assert!(shown.contains("layer 0 [") && shown.contains("entries"), "{shown:?}");
     assert!(shown.trim_end().lines().last().unwrap().contains("shown: 1 layer, 20,000 entries"), "{shown:?}");
@@ -330,11 +328,12 @@ fn nobody_reads_to_the_end() {
     let place = place();
     let program = assert_cmd::cargo::cargo_bin!("layflat");
     let many = (0..20_000).fold(Tar::new(), |tar, number| tar.file(&format!("{number}"), ""));
-    fs::write(place.path().join("many.tar"), many.done()).unwrap();
+    fs::write(place.path("many.tar"), many.done()).unwrap();
     // As other programs do it, of SIGPIPE and without a word: 128 and 13.
     for command in ["inspect --paths", "inspect --json --paths", "ls --json -R"] {
         let script = format!("{{ {} {command} layers:many.tar; echo $? >&2; }} | head -n 1", program.display());
-        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        let output =
+            std::process::Command::new("sh").args(["-c", &script]).current_dir(place.directory()).output().unwrap();
         assert_eq!(text(&output.stderr), "141\n", "{command}");
     }
 }
@@ -365,7 +364,8 @@ fn output_that_cannot_be_written_is_an_error() {
         "flatten --to erofs -o - image.tar",
     ] {
         let script = format!("exec {} {command} > /dev/full", program.display());
-        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        let output =
+            std::process::Command::new("sh").args(["-c", &script]).current_dir(place.directory()).output().unwrap();
         let message = text(&output.stderr);
         assert!(matches!(output.status.code(), Some(1 | 2)), "{command}: {:?}: {message}", output.status);
         // An ordinary user is told before that owners are not kept.
@@ -385,7 +385,7 @@ fn it_dies_of_the_signal_that_stopped_it() {
         let script = script.replace("layflat", program.to_str().unwrap());
         std::process::Command::new("sh")
             .args(["-c", &script])
-            .current_dir(place.path())
+            .current_dir(place.directory())
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -409,7 +409,7 @@ fn it_dies_of_the_signal_that_stopped_it() {
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.signal(), Some(signal.as_raw()), "{}", text(&output.stderr));
-        assert!(!place.path().join("out").exists());
+        assert!(!place.path("out").exists());
     }
     // Under nohup a hang-up is nothing.
     let mut child = start("trap '' HUP; exec layflat flatten - out");
@@ -454,8 +454,8 @@ fn completions_for_every_shell() {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }
-    fs::write(place.path().join("layflat.bash"), printed(&place, &["completions", "bash"])).unwrap();
-    let check = std::process::Command::new("bash").arg("-n").arg(place.path().join("layflat.bash")).status().unwrap();
+    fs::write(place.path("layflat.bash"), printed(&place, &["completions", "bash"])).unwrap();
+    let check = std::process::Command::new("bash").arg("-n").arg(place.path("layflat.bash")).status().unwrap();
     assert!(check.success());
 }
 
@@ -464,7 +464,7 @@ fn man_pages() {
     let place = place();
     printed(&place, &["man", "man"]);
     for name in ["layflat".to_owned()].into_iter().chain(COMMANDS.map(|command| format!("layflat-{command}"))) {
-        let page = fs::read_to_string(place.path().join("man").join(format!("{name}.1"))).unwrap();
+        let page = fs::read_to_string(place.path("man").join(format!("{name}.1"))).unwrap();
         assert!(page.contains(".TH ") && page.contains(".SH SYNOPSIS"), "{name}: {page}");
     }
 }
@@ -472,15 +472,12 @@ fn man_pages() {
 #[test]
 fn bare_layers_are_laid_bottom_first() {
     let place = place();
-    fs::write(place.path().join("one.tar"), Tar::new().file("a", "1").file("b", "1").done()).unwrap();
-    fs::write(
-        place.path().join("two.tar.gz"),
-        crate::images::gzip(&Tar::new().file("a", "2").file(".wh.b", "").done()),
-    )
-    .unwrap();
+    fs::write(place.path("one.tar"), Tar::new().file("a", "1").file("b", "1").done()).unwrap();
+    fs::write(place.path("two.tar.gz"), crate::images::gzip(&Tar::new().file("a", "2").file(".wh.b", "").done()))
+        .unwrap();
     printed(&place, &["flatten", "layers:one.tar,two.tar.gz", "out"]);
-    assert_eq!(fs::read_to_string(place.path().join("out/a")).unwrap(), "2");
-    assert!(!place.path().join("out/b").exists());
+    assert_eq!(fs::read_to_string(place.path("out/a")).unwrap(), "2");
+    assert!(!place.path("out/b").exists());
 }
 
 #[test]
@@ -493,23 +490,24 @@ fn few_file_handles_are_enough_for_many_layers() {
             // Large enough to be read by several threads.
             tar = tar.directory(&format!("{directory}")).file(&format!("{directory}/{layer}"), [b'x'; 4000]);
         }
-        fs::write(place.path().join(format!("{layer}.tar")), tar.done()).unwrap();
+        fs::write(place.path(&format!("{layer}.tar")), tar.done()).unwrap();
     }
     let image: Vec<String> = (0..LAYERS).map(|layer| format!("{layer}.tar")).collect();
     let program = assert_cmd::cargo::cargo_bin!("layflat");
     for form in ["flatten", "layers"] {
         let script =
             format!("ulimit -n 200; exec {} {form} --quiet layers:{} {form}", program.display(), image.join(","));
-        let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        let output =
+            std::process::Command::new("sh").args(["-c", &script]).current_dir(place.directory()).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
-    assert_eq!(fs::read_dir(place.path().join("flatten/79")).unwrap().count(), LAYERS);
+    assert_eq!(fs::read_dir(place.path("flatten/79")).unwrap().count(), LAYERS);
 }
 
 #[test]
 fn s8_a_cache_that_others_may_write_is_not_believed() {
     let place = place();
-    let cache = place.path().join("cache");
+    let cache = place.path("cache");
     fs::create_dir(&cache).unwrap();
     for (mode, refused) in [(0o777, true), (0o1777, true), (0o770, true), (0o755, false), (0o700, false)] {
         fs::set_permissions(&cache, fs::Permissions::from_mode(mode)).unwrap();
@@ -530,8 +528,8 @@ fn s8_a_cache_that_others_may_write_is_not_believed() {
 #[test]
 fn what_is_read_is_not_replaced() {
     let place = place();
-    fs::create_dir(place.path().join("dir")).unwrap();
-    fs::copy(fixture(), place.path().join("dir/image.tar")).unwrap();
+    fs::create_dir(place.path("dir")).unwrap();
+    fs::copy(fixture(), place.path("dir/image.tar")).unwrap();
     printed(&place, &["copy", "--quiet", "image.tar", "oci:layout:a"]);
     for (image, destination) in [
         ("dir/image.tar", "dir"),
@@ -547,13 +545,13 @@ fn what_is_read_is_not_replaced() {
     }
     let message = message(&place, &["flatten", "--replace", "--to", "tar", "-o", "image.tar", "image.tar"], 1);
     assert!(message.contains("would remove its own source"), "{message}");
-    fs::create_dir_all(place.path().join("out/cache")).unwrap();
+    fs::create_dir_all(place.path("out/cache")).unwrap();
     for command in ["flatten", "bundle"] {
         let arguments = [command, "--replace", "--cache-dir", "out/cache", "image.tar", "out"];
         let output = run(&place, &arguments);
         assert!(text(&output.stderr).contains("would remove the cache"), "{}", text(&output.stderr));
     }
-    assert!(place.path().join("dir/image.tar").exists() && place.path().join("layout/index.json").exists());
+    assert!(place.path("dir/image.tar").exists() && place.path("layout/index.json").exists());
     printed(&place, &["flatten", "oci:layout:a", "fine"]);
 }
 
@@ -561,10 +559,10 @@ fn what_is_read_is_not_replaced() {
 fn an_existing_destination_is_kept_unless_it_is_to_be_replaced() {
     let place = place();
     printed(&place, &["flatten", "image.tar", "out"]);
-    let inode = fs::metadata(place.path().join("out")).unwrap().ino();
+    let inode = fs::metadata(place.path("out")).unwrap().ino();
     let message = message(&place, &["flatten", "image.tar", "out"], 1);
     assert!(message.contains("--replace"), "{message}");
-    assert_eq!(fs::metadata(place.path().join("out")).unwrap().ino(), inode);
+    assert_eq!(fs::metadata(place.path("out")).unwrap().ino(), inode);
     printed(&place, &["flatten", "--replace", "image.tar", "out"]);
-    assert_ne!(fs::metadata(place.path().join("out")).unwrap().ino(), inode);
+    assert_ne!(fs::metadata(place.path("out")).unwrap().ino(), inode);
 }

@@ -5,37 +5,36 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::images::*;
+use crate::place::Place;
 use layflat::core::chain::Chain;
 use layflat::core::digest::{Algorithm, Digest};
 use layflat::image::Image;
 use layflat::transport::source::{self, OpenOptions, SourceError};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 
-/// A directory to put images into.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> String {
-        fs::write(self.path(name), bytes).unwrap();
-        self.path(name).display().to_string()
-    }
-
+/// What these tests need of a place.
+trait Documents {
+    /// Writes a file, and gives its path as text.
+    fn file(&self, name: &str, bytes: &[u8]) -> String;
     /// Writes a layout, and gives the reference.
+    fn layout(&self, layout: &Layout) -> String;
+    /// What layflat prints, on both outputs; whether it ends well.
+    fn ran(&self, arguments: &[&str]) -> (bool, String);
+    /// The names in the flat tree, and what was said.
+    fn flat(&self, arguments: &[&str]) -> (Vec<String>, String);
+}
+
+impl Documents for Place {
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        self.write(name, bytes).display().to_string()
+    }
+
     fn layout(&self, layout: &Layout) -> String {
         let directory = self.path("layout");
         let _ = fs::remove_dir_all(&directory);
@@ -43,17 +42,15 @@ impl Place {
         format!("oci:{}", directory.display())
     }
 
-    /// What layflat prints, on both outputs; whether it ends well.
-    fn layflat(&self, arguments: &[&str]) -> (bool, String) {
-        run(Command::new(env!("CARGO_BIN_EXE_layflat")).args(arguments).env("XDG_CACHE_HOME", self.path("cache")))
+    fn ran(&self, arguments: &[&str]) -> (bool, String) {
+        run(&mut self.layflat(arguments))
     }
 
-    /// The names in the flat tree, and what was said.
     #[track_caller]
     fn flat(&self, arguments: &[&str]) -> (Vec<String>, String) {
         let root = self.path("root");
         let _ = fs::remove_dir_all(&root);
-        let (well, said) = self.layflat(&[&["flatten"], arguments, &[root.to_str().unwrap()]].concat());
+        let (well, said) = self.ran(&[&["flatten"], arguments, &[root.to_str().unwrap()]].concat());
         assert!(well, "{said}");
         let mut names: Vec<_> =
             fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -106,7 +103,7 @@ fn d1_every_document_is_read_however_its_keys_are_written() {
     fs::write(place.path("layout/index.json"), index.to_string()).unwrap();
     fs::write(place.path("layout/oci-layout"), r#"{"IMAGELAYOUTVERSION":"1.0.0"}"#).unwrap();
     let saved = json!([{"config": "c", "REPOTAGS": ["a:1"], "layers": ["l"]}]).to_string();
-    let saved = place.write("saved.tar", &archive(&[("manifest.json", saved.as_bytes()), ("c", &config), ("l", &a)]));
+    let saved = place.file("saved.tar", &archive(&[("manifest.json", saved.as_bytes()), ("c", &config), ("l", &a)]));
     for reference in [reference, saved] {
         let image = open(&reference);
         assert_eq!(image.config.as_ref().unwrap().parsed.config.user, "7");
@@ -121,8 +118,8 @@ fn d1_a_byte_order_mark_is_called_by_its_name() {
     let (a, items) = (layer("a"), r#"[{"Config":"c","Layers":["l"]}]"#);
     let utf_16: Vec<u8> = [0xfeff].into_iter().chain(items.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     for text in [format!("\u{feff}{items}").into_bytes(), utf_16] {
-        let saved = place.write("saved.tar", &archive(&[("manifest.json", &text), ("c", &config(&[&a])), ("l", &a)]));
-        let (well, said) = place.layflat(&["ls", &saved]);
+        let saved = place.file("saved.tar", &archive(&[("manifest.json", &text), ("c", &config(&[&a])), ("l", &a)]));
+        let (well, said) = place.ran(&["ls", &saved]);
         assert!(!well && said.contains("manifest.json: it begins with a byte order mark"), "{said}");
     }
 }
@@ -137,7 +134,7 @@ fn what_is_wrong_with_the_first_file_of_an_archive_is_said() {
     bytes[148..156].fill(b' ');
     let sum: u32 = bytes[..512].iter().map(|&byte| u32::from(byte)).sum();
     bytes[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    let (well, said) = place.layflat(&["ls", &format!("docker-archive:{}", place.write("bad.tar", &bytes))]);
+    let (well, said) = place.ran(&["ls", &format!("docker-archive:{}", place.file("bad.tar", &bytes))]);
     assert!(!well && said.contains("abcd"), "{said}");
 }
 
@@ -153,7 +150,7 @@ fn d1_what_is_copied_keeps_what_layflat_does_not_know() {
     let image = layout.image_of(config.as_bytes(), &[(LAYER, a)]);
     let reference = place.layout(&layout.list(image));
     let copy = format!("oci:{}", place.path("copy").display());
-    let (well, said) = place.layflat(&["copy", "--exclude", "/none", "--normalize-timestamps=0", &reference, &copy]);
+    let (well, said) = place.ran(&["copy", "--exclude", "/none", "--normalize-timestamps=0", &reference, &copy]);
     assert!(well, "{said}");
     let bytes = String::from_utf8(open(&copy).config.unwrap().bytes).unwrap();
     assert!(bytes.starts_with(r#"{"x-first":1.50,"rootfs":{"#), "{bytes}");
@@ -170,12 +167,12 @@ fn d1_a_configuration_that_states_nothing_is_taken() {
         let (names, said) = place.flat(&["--platform", "linux/arm64", &reference]);
         assert_eq!(names, ["a"]);
         assert!(said.contains("states no diff_ids"), "{said}");
-        let (well, said) = place.layflat(&["check", &reference]);
+        let (well, said) = place.ran(&["check", &reference]);
         assert!(well && said.contains("states no diff_ids"), "{said}");
         // A copy to where DiffIDs are all there is states them.
         let saved = place.path("saved.tar");
         let _ = fs::remove_file(&saved);
-        let (well, said) = place.layflat(&["copy", &reference, &format!("docker-archive:{}:a:1", saved.display())]);
+        let (well, said) = place.ran(&["copy", &reference, &format!("docker-archive:{}:a:1", saved.display())]);
         assert!(well, "{said}");
         assert_eq!(place.flat(&[saved.to_str().unwrap()]).0, ["a"]);
     }
@@ -188,11 +185,11 @@ fn d2_names_in_an_archive_are_no_statements_and_diffids_are() {
     for name in [format!("{}.json", "0".repeat(64)), format!("blobs/sha256/{}", "0".repeat(64))] {
         let manifest = json!([{"Config": name, "RepoTags": null, "Layers": ["l"]}]).to_string();
         let files = [("manifest.json", manifest.as_bytes()), (&name, &config(&[&a])), ("l", &a)];
-        let saved = place.write("saved.tar", &archive(&files));
+        let saved = place.file("saved.tar", &archive(&files));
         let (names, said) = place.flat(&[&saved]);
         assert_eq!(names, ["a"]);
         assert!(said.contains(&name) && said.contains("a digest that is not its own"), "{said}");
-        let (well, said) = place.layflat(&["check", &saved]);
+        let (well, said) = place.ran(&["check", &saved]);
         assert!(well && said.contains("file-name") && said.contains(&name), "{said}");
     }
     // The same of a layer, whose DiffID is right; and then wrong.
@@ -201,13 +198,13 @@ fn d2_names_in_an_archive_are_no_statements_and_diffids_are() {
     let files = |config: Vec<u8>| {
         archive(&[("manifest.json", manifest.clone().into_bytes()), ("c", config), (&*name, a.clone())])
     };
-    let saved = place.write("saved.tar", &files(config(&[&a])));
+    let saved = place.file("saved.tar", &files(config(&[&a])));
     let (names, said) = place.flat(&[&saved]);
     assert_eq!(names, ["a"]);
     assert!(said.contains(&hex(b"other")), "{said}");
-    assert!(place.layflat(&["check", &saved]).1.contains("file-name"));
-    let saved = place.write("saved.tar", &files(config(&[&b])));
-    let (well, said) = place.layflat(&["flatten", &saved, place.path("none").to_str().unwrap()]);
+    assert!(place.ran(&["check", &saved]).1.contains("file-name"));
+    let saved = place.file("saved.tar", &files(config(&[&b])));
+    let (well, said) = place.ran(&["flatten", &saved, place.path("none").to_str().unwrap()]);
     assert!(!well && said.contains("the configuration states diff_id"), "{said}");
 }
 
@@ -273,9 +270,9 @@ fn d2_all_tags_says_which_images_it_leaves() {
     });
     let reference = place.layout(&layout.list(one).list(two.clone()));
     let copy = format!("oci:{}", place.path("copy").display());
-    let (well, said) = place.layflat(&["copy", "--all-tags", "--platform", "linux/amd64", &reference, &copy]);
+    let (well, said) = place.ran(&["copy", "--all-tags", "--platform", "linux/amd64", &reference, &copy]);
     assert!(well && said.contains(&format!("@{}", two["digest"].as_str().unwrap())), "{said}");
-    let (well, said) = place.layflat(&["copy", "--all-tags", "--all-platforms", &reference, &copy]);
+    let (well, said) = place.ran(&["copy", "--all-tags", "--all-platforms", &reference, &copy]);
     assert!(well && !said.contains("left out"), "{said}");
     for platform in ["linux/amd64", "linux/arm64"] {
         try_open_for(&format!("{copy}:t"), platform).unwrap();
@@ -293,15 +290,15 @@ fn d2_all_tags_takes_all_images_of_a_name() {
     let items = json!([{"Config": "c", "RepoTags": ["x:t"], "Layers": ["l"]}, {"Config": "d", "RepoTags": ["x:t"], "Layers": ["m"]}]);
     let items = items.to_string();
     let saved = archive(&[("manifest.json", items.as_bytes()), ("c", &cs), ("l", &a), ("d", &ct), ("m", &b)]);
-    let saved = place.write("saved.tar", &saved);
-    let (well, said) = place.layflat(&["ls", &saved]);
+    let saved = place.file("saved.tar", &saved);
+    let (well, said) = place.ran(&["ls", &saved]);
     assert!(!well && said.contains("@0, @1"), "{said}");
     for (from, name, to) in [(&layout, "t", "one"), (&saved, "x:t", "two")] {
         let copy = format!("oci:{}", place.path(to).display());
-        let (well, said) = place.layflat(&["copy", "--all-tags", from, &copy]);
+        let (well, said) = place.ran(&["copy", "--all-tags", from, &copy]);
         assert!(well && said.contains("is taken without it"), "{said}");
         assert_eq!(place.flat(&[&format!("{copy}:{name}")]).0, ["a"]);
-        let (_, error) = place.layflat(&["ls", &copy]);
+        let (_, error) = place.ran(&["ls", &copy]);
         let last = error.rsplit("@sha256:").next().unwrap().trim();
         assert_eq!(place.flat(&[&format!("{copy}@sha256:{last}")]).0, ["b"], "{error}");
     }
@@ -329,7 +326,7 @@ fn d3_sha512_is_as_good_as_sha256() {
     let a = layer("a");
     let (layout, manifest) = by_sha512(&a);
     let reference = place.layout(&layout.list(tagged(manifest.clone(), "t")));
-    let (well, said) = place.layflat(&["check", &reference]);
+    let (well, said) = place.ran(&["check", &reference]);
     assert!(well && said.contains(": 0 errors"), "{said}");
     let image = open(&reference);
     assert_eq!(image.config.as_ref().unwrap().digest.algorithm(), Algorithm::Sha512);
@@ -341,14 +338,14 @@ fn d3_sha512_is_as_good_as_sha256() {
         (to("dir:", "dir", ""), to("dir:", "dir", "")),
     ];
     for (target, copy) in copies {
-        let (well, said) = place.layflat(&["copy", &reference, &target]);
+        let (well, said) = place.ran(&["copy", &reference, &target]);
         assert!(well, "{target}: {said}");
         let copied = open(&copy);
         assert_eq!(copied.config.unwrap().bytes, image.config.as_ref().unwrap().bytes, "{copy}");
         assert_eq!(copied.layers[0].diff_id, image.layers[0].diff_id);
         assert_eq!(place.flat(&[&copy]).0, ["a"]);
         // Again: what is there is found.
-        let (well, said) = place.layflat(&["copy", &reference, &target]);
+        let (well, said) = place.ran(&["copy", &reference, &target]);
         assert!(well, "{target}: {said}");
     }
     assert_eq!(open(&to("oci:", "copy", "")).manifest_digest().unwrap().to_string(), manifest["digest"]);
@@ -372,7 +369,7 @@ fn d4_a_layout_that_is_not_marked_as_one_is_read_and_added_to() {
         let (names, said) = place.flat(&[&reference]);
         assert_eq!(names, ["a"]);
         assert!(said.contains("note: the file oci-layout"), "{said}");
-        let (well, said) = place.layflat(&["check", &reference]);
+        let (well, said) = place.ran(&["check", &reference]);
         assert!(well && said.contains("the file oci-layout"), "{said}");
         let files: Vec<_> = fs::read_dir(place.path("layout")).unwrap().map(|entry| entry.unwrap().path()).collect();
         let packed = place.path("packed.tar");
@@ -380,14 +377,14 @@ fn d4_a_layout_that_is_not_marked_as_one_is_read_and_added_to() {
         let names = files.iter().map(|path| path.file_name().unwrap());
         assert!(run(Command::new("tar").arg("cf").arg(&packed).arg("-C").arg(place.path("layout")).args(names)).0);
         for added in [format!("{reference}:new"), format!("oci-archive:{}:new", packed.display())] {
-            let (well, said) = place.layflat(&["copy", &format!("{reference}:t"), &added]);
+            let (well, said) = place.ran(&["copy", &format!("{reference}:t"), &added]);
             assert!(well, "{added}: {said}");
             open(&added);
         }
     }
     let reference = place.layout(&layout);
     fs::write(place.path("layout/oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
-    assert!(place.layflat(&["ls", &reference]).1.contains("has the layout version \"2.0.0\""));
+    assert!(place.ran(&["ls", &reference]).1.contains("has the layout version \"2.0.0\""));
 }
 
 #[test]
@@ -409,7 +406,7 @@ fn d4_media_types_that_say_nothing_are_no_reason_to_refuse() {
     let config = layout.blob("application/octet-stream", b"{\"x\":1}");
     let manifest = layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": []}));
     let reference = place.layout(&layout.list(manifest));
-    assert!(place.layflat(&["ls", &reference]).1.contains("is an artifact (application/octet-stream), not an image"));
+    assert!(place.ran(&["ls", &reference]).1.contains("is an artifact (application/octet-stream), not an image"));
 }
 
 /// Words that say nothing of a layer are no layer's where the manifest says that it is of something else.
@@ -426,7 +423,7 @@ fn d4_an_artifact_is_no_image_whatever_its_configuration_is_called() {
     };
     let (layout, alone) = artifact();
     let alone = place.layout(&layout.list(alone));
-    assert!(place.layflat(&["ls", &alone]).1.contains("is an artifact (text/x-words), not an image"));
+    assert!(place.ran(&["ls", &alone]).1.contains("is an artifact (text/x-words), not an image"));
     // Beside an image it is in nobody's way.
     let (mut layout, beside) = artifact();
     let listed = [beside, layout.image(&[&layer("a")])];
@@ -435,7 +432,7 @@ fn d4_an_artifact_is_no_image_whatever_its_configuration_is_called() {
     for platform in [&[][..], &["--platform", "linux/amd64"]] {
         assert_eq!(place.flat(&[platform, &[both.as_str()]].concat()).0, ["a"]);
     }
-    let message = place.layflat(&["ls", "--platform", "linux/s390x", &both]).1;
+    let message = place.ran(&["ls", "--platform", "linux/s390x", &both]).1;
     assert!(message.contains("there is no image for linux/s390x; available: linux/amd64"), "{message}");
 }
 
@@ -456,7 +453,7 @@ fn d4_a_nondistributable_layer_that_is_there_is_a_layer() {
     gone["urls"] = json!(["https://vendor.example/layer"]);
     let manifest = layout.document(MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": [gone]}));
     let reference = place.layout(&layout.list(manifest));
-    let (well, said) = place.layflat(&["flatten", &reference, place.path("none").to_str().unwrap()]);
+    let (well, said) = place.ran(&["flatten", &reference, place.path("none").to_str().unwrap()]);
     assert!(!well && said.contains("non-distributable") && said.contains("https://vendor.example/layer"), "{said}");
 }
 

@@ -4,43 +4,31 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Program, Output};
+use std::process::Command as Program;
 
 use crate::images::{CONFIG, LAYER, Layout, MANIFEST, Tar, config, digest, gzip, hex, podman_archive};
-use assert_cmd::Command;
+use crate::place::Place;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// A place with a cache of its own.
-fn layflat(place: &TempDir, arguments: &[&str]) -> Output {
-    Command::new(assert_cmd::cargo::cargo_bin!("layflat"))
-        .current_dir(place.path())
-        .env("XDG_CACHE_HOME", place.path().join("cache"))
-        .env_remove("NO_COLOR")
-        .args(arguments)
-        .output()
-        .unwrap()
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn printed(place: &TempDir, arguments: &[&str]) -> String {
-    let output = layflat(place, arguments);
+fn printed(place: &Place, arguments: &[&str]) -> String {
+    let output = place.run(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
 
-fn message(place: &TempDir, arguments: &[&str], code: i32) -> String {
-    let output = layflat(place, arguments);
+fn message(place: &Place, arguments: &[&str], code: i32) -> String {
+    let output = place.run(arguments);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "");
     text(&output.stderr)
 }
 
-fn lines(place: &TempDir, arguments: &[&str]) -> Vec<Value> {
-    text(&layflat(place, arguments).stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+fn lines(place: &Place, arguments: &[&str]) -> Vec<Value> {
+    text(&place.run(arguments).stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Three layers: one that has things, one that changes them, one that hides some.
@@ -70,11 +58,11 @@ fn layers() -> [Vec<u8>; 3] {
 }
 
 /// A place with those layers as `image.tar`.
-fn place() -> TempDir {
-    let place = tempfile::tempdir().unwrap();
+fn place() -> Place {
+    let place = Place::new();
     let [base, change, hide] = layers();
     let image = podman_archive(&[(&["image:latest"], &[&base, &change, &hide])]);
-    fs::write(place.path().join("image.tar"), image).unwrap();
+    fs::write(place.path("image.tar"), image).unwrap();
     place
 }
 
@@ -127,7 +115,8 @@ fn ls_reads_as_coreutils_of_the_flat_tree() {
     let place = place();
     printed(&place, &["flatten", "-q", "image.tar", "flat"]);
     let script = "find flat -mindepth 1 -printf '%M %n %s %TY-%Tm-%Td %TH:%TM %P -> %l\\n' | LC_ALL=C sort -k6";
-    let output = Program::new("sh").args(["-c", script]).env("TZ", "UTC").current_dir(place.path()).output().unwrap();
+    let output =
+        Program::new("sh").args(["-c", script]).env("TZ", "UTC").current_dir(place.directory()).output().unwrap();
     let found = text(&output.stdout);
     let root = rustix::process::geteuid().is_root();
     let normal = |line: &str, size: usize| {
@@ -216,7 +205,7 @@ fn cat_gives_the_bytes_of_files_that_are_there_and_that_were() {
 
 #[test]
 fn a5_cat_gives_holes_as_zeros_as_tar_does() {
-    let place = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let archives = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/archives");
     let mut tried = 0;
     for name in ["gnutar-sparse-gnu.tar", "gnutar-sparse-0.0.tar", "gnutar-sparse-0.1.tar", "gnutar-sparse-1.0.tar"] {
@@ -229,7 +218,7 @@ fn a5_cat_gives_holes_as_zeros_as_tar_does() {
             }
             let expected = Program::new("tar").arg("-xOf").arg(&archive).arg(path).output().unwrap();
             assert!(expected.status.success(), "{name}: {}", text(&expected.stderr));
-            let found = layflat(&place, &["cat", &image, path]);
+            let found = place.run(&["cat", &image, path]);
             assert!(found.stdout == expected.stdout, "{name}: {path}");
             tried += 1;
         }
@@ -266,7 +255,7 @@ fn waste_counts_what_is_shipped_and_not_seen() {
         total("layer", "wasted"),
         total("layer", "replaced") + total("layer", "deleted") + total("layer", "duplicated")
     );
-    let output = layflat(&place, &["waste", "--top", "1", "image.tar"]);
+    let output = place.run(&["waste", "--top", "1", "image.tar"]);
     assert_eq!(text(&output.stdout).lines().last().unwrap(), "16 B  1  twin-too  same as twin");
     assert_eq!(text(&output.stderr), "3 more: --top 0 lists all\nwasted: 45 B of 107 B (42.1 %)\n");
 }
@@ -278,7 +267,7 @@ fn with_all_indexes_in_the_cache_no_layer_is_read() {
     let questions: [&[&str]; 4] =
         [&["ls", "-lR", "image.tar"], &["find", "image.tar", "*"], &["log", "image.tar", "d"], &["waste", "image.tar"]];
     let before = questions.map(|question| printed(&place, question));
-    let image = place.path().join("image.tar");
+    let image = place.path("image.tar");
     let bytes = fs::read(&image).unwrap();
     let spoilt = text_replaced(&bytes, b"this is x", b"that is y");
     fs::write(&image, &spoilt).unwrap();
@@ -289,9 +278,9 @@ fn with_all_indexes_in_the_cache_no_layer_is_read() {
         let elsewhere = [question, &["--cache-dir", "other"]].concat();
         assert!(message(&place, &elsewhere, 1).contains("the configuration states diff_id"), "{question:?}");
     }
-    assert!(!place.path().join("other/index").join(format!("sha256-{}", hex(&layers()[0]))).exists());
+    assert!(!place.path("other/index").join(format!("sha256-{}", hex(&layers()[0]))).exists());
     // What comes out of the layer after all is noticed.
-    let output = layflat(&place, &["cat", "image.tar", "hard"]);
+    let output = place.run(&["cat", "image.tar", "hard"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("the image was altered since"), "{}", text(&output.stderr));
     assert_eq!(printed(&place, &["cat", "image.tar", "twin"]), "the same content");
@@ -306,7 +295,7 @@ fn text_replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 fn an_index_that_is_damaged_is_made_anew() {
     let place = place();
     let before = printed(&place, &["ls", "-lR", "image.tar"]);
-    let index = place.path().join("cache/layflat/index").join(format!("sha256-{}", hex(&layers()[0])));
+    let index = place.path("home/.cache/layflat/index").join(format!("sha256-{}", hex(&layers()[0])));
     let whole = fs::read(&index).unwrap();
     let spoilt = text_replaced(&whole, b"motd", b"MOTD");
     for damage in [spoilt, whole[..100].to_vec(), Vec::new(), b"something else".to_vec()] {
@@ -320,8 +309,8 @@ fn an_index_that_is_damaged_is_made_anew() {
 #[test]
 fn a_cache_that_cannot_be_written_is_said_and_no_obstacle() {
     let place = place();
-    fs::write(place.path().join("file"), "").unwrap();
-    let output = layflat(&place, &["ls", "--cache-dir", "file", "image.tar"]);
+    fs::write(place.path("file"), "").unwrap();
+    let output = place.run(&["ls", "--cache-dir", "file", "image.tar"]);
     assert!(output.status.success());
     assert_eq!(text(&output.stdout).lines().count(), 6);
     assert!(
@@ -339,7 +328,7 @@ fn colours_only_on_a_terminal_that_wants_them() {
         let command = format!("{} log --no-cache image.tar d", program.display());
         let output = Program::new("script")
             .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-            .current_dir(place.path())
+            .current_dir(place.directory())
             .env_remove("NO_COLOR")
             .env("SHELL", "/bin/sh")
             .envs(environment.iter().copied())
@@ -360,14 +349,14 @@ fn findings(
     image: impl FnOnce(&mut Layout) -> Value,
     fast: bool,
 ) -> (Vec<String>, i32) {
-    let place = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let mut layout = Layout::default();
     let descriptor = image(&mut layout);
     spoil(&mut layout);
-    layout.list(descriptor).write(&place.path().join("image"));
+    layout.list(descriptor).write(&place.path("image"));
     let mut arguments = vec!["check", "--json", "oci:image"];
     arguments.extend(fast.then_some("--fast"));
-    let output = layflat(&place, &arguments);
+    let output = place.run(&arguments);
     let found = text(&output.stdout)
         .lines()
         .map(|line| {
@@ -524,8 +513,8 @@ fn check_knows_an_image_that_cannot_be_opened_from_a_file_that_is_none() {
             .document(MANIFEST, &json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor, "layers": []}))
     };
     assert_eq!(findings(|_| {}, broken, false), (vec!["image error config".to_owned()], 1));
-    let place = tempfile::tempdir().unwrap();
-    fs::write(place.path().join("text"), "hello").unwrap();
+    let place = Place::new();
+    fs::write(place.path("text"), "hello").unwrap();
     for image in ["missing.tar", "text"] {
         assert!(message(&place, &["check", image], 2).starts_with("layflat: cannot open "), "{image}");
     }
@@ -618,10 +607,10 @@ fn check_names_so_many_and_no_more() {
 
 #[test]
 fn names_of_images_cannot_write_to_a_terminal() {
-    let place = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let evil = "a\x1b[2Jb";
     let layer = Tar::new().file(evil, "x").file(evil, "y").symlink("l\x1b[2J", "\x1b[2J/x").done();
-    fs::write(place.path().join("evil.tar"), layer).unwrap();
+    fs::write(place.path("evil.tar"), layer).unwrap();
     let questions: [&[&str]; 6] = [
         &["ls", "-lR", "layers:evil.tar"],
         &["find", "--all-layers", "layers:evil.tar", "*"],
@@ -631,7 +620,7 @@ fn names_of_images_cannot_write_to_a_terminal() {
         &["cat", "layers:evil.tar", "l\x1b[2J"],
     ];
     for question in questions {
-        let output = layflat(&place, question);
+        let output = place.run(question);
         let both = [output.stdout, output.stderr].concat();
         assert!(!both.is_empty() && !both.contains(&0x1b), "{question:?}: {}", text(&both));
     }
@@ -640,13 +629,12 @@ fn names_of_images_cannot_write_to_a_terminal() {
 #[test]
 fn answers_are_the_same_at_any_number_of_jobs() {
     let place = place();
-    let image: PathBuf = place.path().join("image.tar");
+    let image: PathBuf = place.path("image.tar");
     let image = image.to_str().unwrap();
     for question in
         [&["ls", "-lR", image][..], &["find", "--all-layers", image, "*"], &["waste", image], &["check", image]]
     {
-        let answers =
-            ["1", "2", "7"].map(|jobs| text(&layflat(&place, &[question, &["--jobs", jobs]].concat()).stdout));
+        let answers = ["1", "2", "7"].map(|jobs| text(&place.run(&[question, &["--jobs", jobs]].concat()).stdout));
         assert!(answers[0] == answers[1] && answers[1] == answers[2], "{question:?}");
     }
 }
@@ -656,7 +644,7 @@ const STEERING: &str = "x\u{1b}[2J\u{1b}]0;t\u{7}\u{202e}evil\u{2066}\u{2028}\u{
 
 #[test]
 fn s9_nothing_that_an_image_says_steers_the_terminal() {
-    let place = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let (file, link) = (format!("d/{STEERING}"), format!("l{STEERING}"));
     let base = Tar::new().directory("d").file(&file, "-----BEGIN PRIVATE KEY-----\n").symlink(&link, STEERING).done();
     let change = Tar::new().file(&format!("d/.wh.{STEERING}"), "").file(&format!("n{STEERING}"), "new").done();
@@ -672,7 +660,7 @@ fn s9_nothing_that_an_image_says_steers_the_terminal() {
     });
     let mut layout = Layout::default();
     let image = layout.image_of(&serde_json::to_vec(&config).unwrap(), &[(LAYER, base), (LAYER, change)]);
-    layout.list(crate::images::tagged(image, &format!("t{STEERING}"))).write(&place.path().join("layout"));
+    layout.list(crate::images::tagged(image, &format!("t{STEERING}"))).write(&place.path("layout"));
 
     let nowhere = format!("no{STEERING}");
     let tag = format!("oci:layout:{nowhere}");
@@ -713,7 +701,7 @@ fn s9_nothing_that_an_image_says_steers_the_terminal() {
     let steers = |character: &char| *character != '\n' && layflat::core::text::steers_terminal(*character);
     for command in commands {
         for more in [&[][..], &["--json"]] {
-            let output = layflat(&place, &[command, more].concat());
+            let output = place.run(&[command, more].concat());
             for stream in [&output.stdout, &output.stderr] {
                 let found: Vec<char> = text(stream).chars().filter(steers).collect();
                 assert!(found.is_empty(), "{command:?} {more:?}: {found:?}");

@@ -13,6 +13,10 @@ mod images;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod inside;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+#[path = "../common/place.rs"]
+#[allow(dead_code, unreachable_pub, reason = "this program uses its own part")]
+mod place;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod sources;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod words;

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
 
 use std::fs;
-use std::path::PathBuf;
 
 use crate::images::*;
+use crate::place::Place;
 use layflat::blob::{Compression, LayerFacts, Pace};
 use layflat::core::chain::Chain;
 use layflat::core::reference::Reference;
@@ -14,30 +14,10 @@ use layflat::image::Image;
 use layflat::transport::source::{self, OpenOptions, SourceError};
 use layflat::{Limits, NoProgress, Options};
 use serde_json::json;
-use tempfile::TempDir;
 
-/// A directory to put images into.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.path(name);
-        fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    /// `transport:PATH` and what follows.
-    fn reference(&self, transport: &str, name: &str, rest: &str) -> String {
-        format!("{transport}{}{rest}", self.path(name).display())
-    }
+/// `transport:PATH` and what follows.
+fn at(place: &Place, transport: &str, name: &str, rest: &str) -> String {
+    format!("{transport}{}{rest}", place.path(name).display())
 }
 
 fn try_open(reference: &str) -> Result<Image, SourceError> {
@@ -57,7 +37,7 @@ fn refused(place: &Place, reference: &str) -> String {
 fn refused_for(place: &Place, reference: &str, platform: Option<&str>) -> String {
     let error = try_open_for(reference, platform).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(!error.contains('\n'), "{error}");
-    error.replace(&format!("{}/", place.0.path().display()), "")
+    error.replace(&format!("{}/", place.directory().display()), "")
 }
 
 /// All layers, read to their last byte, and what they turned out to be.
@@ -113,7 +93,7 @@ fn docker_24_archives_have_symlinked_and_doubled_layers() {
         .done();
     place.write("image.tar", &tar);
     for reference in ["", "docker-archive:"] {
-        let image = expect(&place.reference(reference, "image.tar", ""), &[&a, &b, &a, &b]);
+        let image = expect(&at(&place, reference, "image.tar", ""), &[&a, &b, &a, &b]);
         assert_eq!(image.name.as_deref(), Some("demo:1"));
         assert_eq!(image.manifest_digest(), None);
         assert_eq!(image.config.unwrap().digest.to_string(), digest(&config));
@@ -136,9 +116,9 @@ fn docker_25_archives_are_read_either_way() {
     files.push(("repositories".to_owned(), b"{}".to_vec()));
     place.write("image.tar", &archive(&files));
 
-    expect(&place.reference("", "image.tar", ""), &[&a, &b]);
+    expect(&at(&place, "", "image.tar", ""), &[&a, &b]);
     for name in ["demo:1", "library/demo:1", "docker.io/library/demo:1", "@0"] {
-        let image = expect(&place.reference("docker-archive:", "image.tar", &format!(":{name}")), &[&a, &b]);
+        let image = expect(&at(&place, "docker-archive:", "image.tar", &format!(":{name}")), &[&a, &b]);
         assert_eq!(image.name.as_deref(), Some("demo:1"));
     }
     for tag in [
@@ -149,7 +129,7 @@ fn docker_25_archives_are_read_either_way() {
         &format!("@{manifest_digest}"),
         &format!(":@{manifest_digest}"),
     ] {
-        let image = expect(&place.reference("oci-archive:", "image.tar", tag), &[&a, &b]);
+        let image = expect(&at(&place, "oci-archive:", "image.tar", tag), &[&a, &b]);
         assert_eq!(image.manifest_digest().unwrap().to_string(), manifest_digest, "{tag}");
     }
 }
@@ -159,7 +139,7 @@ fn podman_archives_name_layers_at_the_top() {
     let place = Place::new();
     let (a, b) = (layer("a"), layer("b"));
     place.write("image.tar", &podman_archive(&[(&["localhost/demo:latest"], &[&a, &b, &a])]));
-    let image = expect(&place.reference("", "image.tar", ""), &[&a, &b, &a]);
+    let image = expect(&at(&place, "", "image.tar", ""), &[&a, &b, &a]);
     assert_eq!(image.name.as_deref(), Some("localhost/demo:latest"));
 }
 
@@ -172,7 +152,7 @@ fn kaniko_archives_have_compressed_layers() {
     let (name, layer) = (digest(&config), format!("{}.tar.gz", hex(&stored)));
     let manifest = manifest_json(&name, &["demo:1"], &[&layer]);
     place.write("image.tar", &archive(&[(&*name, &config), (&layer, &stored), ("manifest.json", &manifest)]));
-    let image = expect(&place.reference("", "image.tar", ""), &[&a]);
+    let image = expect(&at(&place, "", "image.tar", ""), &[&a]);
     let facts = facts(&image);
     assert_eq!((facts[0].compression, facts[0].digest.to_string()), (Compression::Gzip, digest(&stored)));
 }
@@ -185,10 +165,10 @@ fn one_of_several_images_is_picked_by_name() {
     place.write("image.tar", &podman_archive(&[(tags.0, &[&a]), (tags.1, &[&a, &b]), (tags.2, &[&c])]));
     let names = "demo:1 = demo:latest, quay.io/other:2, @2";
     for reference in ["", "docker-archive:"] {
-        let error = refused(&place, &place.reference(reference, "image.tar", ""));
+        let error = refused(&place, &at(&place, reference, "image.tar", ""));
         assert_eq!(error, format!("there are 3 images, specify one of: {names}"));
     }
-    let named = |name: &str| place.reference("docker-archive:", "image.tar", &format!(":{name}"));
+    let named = |name: &str| at(&place, "docker-archive:", "image.tar", &format!(":{name}"));
     expect(&named("demo:1"), &[&a]);
     expect(&named("demo"), &[&a]);
     expect(&named("quay.io/other:2"), &[&a, &b]);
@@ -210,7 +190,7 @@ fn names_in_an_archive_may_begin_with_a_dot() {
         .file("./manifest.json", manifest)
         .done();
     place.write("image.tar", &tar);
-    expect(&place.reference("", "image.tar", ""), &[&a]);
+    expect(&at(&place, "", "image.tar", ""), &[&a]);
 }
 
 #[test]
@@ -223,21 +203,21 @@ fn a_whole_file_may_be_compressed() {
     let oci = layout.list(image).tar();
     for (name, compress) in [("gz", gzip as fn(&[u8]) -> Vec<u8>), ("zst", zstd), ("xz", xz), ("bz2", bzip2)] {
         place.write(name, &halves(&docker, compress));
-        expect(&place.reference("", name, ""), &[&a]);
-        expect(&place.reference("docker-archive:", name, ":demo:1"), &[&a]);
+        expect(&at(&place, "", name, ""), &[&a]);
+        expect(&at(&place, "docker-archive:", name, ":demo:1"), &[&a]);
         place.write(name, &compress(&oci));
-        expect(&place.reference("", name, ""), &[&a]);
-        expect(&place.reference("oci-archive:", name, ""), &[&a]);
+        expect(&at(&place, "", name, ""), &[&a]);
+        expect(&at(&place, "oci-archive:", name, ""), &[&a]);
         // bsdtar pads what it writes to a pipe (rule D3).
         place.write(name, &[compress(&docker), vec![0; 10_240]].concat());
-        expect(&place.reference("", name, ""), &[&a]);
+        expect(&at(&place, "", name, ""), &[&a]);
         place.write(name, &[&compress(&docker)[..], &[0; 10], b"garbage"].concat());
-        let error = refused(&place, &place.reference("", name, ""));
+        let error = refused(&place, &at(&place, "", name, ""));
         assert!(error.contains("trailing data at byte"), "{error}");
         // What is cut off is noticed.
         let whole = compress(&oci);
         place.write(name, &whole[..whole.len() - 5]);
-        try_open(&place.reference("", name, "")).unwrap_err();
+        try_open(&at(&place, "", name, "")).unwrap_err();
     }
 }
 
@@ -272,7 +252,7 @@ fn layers_are_decompressed_by_what_they_are() {
             let mut layout = Layout::default();
             let image = layout.image_of(&config(&[&plain]), &[(media_type, stored.clone())]);
             place.write("image.tar", &layout.list(image).tar());
-            let image = expect(&place.reference("", "image.tar", ""), &[&plain]);
+            let image = expect(&at(&place, "", "image.tar", ""), &[&plain]);
             let facts = facts(&image).remove(0);
             assert_eq!(facts.compression, compression);
             assert_eq!((facts.size, facts.expanded), (stored.len() as u64, plain.len() as u64));
@@ -340,7 +320,7 @@ fn both(place: &Place, layout: &Layout, rest: &str) -> [String; 2] {
     let _ = fs::remove_dir_all(place.path("layout"));
     layout.write(&place.path("layout"));
     place.write("layout.tar", &layout.tar());
-    [place.reference("oci:", "layout", rest), place.reference("oci-archive:", "layout.tar", rest)]
+    [at(&place, "oci:", "layout", rest), at(&place, "oci-archive:", "layout.tar", rest)]
 }
 
 #[test]
@@ -356,7 +336,7 @@ fn oci_layouts_are_read_from_directories_and_archives() {
     let layout = layout.list(tagged(manifest, "v1"));
     let mut references = both(&place, &layout, "").to_vec();
     references.extend(both(&place, &layout, ":v1"));
-    references.extend([place.reference("", "layout", ""), place.reference("", "layout.tar", "")]);
+    references.extend([at(&place, "", "layout", ""), at(&place, "", "layout.tar", "")]);
     for reference in references {
         let image = expect(&reference, &[&a, &b, &a]);
         assert_eq!(image.name.as_deref(), Some("v1"));
@@ -450,7 +430,7 @@ fn platforms_are_found_in_nested_indexes() {
         assert_eq!(refused_for(&place, &reference, Some("linux/riscv64")), expected);
     }
     if cfg!(target_arch = "x86_64") {
-        expect(&place.reference("", "layout", ""), &[&layer("linux-amd64")]);
+        expect(&at(&place, "", "layout", ""), &[&layer("linux-amd64")]);
     }
 }
 
@@ -468,7 +448,7 @@ fn a_platform_that_is_asked_for_must_be_the_images() {
     let image = layout.image_of(&config, &[(LAYER, a.clone())]);
     let layout = layout.list(image);
     let [directory, archive] = both(&place, &layout, "");
-    for reference in [place.reference("", "image.tar", ""), directory, archive] {
+    for reference in [at(&place, "", "image.tar", ""), directory, archive] {
         expect(&reference, &[&a]);
         expect_for(&reference, Some("linux/ppc64le"), &[&a]);
         let error = refused_for(&place, &reference, Some("linux/amd64"));
@@ -497,9 +477,9 @@ fn another_platform_is_found_in_the_layout_of_a_docker_archive() {
     files.push(("manifest.json".to_owned(), manifest));
     place.write("image.tar", &archive(&files));
     for platform in ["linux/amd64", "linux/arm64"] {
-        expect_for(&place.reference("", "image.tar", ""), Some(platform), &[&layer_of(platform)]);
+        expect_for(&at(&place, "", "image.tar", ""), Some(platform), &[&layer_of(platform)]);
     }
-    let error = refused_for(&place, &place.reference("", "image.tar", ""), Some("linux/s390x"));
+    let error = refused_for(&place, &at(&place, "", "image.tar", ""), Some("linux/s390x"));
     assert_eq!(error, "there is no image for linux/s390x; available: linux/amd64, linux/arm64");
 }
 
@@ -738,7 +718,7 @@ fn what_is_no_image_says_what_it_is() {
         ("docker-archive:", "empty", "\"empty\" is not a regular file".into()),
         ("layers:", "empty", "\"empty\" is not a regular file".into()),
     ] {
-        assert_eq!(refused(&place, &place.reference(transport, name, "")), expected, "{transport}{name}");
+        assert_eq!(refused(&place, &at(&place, transport, name, "")), expected, "{transport}{name}");
     }
 }
 
@@ -752,23 +732,23 @@ fn what_is_missing_or_altered_is_named() {
     let config_bytes = config(&[&a]);
     let manifest = manifest_json("c.json", &[], &["a.tar"]);
     place.write("image.tar", &archive(&[("manifest.json", &manifest), ("a.tar", &a)]));
-    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), missing("c.json", "image.tar"));
+    assert_eq!(refused(&place, &at(&place, "", "image.tar", "")), missing("c.json", "image.tar"));
     place.write("image.tar", &archive(&[("manifest.json", &manifest), ("c.json", &config_bytes)]));
-    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), missing("a.tar", "image.tar"));
+    assert_eq!(refused(&place, &at(&place, "", "image.tar", "")), missing("a.tar", "image.tar"));
     let climbing = manifest_json("c.json", &[], &["../../etc/passwd"]);
     place.write("image.tar", &archive(&[("manifest.json", &climbing), ("c.json", &config_bytes)]));
-    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), missing("../../etc/passwd", "image.tar"));
+    assert_eq!(refused(&place, &at(&place, "", "image.tar", "")), missing("../../etc/passwd", "image.tar"));
     let looped = Tar::new()
         .file("manifest.json", &manifest)
         .file("c.json", &config_bytes)
         .symlink("a.tar", "b.tar")
         .symlink("b.tar", "a.tar");
     place.write("image.tar", &looped.done());
-    assert_eq!(refused(&place, &place.reference("", "image.tar", "")), "a.tar: its links lead in a circle");
+    assert_eq!(refused(&place, &at(&place, "", "image.tar", "")), "a.tar: its links lead in a circle");
     let two = manifest_json("c.json", &[], &["a.tar", "a.tar"]);
     place.write("image.tar", &archive(&[("manifest.json", &two), ("c.json", &config_bytes), ("a.tar", &a)]));
     assert_eq!(
-        refused(&place, &place.reference("", "image.tar", "")),
+        refused(&place, &at(&place, "", "image.tar", "")),
         "the image's configuration has 1 diff_ids, but its manifest has 2 layers: they do not belong together"
     );
 
@@ -829,23 +809,23 @@ fn what_is_missing_or_altered_is_named() {
 fn damaged_documents_are_named() {
     let place = Place::new();
     place.write("image.tar", &archive(&[("manifest.json", "[{\"Config\": 1}]")]));
-    let error = refused(&place, &place.reference("", "image.tar", ""));
+    let error = refused(&place, &at(&place, "", "image.tar", ""));
     assert_eq!(error, "manifest.json: [0].Config: expected a string, found the number 1");
     let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
     place.write("image.tar", &archive(&[("index.json", &b"{"[..]), ("oci-layout", marker)]));
-    let error = refused(&place, &place.reference("", "image.tar", ""));
+    let error = refused(&place, &at(&place, "", "image.tar", ""));
     assert!(error.starts_with("index.json: EOF while parsing"), "{error}");
     let mut wrong = descriptor(MANIFEST, b"");
     wrong["digest"] = json!("sha256:../../../etc/passwd");
     place.write("image.tar", &Layout::default().list(wrong).tar());
-    let error = refused(&place, &place.reference("", "image.tar", ""));
+    let error = refused(&place, &at(&place, "", "image.tar", ""));
     assert!(error.contains("\"sha256:../../../etc/passwd\" is not a digest"), "{error}");
     let manifest = manifest_json("c", &[], &[]);
     place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", b"[]")]));
-    let error = refused(&place, &place.reference("", "image.tar", ""));
+    let error = refused(&place, &at(&place, "", "image.tar", ""));
     assert!(error.starts_with("the image's configuration cannot be read: "), "{error}");
     let large = OpenOptions { limits: Limits { metadata_size: 1, ..Limits::default() }, ..OpenOptions::default() };
-    let reference: Reference = place.reference("", "image.tar", "").parse().unwrap();
+    let reference: Reference = at(&place, "", "image.tar", "").parse().unwrap();
     let error = source::open(&reference, &large).map_err(|error| Chain(&error).to_string()).unwrap_err();
     assert!(error.contains("exceeds the limit of"), "{error}");
 }
@@ -869,12 +849,12 @@ fn careless_configurations_are_read() {
         let (names, layers): (&[&str], &[&[u8]]) = if with { (&["a"], &[&a]) } else { (&[], &[]) };
         let manifest = manifest_json("c", &[], names);
         place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", text.as_bytes()), ("a", &a)]));
-        expect(&place.reference("", "image.tar", ""), layers);
+        expect(&at(&place, "", "image.tar", ""), layers);
     }
     // Without the list of layers, and without a list of tags.
     let manifest = br#"[{"Config":"c","RepoTags":null,"Layers":null}]"#;
     place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", &config(&[]))]));
-    expect(&place.reference("", "image.tar", ""), &[]);
+    expect(&at(&place, "", "image.tar", ""), &[]);
 }
 
 #[test]
@@ -908,7 +888,7 @@ fn archives_come_through_pipes() {
         .unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| fs::write(&fifo, stored).unwrap());
-            expect(&place.reference("", "fifo", ""), &[&a]);
+            expect(&at(&place, "", "fifo", ""), &[&a]);
         });
         let run = |reference: &str| {
             let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_layflat"));

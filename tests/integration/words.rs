@@ -3,13 +3,13 @@
 use std::fs;
 
 use insta::assert_snapshot;
-use tempfile::TempDir;
 
 use super::cli::{layflat, place, run, text};
 use crate::images::Tar;
+use crate::place::Place;
 
 /// What each command line prints on standard error, behind a line with the command and its exit status.
-fn answers(place: &TempDir, commands: &[&str]) -> String {
+fn answers(place: &Place, commands: &[&str]) -> String {
     let answer = |command: &&str| {
         let output = run(place, &command.split(' ').collect::<Vec<_>>());
         let status = output.status.code().unwrap();
@@ -57,7 +57,7 @@ fn commands_of_other_tools_are_answered_with_ours() {
 #[test]
 fn a_name_that_is_no_file_is_answered_with_the_ways_to_write_it() {
     let place = place();
-    fs::create_dir(place.path().join("dir")).unwrap();
+    fs::create_dir(place.path("dir")).unwrap();
     assert_snapshot!(answers(
         &place,
         &[
@@ -80,7 +80,7 @@ fn the_name_of_the_output_tells_its_format() {
     let place = place();
     let output = run(&place, &["flatten", "-q", "image.tar", "-o", "out.tar"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let written = fs::read(place.path().join("out.tar")).unwrap();
+    let written = fs::read(place.path("out.tar")).unwrap();
     let said = run(&place, &["flatten", "-q", "image.tar", "--to", "tar", "-o", "-"]);
     assert_eq!(written, said.stdout);
     assert_snapshot!(answers(
@@ -99,14 +99,14 @@ fn the_name_of_the_output_tells_its_format() {
         ],
     ));
     let output = run(&place, &["flatten", "-q", "image.tar", "meant.tar/"]);
-    assert!(output.status.success() && place.path().join("meant.tar/b").is_file(), "{}", text(&output.stderr));
+    assert!(output.status.success() && place.path("meant.tar/b").is_file(), "{}", text(&output.stderr));
 }
 
 #[test]
 fn a_path_that_is_not_in_the_image_is_answered_with_what_became_of_it() {
     let place = place();
-    fs::write(place.path().join("a.tar"), Tar::new().directory("d").file("d/key", "key").done()).unwrap();
-    fs::write(place.path().join("b.tar"), Tar::new().file("d/.wh.key", "").done()).unwrap();
+    fs::write(place.path("a.tar"), Tar::new().directory("d").file("d/key", "key").done()).unwrap();
+    fs::write(place.path("b.tar"), Tar::new().file("d/.wh.key", "").done()).unwrap();
     assert_snapshot!(answers(
         &place,
         &[
@@ -125,7 +125,7 @@ fn a_path_that_is_not_in_the_image_is_answered_with_what_became_of_it() {
 #[test]
 fn what_an_option_can_help_against_names_the_option() {
     let place = place();
-    fs::create_dir_all(place.path().join("full/file")).unwrap();
+    fs::create_dir_all(place.path("full/file")).unwrap();
     assert_snapshot!(answers(
         &place,
         &[
@@ -144,7 +144,7 @@ fn what_an_option_can_help_against_names_the_option() {
 fn a_reader_that_goes_ends_every_output_quietly() {
     let place = place();
     let many = (0..9000).fold(Tar::new(), |tar, index| tar.file(&format!("a-file-of-many-{index}"), ""));
-    fs::write(place.path().join("many.tar"), many.file("large", "x".repeat(3_000_000)).done()).unwrap();
+    fs::write(place.path("many.tar"), many.file("large", "x".repeat(3_000_000)).done()).unwrap();
     for arguments in [
         "ls layers:many.tar",
         "ls --json layers:many.tar",
@@ -162,10 +162,10 @@ fn a_reader_that_goes_ends_every_output_quietly() {
             format!("{} {arguments} 2>said | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}", program.display());
         let output = std::process::Command::new("bash")
             .args(["-c", &script.replace("**", "'**'")])
-            .current_dir(place.path())
+            .current_dir(place.directory())
             .output()
             .unwrap();
-        let said = fs::read_to_string(place.path().join("said")).unwrap();
+        let said = fs::read_to_string(place.path("said")).unwrap();
         assert_eq!((text(&output.stdout), said.as_str()), ("141\n", ""), "{arguments}");
     }
 }

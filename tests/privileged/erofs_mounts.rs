@@ -6,7 +6,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use crate::common::cases::{self, Case, Expected, compare};
 use crate::common::harness::{self, Test, Trial};
 use crate::common::images::{self, Tar};
+use crate::common::place::{Place, said};
 use crate::common::run::{self, Scratch};
 use crate::common::tree::Tree;
 use crate::common::{erofs, tar};
@@ -148,41 +149,40 @@ fn show(place: &Path, archives: &[Vec<u8>], way: Way) -> Result<Tree, String> {
     Ok(tree)
 }
 
-/// A directory with a cache and a target in it.
-struct Place(Scratch);
+/// A place to mount at.
+fn place() -> Place {
+    let place = Place::new();
+    fs::create_dir(place.target()).unwrap();
+    place
+}
 
-impl Place {
-    fn new() -> Self {
-        let place = Self(Scratch::new(Path::new("/tmp")));
-        fs::create_dir(place.target()).unwrap();
-        place
-    }
+/// What these tests need of a place.
+trait Target {
+    fn target(&self) -> PathBuf;
+    /// What the program says when it succeeds.
+    fn done(&self, arguments: &[&str]) -> String;
+    /// What the program says when it fails.
+    fn refused(&self, arguments: &[&str]) -> String;
+    fn read(&self, name: &str) -> String;
+    fn umount(&self);
+    /// The entries of a group in the cache.
+    fn kept(&self, group: &str) -> Vec<PathBuf>;
+    /// What `docker save` makes of layers.
+    fn docker(&self, name: &str, layers: &[Vec<u8>]);
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.0.join(name)
-    }
-
+impl Target for Place {
     fn target(&self) -> PathBuf {
         self.path("target")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
-        command.args(arguments).env("XDG_CACHE_HOME", self.path("cache")).current_dir(&self.0.0).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// What the program says when it succeeds.
     fn done(&self, arguments: &[&str]) -> String {
-        succeeded(&self.run(arguments))
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        said(&output)
     }
 
-    /// What the program says when it fails.
-    fn failed(&self, arguments: &[&str]) -> String {
+    fn refused(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?}: {}", said(&output));
         said(&output)
@@ -196,13 +196,11 @@ impl Place {
         umount(&self.target(), true).unwrap();
     }
 
-    /// The entries of a group in the cache.
     fn kept(&self, group: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path("cache/layflat").join(group));
+        let entries = fs::read_dir(self.path("home/.cache/layflat").join(group));
         entries.map(|entries| entries.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
     }
 
-    /// What `docker save` makes of layers.
     fn docker(&self, name: &str, layers: &[Vec<u8>]) {
         let config = images::config(&layers.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let names: Vec<String> = (0..layers.len()).map(|index| format!("{index}.tar")).collect();
@@ -215,15 +213,6 @@ impl Place {
     }
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stderr[..], &output.stdout[..]].concat()).into_owned()
-}
-
-fn succeeded(output: &Output) -> String {
-    assert!(output.status.success(), "{}", said(output));
-    said(output)
-}
-
 fn two_layers() -> Vec<Vec<u8>> {
     vec![
         Tar::new().directory("d").file("d/large", vec![7; 3000]).file("gone", "x").done(),
@@ -232,7 +221,7 @@ fn two_layers() -> Vec<Vec<u8>> {
 }
 
 fn through_the_cache() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     for _ in 0..2 {
         assert!(place.done(&["mount", "app.tar", "target"]).ends_with("read-only, by EROFS\n"));
@@ -256,7 +245,7 @@ fn through_the_cache() {
 }
 
 fn shared_layers() {
-    let place = Place::new();
+    let place = place();
     let [base, top] = two_layers().try_into().unwrap();
     place.docker("one.tar", &[base.clone(), top.clone()]);
     place.docker("other.tar", &[top, base]);
@@ -272,7 +261,7 @@ fn shared_layers() {
 }
 
 fn damaged() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     place.done(&["mount", "app.tar", "target"]);
     place.umount();
@@ -302,14 +291,14 @@ fn damaged() {
 }
 
 fn killed() {
-    let place = Place::new();
+    let place = place();
     let layer = |letter: &str| {
         (0..300).fold(Tar::new(), |tar, index| tar.file(&format!("{letter}/{index}"), vec![index as u8; 5000])).done()
     };
     place.docker("app.tar", &["a", "b", "c"].map(layer));
     let mut mounted = 0;
     for step in 0..40 {
-        let mut child = place.command(&["-q", "mount", "app.tar", "target"]).spawn().unwrap();
+        let mut child = place.layflat(&["-q", "mount", "app.tar", "target"]).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(step * 4));
         let _ = child.kill();
         child.wait().unwrap();
@@ -323,7 +312,7 @@ fn killed() {
             assert!(name.starts_with("new-") || whole, "{entry:?}");
         }
         if mounted > 0 {
-            let _ = fs::remove_dir_all(place.path("cache"));
+            let _ = fs::remove_dir_all(place.path("home/.cache"));
             mounted = 0;
         }
     }
@@ -333,7 +322,7 @@ fn killed() {
 }
 
 fn unguarded() {
-    let place = Place::new();
+    let place = place();
     fs::create_dir(place.path("d")).unwrap();
     place.docker("d/app.tar", &two_layers());
     let mount = ["mount", "--in-place", "d/app.tar", "target"];
@@ -342,12 +331,12 @@ fn unguarded() {
     for (name, wrong) in [("d/app.tar", 0o666), ("d/app.tar", 0o664), ("d", 0o777), ("d", 0o775)] {
         let before = unchanged(name);
         mode(name, wrong);
-        let message = place.failed(&mount);
+        let message = place.refused(&mount);
         assert!(message.contains("can be written to by others") && message.contains("chmod go-w"), "{message}");
         mode(name, before & 0o7777);
     }
     std::os::unix::fs::chown(place.path("d"), Some(1234), None).unwrap();
-    assert!(place.failed(&mount).contains("belongs to another user (uid 1234)"));
+    assert!(place.refused(&mount).contains("belongs to another user (uid 1234)"));
     std::os::unix::fs::chown(place.path("d"), Some(0), None).unwrap();
     assert!(place.done(&mount).ends_with("read-only, by EROFS\n"));
     // Nothing was copied.
@@ -357,7 +346,7 @@ fn unguarded() {
 }
 
 fn verified() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     let mount = |verify: &str| place.run(&["mount", "--in-place", "--verify", verify, "app.tar", "target"]);
     let is_mounted = |verify| {
@@ -390,16 +379,16 @@ fn verified() {
 }
 
 fn only_plain() {
-    let place = Place::new();
+    let place = place();
     let layers = two_layers();
     place.docker("app.tar", &layers);
     fs::write(place.path("layer.tar.gz"), images::gzip(&layers[0])).unwrap();
     fs::write(place.path("app.tar.gz"), images::gzip(&fs::read(place.path("app.tar")).unwrap())).unwrap();
-    let message = place.failed(&["mount", "--in-place", "layers:layer.tar.gz", "target"]);
+    let message = place.refused(&["mount", "--in-place", "layers:layer.tar.gz", "target"]);
     assert!(message.contains("layer 0 is compressed (gzip)"), "{message}");
-    let message = place.failed(&["mount", "--in-place", "app.tar.gz", "target"]);
+    let message = place.refused(&["mount", "--in-place", "app.tar.gz", "target"]);
     assert!(message.contains("layer 0 does not lie in a file of its own"), "{message}");
-    let message = place.failed(&["mount", "--in-place", "--backend", "overlay", "app.tar", "target"]);
+    let message = place.refused(&["mount", "--in-place", "--backend", "overlay", "app.tar", "target"]);
     assert!(message.contains("--in-place requires --backend erofs"), "{message}");
     // Compressed ones go through the cache.
     place.done(&["mount", "layers:layer.tar.gz", "target"]);
@@ -408,7 +397,7 @@ fn only_plain() {
 }
 
 fn under_the_mount() {
-    let place = Place::new();
+    let place = place();
     let content = vec![7; 1 << 20];
     place.docker("app.tar", &[Tar::new().file("a", &content).file("b", &content).done()]);
     place.done(&["mount", "--in-place", "app.tar", "target"]);
@@ -426,7 +415,7 @@ fn under_the_mount() {
 }
 
 fn writable() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     let options = ["mount", "--upper", "upper", "--work", "work", "app.tar", "target"];
     assert!(place.done(&options).ends_with("writable, by overlayfs over EROFS\n"));
@@ -453,12 +442,12 @@ fn writable() {
 }
 
 fn directory() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     for more in [&["--merged"][..], &[]] {
         place.done(&[&["layers", "--backend", "erofs", "app.tar", "images"], more].concat());
         // It needs neither the cache nor its place.
-        fs::remove_dir_all(place.path("cache")).unwrap();
+        fs::remove_dir_all(place.path("home/.cache")).unwrap();
         fs::rename(place.path("images"), place.path("moved")).unwrap();
         assert!(place.done(&["mount", "moved", "target"]).ends_with("read-only, by EROFS\n"));
         assert_eq!(place.read("small"), "content");
@@ -480,7 +469,7 @@ fn directory() {
 }
 
 fn changed_directory() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     place.done(&["layers", "--backend", "erofs", "--merged", "app.tar", "images"]);
     let data = fs::read_dir(place.path("images/contents")).unwrap().next().unwrap().unwrap().path();
@@ -496,22 +485,22 @@ fn changed_directory() {
             let mut other = bytes.clone();
             other[1100] ^= 1;
             fs::write(&path, other).unwrap();
-            assert!(place.failed(&["mount", "images", "target"]).contains("was changed since"));
+            assert!(place.refused(&["mount", "images", "target"]).contains("was changed since"));
             fs::write(&path, bytes).unwrap();
         }
     }
     fs::set_permissions(place.path("images"), Permissions::from_mode(0o777)).unwrap();
-    assert!(place.failed(&["mount", "images", "target"]).contains("can be written to by others"));
+    assert!(place.refused(&["mount", "images", "target"]).contains("can be written to by others"));
 }
 
 /// Runs the program where the cache is on a tmpfs, in a mount namespace of its own, and lets the target be looked at there.
 fn on_tmpfs(place: &Place, more: &'static [&'static str], arguments: &str) -> Output {
-    let cache = place.path("cache");
+    let cache = place.path("home/.cache");
     fs::create_dir_all(&cache).unwrap();
     let mut command = Command::new("/bin/sh");
     let layflat = assert_cmd::cargo::cargo_bin!("layflat");
     command.args(["-c", &format!("{} {arguments} && cat target/small && {0} umount target", layflat.display())]);
-    command.env("XDG_CACHE_HOME", &cache).current_dir(&place.0.0);
+    command.env("XDG_CACHE_HOME", &cache).current_dir(place.directory());
     if !more.is_empty() {
         command.env("PATH", place.path("no-programs")).env("TMPDIR", "/var/tmp");
     }
@@ -541,15 +530,16 @@ fn before(
 }
 
 fn no_block_device() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     let output = on_tmpfs(&place, &[], "mount app.tar target");
-    let said = succeeded(&output);
+    assert!(output.status.success(), "{}", said(&output));
+    let said = said(&output);
     assert!(said.contains("read-only, by EROFS\n") && said.contains("content"), "{said}");
 }
 
 fn falls_back() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     // No file system with a block device that is ours, and no losetup.
     let output = on_tmpfs(&place, &["/var/tmp", "/var/lib"], "mount app.tar target");
@@ -563,7 +553,7 @@ fn falls_back() {
 }
 
 fn beyond_limits() {
-    let place = Place::new();
+    let place = place();
     // A sparse file with data and holes that alternate in single blocks needs an address for each.
     let size: u64 = 1 << 42;
     let mut archive = Vec::new();
@@ -599,12 +589,12 @@ fn beyond_limits() {
     assert!(text.contains("note: the layers were unpacked, since ") && text.contains("by overlayfs"), "{text}");
     assert_eq!(fs::metadata(place.target().join("sparse")).unwrap().len(), size);
     place.umount();
-    let message = place.failed(&["mount", "--backend", "erofs", "layers:layer.tar", "target"]);
+    let message = place.refused(&["mount", "--backend", "erofs", "layers:layer.tar", "target"]);
     assert!(message.contains("sparse"), "{message}");
 }
 
 fn many_layers() {
-    let place = Place::new();
+    let place = place();
     let layers: Vec<Vec<u8>> = (0..600).map(|n| Tar::new().file(&format!("f{n}"), format!("{n}")).done()).collect();
     place.docker("app.tar", &layers);
     for more in [&["--in-place"][..], &["--no-sync"]] {
@@ -616,13 +606,13 @@ fn many_layers() {
 }
 
 fn targets() {
-    let place = Place::new();
+    let place = place();
     place.docker("app.tar", &two_layers());
     place.done(&["mount", "app.tar", "target"]);
-    assert!(place.failed(&["mount", "app.tar", "target"]).contains("already mounted"));
+    assert!(place.refused(&["mount", "app.tar", "target"]).contains("already mounted"));
     let open = File::open(place.target().join("small")).unwrap();
-    assert!(place.failed(&["umount", "target"]).contains("in use"));
+    assert!(place.refused(&["umount", "target"]).contains("in use"));
     place.done(&["umount", "--lazy", "target"]);
     drop(open);
-    assert!(place.failed(&["umount", "target"]).contains("not a mount point"));
+    assert!(place.refused(&["umount", "target"]).contains("not a mount point"));
 }

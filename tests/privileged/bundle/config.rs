@@ -1,6 +1,6 @@
 //! The runtime configuration, as a text.
 
-use super::place::{Place, busybox, succeeds};
+use super::place::{Bundles as _, Place, busybox, succeeds};
 use layflat::bundle::{BundleError, BundleOptions, Overrides, Report, flat};
 use layflat::core::chain::Chain;
 use layflat::image::{Config, Image};

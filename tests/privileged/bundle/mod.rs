@@ -137,6 +137,7 @@ fn as_ordinary_user() -> Result<(), Failed> {
         .env("TMPDIR", &home)
         .env("XDG_RUNTIME_DIR", &home)
         .env(SHARED, shared.path())
+        .env(crate::common::place::PROGRAM, shared.path().join("layflat"))
         .envs([harness::only("bundle")])
         .output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,6 +1,6 @@
 //! Owners: shifted by root, kept by an ordinary user, recorded. GNU tar and fuse-overlayfs say whether they are right.
 
-use super::place::{Place, busybox, fails, runtimes, script, succeeds};
+use super::place::{Bundles as _, Place, busybox, fails, runtimes, script, succeeds};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 type Test = (&'static str, fn(&Place));
@@ -24,7 +24,7 @@ fn shifted(place: &Place) {
             assert_eq!((metadata.uid(), metadata.gid()), owner, "{bundle} {name}");
         }
         for runtime in runtimes() {
-            let told = place.run(runtime, bundle);
+            let told = place.contained(runtime, bundle);
             let lines: Vec<&str> = told.lines().collect();
             assert_eq!(lines[0], "uid=1234(app) gid=1235(app) groups=29(audio),44(video)", "{runtime} {bundle}");
             assert_eq!(lines[1..4], ["1234:1235 4755", "0:0 755", "1234:1235 770"], "{runtime} {bundle}");

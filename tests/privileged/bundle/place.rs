@@ -2,11 +2,14 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::common::place::said;
 use crate::common::run;
+
+pub(crate) use crate::common::place::{Place, layflat};
 
 /// Who the ordinary user is.
 pub(crate) const USER: u32 = 1000;
@@ -24,10 +27,6 @@ pub(crate) fn runtimes() -> &'static [&'static str] {
 
 fn shared(name: &str) -> Option<PathBuf> {
     std::env::var_os(super::SHARED).map(|shared| Path::new(&shared).join(name))
-}
-
-pub(crate) fn layflat() -> PathBuf {
-    shared("layflat").unwrap_or_else(|| assert_cmd::cargo::cargo_bin!("layflat").to_owned())
 }
 
 /// The image of the README, of whose files only /b remains.
@@ -49,50 +48,40 @@ pub(crate) fn busybox() -> PathBuf {
     shared("busybox.tar").unwrap_or_else(|| BUSYBOX_IMAGE.get_or_init(make).clone())
 }
 
-/// A directory of the test's own, with a cache in it.
-pub(crate) struct Place(tempfile::TempDir);
-
-impl Place {
-    pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    pub(crate) fn layflat(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(layflat());
-        command.args(arguments);
-        command
-    }
-
-    /// A program that runs here.
-    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(self.0.path()).env("XDG_CACHE_HOME", self.path("cache")).stdin(Stdio::null());
-        command
-    }
-
+/// What these tests need of a place.
+pub(crate) trait Bundles {
     /// Makes a bundle.
-    pub(crate) fn bundle(&self, image: &Path, name: &str, arguments: &[&str]) -> String {
+    fn bundle(&self, image: &Path, name: &str, arguments: &[&str]) -> String;
+    /// What a container's program prints.
+    fn contained(&self, runtime: &str, bundle: &str) -> String;
+    fn runtime(&self, runtime: &str, bundle: &str) -> Command;
+    /// The same inside of what `layflat unshare` makes, with the bundle mounted.
+    fn contained_mounted(&self, runtime: &str, bundle: &str) -> String;
+    fn run_arguments(&self, bundle: &str) -> Vec<String>;
+    /// What a terminal shows where a bundle is run and these lines are typed, with the bundle mounted if it is to be.
+    fn typed(&self, bundle: &str, mounted: bool, lines: &str) -> String;
+    fn config(&self, bundle: &str) -> serde_json::Value;
+    /// What is in a directory but the home.
+    fn names(&self, directory: &str) -> Vec<String>;
+}
+
+impl Bundles for Place {
+    fn bundle(&self, image: &Path, name: &str, arguments: &[&str]) -> String {
         let mut command = self.layflat(&["bundle"]);
         succeeds(command.arg(image).arg(name).args(arguments)).1
     }
 
-    /// What a container's program prints.
-    pub(crate) fn run(&self, runtime: &str, bundle: &str) -> String {
+    fn contained(&self, runtime: &str, bundle: &str) -> String {
         succeeds(&mut self.runtime(runtime, bundle)).0
     }
 
-    pub(crate) fn runtime(&self, runtime: &str, bundle: &str) -> Command {
+    fn runtime(&self, runtime: &str, bundle: &str) -> Command {
         let mut command = self.command(runtime);
         command.args(self.run_arguments(bundle));
         command
     }
 
-    /// The same inside of what `layflat unshare` makes, with the bundle mounted.
-    pub(crate) fn run_mounted(&self, runtime: &str, bundle: &str) -> String {
+    fn contained_mounted(&self, runtime: &str, bundle: &str) -> String {
         let mut command = self.layflat(&["unshare", "--quiet", "--mount", bundle, "--", runtime]);
         succeeds(command.args(self.run_arguments(bundle))).0
     }
@@ -104,8 +93,7 @@ impl Place {
         ["--root", state.to_str().unwrap(), "run", "--bundle", bundle, &name].map(str::to_owned).to_vec()
     }
 
-    /// What a terminal shows where a bundle is run and these lines are typed, with the bundle mounted if it is to be.
-    pub(crate) fn typed(&self, bundle: &str, mounted: bool, lines: &str) -> String {
+    fn typed(&self, bundle: &str, mounted: bool, lines: &str) -> String {
         let layflat = layflat();
         let unshare =
             if mounted { format!("{} unshare -q --mount {bundle} -- ", layflat.display()) } else { String::new() };
@@ -119,28 +107,15 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub(crate) fn config(&self, bundle: &str) -> serde_json::Value {
+    fn config(&self, bundle: &str) -> serde_json::Value {
         let text = std::fs::read(self.path(bundle).join("config.json")).unwrap();
         serde_json::from_slice(&text).unwrap()
     }
 
-    pub(crate) fn names(&self, directory: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path(directory)).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
+    fn names(&self, directory: &str) -> Vec<String> {
+        let mut names = crate::common::place::names(&self.path(directory));
+        names.retain(|name| name != "home");
         names
-    }
-}
-
-/// What the user's subordinate ids own only the user's namespace can remove.
-impl Drop for Place {
-    fn drop(&mut self) {
-        let place = self.0.path();
-        if !rustix::process::geteuid().is_root() {
-            let mut command = Command::new(layflat());
-            let remove = r#"find "$0" -mindepth 1 -maxdepth 1 -exec rm -rf {} +"#;
-            let _ = command.args(["unshare", "--quiet", "--", "sh", "-c", remove]).arg(place).status();
-        }
     }
 }
 
@@ -156,10 +131,6 @@ pub(crate) fn fails(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(!output.status.success(), "{command:?}: {}", said(&output));
     String::from_utf8(output.stderr).unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
 /// Arguments by which a container runs a script of busybox's shell.

@@ -2,7 +2,7 @@
 
 use crate::common::erofs;
 
-use super::place::{BUSYBOX, Place, busybox, fails, fixture, runtimes, script, succeeds};
+use super::place::{BUSYBOX, Bundles as _, Place, busybox, fails, fixture, runtimes, script, succeeds};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn four_layers(place: &Place) {
     for runtime in runtimes() {
         for bundle in ["flat", "overlay"] {
             // The rest is what runtimes make for their own mounts.
-            assert_eq!(place.run(runtime, bundle), "b\ndev\nproc\nsys\n", "{runtime} {bundle}");
+            assert_eq!(place.contained(runtime, bundle), "b\ndev\nproc\nsys\n", "{runtime} {bundle}");
         }
     }
     succeeds(&mut place.layflat(&["umount", "overlay"]));
@@ -42,7 +42,7 @@ fn named_user(place: &Place) {
     for (bundle, form) in [("flat", &[][..]), ("overlay", &["--overlay"])] {
         place.bundle(&busybox(), bundle, &[&tell[..], form].concat());
         for runtime in runtimes() {
-            let told = place.run(runtime, bundle);
+            let told = place.contained(runtime, bundle);
             let lines: Vec<&str> = told.lines().collect();
             assert_eq!(lines[0], "uid=1234(app) gid=1235(app) groups=29(audio),44(video)", "{runtime} {bundle}");
             assert_eq!(lines[1..5], ["/srv", "/srv/app /bin hello world", "layflat", "1234:1235 4755"]);
@@ -55,7 +55,7 @@ fn named_user(place: &Place) {
         ("7:8", "uid=7 gid=8"),
     ] {
         place.bundle(&busybox(), "as-user", &["--replace", "--user", user, "--arg", "id"]);
-        let told = place.run("runc", "as-user");
+        let told = place.contained("runc", "as-user");
         // Whether the first group is one of the others is for a runtime to say.
         assert_eq!(told.trim().replace("groups=44", "groups=0(root),44"), id, "{user}");
     }
@@ -75,7 +75,7 @@ fn read_only(place: &Place) {
         place.bundle(&busybox(), bundle, &[&touch[..], form].concat());
         place.bundle(&busybox(), &closed, &[&touch[..], form, &["--read-only"]].concat());
         for runtime in runtimes() {
-            assert_eq!(place.run(runtime, bundle), "done\n", "{runtime} {bundle}");
+            assert_eq!(place.contained(runtime, bundle), "done\n", "{runtime} {bundle}");
             let message = fails(&mut place.runtime(runtime, &closed));
             assert!(message.contains("Read-only file system"), "{message}");
         }
@@ -91,7 +91,7 @@ fn volume(place: &Place) {
     let write = script("cat /data/seed; touch /data/new; ls /data; stat -c '%u:%g %a' /data");
     place.bundle(&busybox(), "flat", &write);
     for runtime in runtimes() {
-        let told = place.run(runtime, "flat");
+        let told = place.contained(runtime, "flat");
         assert_eq!(told, "from the image\nnew\nseed\n1234:1235 770\n", "{runtime}");
     }
     assert_eq!(place.names("flat/rootfs/data"), ["seed"]);
@@ -103,7 +103,7 @@ fn volume(place: &Place) {
         "bound",
         &[&script("touch /data/kept; ls /data")[..], &["--bind", "shown:/data"]].concat(),
     );
-    assert_eq!(place.run("runc", "bound"), "kept\n");
+    assert_eq!(place.contained("runc", "bound"), "kept\n");
     assert_eq!(place.names("shown"), ["kept"]);
 }
 
@@ -112,9 +112,9 @@ fn overrides(place: &Place) {
     let more = ["--cwd", "/tmp", "--hostname", "box", "--env", "GREETING=bye", "--env", "NEW=a=b", "--env", "FROM"];
     let mut command = place.layflat(&["bundle"]);
     succeeds(command.arg(busybox()).arg("b").args(tell).args(more).env("FROM", "here"));
-    assert_eq!(place.run("runc", "b"), "/tmp\nbox\nbye a=b here\n\n");
+    assert_eq!(place.contained("runc", "b"), "/tmp\nbox\nbye a=b here\n\n");
     place.bundle(&busybox(), "b", &["--replace", "--entrypoint", "/bin/echo", "--arg", "-x", "--arg", "y"]);
-    assert_eq!(place.run("runc", "b"), "-x y\n");
+    assert_eq!(place.contained("runc", "b"), "-x y\n");
     place.bundle(&busybox(), "b", &["--replace", "--tty"]);
     let config = place.config("b");
     assert_eq!(config["process"]["terminal"], true);
@@ -126,7 +126,7 @@ fn second_bundle(place: &Place) {
     for bundle in ["one", "two"] {
         place.bundle(&busybox(), bundle, &[&touch[..], &["--overlay"]].concat());
     }
-    let group = if erofs::can_mount() { "cache/layflat/erofs" } else { "cache/layflat/images" };
+    let group = if erofs::can_mount() { "home/.cache/layflat/erofs" } else { "home/.cache/layflat/images" };
     let forms = place.names(group);
     assert_eq!(forms.len(), 1, "{forms:?}");
     let layers = |bundle: &str| {
@@ -136,10 +136,10 @@ fn second_bundle(place: &Place) {
     assert_eq!(layers("one"), layers("two"));
     // Other owners are another form.
     place.bundle(&busybox(), "shifted", &["--overlay", "--uid-map", "0:100000:65536"]);
-    let unpacked = place.names("cache/layflat/images").len();
+    let unpacked = place.names("home/.cache/layflat/images").len();
     assert_eq!(unpacked, if erofs::can_mount() { 1 } else { 2 });
     succeeds(&mut place.layflat(&["umount", "shifted"]));
-    assert_eq!(place.run("runc", "one"), "mine\n");
+    assert_eq!(place.contained("runc", "one"), "mine\n");
     // Each has its own changes.
     assert!(place.names("two/rootfs/tmp").is_empty());
     for bundle in ["one", "two"] {
@@ -149,7 +149,7 @@ fn second_bundle(place: &Place) {
 
 fn unmounted(place: &Place) {
     place.bundle(&busybox(), "b", &[&script("touch /tmp/kept")[..], &["--overlay"]].concat());
-    place.run("runc", "b");
+    place.contained("runc", "b");
     succeeds(&mut place.layflat(&["umount", "b"]));
     assert!(place.names("b/rootfs").is_empty());
     assert!(place.names("b/work").is_empty());
@@ -166,7 +166,7 @@ fn unmounted(place: &Place) {
     let message = fails(&mut place.layflat(&["mount", "b", "elsewhere"]));
     assert!(message.contains("give only the bundle"), "{message}");
     succeeds(&mut place.layflat(&["umount", "b"]));
-    std::fs::remove_dir_all(place.path("cache")).unwrap();
+    std::fs::remove_dir_all(place.path("home/.cache")).unwrap();
     let message = fails(&mut place.layflat(&["mount", "b"]));
     assert!(message.contains("make it again"), "{message}");
     std::fs::remove_dir_all(place.path("b")).unwrap();
@@ -229,7 +229,7 @@ fn failures(place: &Place) {
             let mut command = place.layflat(&["bundle"]);
             let message = fails(command.arg(&image).arg("b").args(arguments).args(form));
             assert!(message.contains(word), "{message}");
-            let names: Vec<String> = place.names("").into_iter().filter(|name| name != "cache").collect();
+            let names: Vec<String> = place.names("");
             assert_eq!(names, ["empty.tar"], "{arguments:?}");
         }
     }

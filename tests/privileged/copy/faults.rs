@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::place::{self, Place};
+use super::place::{self, Images as _, Place};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, tagged};
 
@@ -233,9 +233,9 @@ fn s7_another_users_names() {
         assert!(refused.contains(expected), "{to}: {refused}");
     }
     for command in ["flatten", "layers", "bundle"] {
-        let ran = place.layflat(&[command, "oci:src:one", "shared/link"]);
+        let ran = place.ran(&[command, "oci:src:one", "shared/link"]);
         assert!(ran.stderr.contains("is a symlink of another user (uid 1234)"), "{command}: {}", ran.stderr);
-        let ran = place.layflat(&[command, "oci:src:one", "shared/replaced", "--replace"]);
+        let ran = place.ran(&[command, "oci:src:one", "shared/replaced", "--replace"]);
         assert!(ran.stderr.contains("belongs to another user (uid 1234)"), "{command}: {}", ran.stderr);
     }
     assert_eq!(place.names("private"), [""; 0]);

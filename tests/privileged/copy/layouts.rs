@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::place::{self, Place};
+use super::place::{self, Images as _, Place};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, tagged};
 
@@ -57,7 +57,7 @@ fn an_index_of_rewritten_images_lists_the_new_ones() {
         assert_eq!(entries[attestation]["annotations"]["vnd.docker.reference.digest"], entries[image]["digest"]);
     }
     for platform in ["linux/amd64", "linux/arm64"] {
-        let ran = place.layflat(&["diff", "--platform", platform, "oci:src:all", "oci:copy:all"]);
+        let ran = place.ran(&["diff", "--platform", platform, "oci:src:all", "oci:copy:all"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
     }
 }
@@ -65,7 +65,7 @@ fn an_index_of_rewritten_images_lists_the_new_ones() {
 fn one_platform_is_one_image() {
     let place = Place::new();
     let index = indexed(&place);
-    let entries = place.json(&format!("src/blobs/sha256/{}", &index["digest"].as_str().unwrap()[7..]));
+    let entries = place.document(&format!("src/blobs/sha256/{}", &index["digest"].as_str().unwrap()[7..]));
     let report = place.copy(&["--platform", "linux/arm64", "oci:src:all", "oci:copy:arm"]);
     assert_eq!(report["images"][0]["manifest_digest"], entries["manifests"][1]["digest"]);
     let refused = place.refused(&["--platform", "linux/s390x", "oci:src:all", "oci:none:x"]);

@@ -1,24 +1,21 @@
 //! A directory for images, layflat run in it, and other tools.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use layflat::blob::Pace;
 use layflat::core::digest::Digest;
 use layflat::image::Image;
 use layflat::transport::source::{self, OpenOptions};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::common::images::{self, Layout, Tar, tagged};
 use crate::common::tools;
 
+pub(crate) use crate::common::place::Place;
+
 /// The media type of a layer compressed with gzip.
 pub(crate) const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-
-/// A directory, and beside it a home for the tools: with a cache, and with no credentials.
-pub(crate) struct Place(TempDir, TempDir);
 
 /// What a program said.
 #[derive(Debug)]
@@ -35,108 +32,106 @@ impl From<Output> for Ran {
     }
 }
 
-impl Place {
-    pub(crate) fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        fs::write(home.path().join("auth.json"), "{}").unwrap();
-        Self(tempfile::tempdir().unwrap(), home)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        // umoci and Podman want a home; what the machine's users have in theirs is none of ours.
-        let home = self.1.path();
-        command.args(arguments).current_dir(self.0.path()).env("HOME", home).env("LC_ALL", "C.UTF-8");
-        command.env("XDG_CACHE_HOME", home.join("cache")).env("REGISTRY_AUTH_FILE", home.join("auth.json"));
-        command
-    }
-
+/// What these tests need of a place.
+pub(crate) trait Images {
     /// Runs layflat in the directory.
-    pub(crate) fn layflat(&self, arguments: &[&str]) -> Ran {
-        self.command(Path::new(env!("CARGO_BIN_EXE_layflat")), arguments).output().unwrap().into()
-    }
-
+    fn ran(&self, arguments: &[&str]) -> Ran;
     /// Starts layflat in the directory.
-    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
-        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_layflat")), arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    fn start(&self, arguments: &[&str]) -> Child;
+    /// Copies, and gives the report.
+    fn copy(&self, arguments: &[&str]) -> Value;
+    /// Fails to copy, and gives the one line that it says.
+    fn refused(&self, arguments: &[&str]) -> String;
+    /// Two images are one: layflat finds no difference.
+    fn same(&self, one: &str, other: &str);
+    /// Runs another tool in the directory, and gives its output.
+    fn tool(&self, package: &str, arguments: &[&str]) -> Vec<u8>;
+    fn skopeo(&self, arguments: &[&str]) -> Vec<u8>;
+    /// The manifest, and the configuration, as skopeo reads them.
+    fn skopeo_sees(&self, image: &str) -> (Vec<u8>, Vec<u8>);
+    fn open(&self, transport: &str, name: &str) -> Image;
+    /// The DiffIDs of an image's layers, each worked out from its bytes.
+    fn diff_ids(&self, transport: &str, name: &str) -> Vec<Digest>;
+    fn document(&self, name: &str) -> Value;
+    /// Every name in the directory but those of the home.
+    fn names(&self, below: &str) -> Vec<String>;
+}
+
+impl Images for Place {
+    fn ran(&self, arguments: &[&str]) -> Ran {
+        self.run(arguments).into()
     }
 
-    /// Copies, and gives the report.
+    fn start(&self, arguments: &[&str]) -> Child {
+        self.layflat(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     #[track_caller]
-    pub(crate) fn copy(&self, arguments: &[&str]) -> Value {
-        let ran = self.layflat(&[&["copy", "--json"], arguments].concat());
+    fn copy(&self, arguments: &[&str]) -> Value {
+        let ran = self.ran(&[&["copy", "--json"], arguments].concat());
         assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
-    /// Fails to copy, and gives the one line that it says.
     #[track_caller]
-    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
-        let ran = self.layflat(&[&["copy"], arguments].concat());
+    fn refused(&self, arguments: &[&str]) -> String {
+        let ran = self.ran(&[&["copy"], arguments].concat());
         assert_eq!(ran.code, Some(1), "{arguments:?}: {ran:?}");
         assert_eq!(ran.stdout, "");
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
         ran.stderr.trim_end().to_owned()
     }
 
-    /// Two images are one: layflat finds no difference.
     #[track_caller]
-    pub(crate) fn same(&self, one: &str, other: &str) {
-        let ran = self.layflat(&["diff", one, other]);
+    fn same(&self, one: &str, other: &str) {
+        let ran = self.ran(&["diff", one, other]);
         assert_eq!(ran.code, Some(0), "{one} and {other}: {ran:?}");
     }
 
-    /// Runs another tool in the directory, and gives its output.
     #[track_caller]
-    pub(crate) fn tool(&self, package: &str, arguments: &[&str]) -> Vec<u8> {
+    fn tool(&self, package: &str, arguments: &[&str]) -> Vec<u8> {
         tools::need_from(package, arguments[0]);
-        let output = self.command(Path::new(arguments[0]), &arguments[1..]).output().unwrap();
+        let output = self.command(arguments[0]).args(&arguments[1..]).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }
 
     #[track_caller]
-    pub(crate) fn skopeo(&self, arguments: &[&str]) -> Vec<u8> {
+    fn skopeo(&self, arguments: &[&str]) -> Vec<u8> {
         self.tool("skopeo", &[&["skopeo", "--insecure-policy"], arguments].concat())
     }
 
-    /// The manifest, and the configuration, as skopeo reads them.
     #[track_caller]
-    pub(crate) fn skopeo_sees(&self, image: &str) -> (Vec<u8>, Vec<u8>) {
+    fn skopeo_sees(&self, image: &str) -> (Vec<u8>, Vec<u8>) {
         let inspect = |what| self.skopeo(&["inspect", what, "--raw", image]);
         (inspect("--no-tags"), self.skopeo(&["inspect", "--config", "--raw", image]))
     }
 
-    pub(crate) fn open(&self, transport: &str, name: &str) -> Image {
+    fn open(&self, transport: &str, name: &str) -> Image {
         let reference = format!("{transport}{}", self.path(name).display());
         source::open(&reference.parse().unwrap(), &OpenOptions::default()).unwrap()
     }
 
-    /// The DiffIDs of an image's layers, each worked out from its bytes.
-    pub(crate) fn diff_ids(&self, transport: &str, name: &str) -> Vec<Digest> {
+    fn diff_ids(&self, transport: &str, name: &str) -> Vec<Digest> {
         let image = self.open(transport, name);
         let limits = layflat::Limits::default();
         let facts = |layer: &layflat::image::Layer| layer.blob.open_layer(&limits, Pace::OnDemand).unwrap().finish();
         image.layers.iter().map(|layer| facts(layer).unwrap().diff_id).collect()
     }
 
-    pub(crate) fn json(&self, name: &str) -> Value {
+    fn document(&self, name: &str) -> Value {
         serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
     }
 
-    /// Every name in the directory, without those below a name that begins with `except`.
-    pub(crate) fn names(&self, below: &str) -> Vec<String> {
+    fn names(&self, below: &str) -> Vec<String> {
         let root = self.path(below);
+        let home = self.path("home");
         let walk = walkdir::WalkDir::new(&root).min_depth(1).sort_by_file_name();
+        let walk = walk.into_iter().filter_entry(move |entry| entry.path() != home);
         let name = |entry: walkdir::Result<walkdir::DirEntry>| {
             entry.unwrap().path().strip_prefix(&root).unwrap().to_str().unwrap().to_owned()
         };
-        walk.into_iter().map(name).collect()
+        walk.map(name).collect()
     }
 }
 

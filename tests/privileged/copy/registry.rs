@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use layflat::core::digest::Digest;
 use serde_json::{Value, json};
 
-use super::place::{self, Place};
+use super::place::{self, Images as _, Place};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, tagged};
 use crate::common::tools;
@@ -227,7 +227,7 @@ fn s3_a_damaged_blob_never_gets_a_name_at_a_registry() {
     fs::write(&path, bytes).unwrap();
     let refused = place.refused(&["oci:src:two", &format!("docker://{registry}/demo:2")]);
     assert!(refused.contains("damaged or was altered") && refused.contains(&hex), "{refused}");
-    let ran = place.layflat(&["inspect", &format!("docker://{registry}/demo:2")]);
+    let ran = place.ran(&["inspect", &format!("docker://{registry}/demo:2")]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
 }
 

@@ -6,7 +6,7 @@ use layflat::blob::Pace;
 use layflat::core::digest::Digest;
 use serde_json::Value;
 
-use super::place::{self, Place};
+use super::place::{self, Images as _, Place};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, tagged};
 

@@ -5,8 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::Value;
 
-use super::place::{self, Place, Ran};
+use super::place::{self, Images as _, Place, Ran};
 use crate::common::harness::Test;
+use crate::common::place::names;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_second_image_asks_only_for_what_is_new", false, a_second_image_asks_only_for_what_is_new),
@@ -54,7 +55,7 @@ fn a_second_image_asks_only_for_what_is_new() {
             place.same("oci:check:two", &two);
             place.same("oci:check:one", &one);
         } else {
-            let items = place.json("unpacked/manifest.json");
+            let items = place.document("unpacked/manifest.json");
             assert_eq!(items.as_array().unwrap().len(), 2);
         }
     }
@@ -194,10 +195,8 @@ fn what_is_there_and_no_image_is_left_alone() {
     }
     assert_eq!(place.names("full"), ["precious"]);
     assert_eq!(fs::read(place.path("file")).unwrap(), b"precious");
-    let mut names: Vec<String> =
-        fs::read_dir(place.path("")).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    assert_eq!(names, ["d.tar", "file", "full", "oa.tar", "pipe", "src"]);
+    let names = names(place.directory());
+    assert_eq!(names, ["d.tar", "file", "full", "home", "oa.tar", "pipe", "src"]);
 }
 
 fn a_damaged_layer_that_is_there_is_not_taken_over() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::place::{Place, noise};
+use super::place::{Images as _, Place, noise};
 use super::proxy::{Act, Proxy, answer};
 use super::servers::{Registry, tool};
 use crate::common::harness::Test;

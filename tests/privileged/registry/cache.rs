@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use super::place::{Place, fixture, noise, succeeded};
+use super::place::{Images as _, Place, fixture, noise, succeeded};
 use super::proxy::{Act, Proxy};
 use super::servers::Registry;
 use crate::common::harness::Test;
@@ -29,16 +29,7 @@ fn two_at_once() {
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(200_000, 1)), ("b", noise(300_000, 2))]), "a:1", &[]);
     let image = registry.image("a:1");
-    let start = |dest: &str| {
-        Command::new(assert_cmd::cargo::cargo_bin!("layflat"))
-            .args(["flatten", &image, dest])
-            .current_dir(place.0.path())
-            .env("HOME", place.path("home"))
-            .env_remove("XDG_CACHE_HOME")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
+    let start = |dest: &str| place.layflat(&["flatten", &image, dest]).stderr(Stdio::piped()).spawn().unwrap();
     let children: Vec<_> = (0..4).map(|number| start(&format!("dest-{number}"))).collect();
     for child in children {
         succeeded(&child.wait_with_output().unwrap());
@@ -61,16 +52,7 @@ fn counting(registry: &Registry) -> (Proxy, Arc<Mutex<BTreeMap<String, usize>>>)
 }
 
 fn start(place: &Place, arguments: &[&str]) -> std::process::Child {
-    Command::new(assert_cmd::cargo::cargo_bin!("layflat"))
-        .args(arguments)
-        .current_dir(place.0.path())
-        .env("HOME", place.path("home"))
-        .env("CONTAINERS_REGISTRIES_CONF", place.path("registries.conf"))
-        .env_remove("XDG_CACHE_HOME")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    place.layflat(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn eight_at_once() {
@@ -214,14 +196,7 @@ fn prune_while_fetching() {
         }
         Act::Pass
     });
-    let child = Command::new(assert_cmd::cargo::cargo_bin!("layflat"))
-        .args(["flatten", &proxy.image("a:1"), "dest"])
-        .current_dir(place.0.path())
-        .env("HOME", place.path("home"))
-        .env_remove("XDG_CACHE_HOME")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = place.layflat(&["flatten", &proxy.image("a:1"), "dest"]).stderr(Stdio::piped()).spawn().unwrap();
     // The configuration, then the layer: now something grows in the cache.
     stalls.recv().unwrap();
     stalls.recv().unwrap();
@@ -244,7 +219,7 @@ fn mounted() {
         .args(["--mount", "sh", "-c", script, "sh"])
         .arg(assert_cmd::cargo::cargo_bin!("layflat"))
         .arg(fixture())
-        .current_dir(place.0.path())
+        .current_dir(place.directory())
         .env("HOME", place.path("home"))
         .env_remove("XDG_CACHE_HOME")
         .output()

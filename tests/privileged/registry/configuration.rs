@@ -27,7 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// Writes the file, in which ADDRESS is the registry's.
 fn configure(place: &Place, registry: &Registry, text: &str) {
     let text = text.replace("ADDRESS", &registry.address.to_string());
-    fs::write(place.path("registries.conf"), text).unwrap();
+    fs::write(place.path("home/registries.conf"), text).unwrap();
 }
 
 /// Pulls with both, which must agree; layflat's is handed on.
@@ -54,7 +54,7 @@ fn registry(place: &Place, name: &str) -> Registry {
 fn location() {
     let place = Place::new();
     let registry = registry(&place, "moved/four:1");
-    let (host, file) = (registry.address, place.path("registries.conf"));
+    let (host, file) = (registry.address, place.path("home/registries.conf"));
     configure(
         &place,
         &registry,
@@ -81,7 +81,7 @@ fn mirrors() {
                 [[registry.mirror]]\nlocation = '127.0.0.1:1'\ninsecure = true\n\
                 [[registry.mirror]]\nlocation = 'ADDRESS/copies'\ninsecure = true\n";
     configure(&place, &registry, text);
-    let file = place.path("registries.conf");
+    let file = place.path("home/registries.conf");
     let of_first = notes(&pull(&place, "docker://reg.test/four:1"));
     let [down, served] = of_first.as_slice() else { panic!("{of_first:?}") };
     assert!(down.starts_with("127.0.0.1:1/four, a mirror of reg.test/four, is skipped: cannot reach"), "{down}");
@@ -134,7 +134,7 @@ fn blocked() {
     );
     succeeded(&pull(&place, &registry.image("good/four:1")));
     let image = registry.image("bad/four:1");
-    let file = place.path("registries.conf");
+    let file = place.path("home/registries.conf");
     let refusal = format!("{host}/bad/four is blocked: {file:?} has blocked = true for \"{host}/bad\"");
     assert_eq!(failed(&pull(&place, &image)), format!("cannot open {image}: {refusal}"));
     let to = registry.image("bad/new:1");
@@ -239,8 +239,7 @@ fn secrets() {
     );
     configure(&place, &registry, &text);
     let image = registry.image("four:1");
-    let mut command = place.layflat(&["inspect", "--username", "me", "--password-stdin", &image]);
-    let output = command.write_stdin("secret").output().unwrap();
+    let output = place.run_with_input(&["inspect", "--username", "me", "--password-stdin", &image], "secret");
     succeeded(&output);
     assert!(!mirror.heads().is_empty());
     assert!(mirror.heads().iter().all(|head| head.header("authorization").is_none()));
@@ -262,7 +261,7 @@ fn broken() {
     let place = Place::new();
     let registry = registry(&place, "four:1");
     let image = registry.image("four:1");
-    let file = place.path("registries.conf");
+    let file = place.path("home/registries.conf");
     configure(&place, &registry, "[[registry]]\nlocation = 'ADDRESS'\nblocked = 'yes'\n");
     assert_eq!(
         failed(&pull(&place, &image)),
@@ -282,7 +281,7 @@ fn short_names() {
         &registry,
         "unqualified-search-registries = ['reg.test', 'docker.io']\n[aliases]\nfour = 'quay.test/four'\n",
     );
-    let file = place.path("registries.conf");
+    let file = place.path("home/registries.conf");
     assert_eq!(
         place.message(&["inspect", "four:1"]),
         format!(

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::place::{Place, fixture};
+use super::place::{Images as _, Place, fixture};
 use super::servers::tool;
 use crate::common::harness::Test;
 

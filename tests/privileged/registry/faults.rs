@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::place::{Place, failed, names, noise, succeeded};
+use super::place::{Images as _, Place, failed, names, noise, succeeded};
 use super::proxy::{Act, Head, Proxy, answer};
 use super::servers::Registry;
 use crate::common::harness::Test;
@@ -71,9 +71,9 @@ impl Stand {
 
     /// What is said when it fails; nothing is left, and the large blob is not kept.
     fn refused(&self, proxy: &Proxy, more: &[&str]) -> String {
-        let before = names(self.place.0.path());
+        let before = names(self.place.directory());
         let message = self.place.message(&[&["flatten", &proxy.image("a:1"), "dest"], more].concat());
-        let mut after = names(self.place.0.path());
+        let mut after = names(self.place.directory());
         after.retain(|name| name != "home");
         assert_eq!(before.into_iter().filter(|name| name != "home").collect::<Vec<_>>(), after);
         let cached = self.place.cached();
@@ -223,7 +223,7 @@ fn interrupted() {
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
     let child = command
         .args(["flatten", &proxy.image("a:1"), "dest"])
-        .current_dir(stand.place.0.path())
+        .current_dir(stand.place.directory())
         .env("HOME", stand.place.path("home"))
         .stderr(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
@@ -257,7 +257,7 @@ fn full_disk() {
         .arg(&small)
         .arg(layflat)
         .args(["flatten", "--cache-dir", small.to_str().unwrap(), &image, "dest"])
-        .current_dir(stand.place.0.path())
+        .current_dir(stand.place.directory())
         .output()
         .unwrap();
     let message = failed(&output);

@@ -38,7 +38,7 @@ fn passwords() {
     let host = registry.address;
     let given = |password: &str| {
         let arguments = ["inspect", "--counts", "--no-cache", "--username", "me", "--password-stdin", &image];
-        place.layflat(&arguments).write_stdin(password.to_owned()).output().unwrap()
+        place.run_with_input(&arguments, password)
     };
     succeeded(&given("secret\n"));
     let denied = format!("cannot open {image}: four:1: the registry {host} denied access: authentication required;");
@@ -61,7 +61,7 @@ fn passwords() {
     tool("skopeo", &login);
     succeeded(&inspect("REGISTRY_AUTH_FILE", &file));
     place.printed(&["inspect", "--counts", "--authfile", &file, &image]);
-    for directory in ["run/containers", "home/.config/containers"] {
+    for directory in ["home/run/containers", "home/.config/containers"] {
         fs::create_dir_all(place.path(directory)).unwrap();
         let own = place.path(directory).join("auth.json");
         fs::copy(&file, &own).unwrap();
@@ -162,9 +162,9 @@ fn tokens() {
     let image = front.image("four:1");
     let arguments =
         ["inspect", "--counts", "--no-cache", "--plain-http", "--username", "me", "--password-stdin", &image];
-    succeeded(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
+    succeeded(&place.run_with_input(&arguments, "secret"));
     assert!(front.heads().iter().all(|head| !head.header("authorization").unwrap_or_default().starts_with("Basic")));
-    let message = failed(&place.layflat(&arguments).write_stdin("wrong").output().unwrap());
+    let message = failed(&place.run_with_input(&arguments, "wrong"));
     assert_eq!(
         message,
         format!(
@@ -223,7 +223,7 @@ fn redirects() {
     });
     let image = front.image("four:1");
     let arguments = ["inspect", "--counts", "--no-cache", "--username", "me", "--password-stdin", &image];
-    succeeded(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
+    succeeded(&place.run_with_input(&arguments, "secret"));
     // The configuration and four layers.
     assert_eq!(store.heads().len(), 5);
     assert!(store.heads().iter().all(|head| head.header("authorization").is_none()), "{:?}", store.heads());
@@ -245,7 +245,7 @@ fn one_registry() {
     let [from, to] = both.each_ref().map(|proxy| proxy.image("a:1"));
     for command in ["copy", "squash"] {
         let arguments = [command, "--username", "me", "--password-stdin", &from, &to];
-        let message = failed(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
+        let message = failed(&place.run_with_input(&arguments, "secret"));
         let begin = format!("--username: {} and {} are at two registries,", &from[9..], &to[9..]);
         assert!(message.starts_with(&begin), "{message}");
     }
@@ -258,7 +258,7 @@ fn in_the_clear() {
     let server = Proxy::start(None, |_, _| answer("401 Unauthorized", &[challenge], ""));
     let image = server.image("a:1");
     let arguments = ["inspect", "--counts", "--retries", "0", "--username", "me", "--password-stdin", &image];
-    let message = failed(&place.layflat(&arguments).write_stdin("secret").output().unwrap());
+    let message = failed(&place.run_with_input(&arguments, "secret"));
     assert_eq!(
         message,
         format!(

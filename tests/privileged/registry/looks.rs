@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 
 use serde_json::Value;
 
-use super::place::{Place, failed, fixture, noise, succeeded};
+use super::place::{Images as _, Place, failed, fixture, noise, succeeded};
 use super::proxy::{Act, Proxy};
 use super::servers::{Registry, tool};
 use crate::common::harness::Test;
@@ -90,14 +90,7 @@ fn killed() {
         let is_large = head.is_blob() && head.header("range").is_none() && told.send(()).is_ok();
         if is_large { Act::Stall(2_000_000) } else { Act::Pass }
     });
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("layflat"))
-        .args(["flatten", &proxy.image("a:1"), "dest"])
-        .current_dir(place.0.path())
-        .env("HOME", place.path("home"))
-        .env_remove("XDG_CACHE_HOME")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = place.layflat(&["flatten", &proxy.image("a:1"), "dest"]).stderr(Stdio::null()).spawn().unwrap();
     // The configuration, then the layer.
     stalls.recv().unwrap();
     stalls.recv().unwrap();
@@ -132,7 +125,7 @@ fn two_ends() {
     let user = ["--dest-username", "me", "--dest-password-file", "password"];
     place.printed(&[&["copy", "--no-cache", &here, &there], &user[..]].concat());
     let command = ["copy", "--no-cache", "--src-username", "me", "--src-password-stdin", &there, &open.image("back:1")];
-    succeeded(&place.layflat(&command).write_stdin("secret").output().unwrap());
+    succeeded(&place.run_with_input(&command, "secret"));
     // Whoever is asked for a name is told the option that is for this end.
     let message = place.message(&["copy", "--no-cache", &here, &there]);
     assert!(message.contains("give --dest-username and --dest-password-stdin"), "{message}");
@@ -178,7 +171,7 @@ fn stdout() {
         "{{ {} copy -q oci:large:1 docker-archive:-; echo $? >&2; }} | head -c 10 >/dev/null",
         program.display()
     );
-    let output = Command::new("sh").args(["-c", &script]).current_dir(place.0.path()).output().unwrap();
+    let output = Command::new("sh").args(["-c", &script]).current_dir(place.directory()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said == "141\n", "{said}");
 }

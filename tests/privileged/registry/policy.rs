@@ -5,7 +5,7 @@ use std::fs;
 use base64::Engine;
 use serde_json::{Value, json};
 
-use super::place::{Place, fixture, skopeo};
+use super::place::{Images as _, Place, fixture, skopeo};
 use super::servers::{Registry, tool};
 use crate::common::harness::Test;
 use crate::common::images::digest;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::place::{Place, fixture, noise};
+use super::place::{Images as _, Place, fixture, noise};
 use super::proxy::{Act, Proxy, answer};
 use super::servers::Registry;
 use crate::common::harness::Test;

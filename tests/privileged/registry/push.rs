@@ -13,7 +13,7 @@ use layflat::image::Image;
 use layflat::net::registry::{RegistryOptions, Repository};
 use layflat::transport::source::{self, OpenOptions};
 
-use super::place::{Place, noise};
+use super::place::{Images as _, Place, noise};
 use super::proxy::{Act, Proxy, answer};
 use super::servers::Registry;
 use crate::common::harness::Test;

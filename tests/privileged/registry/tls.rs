@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::place::{Place, failed, succeeded};
+use super::place::{Images as _, Place, failed, succeeded};
 use super::servers::{Registry, certificate, tool};
 use crate::common::harness::Test;
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 
-use super::place::{Place, failed, succeeded};
+use super::place::{Images as _, Place, failed, succeeded};
 use super::proxy::{Act, Proxy, answer};
 use super::servers::Registry;
 use crate::common::harness::Test;

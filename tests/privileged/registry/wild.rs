@@ -11,7 +11,7 @@ use layflat::core::digest::Digest;
 use layflat::core::reference::ImageName;
 use layflat::net::registry::{RegistryOptions, Repository};
 
-use super::place::{Place, noise};
+use super::place::{Images as _, Place, noise};
 use super::proxy::{Act, Head, Proxy, answer};
 use super::servers::Registry;
 use crate::common::harness::Test;
