@@ -74,6 +74,8 @@ pub fn overlay(
     let text = serde_json::to_vec_pretty(&description);
     write(&path, &text.map_err(|source| BundleError::Json { path: path.clone(), source })?)?;
     let made = OverlayBundle { directory: result, layers };
+    // What has a mount in it cannot be removed, and a bundle whose mount was asked for is not whole without it.
+    let _held = mounted.then(crate::fs::hold);
     if mounted {
         // Tried before: where this fails, what is to be replaced must still be there.
         made.mount(MountOptions::default())?;

@@ -223,7 +223,7 @@ impl Growing {
                 unfinished().make_in(directory, link)?.into_temp_path()
             }
         };
-        self.file.sync_data()?;
+        Durability::Synced.sync(&self.file)?;
         name.persist(&self.target).map_err(|error| error.error)?;
         sync_directory_of(&self.target)
     }

@@ -18,7 +18,7 @@ use super::turn::{Claim, claim};
 use super::waiting::Waiting;
 use crate::blob::{Arriving, Remote};
 use crate::core::digest::Digest;
-use crate::fs::{Lock, read_at};
+use crate::fs::{Durability, Lock, read_at};
 
 /// Less than this is not worth keeping.
 const LEAST: u64 = 64 << 10;
@@ -197,7 +197,7 @@ impl Arriving for Fetch {
         }
         let Some(partial) = self.partial.take() else { return Ok(()) };
         let publish = || {
-            partial.lock.file().sync_data()?;
+            Durability::Synced.sync(partial.lock.file())?;
             std::fs::rename(&partial.path, &partial.target)?;
             sync_directory_of(&partial.target)
         };

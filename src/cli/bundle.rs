@@ -17,6 +17,7 @@ use super::arguments::Common;
 use super::mount::{CachedArgs, say_layers};
 use super::overlap::refuse_replacing_source;
 use super::owners::own;
+use super::watchdog::alone;
 use super::{SUCCESS, output, progress, tips};
 
 /// Make an OCI runtime bundle, ready for runc or crun
@@ -92,7 +93,7 @@ impl Bundle {
         let settled = self.cached.unpack.owners.settle()?;
         if self.overlay && !root && settled.maps.is_none() {
             // The layers are looked into through a mount.
-            enter(&own())?;
+            alone(|| enter(&own()))?;
         }
         tips::refuse_archive_name(&self.directory, "a bundle is a directory")?;
         if self.cached.unpack.replace {

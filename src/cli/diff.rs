@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layflat::compare::{CompareOptions, Ignore, compare};
+use layflat::fs::{Held, hold};
 use layflat::tree::SnapshotOptions;
 use layflat::userns::enter;
 use layflat::{Cancel, NoProgress};
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 
 use super::arguments::{Common, OpenArgs, open};
 use super::owners::{Granted, granted};
+use super::watchdog::alone;
 use super::{FAILURE, SUCCESS, output};
 
 /// Compare two images, directories or mounts
@@ -45,11 +47,15 @@ enum Tree {
 }
 
 /// A temporary directory that is removed however deep it has become.
-struct Temporary(TempDir);
+struct Temporary {
+    directory: TempDir,
+    /// The end of the program waits for it.
+    _held: Held,
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        layflat::remove_tree(&self.0.path().join("tree"));
+        layflat::remove_tree(&self.directory.path().join("tree"));
     }
 }
 
@@ -79,7 +85,7 @@ impl Diff {
             && !rustix::process::geteuid().is_root()
             && let Granted::Ids(maps) = granted()?
         {
-            enter(&maps)?;
+            alone(|| enter(&maps))?;
         }
         Ok(())
     }
@@ -90,8 +96,10 @@ impl Diff {
             return Ok(Tree::Theirs(path.to_owned()));
         }
         let image = open(&name.to_owned(), &self.open, cancel)?;
-        let temporary = Temporary(tempfile::Builder::new().prefix("layflat-diff-").tempdir()?);
-        let tree = temporary.0.path().join("tree");
+        let held = hold();
+        let directory = tempfile::Builder::new().prefix("layflat-diff-").tempdir()?;
+        let tree = directory.path().join("tree");
+        let temporary = Temporary { directory, _held: held };
         layflat::flatten(&image, &tree, &self.open.options(cancel)?, &NoProgress)?;
         Ok(Tree::Ours(tree, temporary))
     }

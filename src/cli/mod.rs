@@ -38,7 +38,9 @@ mod tips;
 mod umount;
 mod unshare;
 mod waste;
+mod watchdog;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -196,6 +198,11 @@ fn raise_handle_limit() {
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
+    if let Some(answer) = layflat::fs::asked_to_wait() {
+        // Whoever does not hear it does it itself.
+        let _ = writeln!(std::io::stdout(), "{answer}");
+        return ExitCode::from(SUCCESS);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(output::usage(&tips::for_command(error))),
@@ -206,6 +213,9 @@ pub(crate) fn main() -> ExitCode {
         raise_handle_limit();
     }
     let signals = Signals::listen();
+    watchdog::watch(&signals);
+    // As it is running: its file may have been replaced meanwhile.
+    layflat::fs::wait_elsewhere(|| std::process::Command::new("/proc/self/exe"), signals.cancel.flag());
     let cancel = signals.cancel.clone();
     let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
     let common = &cli.common;
@@ -236,6 +246,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };
+    let left = layflat::fs::take_leftovers();
     let code = match result {
         Ok(code) => code,
         // The reader of our output, like `head`, has seen enough.
@@ -243,12 +254,17 @@ pub(crate) fn main() -> ExitCode {
             signals::die_of_broken_pipe();
             SUCCESS
         }
+        // What the work makes of being stopped is of no interest.
+        Err(_) if signals.came() => {
+            signals.say(left.is_empty());
+            trouble
+        }
         Err(error) => {
             output::error(&error);
             trouble
         }
     };
-    for left in layflat::fs::take_leftovers() {
+    for left in left {
         output::warn(Chain(&left));
     }
     // All is cleaned up.

@@ -146,10 +146,14 @@ pub(crate) fn usage(problem: &clap::Error) -> u8 {
 
 /// Prints an error, all its causes, and what helps, on one line.
 pub(crate) fn error(error: &anyhow::Error) {
-    let (red, plain) = if colours(&std::io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let hint = hints::of_error(error.as_ref()).map(|hint| format!("; {hint}")).unwrap_or_default();
-    let message = format!("{}{hint}", chain(error));
-    let _ = writeln!(std::io::stderr().lock(), "{red}layflat:{plain} {}", one_line(&message));
+    problem(&format!("{}{hint}", chain(error)));
+}
+
+/// Prints why there is no result, on one line.
+pub(crate) fn problem(message: &str) {
+    let (red, plain) = if colours(&std::io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let _ = writeln!(std::io::stderr().lock(), "{red}layflat:{plain} {}", one_line(message));
 }
 
 /// An error and its causes, `a: b: c`. A cause that only repeats the name that the message before it ends with is not

@@ -10,6 +10,7 @@ use layflat::userns::{enter, subordinate_ids};
 
 use super::arguments::Common;
 use super::output;
+use super::watchdog::alone;
 
 /// The heading of these options.
 const HEADING: &str = "Owners";
@@ -73,7 +74,7 @@ impl OwnerArgs {
         };
         match granted {
             Granted::Ids(maps) => {
-                enter(&maps)?;
+                alone(|| enter(&maps))?;
                 let note = format!(
                     "owners are shifted by {}; in `layflat unshare CMD` they look as in the image, and files can be removed",
                     maps.uids

@@ -1,26 +1,34 @@
 //! Signals. The first one cancels the work, which then removes its partial output. Afterwards the program ends by the
 //! same signal, so that the caller sees why: a shell stops its loop after Ctrl-C.
 
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use layflat::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::emulate_default_handler;
 
+use super::output;
+
 /// The signals that stop the work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Signals {
     /// The switch that they turn.
     pub(crate) cancel: Cancel,
+    /// Those that are listened to.
+    heard: Vec<i32>,
     /// The last one that came; 0 while there was none.
     came: Arc<AtomicUsize>,
+    /// Whether the user was told.
+    said: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// Listens to SIGINT, SIGTERM and SIGHUP. A second signal ends the program at once.
     pub(crate) fn listen() -> Self {
-        let signals = Self { cancel: Cancel::default(), came: Arc::default() };
+        let mut signals =
+            Self { cancel: Cancel::default(), heard: Vec::new(), came: Arc::default(), said: Arc::default() };
         // A file that becomes larger than a limit of the process (RLIMIT_FSIZE) is an error like a full disk. A handler, and
         // not ignored: what we start has the limit, too, and is to die of it.
         let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
@@ -36,9 +44,30 @@ impl Signals {
                 .and_then(|_| signal_hook::flag::register_usize(signal, Arc::clone(&signals.came), signal as usize))
                 .and_then(|_| signal_hook::flag::register(signal, flag));
             // Without it a signal ends the program as if nothing had been arranged; no reason not to work.
-            drop(registered);
+            if registered.is_ok() {
+                signals.heard.push(signal);
+            }
         }
         signals
+    }
+
+    /// Has each of them write a byte to a socket, too.
+    pub(crate) fn tell(&self, socket: &UnixStream) -> std::io::Result<()> {
+        self.heard
+            .iter()
+            .try_for_each(|&signal| signal_hook::low_level::pipe::register(signal, socket.try_clone()?).map(drop))
+    }
+
+    /// Whether one came.
+    pub(crate) fn came(&self) -> bool {
+        self.came.load(Ordering::SeqCst) != 0
+    }
+
+    /// Tells the user, once, why the work ends, whatever it makes of that itself.
+    pub(crate) fn say(&self, is_clean: bool) {
+        if !self.said.swap(true, Ordering::SeqCst) {
+            output::problem(if is_clean { "interrupted; no partial output was left" } else { "interrupted" });
+        }
     }
 
     /// Dies of the signal that came, if one did.

@@ -17,6 +17,7 @@ use super::arguments::Common;
 use super::mount::CachedArgs;
 use super::output;
 use super::owners::{Granted, NO_HELPER, granted, own};
+use super::watchdog::alone;
 
 /// Run a command, or a shell, in a new user and mount namespace (rootless mounts)
 ///
@@ -42,15 +43,15 @@ impl Unshare {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let asked = self.cached.unpack.owners.maps()?;
         match asked {
-            Some(maps) => enter(&maps)?,
-            None if rustix::process::geteuid().is_root() => enter_mounts()?,
-            None if self.cached.unpack.owners.is_single() => enter(&own())?,
+            Some(maps) => alone(|| enter(&maps))?,
+            None if rustix::process::geteuid().is_root() => alone(enter_mounts)?,
+            None if self.cached.unpack.owners.is_single() => alone(|| enter(&own()))?,
             None => match granted()? {
-                Granted::Ids(maps) => enter(&maps)?,
-                Granted::Nothing => enter(&own())?,
+                Granted::Ids(maps) => alone(|| enter(&maps))?,
+                Granted::Nothing => alone(|| enter(&own()))?,
                 Granted::NoHelper => {
                     output::say(common, format_args!("note: {NO_HELPER}"));
-                    enter(&own())?;
+                    alone(|| enter(&own()))?;
                 }
             },
         }

@@ -2,12 +2,15 @@
 //!
 //! Only its owner can enter it, it is locked (flock(2)) as long as its process lives, and it goes with all that is in
 //! it when it is dropped. What a process leaves that was killed is removed by the next one that works in the same
-//! place: only what has our name, our owner and our marker, or is empty, and is locked by nobody.
+//! place: only what has our name, our owner and our marker, or is empty, and is locked by nobody. All of them are listed, so that a program
+//! that ends need not wait for whoever works in them.
 
 use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::time::{Duration, Instant};
 
 use super::openat;
 use rustix::fs::{
@@ -17,7 +20,8 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 use tempfile::NamedTempFile;
 
-use super::{Durability, Lock, Place, leftovers, open_directory, remove_contents_but};
+use super::remove::Stop;
+use super::{Durability, Lock, Place, elsewhere, leftovers, open_directory, publishing, remove_contents_but};
 
 /// What the names of such directories begin with.
 pub(crate) const ASIDE: &str = ".layflat-";
@@ -29,18 +33,33 @@ const MARKER: &CStr = c"layflat-unfinished";
 /// Where a process finds what it has open (proc_pid_fd(5)).
 pub(super) const HANDLES: &str = "/proc/self/fd";
 
+/// How soon is tried again to remove a directory in which somebody still makes files.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Those of this process.
+static ALL: Mutex<Vec<Weak<Unfinished>>> = Mutex::new(Vec::new());
+
 /// A directory for what is not finished.
 #[derive(Debug)]
-pub(crate) struct Aside {
+pub(crate) struct Aside(Arc<Unfinished>);
+
+#[derive(Debug)]
+struct Unfinished {
     parent: OwnedFd,
     name: CString,
     directory: Lock,
+    /// Locked by whoever removes it.
+    gone: Mutex<bool>,
 }
 
 impl Aside {
     /// Makes it in `parent`, and removes what killed processes left there.
+    ///
+    /// # Errors
+    /// What keeps it from being made; `CANCELED`, if the program is ending.
     pub(crate) fn make(parent: OwnedFd) -> Result<Self> {
         sweep(&parent);
+        let _open = publishing()?;
         loop {
             let name = CString::new(format!("{ASIDE}{:0DIGITS$x}", random() >> 16)).map_err(|_| Errno::INVAL)?;
             match mkdirat(&parent, name.as_c_str(), Mode::RWXU) {
@@ -50,7 +69,11 @@ impl Aside {
             match claim(&parent, &name) {
                 // Until it is locked, another process that sweeps may take it for an abandoned one.
                 Err(Errno::NOENT | Errno::WOULDBLOCK) => {}
-                Ok(directory) => return Ok(Self { parent, name, directory }),
+                Ok(directory) => {
+                    let unfinished = Arc::new(Unfinished { parent, name, directory, gone: Mutex::new(false) });
+                    ALL.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&unfinished));
+                    return Ok(Self(unfinished));
+                }
                 Err(error) => {
                     let _ = unlinkat(&parent, name.as_c_str(), AtFlags::REMOVEDIR);
                     return Err(error);
@@ -61,23 +84,23 @@ impl Aside {
 
     /// The directory itself.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
+        self.0.directory.as_fd()
     }
 
     /// The directory that it is in.
     pub(crate) fn parent(&self) -> BorrowedFd<'_> {
-        self.parent.as_fd()
+        self.0.parent.as_fd()
     }
 
     /// Its name there.
     pub(crate) fn name(&self) -> &CStr {
-        &self.name
+        &self.0.name
     }
 
     /// A path that leads to it whatever becomes of its name: by way of the handle. It is good in this process alone;
     /// for messages there is [`shown`].
     pub(crate) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("{HANDLES}/{}", self.directory.file().as_raw_fd()))
+        self.0.path()
     }
 
     /// Writes a file that was made in it to disk, and gives it a place.
@@ -96,6 +119,7 @@ impl Aside {
         let (from, to) = (self.directory(), place.parent());
         // By its name: another program may have written it anew.
         durability.sync(openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)?;
+        let publishing = publishing()?;
         if replace {
             renameat(from, name, to, place.name())?;
         } else {
@@ -105,6 +129,7 @@ impl Aside {
                 other => other?,
             }
         }
+        drop(publishing);
         Ok(durability.sync(to)?)
     }
 }
@@ -120,14 +145,64 @@ pub(crate) fn shown(path: &Path) -> PathBuf {
     handle.read_link().map_or_else(|_| path.to_owned(), |directory| directory.join(parts.as_path()))
 }
 
+impl Unfinished {
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("{HANDLES}/{}", self.directory.file().as_raw_fd()))
+    }
+
+    /// Removes it with all that is in it, unless somebody else has.
+    fn remove(&self) -> Result<()> {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*gone {
+            let elsewhere = || elsewhere::remove(&self.parent, &self.name, &self.directory);
+            let here = |stop| remove(&self.parent, &self.name, &self.directory, stop);
+            match elsewhere().unwrap_or_else(|| here(&elsewhere::is_ending)) {
+                // A signal has come meanwhile.
+                Err(Errno::CANCELED) => elsewhere().unwrap_or_else(|| here(&|| false)),
+                removed => removed,
+            }?;
+            *gone = true;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Aside {
     fn drop(&mut self) {
-        let removed = remove(&self.parent, &self.name, &self.directory);
         // What kept it from going may be gone: a handle that was missing, a call that failed.
-        if let Err(error) = removed.or_else(|_| remove(&self.parent, &self.name, &self.directory)) {
+        if let Err(error) = self.0.remove().or_else(|_| self.0.remove()) {
             leftovers::note(shown(&self.path()), error);
         }
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(&self.0)));
     }
+}
+
+fn listed() -> Vec<Arc<Unfinished>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+}
+
+/// Removes all of this process, also those in which somebody still works: what is made there meanwhile is removed, too, until the time is
+/// over.
+pub(super) fn remove_all(until: Instant) {
+    for unfinished in listed() {
+        while let Err(Errno::NOTEMPTY | Errno::NOENT) = unfinished.remove() {
+            if Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+}
+
+/// Where those of this process are that are still there.
+pub(super) fn all() -> Vec<PathBuf> {
+    let is_there = |unfinished: &Arc<Unfinished>| match unfinished.gone.try_lock() {
+        Ok(gone) => !*gone,
+        Err(TryLockError::Poisoned(gone)) => !**gone.get_ref(),
+        Err(TryLockError::WouldBlock) => true,
+    };
+    listed().into_iter().filter(is_there).map(|unfinished| shown(&unfinished.path())).collect()
 }
 
 /// Locks a directory that was just made, and marks it as ours.
@@ -140,11 +215,22 @@ fn claim(parent: &OwnedFd, name: &CStr) -> Result<Lock> {
 
 /// Removes what is in a directory, and its name if that still is its name. The marker goes last, so that a process that is killed here
 /// leaves what is known as ours.
-fn remove(parent: &OwnedFd, name: &CStr, directory: &Lock) -> Result<()> {
-    remove_contents_but(rustix::io::fcntl_dupfd_cloexec(directory, 0)?, MARKER)?;
+fn remove(parent: &OwnedFd, name: &CStr, directory: &Lock, stop: Stop<'_>) -> Result<()> {
+    remove_contents_but(rustix::io::fcntl_dupfd_cloexec(directory, 0)?, MARKER, stop)?;
     match unlinkat(directory, MARKER, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => remove_empty(parent, name, directory),
         Err(error) => Err(error),
+    }
+}
+
+/// Removes such a directory for the process that has made it, which shares its lock.
+pub(super) fn remove_given(parent: &OwnedFd, name: &[u8], directory: OwnedFd) -> Result<()> {
+    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+    let directory = Lock::take(directory, FlockOperation::NonBlockingLockExclusive)?;
+    match is_our_name(name.to_bytes()) {
+        true if is_marked(&directory) => remove(parent, &name, &directory, &|| false),
+        true => remove_empty(parent, &name, &directory),
+        false => Err(Errno::INVAL),
     }
 }
 
@@ -172,7 +258,7 @@ fn sweep(parent: &OwnedFd) {
         if let Some(directory) = abandoned(directory) {
             // Whoever has made such a directory without a marker was killed right then, or right before it was gone: it is empty.
             let _ = match is_marked(&directory) {
-                true => remove(parent, name, &directory),
+                true => remove(parent, name, &directory, &elsewhere::is_ending),
                 false => remove_empty(parent, name, &directory),
             };
         }
@@ -249,7 +335,7 @@ mod tests {
         // Killed: the lock goes with the process, the directory stays.
         let killed = Aside::make(parent()).unwrap();
         let left = path(place.path(), &killed);
-        rustix::fs::flock(&killed.directory, FlockOperation::Unlock).unwrap();
+        rustix::fs::flock(&killed.0.directory, FlockOperation::Unlock).unwrap();
         std::mem::forget(killed);
         // Somebody else's, who chose such a name.
         let foreign = place.path().join(".layflat-0123456789ab");

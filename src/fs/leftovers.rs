@@ -19,7 +19,14 @@ pub struct Leftover {
 }
 
 pub(super) fn note(path: PathBuf, error: Errno) {
-    LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(Leftover { path, error: error.into() });
+    let error = match error {
+        // Rule S7: no mount is entered.
+        Errno::XDEV => {
+            std::io::Error::other("something is mounted in it; once it is unmounted the next run removes it")
+        }
+        error => error.into(),
+    };
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(Leftover { path, error });
 }
 
 /// What this process could not remove since this was last asked.

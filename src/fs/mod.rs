@@ -8,6 +8,8 @@
 mod again;
 mod aside;
 mod descent;
+mod elsewhere;
+mod ending;
 mod guarded;
 mod handle;
 mod leftovers;
@@ -22,6 +24,9 @@ mod work;
 pub(crate) use again::{flock, open, openat, openat2, read_at};
 pub(crate) use aside::{ASIDE, Aside, shown};
 pub(crate) use descent::Descent;
+pub use elsewhere::{asked_to_wait, wait_elsewhere};
+pub(crate) use ending::publishing;
+pub use ending::{Held, abandon, hold, unfinished};
 pub use guarded::{Unguarded, check_guarded};
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};

@@ -64,7 +64,7 @@ enum Place {
     /// Beside its destination.
     Beside { draft: NamedTempFile, aside: Aside, named: Named },
     /// In a directory for temporary files.
-    Temporary(NamedTempFile),
+    Temporary { draft: NamedTempFile, _aside: Aside },
     /// What can only be written as it comes: a pipe, a device.
     Direct(File),
 }
@@ -93,7 +93,7 @@ impl Output {
     pub fn create_seekable(destination: Destination, replace: bool, no_sync: bool) -> Result<Self, OutputError> {
         let place = match &destination {
             Destination::File(path) if open_special(path)?.is_none() => beside(path, replace)?,
-            _ => Place::Temporary(tempfile::NamedTempFile::new().map_err(|error| failed(&destination, error))?),
+            _ => temporary().map_err(|error| failed(&destination, error))?,
         };
         Ok(Self { destination, replace, place, durability: Durability::unless(no_sync) })
     }
@@ -101,7 +101,7 @@ impl Output {
     /// What to write to.
     pub fn file(&self) -> &File {
         match &self.place {
-            Place::Beside { draft: file, .. } | Place::Temporary(file) => file.as_file(),
+            Place::Beside { draft, .. } | Place::Temporary { draft, .. } => draft.as_file(),
             Place::Direct(file) => file,
         }
     }
@@ -110,8 +110,7 @@ impl Output {
     pub fn path(&self) -> Option<PathBuf> {
         match &self.place {
             // Handles of this process are not the other's.
-            Place::Beside { draft, .. } => Some(crate::fs::shown(draft.path())),
-            Place::Temporary(file) => Some(file.path().to_owned()),
+            Place::Beside { draft, .. } | Place::Temporary { draft, .. } => Some(crate::fs::shown(draft.path())),
             Place::Direct(_) => None,
         }
     }
@@ -140,12 +139,12 @@ impl Output {
                     other => other.map_err(|error| failed(&destination, error)),
                 }
             }
-            (Place::Temporary(file) | Place::Beside { draft: file, .. }, Destination::Stdout) => {
+            (Place::Temporary { draft, _aside } | Place::Beside { draft, aside: _aside, .. }, Destination::Stdout) => {
                 let mut stdout = duplicate_of_stdout().map_err(|error| failed(&destination, error))?;
-                send(file.reopen(), &mut stdout).map_err(|error| failed(&destination, error))
+                send(draft.reopen(), &mut stdout).map_err(|error| failed(&destination, error))
             }
-            (Place::Temporary(file), Destination::File(path)) => match open_special(path)? {
-                Some(mut special) => send(file.reopen(), &mut special).map_err(|error| failed(&destination, error)),
+            (Place::Temporary { draft, _aside }, Destination::File(path)) => match open_special(path)? {
+                Some(mut special) => send(draft.reopen(), &mut special).map_err(|error| failed(&destination, error)),
                 None => Err(failed(&destination, io::ErrorKind::NotFound.into())),
             },
         }
@@ -166,6 +165,14 @@ fn beside(path: &Path, replace: bool) -> Result<Place, OutputError> {
     let aside = Aside::make(parent).map_err(|error| io(error.into()))?;
     let draft = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(aside.path());
     Ok(Place::Beside { draft: draft.map_err(io)?, aside, named })
+}
+
+/// A file in the directory for temporary files. Not one that `tempfile` makes there: of those nobody knows whose they are, if their process is
+/// killed.
+fn temporary() -> io::Result<Place> {
+    let aside = super::open_path(&std::env::temp_dir()).and_then(Aside::make)?;
+    let draft = tempfile::Builder::new().tempfile_in(aside.path())?;
+    Ok(Place::Temporary { draft, _aside: aside })
 }
 
 fn send(from: io::Result<File>, to: &mut File) -> io::Result<()> {

@@ -15,6 +15,9 @@ use rustix::io::{Errno, Result};
 
 use super::{handles, open_directory};
 
+/// Whether to stop in the middle.
+pub(super) type Stop<'a> = &'a dyn Fn() -> bool;
+
 /// Handles kept open, where there are as many. What lies deeper is moved up.
 const MOST_OPEN: usize = 64;
 
@@ -39,13 +42,13 @@ struct Level {
     pending: Vec<CString>,
 }
 
-/// Removes all that is in a directory, but one file.
+/// Removes all that is in a directory, but one file, unless it is stopped.
 ///
 /// # Errors
-/// As [`remove_tree`].
-pub(crate) fn remove_contents_but(root: OwnedFd, kept: &CStr) -> Result<()> {
-    let pending = unlink_files(&root, Some(kept))?;
-    remove_directories(Level { pending, directory: root })
+/// As [`remove_tree`]; `CANCELED`, if it was stopped.
+pub(crate) fn remove_contents_but(root: OwnedFd, kept: &CStr, stop: Stop<'_>) -> Result<()> {
+    let pending = unlink_files(&root, Some(kept), stop)?;
+    remove_directories(Level { pending, directory: root }, stop)
 }
 
 /// Removes all that is in a directory.
@@ -53,12 +56,13 @@ pub(crate) fn remove_contents_but(root: OwnedFd, kept: &CStr) -> Result<()> {
 /// # Errors
 /// As [`remove_tree`].
 pub(crate) fn remove_contents(root: OwnedFd) -> Result<()> {
-    let pending = unlink_files(&root, None)?;
-    remove_directories(Level { pending, directory: root })
+    let stop: Stop<'_> = &|| false;
+    let pending = unlink_files(&root, None, stop)?;
+    remove_directories(Level { pending, directory: root }, stop)
 }
 
 /// Removes the directories that are still in one.
-fn remove_directories(top: Level) -> Result<()> {
+fn remove_directories(top: Level, stop: Stop<'_>) -> Result<()> {
     let mut moved = 0_u64;
     let most_open = handles(4).clamp(4, MOST_OPEN);
     let mut levels = vec![top];
@@ -74,7 +78,7 @@ fn remove_directories(top: Level) -> Result<()> {
         };
         let directory = open_anyway(&here.directory, &child)?;
         if levels.len() < most_open {
-            levels.push(Level { pending: unlink_files(&directory, None)?, directory });
+            levels.push(Level { pending: unlink_files(&directory, None, stop)?, directory });
             continue;
         }
         drop(directory);
@@ -144,10 +148,13 @@ fn mount_of(directory: impl AsFd) -> Result<(u32, u32, u64)> {
 }
 
 /// Unlinks all files of a directory, but one, and returns the names of its directories.
-fn unlink_files(directory: &OwnedFd, kept: Option<&CStr>) -> Result<Vec<CString>> {
+fn unlink_files(directory: &OwnedFd, kept: Option<&CStr>, stop: Stop<'_>) -> Result<Vec<CString>> {
     let mut directories = Vec::new();
     let mut writable = false;
     for entry in Dir::read_from(directory)? {
+        if stop() {
+            return Err(Errno::CANCELED);
+        }
         let entry = entry?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") || Some(name) == kept {

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Aside, Durability, Place, PlaceError, is_mount_root, make_directory, mounts_below, open_directory};
+use super::{
+    Aside, Durability, Place, PlaceError, is_mount_root, make_directory, mounts_below, open_directory, publishing,
+};
 
 /// A destination that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +165,8 @@ impl Work {
         let unsynced = |error: Errno| DestinationError::Sync { path: destination.clone(), error: error.into() };
         let durability = self.durability;
         durability.sync_tree(self.directory()).map_err(unsynced)?;
+        // The root's attributes are part of the result.
+        let publishing = publishing().map_err(failed)?;
         let own = self.destination.file_name().unwrap_or_default();
         let (directory, parent) = (self.directory(), self.aside.parent());
         let rename = |flags| rustix::fs::renameat_with(directory, name, parent, own, flags);
@@ -192,14 +196,19 @@ impl Work {
                 // Its removal changes the time of the root that it is in.
                 drop(self);
                 settle_root(parent.as_fd()).map_err(failed)?;
+                drop(publishing);
                 durability.sync_tree(&parent).map_err(unsynced)?;
                 return Ok(destination);
             }
         }
         // An unprivileged user may have given the root a mode that forbids reopening it.
-        if let Ok(root) = open_directory(parent, own.as_bytes()) {
+        let root = open_directory(parent, own.as_bytes());
+        if let Ok(root) = &root {
             settle_root(root.as_fd()).map_err(failed)?;
-            durability.sync(&root).map_err(unsynced)?;
+        }
+        drop(publishing);
+        if let Ok(root) = &root {
+            durability.sync(root).map_err(unsynced)?;
         }
         // Before the old tree is removed: a power loss must find one of the two.
         durability.sync(parent).map_err(unsynced)?;

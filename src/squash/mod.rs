@@ -11,6 +11,8 @@ mod set;
 
 use std::path::Path;
 
+use layer::NewLayers;
+
 use crate::core::stack::Stack;
 use crate::export::{Spooled, needed_contents};
 use crate::image::{Image, Layer};
@@ -76,9 +78,10 @@ fn rewrite(
     }
 
     let mut layers = Vec::new();
+    let mut new = NewLayers::new(scratch)?;
     for (index, difference) in stack.layers().iter().enumerate() {
         layers.push(if is_rewritten[index] {
-            layer::write(&stack, difference, &spooled.contents, scratch, options)?
+            new.write(&stack, difference, &spooled.contents, options)?
         } else {
             let stated = spooled.layers[index].diff_id.clone();
             Layer { diff_id: Some(stated), ..image.layers[index].clone() }

@@ -36,7 +36,7 @@ use crate::core::digest::Digest;
 use crate::core::filter::Filter;
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::{Attributes, RECORD_VERSION, Record};
-use crate::fs::{DestinationError, Work, make_directory, open_path, remove_contents};
+use crate::fs::{DestinationError, Work, make_directory, open_path, publishing, remove_contents};
 use crate::image::{Image, chain_ids};
 use crate::lowerdirs::{FILE_NAME, LayerDirectory, Layout};
 use crate::parallel;
@@ -382,6 +382,8 @@ impl<'a> Store<'a> {
         if !made.is_empty() {
             durability.sync_tree(work.directory()).map_err(unsynced)?;
         }
+        let publishing =
+            publishing().map_err(|error| DestinationError::Publish { path: place.to_owned(), error: error.into() })?;
         for layer in made {
             // Locked before it can be found: nobody removes it before the caller has used it.
             held.push(Lock::shared(&work.path().join(&layer.name)));
@@ -415,6 +417,7 @@ impl<'a> Store<'a> {
             }
             Err(error) => return Err(failed(error).into()),
         }
+        drop(publishing);
         for directory in [&self.layers, &self.images] {
             open_path(directory).and_then(|directory| durability.sync(directory)).map_err(unsynced)?;
         }

@@ -10,7 +10,7 @@ use crate::image::Image;
 use crate::parallel::jobs;
 use crate::unpack::read::{Extracted, read_layers};
 use crate::unpack::reclaim::Reclaim;
-use crate::unpack::stage::{Capabilities, Contents, ContentsWriter, Home, Spill, Stage, Staged};
+use crate::unpack::stage::{Capabilities, Contents, ContentsFiles, Home, Spill, Stage, Staged};
 use crate::unpack::{Error, Losses, Options, Progress, reading};
 
 /// Where layers are extracted to.
@@ -77,13 +77,14 @@ pub(crate) fn read_contents(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Extracted<Kept>>, Error> {
+    let files = ContentsFiles::new(directory);
     read_layers(image, &all(image), options, progress, &|layer, stream, read, tell| {
         if !is_wanted(layer) {
             return Ok((read_layer(stream, &mut Discard::default(), read, tell)?, (None, Losses::default())));
         }
-        let mut writer = ContentsWriter::new(directory)?;
+        let mut writer = files.writer()?;
         let record = read_layer(stream, &mut writer, read, tell)?;
-        let (contents, losses) = writer.into_contents();
+        let (contents, losses) = files.finished(writer);
         let losses = losses.map(|name| record.names.path(name));
         Ok((record, (Some(contents), losses)))
     })

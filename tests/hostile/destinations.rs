@@ -32,6 +32,7 @@ const TESTS: &[Test] = &[
     ("l1_as_many_links_as_the_file_system_takes_are_links", true, l1_as_many_links_as_the_file_system_takes_are_links),
     ("a4_only_what_cannot_be_held_is_a_loss", true, a4_only_what_cannot_be_held_is_a_loss),
     ("a4_a_full_disk_is_no_loss", true, a4_a_full_disk_is_no_loss),
+    ("s7_a_mount_that_cannot_be_undone_is_named", true, s7_a_mount_that_cannot_be_undone_is_named),
 ];
 
 /// A directory with layers, and room for a mount.
@@ -251,4 +252,31 @@ fn a4_a_full_disk_is_no_loss() {
     let output = place.run(&full, script);
     let message = failed(&output);
     assert!(message.contains("No space left on device"), "{message}");
+}
+
+/// A mount is tried before a bundle appears, and the kernel may lack the memory to undo it (umount(2)). What it is in stays, is told, is in nobody's
+/// way, and goes with the next run after it was unmounted.
+fn s7_a_mount_that_cannot_be_undone_is_named() {
+    tools::need(&["strace"]);
+    let place = Place::new();
+    place.layer("small", &with_xattr("user.x", b"value"));
+    let program = env!("CARGO_BIN_EXE_layflat");
+    let bundle = "bundle --overlay --arg /bin/sh layers:small";
+    let script = format!(
+        "strace -f -qq -o /dev/null -e inject=umount2:error=ENOMEM {program} {bundle} m/out 2>said; test $? = 1 || exit 2
+        test ! -e m/out && cat said >&2 || exit 3
+        {program} -q {bundle} m/out || exit 4
+        umount m/.layflat-*/result/rootfs || exit 5
+        {program} -q {bundle} m/other || exit 6
+        ls -A m; umount m/out/rootfs m/other/rootfs"
+    );
+    let output = place.run("mount -t tmpfs tmpfs m", &script);
+    let said = done(&output);
+    let [problem, left] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert!(problem.starts_with("layflat: cannot unmount ") && problem.contains("/m/.layflat-"), "{said}");
+    assert!(
+        left.contains("cannot remove the temporary directory") && left.contains("something is mounted in it"),
+        "{said}"
+    );
+    assert_eq!(text(&output.stdout), "other\nout\n");
 }

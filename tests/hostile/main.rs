@@ -7,6 +7,7 @@ mod durability;
 mod exports;
 mod faults;
 mod hostile;
+mod signals;
 
 fn main() -> std::process::ExitCode {
     common::harness::main(&[
@@ -15,5 +16,6 @@ fn main() -> std::process::ExitCode {
         ("exports", exports::trials),
         ("faults", faults::trials),
         ("hostile", hostile::trials),
+        ("signals", signals::trials),
     ])
 }

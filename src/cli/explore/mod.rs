@@ -69,6 +69,8 @@ impl Explore {
         // Notes would be written over the screen.
         output::be_quiet(true);
         let theme = Theme { has_colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) };
+        // A program that ends leaves the terminal as it was.
+        let _held = layflat::fs::hold();
         let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
         let result = (|| {
             let events = Events::listen()?;

@@ -21,6 +21,7 @@ use super::location::resolve;
 use super::retry::retry_after;
 use super::session::{header, is_passing, message};
 use super::{RegistryError, RegistryOptions, encoding};
+use crate::core::cancel::Cancel;
 
 const MOST_REDIRECTS: usize = 5;
 /// A token is a few kilobytes.
@@ -33,6 +34,7 @@ pub(super) struct Authorizer {
     registry: String,
     repository: String,
     options: RegistryOptions,
+    cancel: Cancel,
     found: OnceLock<Found>,
     /// Header values by scope.
     known: Mutex<HashMap<String, String>>,
@@ -47,11 +49,12 @@ pub(super) struct Demand<'a> {
 }
 
 impl Authorizer {
-    pub(super) fn new(registry: &str, repository: &str, options: &RegistryOptions) -> Self {
+    pub(super) fn new(registry: &str, repository: &str, options: &RegistryOptions, cancel: &Cancel) -> Self {
         Self {
             registry: registry.to_owned(),
             repository: repository.to_owned(),
             options: options.clone(),
+            cancel: cancel.clone(),
             found: OnceLock::new(),
             known: Mutex::default(),
         }
@@ -189,8 +192,14 @@ impl Authorizer {
         if self.found.get().is_none() {
             let found = match &self.options.credentials {
                 Some(given) => Found { credentials: Some((given.clone(), PathBuf::new())), skipped: Vec::new() },
-                None => credentials::find(&self.registry, &self.repository, self.options.authfile.as_deref())?,
+                None => {
+                    let authfile = self.options.authfile.as_deref();
+                    credentials::find(&self.registry, &self.repository, authfile, &self.cancel)?
+                }
             };
+            if self.cancel.is_cancelled() {
+                return Err(RegistryError::Cancelled);
+            }
             for skipped in &found.skipped {
                 self.options.notes.tell(format!("{skipped}; skipped"));
             }

@@ -14,6 +14,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 use super::{RegistryError, helper};
+use crate::core::cancel::Cancel;
 
 /// Docker Hub's name in Docker's files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -61,12 +62,17 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// A file that was named and that is not one of credentials.
-pub(super) fn find(registry: &str, repository: &str, authfile: Option<&Path>) -> Result<Found, RegistryError> {
+pub(super) fn find(
+    registry: &str,
+    repository: &str,
+    authfile: Option<&Path>,
+    cancel: &Cancel,
+) -> Result<Found, RegistryError> {
     let environment = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let named = authfile.map(Path::to_owned).or_else(|| environment("REGISTRY_AUTH_FILE"));
     let mut found = Found::default();
     if let Some(path) = named {
-        if let Err(problem) = look_in(&path, registry, repository, &mut found) {
+        if let Err(problem) = look_in(&path, (registry, repository), cancel, &mut found) {
             return Err(RegistryError::File { path, error: problem.into() });
         }
         return Ok(found);
@@ -87,7 +93,7 @@ pub(super) fn find(registry: &str, repository: &str, authfile: Option<&Path>) ->
         if path.metadata().is_err() {
             continue;
         }
-        if let Err(problem) = look_in(&path, registry, repository, &mut found) {
+        if let Err(problem) = look_in(&path, (registry, repository), cancel, &mut found) {
             found.skipped.push(format!("{path:?}: {problem}"));
         }
         if found.credentials.is_some() {
@@ -98,7 +104,12 @@ pub(super) fn find(registry: &str, repository: &str, authfile: Option<&Path>) ->
 }
 
 /// Looks into one file; what makes it none of credentials is an error.
-fn look_in(path: &Path, registry: &str, repository: &str, found: &mut Found) -> Result<(), String> {
+fn look_in(
+    path: &Path,
+    (registry, repository): (&str, &str),
+    cancel: &Cancel,
+    found: &mut Found,
+) -> Result<(), String> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -128,7 +139,7 @@ fn look_in(path: &Path, registry: &str, repository: &str, found: &mut Found) -> 
     let helper = own.map(|(_, helper)| helper).or(member(&file, "credsStore"));
     if let Some(helper) = helper.and_then(Value::as_str).filter(|helper| !helper.is_empty()) {
         let host = if registry == "docker.io" { DOCKER_HUB } else { registry };
-        match helper::ask(helper, host) {
+        match helper::ask(helper, host, cancel) {
             Ok(None) => {}
             Ok(Some(credentials)) => {
                 found.credentials = Some((credentials, path.to_owned()));
@@ -260,7 +271,7 @@ mod tests {
             ("ghcr.io", "a", Some("upper")),
             ("docker.io", "own/app", Some("own")),
         ] {
-            let found = find(registry, repository, Some(&path)).unwrap();
+            let found = find(registry, repository, Some(&path), &Cancel::default()).unwrap();
             assert_eq!(
                 found.credentials.map(|(credentials, _)| credentials),
                 expected.map(password),
@@ -275,7 +286,9 @@ mod tests {
         let path = place.path().join("auth.json");
         let error = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            find("quay.io", "a", Some(&path)).map_err(|error| Chain(&error).to_string()).unwrap_err()
+            find("quay.io", "a", Some(&path), &Cancel::default())
+                .map_err(|error| Chain(&error).to_string())
+                .unwrap_err()
         };
         assert!(
             error("[")
@@ -285,7 +298,7 @@ mod tests {
         assert!(error(r#"{"auths": []}"#).ends_with("its \"auths\" is not an object"));
         assert!(error(r#"{"auths": {"quay.io": {"auth": "?"}}}"#).ends_with("its entry for quay.io is not base64"));
         assert!(
-            find("quay.io", "a", Some(place.path()))
+            find("quay.io", "a", Some(place.path()), &Cancel::default())
                 .map_err(|error| Chain(&error).to_string())
                 .unwrap_err()
                 .contains("cannot read")
@@ -298,7 +311,7 @@ mod tests {
         let path = place.path().join("auth.json");
         let skipped = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            let found = find("quay.io", "a", Some(&path)).unwrap();
+            let found = find("quay.io", "a", Some(&path), &Cancel::default()).unwrap();
             assert!(found.credentials.is_none());
             found.skipped
         };
@@ -314,7 +327,7 @@ mod tests {
         let skipped = skipped(r#"{"auths": {}, "CREDSSTORE": "desktop.exe"}"#);
         assert!(skipped[0].starts_with("docker-credential-desktop.exe, which \""), "{skipped:?}");
         assert!(skipped[0].ends_with("auth.json\" names, is not installed"), "{skipped:?}");
-        let missing = find("quay.io", "a", Some(&place.path().join("missing.json"))).unwrap();
+        let missing = find("quay.io", "a", Some(&place.path().join("missing.json")), &Cancel::default()).unwrap();
         assert!(missing.skipped[0].ends_with("missing.json\" does not exist"));
     }
 
@@ -329,7 +342,7 @@ mod tests {
             (r#"{"registrytoken": "t"}"#, Credentials::RegistryToken("t".to_owned())),
         ] {
             std::fs::write(&path, format!(r#"{{"Auths": {{"quay.io": {entry}}}}}"#)).unwrap();
-            let found = find("quay.io", "a", Some(&path)).unwrap();
+            let found = find("quay.io", "a", Some(&path), &Cancel::default()).unwrap();
             assert_eq!(found.credentials.unwrap().0, expected, "{entry}");
         }
     }

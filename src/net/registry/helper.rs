@@ -10,6 +10,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::Value;
 
 use super::credentials::{Credentials, member, misfit};
+use crate::core::cancel::Cancel;
 
 /// The user name under which helpers store identity tokens.
 const TOKEN: &str = "<token>";
@@ -22,14 +23,14 @@ const LOOK_UP: Duration = Duration::from_millis(10);
 /// As much of its answer as is read.
 const MOST_ANSWER: u64 = 1 << 20;
 
-/// Asks a helper, `docker-credential-NAME`, for a host's credentials; none if it has none.
-pub(super) fn ask(helper: &str, host: &str) -> Result<Option<Credentials>, String> {
+/// Asks a helper, `docker-credential-NAME`, for a host's credentials; none if it has none. It is ended if the work is cancelled.
+pub(super) fn ask(helper: &str, host: &str, cancel: &Cancel) -> Result<Option<Credentials>, String> {
     if helper.contains('/') {
         return Err("is not a program's name".to_owned());
     }
     let mut command = Command::new(format!("docker-credential-{helper}"));
     command.arg("get");
-    let (status, output, errors) = run(command, host, PATIENCE)?;
+    let (status, output, errors) = run(command, host, PATIENCE, cancel)?;
     if !status.success() {
         let said = String::from_utf8_lossy(&[output, errors].concat()).trim().to_owned();
         return if said.contains(NOT_FOUND) { Ok(None) } else { Err(format!("fails: {said}")) };
@@ -55,7 +56,12 @@ fn is_on_path(program: &OsStr) -> bool {
 
 /// Runs a program with something to read, and gets what it writes to standard output and to standard error. That goes
 /// into memory and not through pipes, whose ends a program that it leaves behind may hold open.
-fn run(mut command: Command, input: &str, patience: Duration) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), String> {
+fn run(
+    mut command: Command,
+    input: &str,
+    patience: Duration,
+    cancel: &Cancel,
+) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), String> {
     let unable = |error: std::io::Error| format!("cannot be started: {error}");
     let memory = || memfd_create("layflat", MemfdFlags::CLOEXEC).map(File::from).map_err(|error| unable(error.into()));
     let (output, errors) = (memory()?, memory()?);
@@ -75,21 +81,25 @@ fn run(mut command: Command, input: &str, patience: Duration) -> Result<(ExitSta
         // A helper that does not read its input reports the problem itself.
         let _ = pipe.write_all(input.as_bytes());
     }
-    let status = wait(&mut child, patience)?;
+    let status = wait(&mut child, patience, cancel)?;
     Ok((status, written(output), written(errors)))
 }
 
 /// Waits for its end, and sees to it.
-fn wait(child: &mut Child, patience: Duration) -> Result<ExitStatus, String> {
+fn wait(child: &mut Child, patience: Duration, cancel: &Cancel) -> Result<ExitStatus, String> {
     let begin = Instant::now();
     loop {
+        let is_cancelled = cancel.is_cancelled();
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
-            Ok(None) if begin.elapsed() < patience => std::thread::sleep(LOOK_UP),
+            Ok(None) if !is_cancelled && begin.elapsed() < patience => std::thread::sleep(LOOK_UP),
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("does not answer within {} s", patience.as_secs_f64()));
+                return Err(match is_cancelled {
+                    true => "was interrupted".to_owned(),
+                    false => format!("does not answer within {} s", patience.as_secs_f64()),
+                });
             }
             Err(error) => return Err(format!("cannot be waited for: {error}")),
         }
@@ -110,7 +120,18 @@ mod tests {
     fn sh(script: &str, patience: Duration) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), String> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run(command, "host", patience)
+        run(command, "host", patience, &Cancel::default())
+    }
+
+    #[test]
+    fn a_helper_is_ended_when_the_work_is_cancelled() {
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let mut command = Command::new("sleep");
+        command.arg("100");
+        let begin = Instant::now();
+        assert_eq!(run(command, "host", PATIENCE, &cancel).unwrap_err(), "was interrupted");
+        assert!(begin.elapsed() < PATIENCE);
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Session {
             options: options.clone(),
             cancel: cancel.clone(),
             http: Http::new([name.registry(), authority(name.registry())], options, cancel),
-            authorizer: Authorizer::new(name.registry(), name.repository(), options),
+            authorizer: Authorizer::new(name.registry(), name.repository(), options, cancel),
             base: OnceLock::new(),
             greeting: OnceLock::new(),
             answered: AtomicBool::new(false),

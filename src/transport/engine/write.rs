@@ -6,6 +6,7 @@ use std::io::Read;
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::core::reference::DaemonImage;
+use crate::fs::{Held, hold};
 use crate::net::engine::{Daemon, DaemonError};
 use crate::transport::docker::archive::DockerArchive;
 use crate::transport::store::{Finished, Form, OpenOptions, Presence, Store, StoreError, Stored};
@@ -17,6 +18,8 @@ struct AtDaemon {
     archive: Box<DockerArchive>,
     /// The archive until it is sent: its size is only known when it is complete.
     directory: TempDir,
+    /// Nobody else removes that directory. What waits for the engine ends on a signal.
+    _held: Held,
 }
 
 const ARCHIVE: &str = "image.tar";
@@ -26,11 +29,12 @@ pub(in crate::transport) fn open(image: &DaemonImage, options: &OpenOptions) -> 
         return Err(StoreError::NameNeeded(format!("{image}: an image is given a name: write docker-daemon:NAME:TAG")));
     };
     let daemon = Daemon::find(options.daemon.as_deref(), &options.cancel)?;
+    let held = hold();
     let directory = tempfile::tempdir().map_err(|error| StoreError::io(&std::env::temp_dir(), error))?;
     // The file has no name and disappears when it is closed.
     let options = OpenOptions { no_sync: true, ..options.clone() };
     let archive = DockerArchive::open(&directory.path().join(ARCHIVE), Some(&name.to_string()), &options)?;
-    Ok(Box::new(AtDaemon { daemon, archive: Box::new(archive), directory }))
+    Ok(Box::new(AtDaemon { daemon, archive: Box::new(archive), directory, _held: held }))
 }
 
 impl Store for AtDaemon {

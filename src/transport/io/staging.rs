@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::core::cancel::Cancel;
-use crate::fs::{Aside, Durability, Lock, Place, open_directory};
+use crate::fs::{Aside, Durability, Lock, Place, open_directory, publishing};
 use crate::transport::store::{OpenOptions, Presence, StoreError, pour};
 
 /// The usual modes, less what the user's umask takes.
@@ -153,9 +153,13 @@ impl Staging {
     pub(in crate::transport) fn become_place(&self) -> Result<bool, StoreError> {
         let io = |error: Errno| StoreError::io(self.place(), error);
         self.durability.sync_tree(self.aside.directory()).map_err(io)?;
+        let publishing = publishing().map_err(io)?;
         let (parent, name) = (self.place.parent(), self.place.name());
         match rustix::fs::renameat_with(self.aside.directory(), TREE, parent, name, RenameFlags::NOREPLACE) {
-            Ok(()) => self.durability.sync(parent).map(|()| true).map_err(io),
+            Ok(()) => {
+                drop(publishing);
+                self.durability.sync(parent).map(|()| true).map_err(io)
+            }
             Err(Errno::EXIST) => Ok(false),
             Err(error) => Err(io(error)),
         }
@@ -224,6 +228,7 @@ impl Staging {
     /// Moves files into the place that is there, in this order. What has their names there gives way.
     pub(in crate::transport) fn move_in(&self, names: &[&str]) -> Result<(), StoreError> {
         let place = self.opened()?.ok_or_else(|| StoreError::io(self.place(), Errno::NOENT))?;
+        let _publishing = publishing().map_err(|error| StoreError::io(self.place(), error))?;
         for name in names {
             let io = |error: Errno| StoreError::io(&self.place().join(name), error);
             let (directories, file) = name.rsplit_once('/').unwrap_or(("", name));

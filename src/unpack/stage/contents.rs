@@ -1,10 +1,12 @@
-//! The contents of one layer's files, one after the other in one file without a name, for those who unpack no tree but
-//! want contents in an order of their own. Holes are kept as such: they take no room, and come out as holes.
+//! The contents of layers' files, one after the other in files without names, for those who unpack no tree but want contents in an order of
+//! their own. There are as many of these files as layers are read at the same time, since handles are few where layers are many. Holes are kept
+//! as such: they take no room, and come out as holes.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::core::layer::{Content, Failure, Place, Sink, Unkept};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
@@ -14,10 +16,44 @@ use crate::unpack::{LossKind, Losses};
 /// Bytes that are written at once.
 const CHUNK: usize = 256 << 10;
 
+/// Files that layers' contents are kept in.
+#[derive(Debug)]
+pub(crate) struct ContentsFiles {
+    directory: PathBuf,
+    /// Those that no layer is being written to, and how many bytes each has.
+    idle: Mutex<Vec<(Arc<File>, u64)>>,
+}
+
+impl ContentsFiles {
+    /// Keeps them on the file system of a directory.
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), idle: Mutex::default() }
+    }
+
+    /// For the contents of the next layer, behind those of another one.
+    pub(crate) fn writer(&self) -> io::Result<ContentsWriter> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (file, end) = match idle {
+            Some(idle) => idle,
+            None => (Arc::new(tempfile::tempfile_in(&self.directory)?), 0),
+        };
+        let contents = Contents { file: Arc::clone(&file), files: Vec::new(), fragments: Vec::new() };
+        let file = BufWriter::with_capacity(CHUNK, file);
+        Ok(ContentsWriter { file, contents, end, name: NameId::ROOT, losses: Losses::default() })
+    }
+
+    /// When the layer is read: its contents, and what could not be kept of its attributes.
+    pub(crate) fn finished(&self, writer: ContentsWriter) -> (Contents, Losses<NameId>) {
+        let ContentsWriter { contents, end, losses, .. } = writer;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((Arc::clone(&contents.file), end));
+        (contents, losses)
+    }
+}
+
 /// Takes the contents of a layer's files.
 #[derive(Debug)]
 pub(crate) struct ContentsWriter {
-    file: BufWriter<File>,
+    file: BufWriter<Arc<File>>,
     contents: Contents,
     end: u64,
     name: NameId,
@@ -27,7 +63,7 @@ pub(crate) struct ContentsWriter {
 /// The contents of a layer's files.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    file: File,
+    file: Arc<File>,
     files: Vec<Stored>,
     fragments: Vec<Fragment>,
 }
@@ -40,19 +76,6 @@ struct Stored {
 }
 
 impl ContentsWriter {
-    /// Keeps the contents on the file system of a directory.
-    pub(crate) fn new(directory: &Path) -> io::Result<Self> {
-        let file = tempfile::tempfile_in(directory)?;
-        let contents = Contents { file: file.try_clone()?, files: Vec::new(), fragments: Vec::new() };
-        let file = BufWriter::with_capacity(CHUNK, file);
-        Ok(Self { file, contents, end: 0, name: NameId::ROOT, losses: Losses::default() })
-    }
-
-    /// When the layer is read: its contents, and what could not be kept of its attributes.
-    pub(crate) fn into_contents(self) -> (Contents, Losses<NameId>) {
-        (self.contents, self.losses)
-    }
-
     fn failure(&self, error: io::Error) -> Failure<io::Error> {
         Failure { name: self.name, error }
     }

@@ -13,6 +13,6 @@ mod owners;
 mod writer;
 
 pub(crate) use capabilities::{Capabilities, Subject};
-pub(crate) use contents::{Contents, ContentsWriter};
+pub(crate) use contents::{Contents, ContentsFiles};
 pub(crate) use copy::{copy_content, share_content};
 pub(crate) use writer::{Home, Made, Spill, Stage, StageError, Staged, Whereabouts, trying};

@@ -26,6 +26,8 @@ const CALLS: &[(&[&str], &[&str])] = &[
     (&["flock"], &["EIO", "EINTR"]),
     (&["fsconfig", "fsmount", "move_mount", "mount", "umount2", "mount_setattr"], &["ENOMEM", "EIO"]),
     (&["memfd_create", "pipe2", "dup", "fcntl"], &["EMFILE"]),
+    // A thread or a process that cannot be made.
+    (&["clone", "clone3"], &["EAGAIN"]),
 ];
 
 /// The kernel interrupts these, and they are to be made again (signal(7)), wherever they stand.
@@ -130,5 +132,8 @@ pub(crate) fn sample(numbers: &Numbers, most: usize, seed: u64) -> Vec<Fault> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kinds = kinds(numbers);
     random.shuffle(&mut kinds);
-    kinds.iter().take(most).filter_map(|faults| random.choice(faults).cloned()).collect()
+    kinds.iter_mut().for_each(|faults| random.shuffle(faults));
+    let longest = kinds.iter().map(Vec::len).max().unwrap_or_default();
+    let rounds = (0..longest).flat_map(|round| kinds.iter().filter_map(move |faults| faults.get(round)));
+    rounds.take(most).cloned().collect()
 }

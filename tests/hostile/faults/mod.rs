@@ -3,8 +3,8 @@
 //! (rules S2 and S6): nothing half-made, nothing left behind, nothing else touched. What a killed process leaves is removed by the
 //! next run, which must succeed.
 //!
-//! A sample that is always the same runs with the other tests. `LAYFLAT_FAULTS=all` tries everything, which takes hours of one CPU for
-//! many ten thousand runs; `LAYFLAT_FAULTS='flatten openat EIO 7'`, as a failure prints it, tries one.
+//! A sample that is always the same runs with the other tests. `LAYFLAT_FAULTS=100` tries so many of each command, `LAYFLAT_FAULTS=all`
+//! everything, which takes hours of one CPU for many ten thousand runs; `LAYFLAT_FAULTS='flatten openat EIO 7'`, as a failure prints it, tries one.
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
@@ -44,7 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// Which faults are tried.
 #[derive(Clone)]
 enum Asked {
-    Sample,
+    Sample(usize),
     All,
     One(String, Fault),
 }
@@ -52,12 +52,14 @@ enum Asked {
 impl Asked {
     fn of_environment() -> Self {
         match std::env::var("LAYFLAT_FAULTS") {
-            Err(_) => Self::Sample,
+            Err(_) => Self::Sample(SAMPLE),
             Ok(all) if all == "all" => Self::All,
+            Ok(number) if number.parse::<usize>().is_ok() => Self::Sample(number.parse().unwrap()),
             Ok(one) => {
                 let fault =
                     one.split_once(' ').and_then(|(scene, fault)| Some((scene.to_owned(), Fault::parse(fault)?)));
-                let (scene, fault) = fault.expect("LAYFLAT_FAULTS is all, or a fault like 'flatten openat EIO 7'");
+                let (scene, fault) =
+                    fault.expect("LAYFLAT_FAULTS is a number, all, or a fault like 'flatten openat EIO 7'");
                 Self::One(scene, fault)
             }
         }
@@ -69,7 +71,7 @@ impl Asked {
 
     fn choose(&self, course: &Course, seed: u64) -> Vec<Fault> {
         match self {
-            Self::Sample => calls::sample(&course.calls, SAMPLE, seed),
+            Self::Sample(most) => calls::sample(&course.calls, *most, seed),
             Self::All => calls::all(&course.calls),
             Self::One(_, fault) => vec![fault.clone()],
         }
@@ -82,7 +84,11 @@ fn withstands(scene: &'static Scene, asked: &Asked) -> Result<(), Failed> {
     if let Some(reason) = run::cannot_trace() {
         return Err(reason.into());
     }
-    let course = Course::of(scene)?;
+    let mut course = Course::of(scene)?;
+    if !scene.needs.is_empty() {
+        // mksquashfs waits for ever for a thread that could not be made.
+        course.calls.remove("clone3");
+    }
     let seed = scene.name.bytes().map(u64::from).sum();
     let (mut count, mut failures) = (Count::default(), Vec::new());
     for fault in asked.choose(&course, seed) {

@@ -1,0 +1,547 @@
+//! A signal ends every command, whatever it is doing, by that signal and soon, and nothing half-made stays (rules S2, S10 and S11).
+//!
+//! Each command is started where it would go on for minutes or for ever: at an input that never comes, a server that never answers, a lock that is
+//! held, an output that nobody reads, a disk that hangs, or much work. The bound is far below that, and far above what a busy machine makes of it.
+//! What was measured is printed.
+
+#![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::common::harness::{self, Test, Trial};
+use crate::common::{run as power, tools};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    harness::trials(TESTS)
+}
+
+const TESTS: &[Test] = &[
+    ("s11_at_an_input_that_never_comes", false, at_an_input_that_never_comes),
+    ("s11_at_a_registry_that_never_answers", false, at_a_registry_that_never_answers),
+    ("s11_at_a_credential_helper_that_sleeps", false, at_a_credential_helper_that_sleeps),
+    ("s11_at_a_lock_that_is_held", false, at_a_lock_that_is_held),
+    ("s11_at_a_lock_in_the_cache_that_is_held", true, at_a_lock_in_the_cache_that_is_held),
+    ("s11_at_an_output_that_nobody_reads", false, at_an_output_that_nobody_reads),
+    ("s11_in_much_work", false, in_much_work),
+    ("s11_in_removing_much", false, in_removing_much),
+    ("s11_at_a_disk_that_hangs", true, at_a_disk_that_hangs),
+    ("s11_the_second_signal_ends_it_at_once", false, the_second_signal_ends_it_at_once),
+];
+
+/// Far below what the commands would take.
+const BOUND: Duration = Duration::from_secs(40);
+/// When the signals come, and which.
+const POINTS: [(Duration, Signal); 3] = [
+    (Duration::from_millis(20), Signal::TERM),
+    (Duration::from_millis(400), Signal::INT),
+    (Duration::from_millis(1500), Signal::TERM),
+];
+
+/// A directory with all that layflat may use.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = match power::is_root() {
+            // The tests' many files do not need a disk.
+            true => Self(tempfile::tempdir_in(power::tmpfs()).unwrap()),
+            false => Self(tempfile::tempdir().unwrap()),
+        };
+        for name in ["home", "tmp", "cache", "work", "in"] {
+            fs::create_dir(place.path(name)).unwrap();
+        }
+        fs::set_permissions(place.path("cache"), fs::Permissions::from_mode(0o700)).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The program, in the directory `work`.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
+        command.args(arguments).current_dir(self.path("work"));
+        command
+            .env("HOME", self.path("home"))
+            .env("TMPDIR", self.path("tmp"))
+            .env("XDG_CACHE_HOME", self.path("cache"));
+        command.env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE").env("XDG_RUNTIME_DIR", self.path("home"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    /// A run that must succeed.
+    fn run(&self, arguments: &[&str]) {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Nothing is in the directories for results and temporary files but what was there before, at the latest once removing it has ended.
+    fn becomes(&self, before: &[String]) {
+        wait_until(|| self.names() == before, || format!("{:?} is there, not {before:?}", self.names()));
+    }
+
+    fn names(&self) -> Vec<String> {
+        let of = |directory| names(&self.path(directory)).into_iter().map(move |name| format!("{directory}/{name}"));
+        ["tmp", "work"].into_iter().flat_map(of).collect()
+    }
+
+    /// An archive with a layer of these files.
+    fn image(&self, name: &str, files: impl Iterator<Item = (String, Vec<u8>)>) -> String {
+        let path = self.path("in").join(name);
+        let mut archive = tar::Builder::new(File::create(&path).unwrap());
+        for (name, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, content.as_slice()).unwrap();
+        }
+        archive.finish().unwrap();
+        format!("layers:{}", path.display())
+    }
+
+    /// An image with much to hash and to compress.
+    fn large(&self) -> String {
+        self.image("large.tar", (0..10).map(|number| (format!("d/{number}"), noise(8 << 20, number))))
+    }
+
+    /// An image with many files.
+    fn broad(&self, files: u64) -> String {
+        self.image(
+            "broad.tar",
+            (0..files).map(|number| (format!("{}/{}/{number}", number % 97, number % 89), Vec::new())),
+        )
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().to_str().unwrap().to_owned();
+    let mut names: Vec<String> = fs::read_dir(directory).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+fn wait_until(is_so: impl Fn() -> bool, what_else: impl Fn() -> String) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < BOUND, "{}", what_else());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Bytes that do not compress.
+fn noise(count: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+/// How long commands would take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Endless,
+    /// Some are quicker than the signal, on a quick machine.
+    Limited,
+}
+
+/// A command that is running.
+struct Running {
+    what: String,
+    child: Child,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
+        Self { what, child: command.spawn().unwrap() }
+    }
+
+    /// Whether it has ended already, as it would without a signal.
+    fn is_done(&mut self, length: Length) -> bool {
+        let Some(status) = self.child.try_wait().unwrap() else { return false };
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(
+            length == Length::Limited && status.code().is_some_and(|code| code < 2),
+            "{}: {status}: {said}",
+            self.what
+        );
+        true
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// It dies of the signal, within the bound; how long that took since then.
+    fn dies(mut self, signal: Signal, since: Instant) -> Duration {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if since.elapsed() > BOUND {
+                let id = self.child.id();
+                let where_it_is = fs::read_to_string(format!("/proc/{id}/wchan")).unwrap_or_default();
+                self.child.kill().unwrap();
+                panic!("{}: it goes on after {signal:?}, at {where_it_is}", self.what);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let took = since.elapsed();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{}: {status}: {said}", self.what);
+        assert!(!said.contains("panicked"), "{}: {said}", self.what);
+        took
+    }
+}
+
+/// Starts all these commands at once, and ends them at several points; nothing is left in any case.
+fn all_die(place: &Place, what: &str, length: Length, commands: &[&[&str]], prepare: impl Fn(&mut Command)) {
+    let before = place.names();
+    let mut longest = vec![Duration::ZERO; commands.len()];
+    for (delay, signal) in POINTS {
+        let start = |arguments: &&[&str]| {
+            let mut command = place.command(arguments);
+            prepare(&mut command);
+            Running::start(command)
+        };
+        let running: Vec<Running> = commands.iter().map(start).collect();
+        std::thread::sleep(delay);
+        for (longest, mut running) in longest.iter_mut().zip(running) {
+            if running.is_done(length) {
+                continue;
+            }
+            let since = Instant::now();
+            running.signal(signal);
+            *longest = (*longest).max(running.dies(signal, since));
+        }
+        place.becomes(&before);
+    }
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    for (command, longest) in commands.iter().zip(longest) {
+        eprintln!(
+            "{what}: {}: {:.2} s (load {})",
+            command.join(" "),
+            longest.as_secs_f64(),
+            load.split(' ').next().unwrap_or_default()
+        );
+    }
+}
+
+/// A named pipe whose writer says nothing, and one that has none.
+fn at_an_input_that_never_comes() {
+    for has_writer in [true, false] {
+        let place = Place::new();
+        let pipe = place.path("in/pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        let _writer = has_writer.then(|| File::options().read(true).write(true).open(&pipe).unwrap());
+        let what = if has_writer { "a silent pipe" } else { "a pipe without a writer" };
+        fs::create_dir(place.path("work/target")).unwrap();
+        let mount: &[&str] = &["mount", "../in/pipe", "target"];
+        let mut commands: Vec<&[&str]> = vec![
+            &["flatten", "../in/pipe", "flat"],
+            &["flatten", "../in/pipe", "--to", "tar", "-o", "flat.tar"],
+            &["layers", "../in/pipe", "layers"],
+            &["bundle", "../in/pipe", "bundle"],
+            &["inspect", "../in/pipe"],
+            &["digest", "../in/pipe"],
+            &["tags", "oci-archive:../in/pipe"],
+            &["ls", "../in/pipe"],
+            &["find", "../in/pipe", "x"],
+            &["log", "../in/pipe", "x"],
+            &["cat", "../in/pipe", "x"],
+            &["waste", "../in/pipe"],
+            &["check", "../in/pipe"],
+            &["report", "../in/pipe"],
+            &["diff", "../in/pipe", "../in"],
+            &["copy", "../in/pipe", "oci:copy:x"],
+            &["squash", "../in/pipe", "oci:squashed:x"],
+        ];
+        commands.extend(power::is_root().then_some(mount));
+        all_die(&place, what, Length::Endless, &commands, |_| {});
+    }
+}
+
+/// A server that takes every connection, and says what it is told to once the request has come, and no more. It goes with the process.
+fn server(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                while let Ok(1..) = stream.read(&mut request) {
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            });
+        }
+    });
+    address
+}
+
+fn at_a_registry_that_never_answers() {
+    let place = Place::new();
+    let local = place.image("small.tar", [("a".to_owned(), b"x".to_vec())].into_iter());
+    let endless =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\nContent-Length: 5000\r\n\r\n{";
+    for answer in ["", endless] {
+        let image = format!("docker://{}/a:1", server(answer));
+        let push: &[&str] = &["copy", "--dest-plain-http", &local, &image];
+        let pull: [&[&str]; 5] = [
+            &["flatten", "--plain-http", &image, "flat"],
+            &["inspect", "--plain-http", &image],
+            &["digest", "--plain-http", &image],
+            &["tags", "--plain-http", image.trim_end_matches(":1")],
+            &["copy", "--src-plain-http", &image, "oci:copy:x"],
+        ];
+        // For who pushes, what begins well is enough.
+        let commands: Vec<&[&str]> = pull.into_iter().chain(answer.is_empty().then_some(push)).collect();
+        let what = if answer.is_empty() { "a silent registry" } else { "a registry that begins to answer" };
+        all_die(&place, what, Length::Endless, &commands, |_| {});
+    }
+}
+
+/// It goes with layflat.
+fn at_a_credential_helper_that_sleeps() {
+    const UNAUTHORIZED: &str =
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n";
+    let place = Place::new();
+    let helper = place.path("in/docker-credential-slow");
+    // By this it is found again.
+    let marker = place.path("in").display().to_string();
+    fs::write(&helper, "#!/bin/sh\nexec sleep 59\n").unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(place.path("home/.docker")).unwrap();
+    fs::write(place.path("home/.docker/config.json"), r#"{"credsStore": "slow"}"#).unwrap();
+    let image = format!("docker://{}/a:1", server(UNAUTHORIZED));
+    let path = format!("{}:{}", place.path("in").display(), std::env::var("PATH").unwrap());
+    all_die(
+        &place,
+        "a helper that sleeps",
+        Length::Endless,
+        &[&["flatten", "--plain-http", &image, "flat"], &["tags", "--plain-http", image.trim_end_matches(":1")]],
+        |command| {
+            command.env("PATH", &path);
+        },
+    );
+    let ours = |process: &String| {
+        fs::read(format!("/proc/{process}/environ"))
+            .is_ok_and(|it| it.windows(marker.len()).any(|window| window == marker.as_bytes()))
+    };
+    let left: Vec<String> = names(Path::new("/proc")).into_iter().filter(ours).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn locked(path: &Path) -> File {
+    let file = File::open(path).unwrap();
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    file
+}
+
+fn at_a_lock_that_is_held() {
+    let place = Place::new();
+    let image = place.image("small.tar", [("a".to_owned(), b"x".to_vec())].into_iter());
+    place.run(&["copy", &image, "oci:layout:first"]);
+    place.run(&["copy", &image, "oci-archive:archive.tar:first"]);
+    let _locks = ["work/layout", "work/archive.tar"].map(|name| locked(&place.path(name)));
+    let commands: [&[&str]; 3] = [
+        &["copy", &image, "oci:layout:second"],
+        &["copy", &image, "oci-archive:archive.tar:second"],
+        &["squash", &image, "oci:layout:second"],
+    ];
+    all_die(&place, "a lock that is held", Length::Endless, &commands, |_| {});
+}
+
+/// What is in the cache is locked by whoever removes it.
+fn at_a_lock_in_the_cache_that_is_held() {
+    let place = Place::new();
+    let image = place.image("small.tar", [("a".to_owned(), b"x".to_vec())].into_iter());
+    place.run(&["copy", &image, "oci:layout:a"]);
+    fs::create_dir(place.path("work/target")).unwrap();
+    place.run(&["mount", "--backend", "overlay", "oci:layout:a", "target"]);
+    place.run(&["umount", "target"]);
+    let cache = place.path("cache/layflat");
+    let kept = ["images", "layers"].map(|group| {
+        names(&cache.join(group)).into_iter().map(move |name| format!("{group}/{name}")).collect::<Vec<_>>()
+    });
+    for name in kept.concat() {
+        let _lock = locked(&cache.join(&name));
+        let mount: &[&str] = &["mount", "--backend", "overlay", "oci:layout:a", "target"];
+        all_die(&place, "a lock in the cache", Length::Endless, &[mount], |_| {});
+    }
+}
+
+/// More than a pipe holds.
+fn at_an_output_that_nobody_reads() {
+    let place = Place::new();
+    let large = place.image("one.tar", [("large".to_owned(), noise(1 << 20, 7))].into_iter());
+    let broad = place.broad(20_000);
+    place.run(&["copy", &large, "oci:large:a"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let commands: [&[&str]; 6] = [
+        &["ls", "-l", &broad],
+        &["find", &broad, "*"],
+        &["cat", &large, "large"],
+        &["flatten", &large, "--to", "tar", "-o", "-"],
+        &["copy", "oci:large:a", "oci-archive:-"],
+        &["pack", "--as", "changes", "large", "-o", "-"],
+    ];
+    all_die(&place, "an output that nobody reads", Length::Endless, &commands, |command| {
+        command.stdout(writer.try_clone().unwrap());
+    });
+    drop(reader);
+}
+
+fn in_much_work() {
+    let place = Place::new();
+    let (large, broad) = (place.large(), place.broad(20_000));
+    place.run(&["copy", &large, "oci:large:a"]);
+    place.run(&["flatten", "--no-sync", &broad, "tree"]);
+    let commands: [&[&str]; 12] = [
+        &["flatten", &broad, "flat"],
+        &["layers", &broad, "layers"],
+        &["flatten", &large, "large-flat"],
+        &["flatten", &large, "--to", "tar", "-o", "flat.tar"],
+        &["flatten", &large, "--to", "erofs", "-o", "flat.erofs"],
+        &["copy", "--compression", "gzip:9", &large, "oci:copied:a"],
+        &["copy", "--compression", "zstd:19", &large, "docker-archive:copied.tar:a"],
+        &["squash", &large, "oci:squashed:a"],
+        &["check", "oci:large:a"],
+        &["ls", &large],
+        &["pack", "--as", "changes", "tree", "-o", "packed.tar.zst"],
+        &["diff", "tree", &broad],
+    ];
+    for commands in commands.chunks(3) {
+        all_die(&place, "much work", Length::Limited, commands, |_| {});
+    }
+}
+
+/// The tree that is replaced is removed after the new one is there; what is left of it then goes with the next run.
+fn in_removing_much() {
+    let place = Place::new();
+    let (broad, small) = (place.broad(20_000), place.image("small.tar", [("a".to_owned(), b"x".to_vec())].into_iter()));
+    let mut longest = Duration::ZERO;
+    for (delay, signal) in POINTS {
+        layflat::remove_tree(&place.path("work/tree"));
+        place.run(&["flatten", "--no-sync", &broad, "tree"]);
+        let mut running = Running::start(place.command(&["flatten", "--no-sync", "--replace", &small, "tree"]));
+        std::thread::sleep(delay);
+        if running.is_done(Length::Limited) {
+            continue;
+        }
+        let since = Instant::now();
+        running.signal(signal);
+        longest = longest.max(running.dies(signal, since));
+        let tree = names(&place.path("work/tree"));
+        assert!(tree == ["a"] || tree.len() == 97, "{tree:?}");
+        place.becomes(&["work/tree".to_owned()]);
+    }
+    eprintln!("removing much: flatten --replace: {:.2} s", longest.as_secs_f64());
+}
+
+fn the_second_signal_ends_it_at_once() {
+    let place = Place::new();
+    let broad = place.broad(20_000);
+    let running = Running::start(place.command(&["flatten", "--no-sync", &broad, "tree"]));
+    while !names(&place.path("work")).iter().any(|name| name.starts_with(".layflat-")) {
+        std::thread::yield_now();
+    }
+    running.signal(Signal::INT);
+    // Signals that come before the first is delivered are one signal.
+    std::thread::sleep(Duration::from_millis(20));
+    let since = Instant::now();
+    running.signal(Signal::INT);
+    let took = running.dies(Signal::INT, since);
+    eprintln!("a second signal: {:.3} s", took.as_secs_f64());
+    // What it leaves the next run removes.
+    place.run(&["flatten", "--no-sync", &broad, "tree"]);
+    place.becomes(&["work/tree".to_owned()]);
+}
+
+/// A disk that takes a few bytes a second: what is on it, and the throttle, go with this.
+struct Hanging {
+    place: PathBuf,
+    device: String,
+}
+
+const THROTTLE: &str = "/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device";
+
+impl Hanging {
+    fn mount(place: &Place) -> Self {
+        let (disk, mnt) = (place.path("in/disk"), place.path("work/mnt"));
+        fs::create_dir(&mnt).unwrap();
+        File::create(&disk).unwrap().set_len(300 << 20).unwrap();
+        run(tools::command("mkfs.ext4").args(["-q", "-F"]).arg(&disk));
+        run(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(&mnt));
+        let device = rustix::fs::stat(&mnt).unwrap().st_dev;
+        let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+        Self { place: mnt, device }
+    }
+
+    fn hang(&self, bytes: u64) {
+        fs::write(THROTTLE, format!("{} {bytes}", self.device)).unwrap();
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.hang(0);
+        let unmounted =
+            || Command::new("umount").arg(&self.place).stderr(Stdio::null()).status().is_ok_and(|it| it.success());
+        // Whoever waits for it has it open.
+        wait_until(unmounted, || format!("{:?} is still mounted", self.place));
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    if !output.status.success() {
+        tools::impossible(&format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+}
+
+/// A thread that waits for a disk cannot die.
+fn at_a_disk_that_hangs() {
+    if !Path::new(THROTTLE).exists() {
+        tools::impossible("there is no cgroup (v1) of block devices that could make a disk slow");
+    }
+    let place = Place::new();
+    let image = place.image("noise.tar", (0..4).map(|number| (format!("{number}"), noise(8 << 20, number))));
+    let commands: [&[&str]; 5] = [
+        &["flatten", &image, "mnt/flat"],
+        &["layers", &image, "mnt/layers"],
+        &["copy", &image, "oci:mnt/layout:a"],
+        &["copy", &image, "docker-archive:mnt/archive.tar:a"],
+        &["flatten", &image, "--to", "tar", "-o", "mnt/flat.tar"],
+    ];
+    for command in commands {
+        let disk = Hanging::mount(&place);
+        // Two hundred seconds for all of it.
+        disk.hang(160 << 10);
+        let running = Running::start(place.command(command));
+        std::thread::sleep(Duration::from_secs(4));
+        let since = Instant::now();
+        running.signal(Signal::INT);
+        let took = running.dies(Signal::INT, since);
+        eprintln!("a disk that hangs: {}: {:.2} s", command.join(" "), took.as_secs_f64());
+        disk.hang(0);
+        let mnt = place.path("work/mnt");
+        wait_until(|| names(&mnt) == ["lost+found"], || format!("{:?}", names(&mnt)));
+        drop(disk);
+        fs::remove_dir(place.path("work/mnt")).unwrap();
+    }
+}
