@@ -26,6 +26,7 @@
 //! | mount those directories | [`mount_layout`] | [`mount`](mod@mount); as an ordinary user inside [`userns`] |
 //! | compare two trees | [`compare`](fn@compare) | [`compare`](mod@compare) |
 //! | look inside without unpacking | [`inspect::Inside`] | [`inspect`] |
+//! | compare images without unpacking | [`inspect::Inside::shown_tree`], [`compare::differences`] | [`inspect`], [`compare`](mod@compare) |
 //! | make a file system image or a tar archive | [`export::flat_archive`] | [`export`] |
 //! | make a bundle for runc or crun | `bundle::flat` | `bundle` (feature `bundle`) |
 //! | copy images, squash layers, pack a directory as a layer | [`copy::copy`] | [`copy`](mod@copy), [`squash`](mod@squash), [`pack`](mod@pack) |

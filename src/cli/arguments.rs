@@ -188,21 +188,12 @@ impl ImageArgs {
 impl LookArgs {
     /// Opens the image and indexes its layers.
     pub(crate) fn look(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
-        self.look_into(self.image.open(cancel)?, common, cancel)
+        self.image.open.look(&self.image.image, common, cancel)
     }
 
     /// The same for another image.
     pub(crate) fn look_at_another(&self, image: &OsString, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
-        self.look_into(open(image, &self.image.open, cancel)?, common, cancel)
-    }
-
-    fn look_into(&self, image: Image, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
-        let looked = self.index(image, progress::progress(common).as_ref(), cancel)?;
-        let cache = self.image.open.remote.trusted_cache()?;
-        if let Some((error, cache)) = looked.indexes.not_kept.as_ref().zip(cache) {
-            output::say(common, format_args!("note: cannot keep the layers' indexes in {cache:?}: {}", Chain(error)));
-        }
-        Ok(looked)
+        self.image.open.look(image, common, cancel)
     }
 
     /// Opens another image in the same way.
@@ -212,11 +203,9 @@ impl LookArgs {
     }
 
     /// Indexes the layers of an image.
+    #[cfg(feature = "explore")]
     pub(crate) fn index(&self, image: Image, progress: &dyn Progress, cancel: &Cancel) -> anyhow::Result<Looked> {
-        let options = self.image.open.options(cancel)?;
-        let cache = self.image.open.remote.trusted_cache()?;
-        let indexes = indexes(&image, cache.as_deref(), &options, progress)?;
-        Ok(Looked { image, indexes, options })
+        self.image.open.index(image, progress, cancel)
     }
 }
 
@@ -337,6 +326,25 @@ pub(crate) fn password_file(path: &Path) -> anyhow::Result<String> {
 }
 
 impl OpenArgs {
+    /// Opens an image and indexes its layers.
+    pub(crate) fn look(&self, image: &OsString, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
+        let image = open(image, self, cancel)?;
+        let looked = self.index(image, progress::progress(common).as_ref(), cancel)?;
+        let cache = self.remote.trusted_cache()?;
+        if let Some((error, cache)) = looked.indexes.not_kept.as_ref().zip(cache) {
+            output::say(common, format_args!("note: cannot keep the layers' indexes in {cache:?}: {}", Chain(error)));
+        }
+        Ok(looked)
+    }
+
+    /// Indexes the layers of an image.
+    fn index(&self, image: Image, progress: &dyn Progress, cancel: &Cancel) -> anyhow::Result<Looked> {
+        let options = self.options(cancel)?;
+        let cache = self.remote.trusted_cache()?;
+        let indexes = indexes(&image, cache.as_deref(), &options, progress)?;
+        Ok(Looked { image, indexes, options })
+    }
+
     /// The library's options for opening an image.
     pub(crate) fn open_options(&self, cancel: &Cancel) -> anyhow::Result<source::OpenOptions> {
         self.open_options_with(self.remote.registry()?, cancel)

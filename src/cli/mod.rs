@@ -94,7 +94,7 @@ Unpack
   umount       Unmount it
   bundle       Make an OCI runtime bundle for runc or crun
   unshare      Run a command in a user and mount namespace (rootless mounts)
-Look inside (nothing is unpacked, except by diff)
+Look inside (nothing is unpacked)
   inspect      Show the configuration, the layers, and what each changes
 ",
     explore_line!(),

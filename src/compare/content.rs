@@ -1,7 +1,9 @@
-//! Compares the contents of two files.
+//! Reads files of directories: two side by side, or one to hash it.
 
+use super::sparse::SparseHasher;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -16,11 +18,11 @@ pub(super) struct Reader {
 }
 
 /// Which of the two could not be read.
-pub(super) type SideError = (Side, io::Error);
+pub(super) type SideError = (Which, io::Error);
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum Which {
     A,
     B,
 }
@@ -40,8 +42,8 @@ impl Reader {
     ) -> Result<Option<u64>, SideError> {
         let mut position = 0;
         while go_on() {
-            let in_a = read_block(a, &mut self.a, position).map_err(|error| (Side::A, error))?;
-            let in_b = read_block(b, &mut self.b, position).map_err(|error| (Side::B, error))?;
+            let in_a = read_block(a, &mut self.a, position).map_err(|error| (Which::A, error))?;
+            let in_b = read_block(b, &mut self.b, position).map_err(|error| (Which::B, error))?;
             if in_a != in_b {
                 let differs = in_a.iter().zip(in_b).position(|(a, b)| a != b);
                 return Ok(Some(position + differs.unwrap_or(in_a.len().min(in_b.len())) as u64));
@@ -57,6 +59,36 @@ impl Reader {
         }
         Ok(None)
     }
+}
+
+/// The SHA-256 of all bytes, holes read as zeros. `go_on` is asked before each block, and ends it with a hash of no
+/// meaning.
+pub(super) fn sha256(file: &File, go_on: &dyn Fn() -> bool) -> io::Result<[u8; 32]> {
+    let (mut hash, mut block, mut position) = (Sha256::new(), vec![0; BLOCK], 0);
+    while go_on() {
+        let bytes = read_block(file, &mut block, position)?;
+        if bytes.is_empty() {
+            break;
+        }
+        hash.update(bytes);
+        position += bytes.len() as u64;
+    }
+    Ok(hash.finalize().into())
+}
+
+/// The [hash](SparseHasher) for which holes are not read, likewise.
+pub(super) fn sparse_hash(file: &File, go_on: &dyn Fn() -> bool) -> io::Result<[u8; 32]> {
+    let (mut hash, mut block, mut position) = (SparseHasher::default(), vec![0; BLOCK], 0);
+    while go_on() {
+        position = position.max(next_data(file, position));
+        let bytes = read_block(file, &mut block, position)?;
+        if bytes.is_empty() {
+            break;
+        }
+        hash.data(position, bytes);
+        position += bytes.len() as u64;
+    }
+    Ok(hash.finish(file.metadata()?.len()))
 }
 
 /// As many bytes as there are, at most a block. Files have one position each, but several names and several threads,

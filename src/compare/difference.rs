@@ -30,6 +30,9 @@ pub enum What {
         kind: KindName,
         /// How many names lie below it.
         below: u64,
+        /// Bytes of the files there and below. An inode is counted once, and not at all if it also has a name that both
+        /// trees have.
+        bytes: u64,
     },
     /// The first tree has no such name. What lies below it is counted, not listed.
     OnlyInB {
@@ -38,6 +41,9 @@ pub enum What {
         kind: KindName,
         /// How many names lie below it.
         below: u64,
+        /// Bytes of the files there and below. An inode is counted once, and not at all if it also has a name that both
+        /// trees have.
+        bytes: u64,
     },
     /// Directory here, file there, and so on. The names below a directory are listed as only in that tree.
     Type {
@@ -80,8 +86,10 @@ pub enum What {
     },
     /// Files of one size that hold different bytes.
     Content {
-        /// Position of the first byte that differs.
-        offset: u64,
+        /// Position of the first byte that differs; known where both files were read, and not only their hashes
+        /// compared.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
     },
     /// What a symbolic link points to.
     LinkTarget {
@@ -135,8 +143,8 @@ impl fmt::Display for TreeDifference {
 impl fmt::Display for What {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OnlyInA { kind, below } => write!(formatter, "only in A ({kind}{})", Below(*below)),
-            Self::OnlyInB { kind, below } => write!(formatter, "only in B ({kind}{})", Below(*below)),
+            Self::OnlyInA { kind, below, .. } => write!(formatter, "only in A ({kind}{})", Below(*below)),
+            Self::OnlyInB { kind, below, .. } => write!(formatter, "only in B ({kind}{})", Below(*below)),
             Self::Type { a, b } => sides(formatter, "type", a, b),
             Self::Mode { a, b } => sides(formatter, "mode", format_args!("{a:04o}"), format_args!("{b:04o}")),
             Self::Owner { a, b } => {
@@ -144,7 +152,8 @@ impl fmt::Display for What {
             }
             Self::Mtime { a, b } => sides(formatter, "mtime", a, b),
             Self::Size { a, b } => sides(formatter, "size", a, b),
-            Self::Content { offset } => write!(formatter, "content: differs from byte {offset} on"),
+            Self::Content { offset: Some(offset) } => write!(formatter, "content: differs from byte {offset} on"),
+            Self::Content { offset: None } => formatter.write_str("content: differs"),
             Self::LinkTarget { a, b } => sides(formatter, "link target", a, b),
             Self::Device { a, b } => {
                 sides(formatter, "device number", format_args!("{}:{}", a.0, a.1), format_args!("{}:{}", b.0, b.1))
@@ -243,7 +252,7 @@ mod tests {
         assert_eq!(links.to_string(), "hard links: {a, b} in A, {a} {b} in B");
         let xattr = What::Xattr { name: name("user.k"), a: Some(Bytes::from([0xff])), b: None };
         assert_eq!(xattr.to_string(), "attribute user.k: \"\\xff\" in A, none in B");
-        let only = What::OnlyInB { kind: KindName::Directory, below: 1 };
+        let only = What::OnlyInB { kind: KindName::Directory, below: 1, bytes: 0 };
         assert_eq!(only.to_string(), "only in B (directory, 1 name below)");
     }
 }

@@ -4,6 +4,9 @@
 //! where two files could still be equal are their contents read, both at once, up to the first byte that differs. That
 //! is quicker than hashing, and says where.
 //!
+//! A tree need not lie in a directory. Of what an image shows, the contents are known by their hashes: a [`Side`] is a
+//! snapshot together with what knows them, such as an [`inspect::ShownTree`](crate::inspect::ShownTree).
+//!
 //! What counts is what a program in the tree can observe and an image can state: the names that readdir lists, types,
 //! permission bits, owners, mtimes, contents, link targets, device numbers, extended attributes, ACLs among them, and
 //! which names share an inode. What a file system makes up for itself does not count: inode numbers, link counts
@@ -34,14 +37,22 @@
 mod acl;
 mod content;
 mod difference;
+mod equality;
 mod links;
 mod options;
 mod pair;
+mod side;
+mod sparse;
+mod statistics;
+mod weight;
 
 pub use acl::AclKind;
 pub use difference::{TreeDifference, What};
 pub use options::{CompareOptions, Ignore, IgnoreError};
 pub use pair::differences;
+pub use side::{Contents, KnownContent, Side};
+pub(crate) use sparse::SparseHasher;
+pub use statistics::{Statistics, StatisticsRow, Tally};
 
 use std::path::Path;
 
@@ -63,7 +74,16 @@ use crate::tree::{Snapshot, TreeError};
 /// # Errors
 /// A tree that cannot be read whole, or that changes while it is read.
 pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Vec<TreeDifference>, TreeError> {
+    let (a, b) = snapshots(a, b, options)?;
+    differences(&a, &b, options)
+}
+
+/// Reads two trees, at the same time.
+///
+/// # Errors
+/// A tree that cannot be read whole, or that changes while it is read.
+pub fn snapshots(a: &Path, b: &Path, options: &CompareOptions) -> Result<(Snapshot, Snapshot), TreeError> {
     let take = |tree| Snapshot::take(tree, &options.snapshot);
     let (a, b) = crate::parallel::both(|| take(a), || take(b));
-    differences(&a?, &b?, options)
+    Ok((a?, b?))
 }

@@ -1,24 +1,39 @@
 //! Compares two snapshots.
 
 use super::acl::{self, AclKind};
-use super::content::{Reader, Side};
 use super::difference::{TreeDifference, What};
+use super::equality::{Contents, Equality};
 use super::links::regrouped;
 use super::options::CompareOptions;
+use super::side::Side;
+use super::weight::{OwnBytes, count_below};
 use crate::core::text::Bytes;
-use crate::parallel;
 use crate::tree::{NodeId, ROOT, Snapshot, TreeEntry, TreeError, TreeKind};
 use hashbrown::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Every difference between two trees, sorted by path: a directory before what it holds, siblings by their bytes.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn differences(a: &Snapshot, b: &Snapshot, options: &CompareOptions) -> Result<Vec<TreeDifference>, TreeError> {
-    let mut comparison = Comparison { a, b, options, found: Vec::new(), linkable: Vec::new(), contents: Vec::new() };
+pub fn differences<'a>(
+    a: impl Into<Side<'a>>,
+    b: impl Into<Side<'a>>,
+    options: &CompareOptions,
+) -> Result<Vec<TreeDifference>, TreeError> {
+    let sides = (a.into(), b.into());
+    let mut comparison = Comparison {
+        a: sides.0.tree,
+        b: sides.1.tree,
+        sides,
+        options,
+        found: Vec::new(),
+        only_a: Vec::new(),
+        only_b: Vec::new(),
+        linkable: Vec::new(),
+        contents: Vec::new(),
+    };
     comparison.walk();
+    comparison.report_only();
     comparison.compare_contents()?;
     if !options.ignore.hard_links {
         comparison.compare_links();
@@ -31,11 +46,15 @@ pub fn differences(a: &Snapshot, b: &Snapshot, options: &CompareOptions) -> Resu
 struct Comparison<'s> {
     a: &'s Snapshot,
     b: &'s Snapshot,
+    sides: (Side<'s>, Side<'s>),
     options: &'s CompareOptions,
     found: Vec<Found>,
+    /// Names that one tree lacks, with their places among all paths.
+    only_a: Vec<(usize, NodeId)>,
+    only_b: Vec<(usize, NodeId)>,
     /// What both trees have and hard links can name, in the order of paths.
     linkable: Vec<Pair>,
-    /// Files of one size, whose contents must be read.
+    /// Files of one size, whose contents must be compared.
     contents: Vec<Pair>,
 }
 
@@ -70,14 +89,8 @@ impl Comparison<'_> {
         while let Some(next) = waiting.pop() {
             order += 1;
             match next {
-                Waiting::OnlyA(id) => {
-                    let what = What::OnlyInA { kind: self.a.entry(id).kind.name(), below: count_below(self.a, id) };
-                    self.report(order, path(self.a, id), what);
-                }
-                Waiting::OnlyB(id) => {
-                    let what = What::OnlyInB { kind: self.b.entry(id).kind.name(), below: count_below(self.b, id) };
-                    self.report(order, path(self.b, id), what);
-                }
+                Waiting::OnlyA(id) => self.only_a.push((order, id)),
+                Waiting::OnlyB(id) => self.only_b.push((order, id)),
                 Waiting::Both(a, b) => {
                     self.compare(order, a, b);
                     self.push_children(&mut waiting, a, b);
@@ -178,57 +191,44 @@ impl Comparison<'_> {
         }
     }
 
-    /// Reads the files that could still be equal, several pairs at a time. An inode with many names is read once.
+    /// Compares the files that could still be equal. An inode with many names is read once.
     fn compare_contents(&mut self) -> Result<(), TreeError> {
         let mut once: HashMap<_, usize> = HashMap::new();
-        let mut work: Vec<Pair> = Vec::new();
+        let mut work: Vec<(NodeId, NodeId)> = Vec::new();
         let mut answer_of: Vec<usize> = Vec::with_capacity(self.contents.len());
         for &pair in &self.contents {
             let inodes = (self.a.entry(pair.a).inode, self.b.entry(pair.b).inode);
             let answer = *once.entry(inodes).or_insert(work.len());
             if answer == work.len() {
-                work.push(pair);
+                work.push((pair.a, pair.b));
             }
             answer_of.push(answer);
         }
-        let answers = self.read_pairs(&work)?;
+        let (a, b) = self.sides;
+        let equality = Equality { a, b, jobs: self.options.jobs, cancel: &self.options.snapshot.cancel };
+        let answers = equality.compare(&work)?;
         for (pair, answer) in std::mem::take(&mut self.contents).into_iter().zip(answer_of) {
-            if let Some(offset) = answers[answer] {
+            if let Contents::Different(offset) = answers[answer] {
                 self.report(pair.order, path(self.a, pair.a), What::Content { offset });
             }
         }
         Ok(())
     }
 
-    /// For each pair, where it differs.
-    fn read_pairs(&self, work: &[Pair]) -> Result<Vec<Option<u64>>, TreeError> {
-        let order: Vec<usize> = (0..work.len()).collect();
-        let jobs = parallel::jobs(self.options.jobs, 0).get();
-        let stop = AtomicBool::new(false);
-        // Each has buffers of its own, good for any number of pairs.
-        let readers: Mutex<Vec<Reader>> = Mutex::new(Vec::new());
-        let readers = || readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = |index: usize| {
-            let idle = readers().pop();
-            let mut reader = idle.unwrap_or_else(Reader::new);
-            let answer = self.read_pair(&mut reader, work[index]);
-            readers().push(reader);
-            stop.fetch_or(answer.is_err(), Ordering::Relaxed);
-            answer
-        };
-        let answers = parallel::each(&order, jobs, &stop, &read);
-        parallel::all(answers, || TreeError::Cancelled, |error| matches!(error, TreeError::Cancelled))
-    }
-
-    fn read_pair(&self, reader: &mut Reader, pair: Pair) -> Result<Option<u64>, TreeError> {
-        let cancel = &self.options.snapshot.cancel;
-        let (a, b) = (self.a.open_file(pair.a)?, self.b.open_file(pair.b)?);
-        let answer =
-            reader.first_difference(&a, &b, || !cancel.is_cancelled()).map_err(|(side, error)| match side {
-                Side::A => self.a.error(pair.a, "read", error),
-                Side::B => self.b.error(pair.b, "read", error),
-            })?;
-        if cancel.is_cancelled() { Err(TreeError::Cancelled) } else { Ok(answer) }
+    /// What only one tree has, with the bytes that it has there and nowhere else.
+    fn report_only(&mut self) {
+        let only_a = std::mem::take(&mut self.only_a);
+        let mut bytes = OwnBytes::new(self.a, self.linkable.iter().map(|pair| pair.a), !only_a.is_empty());
+        for (order, id) in only_a {
+            let (kind, below, bytes) = (self.a.entry(id).kind.name(), count_below(self.a, id), bytes.below(id));
+            self.report(order, path(self.a, id), What::OnlyInA { kind, below, bytes });
+        }
+        let only_b = std::mem::take(&mut self.only_b);
+        let mut bytes = OwnBytes::new(self.b, self.linkable.iter().map(|pair| pair.b), !only_b.is_empty());
+        for (order, id) in only_b {
+            let (kind, below, bytes) = (self.b.entry(id).kind.name(), count_below(self.b, id), bytes.below(id));
+            self.report(order, path(self.b, id), What::OnlyInB { kind, below, bytes });
+        }
     }
 
     /// Hard links, each set of them reported at its first name.
@@ -262,15 +262,4 @@ fn path(snapshot: &Snapshot, id: NodeId) -> Bytes {
 
 fn acl_text(value: &[u8]) -> Bytes {
     acl::to_text(value).map_or_else(|| Bytes::from(value), |text| text.into_bytes().into())
-}
-
-fn count_below(snapshot: &Snapshot, id: NodeId) -> u64 {
-    let mut count = 0;
-    let mut waiting = vec![id];
-    while let Some(id) = waiting.pop() {
-        let children = snapshot.children(id);
-        count += children.len() as u64;
-        waiting.extend(children);
-    }
-    count
 }

@@ -17,5 +17,6 @@ pub use error::LayoutError;
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;
 pub(crate) use modified::{changed, modified};
+pub use read::form_of;
 pub(crate) use read::{open, read, read_erofs, read_layout};
 pub(crate) use seal::{Depth, Seal};

@@ -38,6 +38,14 @@ pub(crate) fn read(directory: impl AsFd, path: &Path) -> Result<Vec<u8>, LayoutE
     Ok(text)
 }
 
+/// What the `layflat.json` of a directory says it is: `overlay` (unpacked layers), `erofs` (EROFS images) or `bundle`.
+/// Nothing of a directory without one, or with a file of that name that layflat has not written.
+pub fn form_of(directory: &Path) -> Option<String> {
+    let path = directory.join(FILE_NAME);
+    let Version { form, .. } = version(&read(open(directory).ok()?, directory).ok()?, &path).ok()?;
+    [Layout::FORM, ErofsLayout::FORM, "bundle"].contains(&form.as_str()).then_some(form)
+}
+
 /// The description of the unpacked layers in an open directory.
 pub(crate) fn read_layout(directory: impl AsFd, path: &Path) -> Result<Layout, LayoutError> {
     parse(&read(directory, path)?, &path.join(FILE_NAME))

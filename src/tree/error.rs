@@ -29,6 +29,15 @@ pub enum TreeError {
         /// The path in the tree; empty for the root.
         path: Vec<u8>,
     },
+    /// The contents of files of a tree that lies in no directory cannot be told.
+    #[error("cannot read files of {}", place(.root, b""))]
+    Contents {
+        /// What the tree is called.
+        root: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// More than 2^32 - 1 names.
     #[error("{} has more than 4294967295 names, too many to read", place(.root, b""))]
     TooLarge {

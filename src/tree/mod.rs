@@ -26,3 +26,4 @@ pub use error::TreeError;
 pub use options::SnapshotOptions;
 pub use snapshot::{KindName, Snapshot, TreeEntry, TreeKind};
 pub(crate) use snapshot::{NodeId, ROOT};
+pub(crate) use walk::entry_at;

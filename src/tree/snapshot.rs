@@ -20,8 +20,10 @@ use std::path::{Path, PathBuf};
 /// A directory tree as it was when it was read. It keeps its root open, to read files when they are compared.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// Where it lies, for messages; of a tree that lies nowhere, what it is called.
     pub(super) root: PathBuf,
-    pub(super) directory: OwnedFd,
+    /// None of a tree that lies in no directory.
+    pub(super) directory: Option<OwnedFd>,
     pub(super) nodes: Vec<Node>,
 }
 
@@ -171,9 +173,17 @@ impl Snapshot {
             path: Vec::new(),
             source: errno.into(),
         })?;
-        let mut snapshot = Self { root: root.to_owned(), directory, nodes: Vec::new() };
-        walk::fill(&mut snapshot, options)?;
+        let mut snapshot = Self { root: root.to_owned(), directory: None, nodes: Vec::new() };
+        walk::fill(&mut snapshot, directory.as_fd(), options)?;
+        snapshot.directory = Some(directory);
         Ok(snapshot)
+    }
+
+    /// A tree that lies in no directory, with nothing but a root: what is in it is [added](Self::add), the names of a
+    /// directory in the order of their bytes. `name` is what messages call it.
+    pub(crate) fn of_root(name: &Path, root: TreeEntry) -> Self {
+        let root = Node { parent: ROOT, name: Box::default(), children: Vec::new(), entry: root };
+        Self { root: name.to_owned(), directory: None, nodes: vec![root] }
     }
 
     /// How many names the tree has; its root counts as one.
@@ -230,7 +240,7 @@ impl Snapshot {
     }
 
     /// Adds a name to a directory; the caller sorts the directory's children in the end.
-    pub(super) fn add(&mut self, parent: NodeId, name: &[u8], entry: TreeEntry) -> Result<NodeId, TreeError> {
+    pub(crate) fn add(&mut self, parent: NodeId, name: &[u8], entry: TreeEntry) -> Result<NodeId, TreeError> {
         let id = NodeId::try_from(self.nodes.len()).map_err(|_| TreeError::TooLarge { root: self.root.clone() })?;
         self.nodes.push(Node { parent, name: name.into(), children: Vec::new(), entry });
         if id != ROOT {
@@ -262,18 +272,32 @@ impl Snapshot {
         TreeError::Io { action: action.to_owned(), root: self.root.clone(), path: self.path(id), source }
     }
 
+    /// That files of a tree cannot be read which lies in no directory.
+    pub(crate) fn no_contents(&self, source: Box<dyn std::error::Error + Send + Sync>) -> TreeError {
+        TreeError::Contents { root: self.root.clone(), source }
+    }
+
     /// Opens a directory of the tree, to look at and go on from; by way of one that is open, if it leads there.
-    pub(super) fn open_directory(&self, id: NodeId, by_way_of: (NodeId, BorrowedFd<'_>)) -> Result<OwnedFd, TreeError> {
-        self.open(id, OFlags::PATH | OFlags::DIRECTORY, by_way_of).map_err(|errno| self.error(id, "open", errno.into()))
+    pub(super) fn open_directory(
+        &self,
+        id: NodeId,
+        root: BorrowedFd<'_>,
+        by_way_of: (NodeId, BorrowedFd<'_>),
+    ) -> Result<OwnedFd, TreeError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        self.open(id, flags, root, by_way_of).map_err(|errno| self.error(id, "open", errno.into()))
     }
 
     /// Opens a file of the tree for reading. Should it have become a FIFO since, opening it does not wait.
     pub(crate) fn open_file(&self, id: NodeId) -> Result<File, TreeError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         // Only the owner may leave the atime alone.
-        let root = (ROOT, self.directory.as_fd());
-        let file = match self.open(id, flags | OFlags::NOATIME, root) {
-            Err(Errno::PERM) => self.open(id, flags, root),
+        let open = |flags| {
+            let root = self.directory.as_ref().ok_or(Errno::BADF)?.as_fd();
+            self.open(id, flags, root, (ROOT, root))
+        };
+        let file = match open(flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => open(flags),
             other => other,
         };
         let file = File::from(file.map_err(|errno| self.error(id, "open", errno.into()))?);
@@ -285,7 +309,13 @@ impl Snapshot {
     }
 
     /// Opens a path below the root, however long it is: the kernel takes at most PATH_MAX bytes in one call.
-    fn open(&self, id: NodeId, flags: OFlags, by_way_of: (NodeId, BorrowedFd<'_>)) -> Result<OwnedFd, Errno> {
+    fn open(
+        &self,
+        id: NodeId,
+        flags: OFlags,
+        root: BorrowedFd<'_>,
+        by_way_of: (NodeId, BorrowedFd<'_>),
+    ) -> Result<OwnedFd, Errno> {
         const LONGEST: usize = 4000;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let at = |directory: BorrowedFd<'_>, path: &[u8], flags: OFlags| {
@@ -294,7 +324,7 @@ impl Snapshot {
             crate::fs::openat2(directory, Path::new(std::ffi::OsStr::from_bytes(path)), flags, Mode::empty(), resolve)
         };
         let (start, names) = self.components(id, by_way_of.0);
-        let start = if start == by_way_of.0 { by_way_of.1 } else { self.directory.as_fd() };
+        let start = if start == by_way_of.0 { by_way_of.1 } else { root };
         let mut reached: Option<OwnedFd> = None;
         let mut path: Vec<u8> = Vec::new();
         for name in names {

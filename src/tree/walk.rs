@@ -23,15 +23,15 @@ use walkdir::WalkDir;
 const LONG: usize = 512;
 
 /// Reads everything below the snapshot's root, and the root.
-pub(super) fn fill(snapshot: &mut Snapshot, options: &SnapshotOptions) -> Result<(), TreeError> {
+pub(super) fn fill(snapshot: &mut Snapshot, root: BorrowedFd<'_>, options: &SnapshotOptions) -> Result<(), TreeError> {
     let mut aside = Vec::new();
-    walk(snapshot, (ROOT, None), options, &mut aside)?;
+    walk(snapshot, (ROOT, root), options, &mut aside)?;
     // Most often the next is a descendant of the last, and a long way from the root.
     let mut last: Option<(NodeId, OwnedFd)> = None;
     while let Some(start) = aside.pop() {
-        let way = last.as_ref().map_or((ROOT, snapshot.directory.as_fd()), |(id, directory)| (*id, directory.as_fd()));
-        let directory = snapshot.open_directory(start, way)?;
-        walk(snapshot, (start, Some(directory.as_fd())), options, &mut aside)?;
+        let way = last.as_ref().map_or((ROOT, root), |(id, directory)| (*id, directory.as_fd()));
+        let directory = snapshot.open_directory(start, root, way)?;
+        walk(snapshot, (start, directory.as_fd()), options, &mut aside)?;
         last = Some((start, directory));
     }
     for index in 0..snapshot.nodes.len() {
@@ -42,15 +42,15 @@ pub(super) fn fill(snapshot: &mut Snapshot, options: &SnapshotOptions) -> Result
     Ok(())
 }
 
-/// Reads what lies below one directory, already known and open (or the root, which nobody has seen yet), and puts aside
-/// the directories that are too far away.
+/// Reads what lies below one open directory, which is known already (but for the root, which nobody has seen yet), and
+/// puts aside the directories that are too far away.
 fn walk(
     snapshot: &mut Snapshot,
-    (start, directory): (NodeId, Option<BorrowedFd<'_>>),
+    (start, directory): (NodeId, BorrowedFd<'_>),
     options: &SnapshotOptions,
     aside: &mut Vec<NodeId>,
 ) -> Result<(), TreeError> {
-    let descriptor = directory.unwrap_or(snapshot.directory.as_fd()).as_raw_fd();
+    let descriptor = directory.as_raw_fd();
     // With the dot the path names the directory, not the link in /proc.
     let base = format!("/proc/self/fd/{descriptor}/.");
     let mut walk = WalkDir::new(&base).same_file_system(options.one_file_system).into_iter();
@@ -133,6 +133,11 @@ fn io_error(snapshot: &Snapshot, parent: NodeId, name: &[u8], action: &str, sour
     }
     path.extend_from_slice(name);
     TreeError::Io { action: action.to_owned(), root: snapshot.root.clone(), path, source }
+}
+
+/// All that counts of what is at a path, without opening it.
+pub(crate) fn entry_at(path: &Path) -> io::Result<TreeEntry> {
+    read(path, &std::fs::symlink_metadata(path)?).map_err(|(_, error)| error)
 }
 
 /// All that counts of one file, without opening it. An error says what was being done.

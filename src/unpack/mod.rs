@@ -36,6 +36,7 @@ pub use layers::layers;
 pub use options::{OVERRIDE_STAT, Options, Owners};
 pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
 pub(crate) use report::{Losses, merged};
+pub use stage::AttributeProbe;
 
 /// The directory of the work directory that becomes the result.
 const RESULT: &str = "result";

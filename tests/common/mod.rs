@@ -27,6 +27,7 @@ pub mod oracle;
 pub mod overlay;
 pub mod place;
 pub mod run;
+pub mod shown;
 pub mod tar;
 pub mod text;
 pub mod tools;

@@ -233,7 +233,7 @@ fn a_dash_is_standard_input() {
     fed(&["layers", "-", "stack"], 0);
     fed(&["inspect", "-"], 0);
     fed(&["diff", "--ignore=owner", "-", "flat"], 0);
-    fed(&["diff", "--ignore=owner", "stack", "-"], 1);
+    fed(&["diff", "-", "image.tar"], 0);
     assert!(place.path("flat/b").is_file() && place.path("stack/layflat.json").is_file());
     // Nothing of what was read remains beside the results.
     let mut names: Vec<_> = fs::read_dir(place.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -252,7 +252,7 @@ fn diff_tells_by_its_exit_code() {
     fs::write(place.path("b/new"), "").unwrap();
     let output = run(&place, &["diff", "--ignore=mtime", "a", "b"]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stdout), "new: only in B (file)\n");
+    assert_eq!(text(&output.stdout), "+ new: only in B (file)\n");
     let output = run(&place, &["diff", "--ignore=mtime", "--json", "a", "b"]);
     assert_eq!(output.status.code(), Some(1));
     let differences: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -261,7 +261,84 @@ fn diff_tells_by_its_exit_code() {
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
 
     message(&place, &["diff", "a", "missing"], 2);
+    let output = run(&place, &["diff", "--ignore=mtime", "--stat", "a", "b"]);
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(1), "new  |  +1\n1 path added, 0 removed, 0 changed\n")
+    );
     assert_eq!(run(&place, &["diff", "--ignore=colour", "a", "b"]).status.code(), Some(2));
+}
+
+/// One thing of each kind differs, and what that is, is read from the images' layers alone.
+#[test]
+fn diff_of_images_is_told_in_lines_numbers_and_json() {
+    let place = Place::new();
+    let base = || Tar::new().directory("usr").directory("usr/lib").file("usr/lib/same", "same");
+    place.write("one.tar", base().file("usr/lib/changed", "one").file("gone", "12345").done());
+    let more = base().file("usr/lib/changed", "two").directory("new").file("new/a", "x".repeat(2000));
+    place.write("two.tar", more.symlink("new/link", "a").done());
+    let (one, two) = ("layers:one.tar", "layers:two.tar");
+
+    let output = run(&place, &["diff", one, two]);
+    let expected = "- gone: only in A (file, 5 B)\n+ new: only in B (directory, 2 names below, 2.0 KiB)\n\
+                    ~ usr/lib/changed: content: differs\n";
+    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(1), expected, ""));
+
+    let output = run(&place, &["diff", "--stat", one, two]);
+    let lines: Vec<&str> = text(&output.stdout).lines().collect();
+    let longest = "+".repeat(24);
+    let expected = [
+        "gone             |      -1          -5 B  -".to_owned(),
+        "new/             |  +1".to_owned(),
+        format!("new/a            |  +1          +2.0 KiB  {longest}"),
+        "new/link         |  +1".to_owned(),
+        "usr/lib/changed  |          ~1".to_owned(),
+        "3 paths added (2.0 KiB), 1 removed (5 B), 1 changed".to_owned(),
+    ];
+    assert_eq!(lines, expected);
+    let output = run(&place, &["diff", "--stat=1", one, two]);
+    let lines: Vec<&str> = text(&output.stdout).lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(lines, ["gone", "new/", "usr/", "3"]);
+
+    let json = |arguments: &[&str]| -> Value {
+        let output = run(&place, &[&["diff", "--json"], arguments, &[one, two]].concat());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let expected = serde_json::json!([
+        {"path": "gone", "what": "only-in-a", "type": "file", "below": 0, "bytes": 5},
+        {"path": "new", "what": "only-in-b", "type": "directory", "below": 2, "bytes": 2000},
+        {"path": "usr/lib/changed", "what": "content"},
+    ]);
+    assert_eq!(json(&[]), expected);
+    let summary = json(&["--stat"]);
+    assert_eq!((&summary["total"]["added"], &summary["total"]["added_bytes"]), (&3.into(), &2000.into()));
+    let changed = serde_json::json!({
+        "path": "usr/lib/changed", "added": 0, "added_bytes": 0, "removed": 0, "removed_bytes": 0,
+        "changed": 1, "bytes_before": 3, "bytes_after": 3,
+    });
+    assert_eq!(summary["paths"][4], changed);
+    assert_eq!(printed(&place, &["diff", "--stat", one, one]), "");
+}
+
+/// The layers of an image in a directory are not a tree: name by name they would differ from everything.
+#[test]
+fn diff_refuses_a_directory_of_layers() {
+    let place = place();
+    for arguments in
+        [&["layers", "-q", "image.tar", "stack"][..], &["layers", "-q", "--backend=erofs", "image.tar", "erofs"]]
+    {
+        printed(&place, arguments);
+    }
+    printed(&place, &["flatten", "-q", "image.tar", "flat"]);
+    for (a, b) in [("stack", "flat"), ("flat", "stack"), ("image.tar", "stack"), ("stack", "stack"), ("erofs", "flat")]
+    {
+        let message = message(&place, &["diff", a, b], 2);
+        assert!(message.contains("one by one") && message.contains("`layflat mount "), "{message}");
+    }
+    // A file of that name in a tree is a file.
+    place.write("flat/layflat.json", "{}");
+    let output = run(&place, &["diff", "--ignore=mtime", "image.tar", "flat"]);
+    assert_eq!(text(&output.stdout), "+ layflat.json: only in B (file, 2 B)\n");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod bundle;
 mod common;
 mod compare;
 mod copy;
+mod diff;
 mod erofs;
 mod erofs_mounts;
 mod explore;
@@ -25,6 +26,7 @@ fn main() -> std::process::ExitCode {
         ("bundle", bundle::trials),
         ("compare", compare::trials),
         ("copy", copy::trials),
+        ("diff", diff::trials),
         ("explore", explore::trials),
         ("erofs", erofs::trials),
         ("erofs_mounts", erofs_mounts::trials),

@@ -20,6 +20,7 @@ use crate::common::inside;
 use crate::common::oracle;
 use crate::common::overlay::{Manner, changed_mounts};
 use crate::common::run::{self, Form, Power};
+use crate::common::shown::agrees_with_unpacked_trees;
 use crate::common::tar;
 use crate::common::text::{Attributes, Entry, Kind, Stack};
 use crate::common::tree::Tree;
@@ -61,6 +62,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             })
         })
         .with_ignored_flag(!erofs::can_mount()),
+        Trial::test("images_differ_as_their_unpacked_trees_do", images_differ_as_their_trees)
+            .with_ignored_flag(!run::is_root()),
         Trial::test("flat_archive_squashed_image_and_oracle_agree", || run_with(&rewritten_agrees)),
     ];
     for (name, manner) in [
@@ -98,7 +101,32 @@ fn check(forms: &[Form]) -> Result<(), Failed> {
     run_with(&|stack, base| forms.iter().try_for_each(|&form| agree(stack, form, base)))
 }
 
-fn run_with(test: &dyn Fn(&Stack, &Path) -> Result<(), String>) -> Result<(), Failed> {
+fn run_with(test: Check<'_, Stack>) -> Result<(), Failed> {
+    run_each(&stack(), &|stack| stack.to_string(), test)
+}
+
+/// Two stacks, of which the second one often begins with layers of the first one.
+fn images_differ_as_their_trees() -> Result<(), Failed> {
+    let pair = (stack(), stack(), 0..=8usize).prop_map(|(one, other, shared)| {
+        let layers = one.0.iter().take(shared).chain(&other.0).cloned().collect();
+        (one, accepted(Stack(layers)))
+    });
+    run_each(&pair, &|(one, other)| format!("{one}\n{other}"), &|(one, other), base| {
+        if oracle::show(one).is_err() || oracle::show(other).is_err() {
+            return Ok(());
+        }
+        agrees_with_unpacked_trees(&run::image_of(one), &run::image_of(other), base)
+    })
+}
+
+/// A test of one value; the path is where it may unpack.
+type Check<'t, T> = &'t dyn Fn(&T, &Path) -> Result<(), String>;
+
+fn run_each<S: Strategy>(
+    strategy: &S,
+    describe: &dyn Fn(&S::Value) -> String,
+    test: Check<'_, S::Value>,
+) -> Result<(), Failed> {
     let asked = asked();
     let config = Config {
         cases: asked.unwrap_or(300),
@@ -111,10 +139,10 @@ fn run_with(test: &dyn Fn(&Stack, &Path) -> Result<(), String>) -> Result<(), Fa
         None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
     };
     let base = if *run::power() == Power::Root { run::tmpfs().to_owned() } else { std::env::temp_dir() };
-    let result = runner.run(&stack(), |stack| test(&stack, &base).map_err(TestCaseError::fail));
+    let result = runner.run(strategy, |value| test(&value, &base).map_err(TestCaseError::fail));
     match result {
         Ok(()) => Ok(()),
-        Err(TestError::Fail(reason, stack)) => Err(format!("{stack}\n{}", reason.message()).into()),
+        Err(TestError::Fail(reason, value)) => Err(format!("{}\n{}", describe(&value), reason.message()).into()),
         Err(TestError::Abort(reason)) => Err(reason.message().into()),
     }
 }

@@ -4,7 +4,7 @@ use crate::core::text::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Extended attributes by name, sorted by name, each name once. Values are bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Xattrs(Box<[Xattr]>);
 
 type Xattr = (Box<[u8]>, Box<[u8]>);

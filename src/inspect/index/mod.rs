@@ -12,6 +12,7 @@ mod file;
 pub(crate) mod fuzzing;
 mod hashing;
 mod identity;
+pub(in crate::inspect) mod sparse;
 
 use std::path::Path;
 

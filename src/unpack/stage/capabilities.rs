@@ -210,6 +210,12 @@ impl Capabilities {
         Ok(())
     }
 
+    /// Sets the time of a file's last change, as [`set`](Self::set) does.
+    pub(super) fn set_mtime(&self, file: BorrowedFd<'_>, time: Timestamp) -> Result<()> {
+        let time = self.clamped(time);
+        Subject::Open(file).set_times(&Timestamps { last_access: time, last_modification: time })
+    }
+
     fn clamped(&self, time: Timestamp) -> Timespec {
         let (first, last) = self.times;
         match time.seconds.clamp(first, last) {

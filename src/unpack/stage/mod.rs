@@ -10,9 +10,11 @@ mod contents;
 mod copy;
 mod finisher;
 mod owners;
+mod probe;
 mod writer;
 
 pub(crate) use capabilities::{Capabilities, Subject};
 pub(crate) use contents::{Contents, ContentsFiles};
 pub(crate) use copy::{copy_content, share_content};
+pub use probe::AttributeProbe;
 pub(crate) use writer::{Home, Made, Spill, Stage, StageError, Staged, Whereabouts, trying};

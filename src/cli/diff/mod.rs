@@ -1,0 +1,127 @@
+//! `layflat diff`
+
+mod side;
+mod stat;
+mod text;
+
+use std::ffi::OsString;
+
+use anyhow::Context as _;
+use clap::Args;
+use layflat::compare::{CompareOptions, Ignore, Side, Statistics, TreeDifference, differences, snapshots};
+use layflat::inspect::Holding;
+use layflat::tree::{Snapshot, SnapshotOptions};
+use layflat::unpack::AttributeProbe;
+use layflat::userns::enter;
+use layflat::{Cancel, Options};
+
+use super::arguments::{Common, Looked, OpenArgs};
+use super::owners::{Granted, granted};
+use super::{FAILURE, SUCCESS, output};
+use side::{Named, shown};
+
+/// Compare two images, directories or mounts
+///
+/// Lists every difference: `+` only in B, `-` only in A, `~` another type, mode, owner, mtime, size, content, link
+/// target, device number, extended attribute, ACL, or other hard links. Exits with 0 if there is none, 1 if there are
+/// some, 2 on an error. Images are not unpacked: their layers are read once, and the cache keeps what is known of them.
+/// Two images are compared by what they state. An image is compared with a directory as if it were unpacked by the
+/// calling user. Times are UTC.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  layflat diff docker://app:1.3 docker://app:1.4
+  layflat diff --stat docker://app:1.3 docker://app:1.4
+  layflat diff --ignore mtime,owner rootfs app.tar
+  layflat diff --json app.tar rootfs | jq -r '.[].path'")]
+pub(crate) struct Diff {
+    /// A directory, a mount, or an image; `layflat --help` lists all forms of its name
+    a: OsString,
+    /// The directory, mount or image to compare A with
+    b: OsString,
+    /// Differences to ignore, separated by commas: mode, owner, mtime, content, links, xattr, xattr:PREFIX
+    #[arg(long, value_name = "LIST", default_value = "")]
+    ignore: Ignore,
+    /// Only count what was added, removed and changed, by file, or by directory where there are many. With LEVELS by
+    /// the directories that many levels below the root
+    #[arg(long, value_name = "LEVELS", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(u16).range(1..))]
+    stat: Option<Option<u16>>,
+    /// Do not descend into file systems mounted in the directories that are compared
+    #[arg(long)]
+    one_file_system: bool,
+    #[command(flatten)]
+    open: OpenArgs,
+}
+
+impl Diff {
+    pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let options = CompareOptions {
+            snapshot: SnapshotOptions { one_file_system: self.one_file_system, cancel: cancel.clone() },
+            ignore: self.ignore.clone(),
+            ..CompareOptions::default()
+        };
+        let look = |image: &OsString| self.open.look(image, common, cancel);
+        match (Named::of(&self.a)?, Named::of(&self.b)?) {
+            (Named::Directory(a), Named::Directory(b)) => {
+                let (a, b) = snapshots(a, b, &options)?;
+                self.report(&a, &b, &options, common)
+            }
+            // What they state does not depend on who asks.
+            (Named::Image(a), Named::Image(b)) => {
+                let (first, second) = (look(a)?, look(b)?);
+                let (a, b) = (shown(a, &first, Holding::AsStated)?, shown(b, &second, Holding::AsStated)?);
+                self.report(&a, &b, &options, common)
+            }
+            (Named::Image(image), Named::Directory(directory)) => {
+                as_its_owner()?;
+                let looked = look(image)?;
+                let image = unpacked(image, &looked)?;
+                self.report(&image, &Snapshot::take(directory, &options.snapshot)?, &options, common)
+            }
+            (Named::Directory(directory), Named::Image(image)) => {
+                as_its_owner()?;
+                let looked = look(image)?;
+                let image = unpacked(image, &looked)?;
+                self.report(&Snapshot::take(directory, &options.snapshot)?, &image, &options, common)
+            }
+        }
+    }
+
+    /// Compares, and prints what was asked for.
+    fn report<'s>(
+        &self,
+        a: impl Into<Side<'s>>,
+        b: impl Into<Side<'s>>,
+        options: &CompareOptions,
+        common: &Common,
+    ) -> anyhow::Result<u8> {
+        let (a, b) = (a.into(), b.into());
+        let found: Vec<TreeDifference> = differences(a, b, options)?;
+        match self.stat {
+            _ if common.quiet && !common.json => {}
+            Some(levels) => stat::print(&Statistics::of(&found, a.tree, b.tree), levels, common)?,
+            None if common.json => output::json(&found)?,
+            None => output::lines(found.iter().map(text::line))?,
+        }
+        Ok(if found.is_empty() { SUCCESS } else { FAILURE })
+    }
+}
+
+/// An ordinary user's trees with the image's owners, shifted, are seen as they are from inside of the user's namespace.
+/// Two directories are compared as they lie: there, owners that it does not have would all look alike.
+fn as_its_owner() -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root()
+        && let Granted::Ids(maps) = granted()?
+    {
+        enter(&maps)?;
+    }
+    Ok(())
+}
+
+/// What an image would be if it were unpacked.
+fn unpacked<'l>(name: &OsString, looked: &'l Looked) -> anyhow::Result<layflat::inspect::ShownTree<'l>> {
+    let place = tempfile::Builder::new().prefix("layflat-diff-").tempdir();
+    let place = place.context("cannot make a temporary directory")?;
+    let options = Options { ..looked.options.clone() };
+    let mut probe = AttributeProbe::new(place.path(), &options)?;
+    shown(name, looked, Holding::AsUnpacked(&mut probe))
+}
