@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::error::Lost;
 use super::inode;
 use super::options::Shape;
-use crate::core::layer::acl;
+use crate::core::layer::{Holder, kept_xattr};
 use crate::core::overlayfs::Attribute;
 use crate::core::record::Attributes;
 
@@ -26,10 +26,6 @@ const ALIGNMENT: usize = 4;
 const MOST_SHARED: usize = 255;
 /// Bytes of an inode's attributes. The format has room for four times as much; kernels have counted them in 16 bits.
 pub(super) const MOST_BYTES: usize = 65_532;
-/// Bytes of a value: they are counted in 16 bits.
-const LONGEST_VALUE: usize = 65_535;
-/// Bytes of a name: the kernel's XATTR_NAME_MAX.
-const LONGEST_NAME: usize = 255;
 
 /// An attribute as it is written: lengths, number of the name's prefix, rest of the name, value.
 type Encoded = Box<[u8]>;
@@ -47,12 +43,12 @@ pub(super) fn encoded(
     lost: &mut dyn FnMut(&Lost<'_>),
 ) -> Vec<Encoded> {
     let mut all = Vec::with_capacity(attributes.xattrs.iter().len() + own.len());
-    let kind = Kind::of(mode);
+    let holder = holder(mode);
     for (name, value) in attributes.xattrs.iter() {
         if name == b"security.selinux" && !selinux {
             continue;
         }
-        match kept(kind, name, value, attributes.mode) {
+        match kept_xattr(holder, name, value, attributes.mode) {
             Ok(None) => {}
             Ok(Some(value)) => {
                 let name = match shape {
@@ -76,57 +72,13 @@ pub(super) fn encoded(
     all
 }
 
-/// What decides about the attributes that a file can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Directory,
-    File,
-    Symlink,
-    Special,
-}
-
-impl Kind {
-    fn of(mode: u32) -> Self {
-        match mode & 0o170_000 {
-            inode::DIRECTORY => Self::Directory,
-            inode::FILE => Self::File,
-            inode::SYMLINK => Self::Symlink,
-            _ => Self::Special,
-        }
+fn holder(mode: u32) -> Holder {
+    match mode & 0o170_000 {
+        inode::DIRECTORY => Holder::Directory,
+        inode::FILE => Holder::File,
+        inode::SYMLINK => Holder::Symlink,
+        _ => Holder::Special,
     }
-}
-
-/// The value that a mount shows, if any: an image is mounted as it is, so what the kernel does when an attribute is set must be done here.
-fn kept<'v>(kind: Kind, name: &[u8], value: &'v [u8], mode: u32) -> Result<Option<Cow<'v, [u8]>>, &'static str> {
-    if value.len() > LONGEST_VALUE {
-        return Err("its value is longer than 65535 bytes");
-    }
-    match name {
-        b"system.posix_acl_access" | b"system.posix_acl_default" => {
-            let is_default = name.ends_with(b"default");
-            if kind == Kind::Symlink || is_default && kind != Kind::Directory {
-                return Err("only for other kinds of file");
-            }
-            if !acl::is_valid(value) {
-                return Err("not a valid ACL");
-            }
-            // The mode counts (rule A1).
-            let value = if is_default { Cow::Borrowed(value) } else { Cow::Owned(acl::with_mode(value, mode)) };
-            Ok((is_default || !acl::is_plain(&value)).then_some(value))
-        }
-        b"security.capability" if !is_capability(value) => Err("not a valid capability"),
-        // xattr(7), "Extended user attributes".
-        _ if name.starts_with(b"user.") && !matches!(kind, Kind::File | Kind::Directory) => {
-            Err("only for files and directories")
-        }
-        _ if name.len() > LONGEST_NAME || name.contains(&0) => Err("not a valid name"),
-        _ => Ok(Some(Cow::Borrowed(value))),
-    }
-}
-
-/// Whether the kernel takes it for capabilities of revision 2 or 3 (`validheader`, security/commoncap.c).
-fn is_capability(value: &[u8]) -> bool {
-    matches!((value, value.len()), ([0 | 1, 0, 0, 2, ..], 20) | ([0 | 1, 0, 0, 3, ..], 24))
 }
 
 fn encode(name: &[u8], value: &[u8]) -> Option<Encoded> {

@@ -6,6 +6,7 @@
 pub(crate) mod acl;
 mod change;
 mod from_entry;
+mod kept_xattr;
 mod read;
 mod to_entry;
 mod write;
@@ -14,6 +15,7 @@ mod xattr_name;
 pub(crate) use acl::shift_ids as shift_acl;
 pub use change::WhiteoutError;
 pub use from_entry::{AttributeError, Unkept};
+pub(crate) use kept_xattr::{Holder, kept_xattr};
 pub use read::{
     Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, SkipIn, read_headers, read_layer,
 };
