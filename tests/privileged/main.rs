@@ -12,12 +12,14 @@ mod copy;
 mod erofs;
 mod erofs_mounts;
 mod explore;
+mod ext4;
 mod mount;
 mod pack;
 mod property;
 mod registry;
 mod rewrite;
 mod rules;
+mod squashfs;
 
 fn main() -> std::process::ExitCode {
     common::harness::main(&[
@@ -26,6 +28,7 @@ fn main() -> std::process::ExitCode {
         ("compare", compare::trials),
         ("copy", copy::trials),
         ("explore", explore::trials),
+        ("ext4", ext4::trials),
         ("erofs", erofs::trials),
         ("erofs_mounts", erofs_mounts::trials),
         ("mount", mount::trials),
@@ -34,5 +37,6 @@ fn main() -> std::process::ExitCode {
         ("registry", registry::trials),
         ("rewrite", rewrite::trials),
         ("rules", rules::trials),
+        ("squashfs", squashfs::trials),
     ])
 }
