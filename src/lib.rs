@@ -88,6 +88,7 @@ pub mod copy;
 pub mod core;
 pub mod erofs;
 pub mod export;
+pub mod ext4;
 pub mod fs;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum as _};
-use layflat::export::{ErofsCompression, Filesystem, flat_archive, flat_erofs, flat_filesystem};
+use layflat::export::{
+    ErofsCompression, Ext4, flat_archive, flat_compressed_erofs, flat_erofs, flat_ext4, flat_squashfs,
+};
+use layflat::ext4::Size;
 use layflat::fs::Output;
 use layflat::{Cancel, Options, Owners, Report};
 
-use super::arguments::{Common, ImageArgs, UnpackArgs};
+use super::arguments::{Common, ImageArgs, UnpackArgs, parse_size};
 use super::filters::FilterArgs;
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress, tips};
@@ -17,7 +20,7 @@ use super::{SUCCESS, output, progress, tips};
 ///
 /// DEST is created by a single rename: on an error it does not appear at all. An empty directory or an empty mounted
 /// file system may be there already. With -o, the root file system is written to one file instead: a sorted tar
-/// archive, an EROFS image, or a SquashFS image made by mksquashfs.
+/// archive, an EROFS or an ext4 image, or a SquashFS image made by sqfstar.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "layflat flatten [OPTIONS] <IMAGE> <DEST>\n       layflat flatten [OPTIONS] <IMAGE> --output <FILE>"
@@ -26,6 +29,7 @@ use super::{SUCCESS, output, progress, tips};
   docker save app | layflat flatten - rootfs    # then: systemd-nspawn -D rootfs
   layflat flatten docker://alpine:3.20 rootfs
   layflat flatten app.tar -o rootfs.erofs       # mount -o loop rootfs.erofs mnt
+  layflat flatten app.tar -o rootfs.ext4 --size +1G   # for a virtual machine
   layflat flatten --exclude 'usr/share/doc/*' app.tar rootfs")]
 pub(crate) struct Flatten {
     #[command(flatten)]
@@ -42,6 +46,15 @@ pub(crate) struct Flatten {
     /// Compress an EROFS image, with mkfs.erofs (package erofs-utils)
     #[arg(long, value_name = "ALGORITHM", requires = "output")]
     compression: Option<Compression>,
+    /// Size of an ext4 image, or with `+` what is free in it: 2G, +500M [default: +25%, at least +64M]
+    #[arg(long, value_name = "SIZE", requires = "output", value_parser = parse_file_system_size, allow_hyphen_values = false)]
+    size: Option<Size>,
+    /// Label of an ext4 image, at most 16 bytes
+    #[arg(long, value_name = "LABEL", requires = "output", value_parser = parse_label)]
+    label: Option<String>,
+    /// UUID of an ext4 image [default: follows from the layers]
+    #[arg(long, value_name = "UUID", requires = "output", value_parser = parse_uuid)]
+    uuid: Option<[u8; 16]>,
     #[command(flatten)]
     unpack: UnpackArgs,
     #[command(flatten)]
@@ -55,8 +68,10 @@ enum Format {
     Tar,
     /// An EROFS image
     Erofs,
-    /// A SquashFS image, by mksquashfs (package squashfs-tools)
+    /// A SquashFS image, by sqfstar (package squashfs-tools)
     Squashfs,
+    /// An ext4 image, checked by e2fsck where that is installed
+    Ext4,
 }
 
 /// Compression of an EROFS image.
@@ -69,11 +84,13 @@ enum Compression {
 }
 
 /// How the file is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Maker {
     Archive,
     Erofs,
-    Tool(Filesystem),
+    Ext4(Ext4),
+    Squashfs,
+    CompressedErofs(ErofsCompression),
 }
 
 impl Flatten {
@@ -91,13 +108,24 @@ impl Flatten {
     }
 
     fn maker(&self, format: Format) -> anyhow::Result<Maker> {
+        let is_ext4 = matches!(format, Format::Ext4);
+        for (option, is_given) in
+            [("--size", self.size.is_some()), ("--label", self.label.is_some()), ("--uuid", self.uuid.is_some())]
+        {
+            anyhow::ensure!(is_ext4 || !is_given, "{option} is only for ext4 images: -o FILE.ext4, or --to ext4");
+        }
         Ok(match (format, self.compression) {
             (Format::Erofs, None) => Maker::Erofs,
-            (Format::Erofs, Some(Compression::Lz4)) => Maker::Tool(Filesystem::Erofs(ErofsCompression::Lz4)),
-            (Format::Erofs, Some(Compression::Zstd)) => Maker::Tool(Filesystem::Erofs(ErofsCompression::Zstd)),
+            (Format::Erofs, Some(Compression::Lz4)) => Maker::CompressedErofs(ErofsCompression::Lz4),
+            (Format::Erofs, Some(Compression::Zstd)) => Maker::CompressedErofs(ErofsCompression::Zstd),
             (_, Some(_)) => anyhow::bail!("--compression is only for EROFS images"),
             (Format::Tar, None) => Maker::Archive,
-            (Format::Squashfs, None) => Maker::Tool(Filesystem::Squashfs),
+            (Format::Squashfs, None) => Maker::Squashfs,
+            (Format::Ext4, None) => Maker::Ext4(Ext4 {
+                size: self.size.unwrap_or_default(),
+                label: self.label.clone().unwrap_or_default().into_bytes(),
+                uuid: self.uuid,
+            }),
         })
     }
 
@@ -142,9 +170,9 @@ impl Flatten {
     fn file(&self, maker: Maker, file: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let owners = match maker {
             // They hold any owner, whoever writes them.
-            Maker::Archive | Maker::Erofs => Owners::AsTheyAre,
+            Maker::Archive | Maker::Erofs | Maker::Ext4(_) | Maker::Squashfs => Owners::AsTheyAre,
             // Made of a tree, as the tool sees that.
-            Maker::Tool(_) => self.unpack.owners.settle()?.owners,
+            Maker::CompressedErofs(_) => self.unpack.owners.settle()?.owners,
         };
         let options = &self.options(owners, cancel)?;
         if self.unpack.replace {
@@ -153,7 +181,9 @@ impl Flatten {
         let destination = output::destination(file)?;
         let output = match maker {
             Maker::Archive | Maker::Erofs => Output::create(destination, options.replace, options.no_sync)?,
-            Maker::Tool(_) => Output::create_seekable(destination, options.replace, options.no_sync)?,
+            Maker::Ext4(_) | Maker::Squashfs | Maker::CompressedErofs(_) => {
+                Output::create_seekable(destination, options.replace, options.no_sync)?
+            }
         };
         let image = self.image.open(cancel)?;
         let progress = progress::progress(common);
@@ -164,11 +194,42 @@ impl Flatten {
                 flat_archive(&image, buffered, &output.scratch(), options, progress)?
             }
             Maker::Erofs => flat_erofs(&image, output.file(), &output.scratch(), options, progress)?,
-            Maker::Tool(filesystem) => flat_filesystem(&image, filesystem, &output, options, progress)?,
+            Maker::Ext4(ext4) => flat_ext4(&image, &ext4, &output, options, progress)?,
+            Maker::Squashfs => flat_squashfs(&image, &output, options, progress)?,
+            Maker::CompressedErofs(compression) => {
+                flat_compressed_erofs(&image, compression, &output, options, progress)?
+            }
         };
         output.publish()?;
         report.destination = file.to_owned();
         output::report_file(common, file, &report)?;
         Ok(SUCCESS)
     }
+}
+
+/// `2G` in all, or `+500M` free.
+fn parse_file_system_size(text: &str) -> Result<Size, String> {
+    match text.strip_prefix('+') {
+        Some(free) => parse_size(free).map(Size::Free),
+        None => parse_size(text).map(Size::Total),
+    }
+}
+
+fn parse_label(text: &str) -> Result<String, String> {
+    match text.len() {
+        ..=16 => Ok(text.to_owned()),
+        length => Err(format!("{length} bytes; an ext4 label has at most 16")),
+    }
+}
+
+/// 32 hexadecimal digits, with or without hyphens between them.
+fn parse_uuid(text: &str) -> Result<[u8; 16], String> {
+    let digits: Vec<u8> = text.bytes().filter(|&byte| byte != b'-').collect();
+    let mut uuid = [0; 16];
+    let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    let is_plain = digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit);
+    for (byte, pair) in uuid.iter_mut().zip(pairs) {
+        *byte = pair.filter(|_| is_plain).ok_or("expected 32 hexadecimal digits, as uuidgen prints them")?;
+    }
+    if is_plain { Ok(uuid) } else { Err("expected 32 hexadecimal digits, as uuidgen prints them".to_owned()) }
 }

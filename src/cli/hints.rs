@@ -17,6 +17,7 @@ use layflat::core::layer::{EntryProblem, LayerError};
 use layflat::core::reference::{ImageNameError, ReferenceError};
 use layflat::core::stack::Problem;
 use layflat::core::tar::ArchiveError;
+use layflat::ext4::Ext4Error;
 use layflat::fs::OutputError;
 use layflat::image::Notice;
 use layflat::inspect::InsideError;
@@ -151,6 +152,7 @@ fn of_one(error: Dyn<'_>) -> Option<String> {
     of_limit(error)
         .or_else(|| of_missing(error))
         .or_else(|| of_place(error))
+        .or_else(|| error.downcast_ref().and_then(of_ext4))
         .or_else(|| error.downcast_ref().and_then(of_registry))
         .or_else(|| error.downcast_ref().and_then(of_engine).map(str::to_owned))
         .or_else(|| error.downcast_ref().and_then(of_copy).map(str::to_owned))
@@ -275,6 +277,16 @@ fn of_pack(error: &PackError) -> Option<&'static str> {
         PackError::Redirect { .. } | PackError::Metacopy(_) => Some("give them with --lower, topmost first"),
         PackError::RedirectMissing { .. } | PackError::MetacopyMissing(_) => Some("give all of them with --lower"),
         PackError::LowerCount(_) => Some("that mount is the one --lower"),
+        _ => None,
+    }
+}
+
+fn of_ext4(error: &Ext4Error) -> Option<String> {
+    match error {
+        Ext4Error::TooSmall { needed, .. } => {
+            let least = needed.div_ceil(1 << 20);
+            Some(format!("give --size {least}M or more, or --size +FREE for so much free space"))
+        }
         _ => None,
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod cancel;
 pub mod chain;
+pub(crate) mod crc32c;
 pub mod digest;
 pub mod filter;
 pub mod idmap;

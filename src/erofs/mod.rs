@@ -15,7 +15,6 @@
 //! Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h.
 
 mod contents;
-mod crc32c;
 mod directory;
 mod error;
 mod file;

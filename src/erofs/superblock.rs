@@ -1,7 +1,7 @@
 //! The superblock, 128 bytes from byte 1024 on, and the table of devices behind it.
 
-use super::crc32c::crc32c;
 use super::options::Device;
+use crate::core::crc32c::crc32c;
 
 /// Where it begins.
 pub(super) const OFFSET: u64 = 1024;

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::error::Lost;
 use super::inode;
 use super::options::Shape;
-use crate::core::layer::{Holder, kept};
+use crate::core::layer::{Holder, kept_in_image};
 use crate::core::overlayfs::Attribute;
 use crate::core::record::Attributes;
 
@@ -26,8 +26,6 @@ const ALIGNMENT: usize = 4;
 const MOST_SHARED: usize = 255;
 /// Bytes of an inode's attributes. The format has room for four times as much; kernels have counted them in 16 bits.
 pub(super) const MOST_BYTES: usize = 65_532;
-/// Bytes of a value: they are counted in 16 bits.
-const LONGEST_VALUE: usize = 65_535;
 
 /// An attribute as it is written: lengths, number of the name's prefix, rest of the name, value.
 type Encoded = Box<[u8]>;
@@ -50,7 +48,7 @@ pub(super) fn encoded(
         if name == b"security.selinux" && !selinux {
             continue;
         }
-        match held(holder, name, value, attributes.mode) {
+        match kept_in_image(holder, name, value, attributes.mode) {
             Ok(None) => {}
             Ok(Some(value)) => {
                 let name = match shape {
@@ -74,7 +72,6 @@ pub(super) fn encoded(
     all
 }
 
-/// What decides about the attributes that a file can have.
 fn holder(mode: u32) -> Holder {
     match mode & 0o170_000 {
         inode::DIRECTORY => Holder::Directory,
@@ -82,14 +79,6 @@ fn holder(mode: u32) -> Holder {
         inode::SYMLINK => Holder::Symlink,
         _ => Holder::Special,
     }
-}
-
-/// The value that a mount shows, if any: an image is mounted as it is, so what the kernel does when an attribute is set must be done here.
-fn held<'v>(holder: Holder, name: &[u8], value: &'v [u8], mode: u32) -> Result<Option<Cow<'v, [u8]>>, &'static str> {
-    if value.len() > LONGEST_VALUE {
-        return Err("its value is longer than 65535 bytes");
-    }
-    kept(holder, name, value, mode)
 }
 
 fn encode(name: &[u8], value: &[u8]) -> Option<Encoded> {

@@ -1,12 +1,13 @@
 //! From what a directory must hold to the entries of an archive, sorted by path. A layer's archive has whiteouts; a flat
 //! one has none to have.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
 use crate::core::layer::{LayerWriter, Special, WriteError, WriteOptions};
-use crate::core::record::{ChangeKind, LayerPath, Record};
+use crate::core::record::{Attributes, ChangeKind, LayerPath, Record};
 use crate::core::stack::{Difference, InodeId, Stack, What};
 use crate::image::{Image, chain_ids};
 use crate::unpack::extract::read_contents;
@@ -56,6 +57,12 @@ pub(crate) enum Whiteouts {
     None,
 }
 
+/// What becomes of a file's attributes, or of its path, on the way into an archive.
+pub(crate) struct Change<'c> {
+    pub(crate) path: &'c dyn Fn(LayerPath) -> LayerPath,
+    pub(crate) attributes: &'c dyn Fn(&What, &Attributes) -> Attributes,
+}
+
 /// Writes all that a directory must hold as the archive of a layer or of a tree.
 ///
 /// A root that no layer names is only written where it is the root of everything.
@@ -67,20 +74,34 @@ pub(crate) fn write_entries<W: Write>(
     whiteouts: Whiteouts,
     options: &Options,
 ) -> Result<LayerWriter<W, InodeId>, WriteError> {
+    write_changed(output, stack, difference, contents, (whiteouts, None), options)
+}
+
+/// The same, with paths and attributes changed.
+pub(crate) fn write_changed<W: Write>(
+    output: W,
+    stack: &Stack<'_>,
+    difference: &Difference,
+    contents: &[Option<Contents>],
+    (whiteouts, change): (Whiteouts, Option<&Change<'_>>),
+    options: &Options,
+) -> Result<LayerWriter<W, InodeId>, WriteError> {
     let options = WriteOptions { selinux: options.selinux, cancel: options.cancel.clone() };
     let mut writer = LayerWriter::new(output, options);
     for (index, entry) in difference.entries().iter().enumerate() {
         let path = stack.path(difference, index);
+        let path = change.map_or_else(|| path.clone(), |change| (change.path)(path.clone()));
         match (entry.what, whiteouts) {
             // No layer says anything of it. What the root hides it hides name by name (rule O3).
             (What::Directory { changed: false, .. }, Whiteouts::Written) if index == 0 => {}
             (What::Directory { attributes, opaque, .. }, _) => {
-                writer.directory(&path, &stack.directory_attributes(attributes))?;
+                let attributes = stack.directory_attributes(attributes);
+                writer.directory(&path, &changed(change, &entry.what, &attributes))?;
                 if opaque && whiteouts == Whiteouts::Written {
                     writer.opaque(&path)?;
                 }
             }
-            (What::Leaf(inode), _) => leaf(&mut writer, &path, stack, inode, contents)?,
+            (What::Leaf(inode), _) => leaf(&mut writer, &path, (stack, inode), contents, change)?,
             (What::Whiteout, Whiteouts::Written) => writer.whiteout(&path)?,
             (What::Whiteout, Whiteouts::None) => {}
         }
@@ -88,13 +109,21 @@ pub(crate) fn write_entries<W: Write>(
     Ok(writer)
 }
 
+fn changed<'a>(change: Option<&Change<'_>>, what: &What, attributes: &'a Attributes) -> Cow<'a, Attributes> {
+    match change {
+        Some(change) => Cow::Owned((change.attributes)(what, attributes)),
+        None => Cow::Borrowed(attributes),
+    }
+}
+
 fn leaf<W: Write>(
     writer: &mut LayerWriter<W, InodeId>,
     path: &LayerPath,
-    stack: &Stack<'_>,
-    inode: InodeId,
+    (stack, inode): (&Stack<'_>, InodeId),
     contents: &[Option<Contents>],
+    changes: Option<&Change<'_>>,
 ) -> Result<(), WriteError> {
+    let origin = inode;
     let (layer, change) = stack.origin(inode);
     let inode = stack.is_linked(inode).then_some(inode);
     let (special, attributes) = match &change.kind {
@@ -106,7 +135,7 @@ fn leaf<W: Write>(
                     Err(WriteError::Io { path: path.clone(), error })
                 }
             };
-            return writer.file(path, attributes, *size, inode, open);
+            return writer.file(path, &changed(changes, &What::Leaf(origin), attributes), *size, inode, open);
         }
         ChangeKind::Symlink { attributes, target } => (Special::Symlink(target), attributes),
         ChangeKind::Device { attributes, kind, major, minor } => (Special::Device(*kind, *major, *minor), attributes),
@@ -115,7 +144,7 @@ fn leaf<W: Write>(
             return Ok(());
         }
     };
-    writer.special(path, attributes, special, inode)
+    writer.special(path, &changed(changes, &What::Leaf(origin), attributes), special, inode)
 }
 
 /// The layers whose files' contents are needed for these differences and were not kept.

@@ -1,16 +1,21 @@
 //! Exports the flat tree as one file: a tar archive, or a file system image.
 //!
-//! The archive and the EROFS image are written from the replayed stack, and no tree is unpacked for them: the layers are read
-//! once, contents are kept in files without a name, and come out in the order of their paths. A compressed EROFS image and a
-//! SquashFS image are made by the tools of their file systems, from the flat form.
+//! The archive, the EROFS and the ext4 image are written from the replayed stack, and no tree is unpacked for them: the layers are read
+//! once, contents are kept in files without a name, and come out in the order of their paths. So is the archive that `sqfstar` makes a
+//! SquashFS image of. A compressed EROFS image is made by `mkfs.erofs` from the flat form.
 
 mod archive;
+mod compressed_erofs;
 mod entries;
 mod erofs;
-mod filesystem;
+mod ext4;
+mod squashfs;
+mod squashfs_root;
 mod tool;
 
 pub use archive::flat_archive;
+pub use compressed_erofs::{ErofsCompression, flat_compressed_erofs};
 pub(crate) use entries::{Spooled, Whiteouts, needed_contents, write_entries};
 pub use erofs::flat_erofs;
-pub use filesystem::{ErofsCompression, Filesystem, flat_filesystem};
+pub use ext4::{Ext4, flat_ext4};
+pub use squashfs::flat_squashfs;

@@ -1,8 +1,10 @@
 //! Runs a file system's own program so that it ends when we do, however that happens.
 
-use std::io::{ErrorKind, Read};
+use std::ffi::OsString;
+use std::io::{ErrorKind, PipeWriter, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -12,11 +14,12 @@ use crate::core::cancel::Cancel;
 use crate::core::text::Printable;
 use crate::unpack::Error;
 
-/// Starts the program in its place, after a watchdog in the same process group: it waits for the end of standard input, whose other end
-/// only we hold, and kills the group. So the program, and what it starts, dies with us even when we are killed. (The kernel's
+/// Starts the program in its place, after a watchdog in the same process group: it waits for the end of a pipe, whose other end only we
+/// hold, and kills the group. The pipe comes where standard output would be, since no other handles can be passed. So the program, and what it starts, dies with us even when we are killed. (The kernel's
 /// parent-death signal would have to be asked for between fork and exec, where the standard library wants `unsafe`; `setpriv --pdeathsig`
 /// is not installed everywhere.)
-const GUARDED: &str = r#"exec 3<&0 </dev/null; { cat <&3; kill -KILL 0; } >/dev/null 2>&1 & exec 3<&-; exec "$@""#;
+const GUARDED: &str =
+    r#"exec 3<&1 >/dev/null; { cat <&3; kill -KILL 0; } </dev/null >/dev/null 2>&1 & exec 3<&-; exec "$@""#;
 /// How often we look whether the work was cancelled.
 const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// As much of what a program says as is kept.
@@ -29,11 +32,28 @@ pub(super) struct Tool {
     pub(super) package: &'static str,
 }
 
+/// Where programs are that make and check file systems, which the PATH of an ordinary user does not name everywhere.
+const SYSTEM: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// The PATH, and behind it where such programs are.
+fn search_path() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::env::split_paths(&path).chain(SYSTEM.iter().map(PathBuf::from));
+    // They came from such a list.
+    std::env::join_paths(all).unwrap_or(path)
+}
+
 impl Tool {
+    /// Whether it can be started.
+    pub(super) fn is_installed(self) -> bool {
+        std::env::split_paths(&search_path()).any(|directory| directory.join(self.program).is_file())
+    }
+
     /// An error, if it cannot be started.
     pub(super) fn require(self) -> Result<(), Error> {
         let Self { program, package } = self;
         let mut asked = Command::new(program);
+        asked.env("PATH", search_path());
         asked.arg("--help").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         match asked.status() {
             Ok(_) => Ok(()),
@@ -50,22 +70,61 @@ impl Tool {
     /// # Errors
     /// Whatever makes it end with anything but success, with what it said; and [`Error::Cancelled`], after it was ended.
     pub(super) fn run(self, arguments: &Command, cancel: &Cancel) -> Result<(), Error> {
+        let mut running = self.start(arguments, Stdio::null())?;
+        let ended = running.wait(cancel).map_err(|error| self.cannot_run(error))?;
+        self.judge(&ended, cancel)
+    }
+
+    /// Runs it to its end, with what `write` writes as its standard input.
+    ///
+    /// # Errors
+    /// As [`Tool::run`], and those of `write`; where the tool has ended before it has read everything, what made it end.
+    pub(super) fn feed(
+        self,
+        arguments: &Command,
+        cancel: &Cancel,
+        write: impl FnOnce(PipeWriter) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (input, output) = std::io::pipe().map_err(|error| self.cannot_run(error))?;
+        let mut running = self.start(arguments, input.into())?;
+        let (written, ended) = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| running.wait(cancel));
+            // When it returns, the pipe is closed, and what reads it comes to its end, whatever it makes of that.
+            let written = write(output);
+            (written, waiting.join())
+        });
+        let ended =
+            ended.map_err(|_| self.cannot_run(std::io::Error::other("the thread that waits for it has failed")))?;
+        let ended = ended.map_err(|error| self.cannot_run(error))?;
+        match (written, self.judge(&ended, cancel)) {
+            // That it did not read everything is told by what made it end, if anything did.
+            (Err(Error::Io { .. } | Error::Write { .. }), Err(judged)) => Err(judged),
+            (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+            (Ok(()), Ok(())) => Ok(()),
+        }
+    }
+
+    fn start(self, arguments: &Command, input: Stdio) -> Result<Running, Error> {
         let mut command = Command::new("sh");
         command.args(["-c", GUARDED, "layflat"]).arg(arguments.get_program()).args(arguments.get_args());
+        command.env("PATH", search_path());
         for (name, value) in arguments.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
             };
         }
+        let (watched, lifeline) = std::io::pipe().map_err(|error| self.cannot_run(error))?;
         // A group of its own: a Ctrl-C in a terminal is for us, who end it and clean up.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut running = Running::new(command.spawn().map_err(|error| self.cannot_run(error))?);
-        let (status, said) = running.wait(cancel).map_err(|error| self.cannot_run(error))?;
+        command.process_group(0).stdin(input).stdout(watched).stderr(Stdio::piped());
+        Ok(Running::new(command.spawn().map_err(|error| self.cannot_run(error))?, lifeline))
+    }
+
+    fn judge(self, (status, said): &(ExitStatus, Vec<u8>), cancel: &Cancel) -> Result<(), Error> {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        if status.success() { Ok(()) } else { Err(Error::Product(self.failure(status, &said).into())) }
+        if status.success() { Ok(()) } else { Err(Error::Product(self.failure(*status, said).into())) }
     }
 
     fn cannot_run(self, error: std::io::Error) -> Error {
@@ -91,12 +150,12 @@ struct Running {
     child: Child,
     said: Option<ChildStderr>,
     /// What the watchdog waits for.
-    _lifeline: Option<ChildStdin>,
+    _lifeline: PipeWriter,
 }
 
 impl Running {
-    fn new(mut child: Child) -> Self {
-        Self { said: child.stderr.take(), _lifeline: child.stdin.take(), child }
+    fn new(mut child: Child, lifeline: PipeWriter) -> Self {
+        Self { said: child.stderr.take(), _lifeline: lifeline, child }
     }
 
     /// Its end and the beginning of what it said; if the work was cancelled it is ended.

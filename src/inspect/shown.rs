@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use super::index::sparse::sparse_hashes;
 use super::{Inside, InsideError};
 use crate::compare::{Contents, KnownContent, Side};
-use crate::core::layer::{Holder, has_namespace, kept};
+use crate::core::layer::{Holder, has_namespace, kept_xattr};
 use crate::core::record::{Attributes, ChangeKind, ContentId, DeviceKind, Xattrs};
 use crate::core::stack::{InodeId, What};
 use crate::image::Image;
@@ -152,7 +152,7 @@ fn stated(kind: TreeKind, attributes: &Attributes) -> TreeEntry {
         if name == b"security.selinux" || !has_namespace(name) {
             return None;
         }
-        let value = kept(holder, name, value, mode).ok()??.into_owned();
+        let value = kept_xattr(holder, name, value, mode).ok()??.into_owned();
         Some((name.to_vec(), if name == b"security.capability" { for_root(value) } else { value }))
     };
     let xattrs: Xattrs = match attributes.xattrs.is_empty() {

@@ -23,6 +23,7 @@ pub mod erofs;
 pub mod harness;
 pub mod images;
 pub mod inside;
+pub mod loops;
 pub mod oracle;
 pub mod overlay;
 pub mod place;

@@ -143,7 +143,12 @@ impl Tree {
                 Shape::File(fs::read(&place).unwrap_or_else(|error| panic!("{place:?}: {error}")))
             };
             let mut xattrs = BTreeMap::new();
-            for name in xattr::list(&place).unwrap() {
+            let names = xattr::list(&place).map(Iterator::collect::<Vec<_>>).or_else(|error| match error.kind() {
+                // A SquashFS image of files that have none.
+                std::io::ErrorKind::Unsupported => Ok(Vec::new()),
+                _ => Err(error),
+            });
+            for name in names.unwrap() {
                 if let Some(value) = xattr::get(&place, &name).unwrap() {
                     xattrs.insert(name.into_vec(), value);
                 }

@@ -31,17 +31,17 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials_of(TESTS)
 }
 
-/// A place where `mksquashfs` is this script.
+/// A place where `sqfstar` is this script.
 struct Place(Scratch);
 
 impl Place {
     fn with(script: &str) -> Self {
-        tools::need(&["mksquashfs"]);
+        tools::need(&["sqfstar"]);
         let place = Self(Scratch::new(&std::env::temp_dir()));
         for directory in ["bin", "out", "cache"] {
             fs::create_dir(place.path(directory)).unwrap();
         }
-        let tool = place.path("bin/mksquashfs");
+        let tool = place.path("bin/sqfstar");
         // It is asked for its help first, to find out whether it is there.
         fs::write(&tool, format!("#!/bin/sh\n[ \"$1\" = --help ] && exit\n{script}\n")).unwrap();
         fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
@@ -78,21 +78,27 @@ impl Place {
 }
 
 fn damaged() {
-    let place = Place::with(r#"head -c 20000 /dev/zero > "$2""#);
+    let place = Place::with(r#"cat >/dev/null; for image; do :; done; head -c 20000 /dev/zero > "$image""#);
     let said = place.refusal();
-    assert!(said.contains("unsquashfs failed"), "{said}");
+    assert!(said.contains("sqfstar made another image than expected"), "{said}");
+    // One that can be read at its beginning, and not at its end.
+    let place = Place::with(
+        r#"PATH=${PATH#*:}; for image; do :; done; sqfstar "$@" && dd if=/dev/urandom of="$image" bs=1 seek=100 count=900 conv=notrunc 2>/dev/null"#,
+    );
+    let said = place.refusal();
+    assert!(said.contains("unsquashfs failed") || said.contains("the root of the image"), "{said}");
 }
 
 fn failing() {
     let place = Place::with(r"printf 'one\n\033[2Jtwo\n' >&2; exit 3");
     let said = place.refusal();
-    assert!(said.contains(r"mksquashfs failed: one; \u{1b}[2Jtwo"), "{said}");
+    assert!(said.contains(r"sqfstar failed: one; \u{1b}[2Jtwo"), "{said}");
 }
 
 fn dying() {
     let place = Place::with("kill -KILL $$");
     let said = place.refusal();
-    assert!(said.contains("mksquashfs was killed by signal 9"), "{said}");
+    assert!(said.contains("sqfstar was killed by signal 9"), "{said}");
 }
 
 /// The tool, and what it has started, end soon after layflat got a signal.

@@ -107,7 +107,7 @@ fn every_kernel_fact_is_tried_and_explained() {
 fn floors(marker: &str) -> BTreeMap<String, u32> {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let table = text.split_once(marker).unwrap().1.trim_start().split("\n\n").next().unwrap();
-    let room = Regex::new("`([a-z_]+)`").unwrap();
+    let room = Regex::new("`([a-z0-9_]+)`").unwrap();
     let mut floors = BTreeMap::new();
     for row in table.lines().skip(2) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -129,7 +129,7 @@ fn rooms(folder: &str) -> BTreeSet<String> {
 
 /// Every arrow from a room of a folder to another one, and the file that has it. Tests may look anywhere.
 fn arrows(folder: &str, prefix: &str) -> Vec<(String, String, PathBuf)> {
-    let used = Regex::new(&format!(r"\b{prefix}::([a-z_]+)\b")).unwrap();
+    let used = Regex::new(&format!(r"\b{prefix}::([a-z0-9_]+)\b")).unwrap();
     let comment = Regex::new(r"(?m)^\s*//.*$").unwrap();
     let mut found = Vec::new();
     for file in files(folder, "rs") {

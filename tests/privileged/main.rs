@@ -13,12 +13,14 @@ mod diff;
 mod erofs;
 mod erofs_mounts;
 mod explore;
+mod ext4;
 mod mount;
 mod pack;
 mod property;
 mod registry;
 mod rewrite;
 mod rules;
+mod squashfs;
 
 fn main() -> std::process::ExitCode {
     common::harness::main(&[
@@ -28,6 +30,7 @@ fn main() -> std::process::ExitCode {
         ("copy", copy::trials),
         ("diff", diff::trials),
         ("explore", explore::trials),
+        ("ext4", ext4::trials),
         ("erofs", erofs::trials),
         ("erofs_mounts", erofs_mounts::trials),
         ("mount", mount::trials),
@@ -36,5 +39,6 @@ fn main() -> std::process::ExitCode {
         ("registry", registry::trials),
         ("rewrite", rewrite::trials),
         ("rules", rules::trials),
+        ("squashfs", squashfs::trials),
     ])
 }

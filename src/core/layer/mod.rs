@@ -6,7 +6,7 @@
 pub(crate) mod acl;
 mod change;
 mod from_entry;
-mod keep;
+mod kept_xattr;
 mod read;
 mod to_entry;
 mod write;
@@ -15,7 +15,7 @@ mod xattr_name;
 pub(crate) use acl::shift_ids as shift_acl;
 pub use change::WhiteoutError;
 pub use from_entry::{AttributeError, Unkept};
-pub(crate) use keep::{Holder, has_namespace, kept};
+pub(crate) use kept_xattr::{Holder, has_namespace, kept_in_image, kept_xattr};
 pub use read::{
     Discard, EntryProblem, Failure, LayerError, Place, ReadOptions, Sink, SkipIn, read_headers, read_layer,
 };

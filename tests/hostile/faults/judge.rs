@@ -70,7 +70,7 @@ pub(crate) fn judge(scene: &Scene, course: &Course, fault: &Fault, count: &mut C
 
 /// Whether the fault was in a program that layflat ran, whose way with interruptions is its own.
 fn is_of_tool(ran: &Ran) -> bool {
-    ["mkfs.erofs", "mksquashfs", "fsck.erofs", "unsquashfs"].iter().any(|tool| ran.stderr.contains(tool))
+    ["mkfs.erofs", "sqfstar", "fsck.erofs", "unsquashfs", "e2fsck"].iter().any(|tool| ran.stderr.contains(tool))
 }
 
 /// Whether it was opendir(3), which `std` and walkdir call and do not call again. It opens directories, which no file system waits for.

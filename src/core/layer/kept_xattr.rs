@@ -1,4 +1,7 @@
 //! Which extended attributes Linux keeps on which kind of file: what setting them comes to, told without a file system.
+//!
+//! An image of a file system is mounted as it is, and nobody sets anything, so what the kernel would have done must be done where such an
+//! image is made.
 
 use std::borrow::Cow;
 
@@ -21,7 +24,7 @@ pub(crate) enum Holder {
 
 /// The value that is there after root has set an attribute, if there is one; an error says why the kernel refuses it.
 /// `mode` is that of the file.
-pub(crate) fn kept<'v>(
+pub(crate) fn kept_xattr<'v>(
     holder: Holder,
     name: &[u8],
     value: &'v [u8],
@@ -51,6 +54,19 @@ pub(crate) fn kept<'v>(
         _ if name.len() > LONGEST_NAME || name.contains(&0) => Err("not a valid name"),
         _ => Ok(Some(Cow::Borrowed(value))),
     }
+}
+
+/// The same for images of file systems, whose formats count the bytes of a value in 16 bits.
+pub(crate) fn kept_in_image<'v>(
+    holder: Holder,
+    name: &[u8],
+    value: &'v [u8],
+    mode: u32,
+) -> Result<Option<Cow<'v, [u8]>>, &'static str> {
+    if value.len() > usize::from(u16::MAX) {
+        return Err("its value is longer than 65535 bytes");
+    }
+    kept_xattr(holder, name, value, mode)
 }
 
 /// Whether there are attributes of such a name at all; ACLs aside.
