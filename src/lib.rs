@@ -30,6 +30,7 @@
 //! | make a file system image or a tar archive | [`export::flat_archive`] | [`export`] |
 //! | make a bundle for runc or crun | `bundle::flat` | `bundle` (feature `bundle`) |
 //! | copy images, squash layers, pack a directory as a layer | [`copy::copy`] | [`copy`](mod@copy), [`squash`](mod@squash), [`pack`](mod@pack) |
+//! | append layers to an image, change its configuration | [`edit::edit`] | [`edit`] |
 //! | only replay records of layers, without I/O | [`core::stack::Stack`] | [`core`](mod@core) |
 //!
 //! [`configuration`] reads `registries.conf` and `policy.json`, the administrator's decisions that podman and skopeo
@@ -41,7 +42,7 @@
 //! # Features
 //! | feature | brings |
 //! | --- | --- |
-//! | none | images in local files: unpack, mount, compare, inspect, pack, export, squash, copy; layers plain, gzip or zstd |
+//! | none | images in local files: unpack, mount, compare, inspect, pack, export, squash, edit, copy; layers plain, gzip or zstd |
 //! | `registry` | registries and engines: [`net`], `registries.conf`, signatures |
 //! | `bundle` | bundles for runc and crun: [`bundle`](mod@bundle) |
 //! | `xz`, `bzip2` | layers and archives compressed with xz or bzip2 |
@@ -86,6 +87,7 @@ pub mod configuration;
 pub mod contents;
 pub mod copy;
 pub mod core;
+pub mod edit;
 pub mod erofs;
 pub mod export;
 pub mod ext4;

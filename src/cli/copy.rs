@@ -93,6 +93,7 @@ impl Copy {
         let options = CopyOptions {
             jobs: filter.jobs,
             compression: self.compression,
+            compress_new_only: false,
             format: self.format,
             several: self.all_tags,
             allow_nondistributable: self.allow_nondistributable,

@@ -55,9 +55,17 @@ fn seconds(argument: &str, text: &str) -> anyhow::Result<i64> {
     if text != FROM_ENVIRONMENT {
         return text.parse().with_context(|| format!("{argument}={text}: expected seconds since 1970"));
     }
+    match epoch()? {
+        Some(seconds) => Ok(seconds),
+        None => bail!("{argument} needs a time: write {argument}=SECONDS, or set {EPOCH}"),
+    }
+}
+
+/// The time that the environment gives to whatever is made (reproducible-builds.org).
+pub(super) fn epoch() -> anyhow::Result<Option<i64>> {
     match std::env::var(EPOCH) {
-        Ok(text) => text.parse().with_context(|| format!("{EPOCH}={text:?}: expected seconds since 1970")),
-        Err(_) => bail!("{argument} needs a time: write {argument}=SECONDS, or set {EPOCH}"),
+        Ok(text) => text.parse().map(Some).with_context(|| format!("{EPOCH}={text:?}: expected seconds since 1970")),
+        Err(_) => Ok(None),
     }
 }
 

@@ -17,6 +17,7 @@ use layflat::core::layer::{EntryProblem, LayerError};
 use layflat::core::reference::{ImageNameError, ReferenceError};
 use layflat::core::stack::Problem;
 use layflat::core::tar::ArchiveError;
+use layflat::edit::EditError;
 use layflat::ext4::Ext4Error;
 use layflat::fs::OutputError;
 use layflat::image::Notice;
@@ -112,6 +113,14 @@ fn within<'e>(error: Dyn<'e>) -> Option<Dyn<'e>> {
     }
     if let Some(error) = error.downcast_ref() {
         return match error {
+            EditError::Source(inner) => Some(inner),
+            EditError::Image(inner) => Some(inner),
+            EditError::Config(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
             InsideError::Image(inner) => Some(inner),
             InsideError::Content(inner) => Some(inner),
             _ => None,
@@ -157,6 +166,7 @@ fn of_one(error: Dyn<'_>) -> Option<String> {
         .or_else(|| error.downcast_ref().and_then(of_engine).map(str::to_owned))
         .or_else(|| error.downcast_ref().and_then(of_copy).map(str::to_owned))
         .or_else(|| error.downcast_ref().and_then(of_bundle).map(str::to_owned))
+        .or_else(|| error.downcast_ref().and_then(of_edit).map(str::to_owned))
         .or_else(|| error.downcast_ref().and_then(of_pack).map(str::to_owned))
         .or_else(|| of_the_rest(error).map(str::to_owned))
 }
@@ -268,6 +278,14 @@ fn of_bundle(error: &BundleError) -> Option<&'static str> {
         BundleError::NotADirectory { .. } => Some("--cwd DIR chooses it"),
         BundleError::NoSuchUser { .. } | BundleError::NoSuchGroup { .. } => Some("--user USER[:GROUP] chooses it"),
         BundleError::NotMapped { .. } => Some("for instance --user 0, or --uid-map and --gid-map"),
+        _ => None,
+    }
+}
+
+fn of_edit(error: &EditError) -> Option<&'static str> {
+    match error {
+        EditError::SeveralPlatforms { .. } => Some("choose one with --platform, or edit all with --all-platforms"),
+        EditError::TooLarge { .. } => Some("--limit metadata-size=N raises the limit here, but not for other readers"),
         _ => None,
     }
 }

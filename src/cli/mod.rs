@@ -1,15 +1,19 @@
 //! The command line: one file per command. Arguments in, the library's work, reports out; nothing imports this.
 
+mod append;
 mod arguments;
 mod backend;
 mod bundle;
 mod cache;
 mod cat;
+mod changes;
 mod check;
 mod completions;
+mod config;
 mod copy;
 mod diff;
 mod digest;
+mod edit;
 mod ends;
 #[cfg(feature = "explore")]
 mod explore;
@@ -110,6 +114,8 @@ Convert and copy
   copy         Copy between registries, engines, archives, layouts (pull, push)
   tags         List the tags of a repository, or the images in an archive
   digest       Print the digest of an image's manifest
+  append       Add layers to an image: archives or directories
+  config       Change the configuration of an image
   squash       Merge layers
   pack         Turn an overlay upperdir into a layer
 Housekeeping
@@ -181,6 +187,8 @@ enum Command {
     Check(check::Check),
     Report(Box<report::Report>),
     Copy(copy::Copy),
+    Append(Box<append::Append>),
+    Config(Box<config::Config>),
     Squash(squash::Squash),
     Pack(pack::Pack),
     Cache(cache::Cache),
@@ -240,6 +248,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(command) => command.run(common, &cancel),
         Command::Report(command) => command.run(common, &cancel),
         Command::Copy(command) => command.run(common, &cancel),
+        Command::Append(command) => command.run(common, &cancel),
+        Command::Config(command) => command.run(common, &cancel),
         Command::Squash(command) => command.run(common, &cancel),
         Command::Pack(command) => command.run(common, &cancel),
         Command::Cache(command) => command.run(common, &cancel),

@@ -77,6 +77,7 @@ impl Pack {
                 MeaningArg::Whole => Meaning::Whole,
             }),
             xattr_namespace: self.xattr_namespace.map(XattrNamespace::from),
+            without_root: false,
             selinux: self.selinux,
             filter: self.filters.filter()?,
             cancel: cancel.clone(),
@@ -123,13 +124,18 @@ impl Pack {
 
 /// Refuses an output file inside a tree that is packed: it would be packed too.
 fn refuse_inside(output: &Path, tree: &Path) -> anyhow::Result<()> {
+    let is_file = output != Path::new("-") && !output.metadata().is_ok_and(|there| !there.is_file());
+    if is_file { refuse_within(output, tree) } else { Ok(()) }
+}
+
+/// The same for a place that may also be a directory.
+pub(super) fn refuse_within(output: &Path, tree: &Path) -> anyhow::Result<()> {
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A missing tree is reported when it is read.
     let (Ok(parent), Ok(whole)) = (parent.canonicalize(), tree.canonicalize()) else {
         return Ok(());
     };
-    let is_file = output != Path::new("-") && !output.metadata().is_ok_and(|there| !there.is_file());
-    if is_file && parent.starts_with(whole) {
+    if parent.starts_with(whole) {
         let name = |path: &Path| Printable(path.as_os_str().as_encoded_bytes()).to_string();
         anyhow::bail!(
             "{} is inside the tree {} and would be packed into itself; write it elsewhere",

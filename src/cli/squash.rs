@@ -78,6 +78,7 @@ impl Squash {
             allow_nondistributable: false,
             jobs: options.jobs,
             compression: self.compression,
+            compress_new_only: false,
             format: self.format,
             several: false,
             limits: options.limits,

@@ -40,7 +40,6 @@ fn of_command(word: &str) -> Option<&'static str> {
         }
         "search" | "catalog" => "layflat tags docker://NAME lists the tags of a repository",
         "manifest" => "layflat inspect --raw IMAGE",
-        "config" => "layflat inspect --config IMAGE",
         "info" | "show" | "layer" | "history" => "layflat inspect IMAGE",
         "tree" | "dir" => "layflat ls --recursive IMAGE",
         "grep" | "locate" => "layflat find IMAGE GLOB",
@@ -48,7 +47,11 @@ fn of_command(word: &str) -> Option<&'static str> {
         "validate" | "verify" | "lint" | "scan" => "layflat check IMAGE",
         "compare" => "layflat diff IMAGE IMAGE",
         "merge" | "rebase" => "layflat squash SRC DST",
-        "commit" | "repack" => "layflat pack UPPERDIR --output LAYER.tar",
+        "commit" | "repack" => {
+            "layflat append IMAGE UPPERDIR DST, or layflat pack UPPERDIR --output LAYER.tar for the layer alone"
+        }
+        "insert" | "add" => "layflat append IMAGE LAYER DST",
+        "mutate" | "edit" | "annotate" | "set" => "layflat config set IMAGE DST --label KEY=VALUE",
         "unmount" => "layflat umount MOUNTPOINT",
         "rm" | "rmi" | "remove" | "delete" | "clean" | "prune" | "gc" => "layflat cache prune",
         "login" | "logout" | "auth" => "use podman login or docker login; layflat reads their credentials",

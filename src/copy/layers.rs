@@ -101,7 +101,8 @@ impl Plan<'_> {
             return Ok(Way::LeftOut);
         }
         let is_stated = layer.blob.digest().is_some() && layer.media_type.is_some();
-        let wanted = match (self.form, self.options.compression) {
+        let asked = self.options.compression.filter(|_| !(is_stated && self.options.compress_new_only));
+        let wanted = match (self.form, asked) {
             (Form::Saved, _) => Compress::None,
             // Under another digest it would not be what its vendor hands out.
             (Form::Manifests { .. }, _) if is_stated && layer.is_nondistributable() => return Ok(Way::AsStored),

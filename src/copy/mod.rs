@@ -40,6 +40,8 @@ pub struct CopyOptions {
     /// How layers are to be compressed. As they are when `None`; those without a media type, which nobody has stored
     /// for good yet, with gzip: a docker archive's, bare ones, and those that were only just made.
     pub compression: Option<Compress>,
+    /// Whether `compression` is for those without a media type only; all others stay as they are.
+    pub compress_new_only: bool,
     /// In which words manifests are stored.
     pub format: Format,
     /// Send layers to a registry too that are marked as non-distributable, and that their descriptors say to be had

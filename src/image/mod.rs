@@ -1,6 +1,7 @@
 //! An image, independent of where it came from: a manifest, a configuration, and a stack of layers.
 
 pub(crate) mod document;
+pub(crate) mod history;
 mod media_type;
 mod notice;
 
@@ -185,14 +186,15 @@ impl Config {
             document.set("variant", &variant);
         }
         document.set("config", &Object::default());
-        document.set("rootfs", &rootfs(diff_ids));
+        document.set("rootfs", &rootfs(Object::default(), diff_ids));
         Self::parse(document.to_bytes())
     }
 
     /// The same configuration for other layers.
     pub(crate) fn with_diff_ids(&self, diff_ids: &[Digest]) -> Result<Self, ConfigError> {
         let mut document = Object::parse(&self.bytes).map_err(ConfigError::Json)?;
-        document.set("rootfs", &rootfs(diff_ids));
+        let stated = document.object("rootfs");
+        document.set("rootfs", &rootfs(stated, diff_ids));
         Self::parse(document.to_bytes())
     }
 
@@ -232,8 +234,7 @@ impl Config {
     }
 }
 
-fn rootfs(diff_ids: &[Digest]) -> Object {
-    let mut rootfs = Object::default();
+fn rootfs(mut rootfs: Object, diff_ids: &[Digest]) -> Object {
     rootfs.set("type", "layers");
     rootfs.set("diff_ids", diff_ids);
     rootfs

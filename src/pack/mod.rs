@@ -39,6 +39,8 @@ pub struct PackOptions {
     pub meaning: Option<Meaning>,
     /// Where its whiteouts are; told by the whiteouts when `None`.
     pub xattr_namespace: Option<XattrNamespace>,
+    /// Leave out the entry of the root: whatever gets the layer keeps its own root's mode and owner.
+    pub without_root: bool,
     /// Keep `security.selinux`, which is of the system that the tree was on.
     pub selinux: bool,
     /// What is left out or changed on the way.

@@ -57,6 +57,9 @@ impl<'a, W: Write> Packing<'a, W> {
 
     pub(super) fn directory(&mut self, path: &[u8], source: Source) -> Result<(), PackError> {
         let Some(path) = self.wanted(path)? else { return Ok(()) };
+        if path.is_root() && self.options.without_root {
+            return Ok(());
+        }
         let attributes = self.attributes(self.trees[source.tree].entry(source.node));
         Ok(self.writer.directory(&path, &attributes)?)
     }

@@ -6,7 +6,7 @@ use crate::core::digest::Digest;
 use crate::core::filter::Times;
 use crate::core::text::Timestamp;
 use crate::image::document::Object;
-use crate::image::{Config, Layer};
+use crate::image::{Config, Layer, history};
 use crate::unpack::Error;
 
 /// The configuration for new layers in the place of old ones. Of the history's lines those whose layers were squashed
@@ -43,30 +43,19 @@ pub(super) fn rewritten(
 fn squashed(mut lines: Vec<Object>, from: usize, layers: usize, created: Option<String>) -> Vec<Object> {
     let mut layer = 0;
     for line in &mut lines {
-        if line.get("empty_layer").is_none_or(|empty| empty.get() != "true") {
+        if history::is_of_layer(line) {
             if layer >= from {
                 line.set("empty_layer", &true);
             }
             layer += 1;
         }
     }
-    // As many lines with a layer as there are layers, or whoever counts them goes wrong.
-    lines.extend((layer..from).map(|_| {
-        let mut line = Object::default();
-        line.set("comment", "layer without a history");
-        line
-    }));
+    history::pad(&mut lines, from);
     let what = match layers - from {
         1 => format!("layer {from}, written anew"),
         count => format!("layers {from} to {} as one ({count} of {layers})", layers - 1),
     };
-    let mut line = Object::default();
-    if let Some(created) = created {
-        line.set("created", &created);
-    }
-    line.set("created_by", "layflat squash");
-    line.set("comment", &what);
-    lines.push(line);
+    lines.push(history::line(created.as_deref(), Some("layflat squash"), Some(&what)));
     lines
 }
 

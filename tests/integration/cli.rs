@@ -12,7 +12,7 @@ use crate::place::Place;
 use assert_cmd::Command;
 use serde_json::Value;
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 24] = [
     "flatten",
     "layers",
     "mount",
@@ -30,6 +30,8 @@ const COMMANDS: [&str; 22] = [
     "waste",
     "check",
     "copy",
+    "append",
+    "config",
     "squash",
     "pack",
     "cache",
@@ -103,6 +105,7 @@ fn help() {
     for command in COMMANDS {
         all.push_str(&format!("\n$ layflat {command} --help\n{}", printed(&place, &[command, "--help"])));
     }
+    all.push_str(&format!("\n$ layflat config set --help\n{}", printed(&place, &["config", "set", "--help"])));
     insta::assert_snapshot!(all);
 }
 

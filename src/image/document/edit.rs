@@ -61,9 +61,19 @@ impl Object {
         Self(own.filter_map(|(_, raw)| Self::of(raw).ok()).flat_map(|object| object.0).collect())
     }
 
+    /// The map that a field holds: as an object, but null empties it.
+    pub(crate) fn map(&self, name: &str) -> Self {
+        let own: Vec<&RawValue> =
+            self.0.iter().filter(|(key, _)| go::is_key(name, key)).map(|(_, raw)| raw.as_ref()).collect();
+        let start = own.iter().rposition(|raw| go::is_null(raw)).map_or(0, |null| null + 1);
+        Self(own[start..].iter().filter_map(|raw| Self::of(raw).ok()).flat_map(|object| object.0).collect())
+    }
+
     /// What the list of a field holds; nothing if it holds none.
     pub(crate) fn list(&self, name: &str) -> Vec<Box<RawValue>> {
-        let elements = self.get(name).and_then(|raw| go::elements(raw).ok()).unwrap_or_default();
+        // The last one counts, also if it is null.
+        let last = self.0.iter().rev().find(|(key, _)| go::is_key(name, key));
+        let elements = last.and_then(|(_, raw)| go::elements(raw).ok()).unwrap_or_default();
         elements.into_iter().map(ToOwned::to_owned).collect()
     }
 
@@ -121,6 +131,14 @@ impl Object {
         }
     }
 
+    /// Of a map, where keys are what they are: sets the value of one, which is added if it is not there.
+    pub(crate) fn insert(&mut self, key: &str, value: &impl Serialize) {
+        if !self.0.iter().any(|(known, _)| known == key) {
+            self.0.push((key.to_owned(), RawValue::NULL.to_owned()));
+        }
+        self.set_value(key, value);
+    }
+
     /// Of a map, where keys are what they are: keeps some.
     pub(crate) fn retain_keys(&mut self, keep: impl Fn(&str) -> bool) {
         self.0.retain(|(key, _)| keep(key));
@@ -169,5 +187,20 @@ mod tests {
         assert_eq!(object.object("o").0.len(), 2);
         assert!(object.object("a").is_empty());
         assert!(Object::parse(b"[]").is_err());
+    }
+
+    #[test]
+    fn d1_null_empties_lists_and_maps() {
+        let object = Object::parse(br#"{"M":{"a":1},"m":null,"m":{"b":2},"L":["x"],"l":null}"#).unwrap();
+        assert_eq!(object.map("m").keys().collect::<Vec<_>>(), ["b"]);
+        assert!(object.list("l").is_empty());
+    }
+
+    #[test]
+    fn keys_of_a_map_are_what_they_are() {
+        let mut map = Object::parse(br#"{"a":"1","A":"2"}"#).unwrap();
+        map.insert("a", &"3");
+        map.insert("b", &"4");
+        assert_eq!(map.to_bytes(), br#"{"a":"3","A":"2","b":"4"}"#);
     }
 }

@@ -17,16 +17,8 @@ const CHUNK: usize = 256 << 10;
 /// A file that holds the archive uncompressed, and its length. `-` is standard input.
 pub(in crate::transport) fn seekable(path: &Path, options: &OpenOptions) -> Result<(File, u64), SourceError> {
     let io = |error| SourceError::Io { path: path.to_owned(), error };
-    let cancel = &options.cancel;
-    if path == Path::new("-") {
-        let input = std::io::stdin();
-        return spool(path, Polled { input: input.as_fd(), cancel }, options);
-    }
-    // A named pipe, as a shell's <(…) makes it. It is opened once: whoever opens it only to look at it and closes it
-    // again takes what its writer has written, and the writer with it.
-    if is_fifo(path) {
-        let file = File::open(path).map_err(io)?;
-        return spool(path, Polled { input: file.as_fd(), cancel }, options);
+    if let Some(spooled) = stream(path, options)? {
+        return Ok(spooled);
     }
     match open_regular(path) {
         Ok((mut file, length)) => {
@@ -39,6 +31,22 @@ pub(in crate::transport) fn seekable(path: &Path, options: &OpenOptions) -> Resu
         }
         Err(error) => Err(error),
     }
+}
+
+/// The same of what can only be read once, standard input and named pipes; nothing of anything else.
+pub(in crate::transport) fn stream(path: &Path, options: &OpenOptions) -> Result<Option<(File, u64)>, SourceError> {
+    let cancel = &options.cancel;
+    if path == Path::new("-") {
+        let input = std::io::stdin();
+        return spool(path, Polled { input: input.as_fd(), cancel }, options).map(Some);
+    }
+    // A named pipe, as a shell's <(…) makes it. It is opened once: whoever opens it only to look at it and closes it
+    // again takes what its writer has written, and the writer with it.
+    if is_fifo(path) {
+        let file = File::open(path).map_err(|error| SourceError::Io { path: path.to_owned(), error })?;
+        return spool(path, Polled { input: file.as_fd(), cancel }, options).map(Some);
+    }
+    Ok(None)
 }
 
 /// As many bytes as it takes to recognise a compression; a pipe may hand them out one by one.

@@ -30,6 +30,7 @@ use crate::image::{ConfigError, Image, Layer};
 use crate::net::registry::RegistryOptions;
 
 pub(crate) use crate::transport::io::files::Files;
+use crate::transport::io::spool;
 pub use raw::{engine_names, manifest, names};
 pub use referrers::{Referrer, referrers};
 use required::admit_path;
@@ -339,6 +340,19 @@ pub(in crate::transport) fn bare_layers(paths: &[PathBuf]) -> Result<Image, Sour
     };
     let layers = paths.iter().map(layer).collect::<Result<_, SourceError>>()?;
     Ok(Image { name: None, manifest: None, config: None, layers, notices: Vec::new() })
+}
+
+/// A layer by itself, of which nothing is stated: a regular file, as it is, or what comes from a pipe or from standard
+/// input (`-`), which is read to its end first.
+///
+/// # Errors
+/// A file that cannot be read, or something that is neither.
+pub fn bare_layer(path: &Path, options: &OpenOptions) -> Result<Layer, SourceError> {
+    let blob = match spool::stream(path, options)? {
+        Some((file, length)) => Blob::from_file(std::sync::Arc::new(file), 0, length),
+        None => Blob::from_path(path, open_regular(path)?.1),
+    };
+    Ok(Layer::bare(blob.known_as(path)))
 }
 
 /// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act.

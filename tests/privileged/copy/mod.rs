@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not their helpers")]
 #![allow(dead_code, reason = "each test program uses its own part of the harness")]
 
+mod edited;
 mod faults;
 mod layouts;
 mod place;
@@ -14,6 +15,6 @@ mod several;
 use crate::common::harness::{self, Trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let groups = [round_trips::TESTS, layouts::TESTS, several::TESTS, faults::TESTS, registry::TESTS];
+    let groups = [round_trips::TESTS, layouts::TESTS, several::TESTS, faults::TESTS, registry::TESTS, edited::TESTS];
     harness::trials(groups.into_iter().flatten())
 }

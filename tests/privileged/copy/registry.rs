@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A server that ends with the test.
-struct Server(Child);
+pub(super) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -50,7 +50,7 @@ fn wait(server: &mut Server, answers: impl Fn() -> bool) {
 }
 
 /// A registry on loopback that is open to all: its address.
-fn registry(place: &Place) -> (Server, String) {
+pub(super) fn registry(place: &Place) -> (Server, String) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let config = format!(
         "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n\
@@ -72,12 +72,12 @@ fn registry(place: &Place) -> (Server, String) {
 impl Place {
     /// The manifest at a registry, as skopeo reads it.
     #[track_caller]
-    fn at_registry(&self, image: &str) -> Vec<u8> {
+    pub(super) fn at_registry(&self, image: &str) -> Vec<u8> {
         self.skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{image}")])
     }
 }
 
-fn outcomes(report: &Value) -> Vec<&str> {
+pub(super) fn outcomes(report: &Value) -> Vec<&str> {
     report["blobs"].as_array().unwrap().iter().filter_map(|blob| blob["outcome"].as_str()).collect()
 }
 
