@@ -50,7 +50,7 @@ fn of_command(word: &str) -> Option<&'static str> {
         "merge" | "rebase" => "layflat squash SRC DST",
         "commit" | "repack" => "layflat pack UPPERDIR --output LAYER.tar",
         "unmount" => "layflat umount MOUNTPOINT",
-        "rm" | "rmi" | "remove" | "delete" | "clean" | "prune" | "gc" => "layflat cache prune",
+        "rm" | "rmi" | "remove" | "delete" | "clean" | "prune" | "gc" => "layflat cache prune --max-size SIZE",
         "login" | "logout" | "auth" => "use podman login or docker login; layflat reads their credentials",
         _ => return None,
     })
