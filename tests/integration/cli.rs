@@ -145,7 +145,7 @@ fn the_short_help_fits_one_screen() {
 fn man_pages_have_the_sections_that_people_look_for() {
     let place = place();
     printed(&place, &["man", "man"]);
-    let page = |name: &str| fs::read_to_string(place.path().join("man").join(name)).unwrap();
+    let page = |name: &str| fs::read_to_string(place.path("man").join(name)).unwrap();
     let has = |text: &str, section: &str| text.lines().any(|line| line.trim_end().trim_matches('"').ends_with(section));
     for name in ["layflat.1", "layflat-flatten.1", "layflat-check.1", "layflat-copy.1", "layflat-mount.1"] {
         let text = page(name);

@@ -7,10 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use crate::cli::{layflat, place, text};
+use crate::cli::{place, run, text};
 use crate::images::{LAYER, Layout, Tar, digest};
+use crate::place::Place;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// Written in two parts, so that nobody who searches this repository finds a token.
 fn token() -> String {
@@ -21,13 +21,8 @@ fn key() -> String {
     format!("-----BEGIN {} KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END {0} KEY-----\n", "PRIVATE")
 }
 
-/// Runs with a cache of its own.
-fn run(place: &TempDir, arguments: &[&str]) -> Output {
-    layflat(place, arguments).env("XDG_CACHE_HOME", place.path().join("cache")).output().unwrap()
-}
-
 /// An image `layout` of these layers, with more in its configuration.
-fn image(place: &TempDir, layers: &[Vec<u8>], config: Value, history: Value) {
+fn image(place: &Place, layers: &[Vec<u8>], config: Value, history: Value) {
     let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": config,
@@ -36,12 +31,12 @@ fn image(place: &TempDir, layers: &[Vec<u8>], config: Value, history: Value) {
     let mut layout = Layout::default();
     let stored: Vec<(&str, Vec<u8>)> = layers.iter().map(|layer| (LAYER, layer.clone())).collect();
     let descriptor = layout.image_of(&serde_json::to_vec(&config).unwrap(), &stored);
-    layout.list(descriptor).write(&place.path().join("layout"));
+    layout.list(descriptor).write(&place.path("layout"));
 }
 
 /// An image with a secret in every place.
-fn leaking() -> TempDir {
-    let place = tempfile::tempdir().unwrap();
+fn leaking() -> Place {
+    let place = Place::new();
     let base = Tar::new()
         .directory("app")
         .file("app/key.pem", key())
@@ -68,12 +63,12 @@ fn leaking() -> TempDir {
     place
 }
 
-fn checked(place: &TempDir, arguments: &[&str]) -> Output {
+fn checked(place: &Place, arguments: &[&str]) -> Output {
     run(place, &[&["check", "oci:layout"], arguments].concat())
 }
 
 /// What `check` finds: layer, severity, rule, kind of secret, and where.
-fn findings(place: &TempDir, arguments: &[&str]) -> Vec<String> {
+fn findings(place: &Place, arguments: &[&str]) -> Vec<String> {
     let output = checked(place, &[arguments, &["--json"]].concat());
     let line = |line: &str| {
         let finding: Value = serde_json::from_str(line).unwrap();
@@ -219,7 +214,7 @@ const HOSTILE: &str = "a\n::error title=x::y\r%0A,:\"\\\u{1b}[2J\u{202e}z";
 
 #[test]
 fn hostile_names_stay_names_in_every_format() {
-    let place = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let layer = Tar::new().directory("d").file(&format!("d/{HOSTILE}"), key()).done();
     let label =
         json!({"Labels": {HOSTILE: token()}, "Env": [format!("{HOSTILE}=x"), format!("A{HOSTILE}_TOKEN=hunter2")]});
@@ -261,7 +256,7 @@ fn waste_speaks_to_ci_systems_too() {
 #[test]
 fn the_rules_of_a_repository_are_in_its_working_directory() {
     let place = leaking();
-    let write = |text: &str| fs::write(place.path().join(".layflat.toml"), text).unwrap();
+    let write = |text: &str| fs::write(place.path(".layflat.toml"), text).unwrap();
     write("[check]\nfail-on = \"warning\"\nignore = [\"hidden-secret\"]\n\n[waste]\nmax-wasted = 1\n");
     assert_eq!(checked(&place, &[]).status.code(), Some(1));
     assert!(!findings(&place, &[]).iter().any(|line| line.contains("hidden-secret")));
@@ -273,7 +268,7 @@ fn the_rules_of_a_repository_are_in_its_working_directory() {
     write("[check]\nsecrets = false\n");
     assert_eq!(findings(&place, &[]), [""; 0]);
     assert!(!findings(&place, &["--secrets"]).is_empty());
-    fs::write(place.path().join("other.toml"), "[check]\nignore = [\"*:**\"]\n").unwrap();
+    fs::write(place.path("other.toml"), "[check]\nignore = [\"*:**\"]\n").unwrap();
     let all = findings(&place, &["--no-config"]);
     assert!(findings(&place, &["--config", "other.toml"]).len() < all.len());
     let both = checked(&place, &["--config", "other.toml", "--no-config"]);
@@ -292,7 +287,7 @@ fn what_is_wrong_in_the_rules_is_named_with_file_line_and_key() {
         ("[check]\nignore = [\"no-such-rule\"]\n", "there is no rule \"no-such-rule\""),
         ("[check\n", "layflat: .layflat.toml:1: "),
     ] {
-        fs::write(place.path().join(".layflat.toml"), text_).unwrap();
+        fs::write(place.path(".layflat.toml"), text_).unwrap();
         let output = checked(&place, &[]);
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{message}");
@@ -301,7 +296,7 @@ fn what_is_wrong_in_the_rules_is_named_with_file_line_and_key() {
     let missing = checked(&place, &["--config", "missing.toml"]);
     assert!(text(&missing.stderr).starts_with("layflat: cannot read \"missing.toml\": "), "{}", text(&missing.stderr));
     // It is the working directory's, and not the image's.
-    fs::remove_file(place.path().join(".layflat.toml")).unwrap();
+    fs::remove_file(place.path(".layflat.toml")).unwrap();
     let layer = Tar::new().file(".layflat.toml", "[nonsense]\n").done();
     image(&place, &[layer], json!({}), json!([]));
     assert_eq!(checked(&place, &[]).status.code(), Some(0));
@@ -309,7 +304,7 @@ fn what_is_wrong_in_the_rules_is_named_with_file_line_and_key() {
 
 #[test]
 fn docs_checks_md_lists_every_rule() {
-    let place = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let listed = run(&place, &["check", "--list-rules", "--json"]);
     assert!(listed.status.success(), "{}", text(&listed.stderr));
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/checks.md");
@@ -397,11 +392,11 @@ fn every_command_ends_with_the_codes_that_are_documented() {
         &["waste", "--max-wasted", "1", "image.tar"],
         &["check", "--fail-on", "note", "--ignore", "jwt", "layers:damaged.tar"],
     ] {
-        fs::write(place.path().join("damaged.tar"), [b'x'; 1024]).unwrap();
+        fs::write(place.path("damaged.tar"), [b'x'; 1024]).unwrap();
         assert_eq!(code(arguments), 1, "{arguments:?}");
     }
-    fs::create_dir_all(place.path().join("looped/blobs")).unwrap();
-    std::os::unix::fs::symlink("sha256", place.path().join("looped/blobs/sha256")).unwrap();
+    fs::create_dir_all(place.path("looped/blobs")).unwrap();
+    std::os::unix::fs::symlink("sha256", place.path("looped/blobs/sha256")).unwrap();
     for arguments in [
         &["diff", "image.tar", "missing"][..],
         &["check", "missing.tar"],
@@ -410,7 +405,7 @@ fn every_command_ends_with_the_codes_that_are_documented() {
     ] {
         assert_eq!(code(arguments), 2, "{arguments:?}");
     }
-    fs::create_dir(place.path().join("empty")).unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
     assert_eq!(code(&["diff", "rootfs", "empty"]), 1);
     if code(&["unshare", "true"]) == 0 {
         assert_eq!(code(&["unshare", "sh", "-c", "exit 7"]), 7);
