@@ -144,7 +144,7 @@ pub(crate) struct UnpackArgs {
     #[arg(long)]
     pub(crate) replace: bool,
     /// Fail if any owner, xattr, device or time cannot be preserved, instead of reporting it
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     strict: bool,
     /// Do not wait until the result is on disk. This is faster, but after a power loss or a system crash within the
     /// next seconds files may be empty

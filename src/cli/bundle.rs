@@ -27,7 +27,7 @@ use super::{SUCCESS, output, progress, tips};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat bundle --tty docker://alpine box && runc run --bundle box demo
-  layflat bundle --overlay app.tar box          # share the image's layers with other bundles
+  layflat bundle --overlay app.tar box    # layers shared with other bundles
   layflat bundle --arg /bin/sh --arg -c --arg id app.tar box")]
 pub(crate) struct Bundle {
     /// The image; `layflat --help` lists all forms of its name

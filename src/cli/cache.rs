@@ -1,5 +1,6 @@
 //! `layflat cache`
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use layflat::cache::{CacheEntry, directory, list, prune, verify};
 use layflat::core::text::Printable;
 
 use super::arguments::{Common, parse_size};
-use super::table::{align, bytes};
+use super::table::{align, bytes, counted};
 use super::{FAILURE, SUCCESS, output};
 
 /// List, verify or prune the cache: blobs from registries, layer indexes, unpacked layers
@@ -35,13 +36,21 @@ enum Action {
     },
     /// Remove the least recently used entries; entries in use or mounted stay
     Prune {
-        /// Size to shrink the cache to: bytes, or K, M, G, T for powers of 1024 [default: 0]
-        #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size, hide_default_value = true)]
-        max_size: u64,
+        /// Size to shrink the cache to: bytes, or K, M, G, T for powers of 1024
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        max_size: Option<u64>,
+        /// Remove all entries that are not in use, without asking
+        #[arg(long, conflicts_with = "max_size")]
+        all: bool,
     },
 }
 
 impl Cache {
+    /// Whether it is `cache verify`.
+    pub(crate) fn is_verify(&self) -> bool {
+        matches!(self.action, Action::Verify { .. })
+    }
+
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let directory = self.cache_dir.clone().or_else(directory);
         let directory = directory.context("cannot find the cache directory; specify it with --cache-dir")?;
@@ -52,11 +61,17 @@ impl Cache {
                     output::json(&entries)?;
                 } else {
                     output::lines(table(&entries))?;
+                    output::say(common, total(&entries));
                 }
             }
             Action::Verify { repair } => return verify_all(&directory, repair, common, cancel),
-            Action::Prune { max_size } => {
-                let pruned = prune(&directory, max_size)?;
+            Action::Prune { max_size, all } => {
+                let Some(most) = max_size.or(all.then_some(0)).or_else(|| asked(&directory)) else {
+                    anyhow::bail!(
+                        "nothing removed: --max-size SIZE says how much to keep, --all removes all that is not in use"
+                    );
+                };
+                let pruned = prune(&directory, most)?;
                 if common.json {
                     output::json(&pruned)?;
                 } else {
@@ -69,6 +84,38 @@ impl Cache {
         }
         Ok(SUCCESS)
     }
+}
+
+/// Asks whether everything is to go, where someone can answer: 0 if so.
+fn asked(directory: &Path) -> Option<u64> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let place = Printable(directory.as_os_str().as_encoded_bytes());
+    eprint!("Remove everything in {place} that is not in use? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).ok()?;
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes").then_some(0)
+}
+
+/// "12 entries, 1.2 GiB: 3 blobs 1.0 GiB, …".
+fn total(entries: &[CacheEntry]) -> String {
+    let sum = |entries: &[&CacheEntry]| bytes(entries.iter().map(|entry| entry.size).sum());
+    let mut kinds: Vec<&str> = Vec::new();
+    for entry in entries {
+        if !kinds.contains(&entry.kind.name()) {
+            kinds.push(entry.kind.name());
+        }
+    }
+    kinds.sort_unstable();
+    let of_kind = |kind: &&str| {
+        let of: Vec<&CacheEntry> = entries.iter().filter(|entry| entry.kind.name() == *kind).collect();
+        format!("{kind} {} {}", of.len(), sum(&of))
+    };
+    let parts: Vec<String> = kinds.iter().map(of_kind).collect();
+    let all = counted(entries.len() as u64, "entry", "entries");
+    let parts = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("{all}, {}{parts}", sum(&entries.iter().collect::<Vec<_>>()))
 }
 
 fn verify_all(directory: &Path, repair: bool, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {

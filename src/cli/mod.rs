@@ -15,11 +15,14 @@ mod diff;
 mod digest;
 mod edit;
 mod ends;
+mod exit;
 #[cfg(feature = "explore")]
 mod explore;
 mod filters;
 mod find;
 mod flatten;
+mod gate;
+mod help;
 mod hints;
 mod inspect;
 mod layers;
@@ -47,21 +50,15 @@ mod watchdog;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::Common;
+use exit::{FAILURE, SUCCESS, TROUBLE};
 use layflat::core::chain::Chain;
 use signals::Signals;
 
-/// Success, or equality.
-const SUCCESS: u8 = 0;
-/// Any failure; for `diff`, trees that differ; for `check`, an image that is not sound.
-const FAILURE: u8 = 1;
-/// Invalid arguments; for `diff` and `check`, any error.
-const TROUBLE: u8 = 2;
-
-/// Unpack container images without a container engine, exactly as the specification says
+/// Unpack container images without an engine, exactly as the specification says
 #[derive(Debug, Parser)]
 #[command(name = "layflat", version, max_term_width = 80, arg_required_else_help = true)]
 #[command(help_template = TEMPLATE, after_help = SHORT_HELP, after_long_help = LONG_HELP)]
@@ -108,7 +105,7 @@ Look inside (nothing is unpacked)
   log          Show which layers touched a path
   waste        Show bytes that are shipped but replaced or deleted later
   report       Write an HTML or Markdown report
-  check        Validate an image; find secrets that a later layer deletes
+  check        Validate an image; find secrets in files, history and ENV
   diff         Compare two images, directories or mounts
 Convert and copy
   copy         Copy between registries, engines, archives, layouts (pull, push)
@@ -128,17 +125,8 @@ Options:
 );
 
 const SHORT_HELP: &str = "\
-IMAGE
-  docker://debian:12         registry           docker-daemon:app:dev  Docker or Podman
-  ./app.tar, app.tar.gz      docker save        oci:DIR[:TAG]          OCI image layout
-  - (stdin)                  any archive        layers:a.tar,b.tar     bare layers
-  (all forms: layflat --help)
-
-Examples
-  docker save app | layflat flatten - rootfs
-  layflat flatten docker://alpine rootfs
-  layflat diff docker://app:1.3 docker://app:1.4
-  layflat find --all-layers app.tar 'id_rsa' '*.env'";
+IMAGE  docker://debian:12, app.tar, oci:DIR, docker-daemon:app:dev, - and others
+Forms of IMAGE and examples: layflat --help. Options: layflat COMMAND -h";
 
 const LONG_HELP: &str = "\
 IMAGE is one of
@@ -163,7 +151,16 @@ Configuration, each file from ~/.config/containers or /etc/containers
                                        or the file CONTAINERS_REGISTRIES_CONF
   policy.json                          which images may be used (--policy)
 Short names (aliases, unqualified-search-registries) are suggested, but never
-pulled without being asked.";
+pulled without being asked.
+Rules of a repository for check and waste: .layflat.toml in the working directory
+
+Exit status
+  0  success; diff: equal; check, waste, cache verify: nothing to complain about
+  1  failure; diff: different; check, waste: a rule is broken; cache verify:
+     something is damaged; find: nothing is found
+  2  invalid arguments; diff, check, waste, cache verify: any other failure
+  unshare: that of the command; 126 if it cannot be run, 127 if it is not found
+After a signal it cleans up and dies of that signal.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -184,7 +181,7 @@ enum Command {
     Log(log::Log),
     Cat(cat::Cat),
     Waste(waste::Waste),
-    Check(check::Check),
+    Check(Box<check::Check>),
     Report(Box<report::Report>),
     Copy(copy::Copy),
     Append(Box<append::Append>),
@@ -196,12 +193,30 @@ enum Command {
     Man(man::Man),
 }
 
+impl Command {
+    /// The name of those that answer by their exit code, among others.
+    fn that_may_decide(&self) -> &'static str {
+        match self {
+            Self::Diff(_) => "diff",
+            Self::Check(_) => "check",
+            Self::Waste(_) => "waste",
+            Self::Cache(command) if command.is_verify() => "verify",
+            _ => "",
+        }
+    }
+}
+
 /// Raises the limit of open files to its maximum: the usual soft limit is for programs that use `select`, and
 /// an image of many layers has many directories open at once.
 fn raise_handle_limit() {
     let limit = getrlimit(Resource::Nofile);
     // With fewer it is slower, no more.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// What the arguments are parsed by.
+fn command() -> clap::Command {
+    help::folded(Cli::command())
 }
 
 /// The whole program.
@@ -211,7 +226,10 @@ pub(crate) fn main() -> ExitCode {
         let _ = writeln!(std::io::stdout(), "{answer}");
         return ExitCode::from(SUCCESS);
     }
-    let cli = match Cli::try_parse() {
+    let parsed = command()
+        .try_get_matches()
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command())));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(output::usage(&tips::for_command(error))),
     };
@@ -225,7 +243,7 @@ pub(crate) fn main() -> ExitCode {
     // As it is running: its file may have been replaced meanwhile.
     layflat::fs::wait_elsewhere(|| std::process::Command::new("/proc/self/exe"), signals.cancel.flag());
     let cancel = signals.cancel.clone();
-    let trouble = if matches!(cli.command, Command::Diff(_) | Command::Check(_)) { TROUBLE } else { FAILURE };
+    let trouble = if exit::decides(cli.command.that_may_decide()) { TROUBLE } else { FAILURE };
     let common = &cli.common;
     let result = match cli.command {
         Command::Flatten(command) => command.run(common, &cancel),
@@ -253,8 +271,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Squash(command) => command.run(common, &cancel),
         Command::Pack(command) => command.run(common, &cancel),
         Command::Cache(command) => command.run(common, &cancel),
-        Command::Completions(command) => command.run(&mut Cli::command()),
-        Command::Man(command) => command.run(&Cli::command()),
+        Command::Completions(command) => command.run(&mut self::command()),
+        Command::Man(command) => command.run(&self::command()),
     };
     let left = layflat::fs::take_leftovers();
     let code = match result {

@@ -25,8 +25,8 @@ use super::{SUCCESS, output, progress};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat mount docker://debian:12 mnt
-  layflat mount --in-place app.tar mnt                           # from docker save: nothing is copied
-  layflat mount app-layers mnt --upper changes --work scratch    # writable
+  layflat mount --in-place app.tar mnt    # from docker save: nothing is copied
+  layflat mount app-layers mnt --upper changes --work scratch       # writable
   layflat umount mnt")]
 pub(crate) struct Mount {
     /// An image, or a directory made by `layflat layers` or `layflat bundle --overlay`
@@ -41,13 +41,13 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
     /// Do not allow access to device nodes
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     nodev: bool,
     /// Ignore setuid, setgid and file capabilities
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     nosuid: bool,
     /// The same as --backend fuse; it shows the owners that --record-ownership stored
-    #[arg(long, conflicts_with = "backend")]
+    #[arg(hide_short_help = true, long, conflicts_with = "backend")]
     fuse: bool,
     #[command(flatten)]
     cached: CachedArgs,
@@ -63,7 +63,7 @@ pub(crate) struct CachedArgs {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
     /// Xattr namespace for whiteouts and opaque directories in the cache [default: trusted if permitted, else user]
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(hide_short_help = true, long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
 }
 

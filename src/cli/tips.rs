@@ -53,7 +53,7 @@ fn of_command(word: &str) -> Option<&'static str> {
         "insert" | "add" => "layflat append IMAGE LAYER DST",
         "mutate" | "edit" | "annotate" | "set" => "layflat config set IMAGE DST --label KEY=VALUE",
         "unmount" => "layflat umount MOUNTPOINT",
-        "rm" | "rmi" | "remove" | "delete" | "clean" | "prune" | "gc" => "layflat cache prune",
+        "rm" | "rmi" | "remove" | "delete" | "clean" | "prune" | "gc" => "layflat cache prune --max-size SIZE",
         "login" | "logout" | "auth" => "use podman login or docker login; layflat reads their credentials",
         _ => return None,
     })

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use layflat::bundle::OverlayBundle;
 use layflat::mount::MountOptions;
@@ -14,6 +14,7 @@ use layflat::userns::{enter, enter_mounts};
 use layflat::{Cancel, Owners};
 
 use super::arguments::Common;
+use super::exit::{NOT_FOUND, NOT_RUN};
 use super::mount::CachedArgs;
 use super::output;
 use super::owners::{Granted, NO_HELPER, granted, own};
@@ -23,7 +24,7 @@ use super::watchdog::alone;
 ///
 /// In the namespace an ordinary user is root over their subordinate ids, or over their own id alone if they have none.
 /// Owners look as in the image, and overlays can be mounted. Root gets only a mount namespace. Mounts end with the
-/// command.
+/// command. Exits with the command's code; with 126 if it cannot be run, with 127 if it is not found.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat unshare --mount docker://alpine:mnt ls -l mnt
@@ -64,7 +65,10 @@ impl Unshare {
         let shell = || std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
         let program = self.command.first().cloned().unwrap_or_else(shell);
         let error = Command::new(&program).args(self.command.iter().skip(1)).exec();
-        Err(error).with_context(|| format!("cannot run {program:?}"))
+        // As a shell, env(1) and unshare(1) have it, so that a script can tell them from the command's own codes.
+        let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
+        output::error(&anyhow::Error::new(error).context(format!("cannot run {program:?}")));
+        Ok(code)
     }
 }
 

@@ -95,5 +95,5 @@ pub fn image(input: &[u8]) {
     if let Ok(traced) = Traced::new(&image, &indexes, &options) {
         let _ = traced.waste(None);
     }
-    let _ = crate::inspect::check::check(&image, false, &options, &NoProgress);
+    let _ = crate::inspect::check::check(&image, crate::inspect::check::CheckOptions::default(), &options, &NoProgress);
 }

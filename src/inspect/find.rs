@@ -99,13 +99,18 @@ impl Pattern {
     }
 
     pub(super) fn matches(&self, path: &LayerPath) -> bool {
-        let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
+        self.is_match(path.as_bytes())
+    }
+
+    /// Whether it matches a path, which has no slash before it.
+    pub fn is_match(&self, path: &[u8]) -> bool {
+        let as_path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
         match &self.0 {
             PatternKind::Globs { names, paths } => {
-                let name = path.components().next_back().unwrap_or_default();
-                names.is_match(as_path(name)) || paths.is_match(as_path(path.as_bytes()))
+                let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+                names.is_match(as_path(name)) || paths.is_match(as_path(path))
             }
-            PatternKind::Regexes(set) => set.is_match(path.as_bytes()),
+            PatternKind::Regexes(set) => set.is_match(path),
         }
     }
 }

@@ -127,6 +127,58 @@ fn the_top_level_help_lists_every_command() {
     assert!(commands >= 22, "{commands}");
 }
 
+/// What many commands have in common is folded away, and named.
+#[test]
+fn the_short_help_fits_one_screen() {
+    let place = place();
+    for command in COMMANDS {
+        let short = printed(&place, &[command, "-h"]);
+        let lines = short.lines().count();
+        assert!((8..=40).contains(&lines), "{command}: {lines} lines\n{short}");
+        assert!(!short.contains("--plain-http"), "{short}");
+        let long = printed(&place, &[command, "--help"]);
+        assert!(!long.contains("More options"), "{long}");
+    }
+    assert!(printed(&place, &["ls", "-h"]).contains("More options with --help: common options; registries, engines"));
+    let lines = printed(&place, &["-h"]).lines().count();
+    assert!(lines <= 46, "{lines}");
+}
+
+#[test]
+fn man_pages_have_the_sections_that_people_look_for() {
+    let place = place();
+    printed(&place, &["man", "man"]);
+    let page = |name: &str| fs::read_to_string(place.path("man").join(name)).unwrap();
+    let has = |text: &str, section: &str| text.lines().any(|line| line.trim_end().trim_matches('"').ends_with(section));
+    for name in ["layflat.1", "layflat-flatten.1", "layflat-check.1", "layflat-copy.1", "layflat-mount.1"] {
+        let text = page(name);
+        for section in
+            ["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"]
+        {
+            assert!(has(&text, section), "{name}: {section}");
+        }
+        assert!(!has(&text, "EXTRA"), "{name}");
+    }
+    assert!(page("layflat-check.1").contains(".layflat.toml") && !page("layflat-ls.1").contains(".layflat.toml"));
+    assert!(page("layflat-cache-verify.1").contains("Something is damaged."));
+    assert!(has(&page("layflat.1"), "IMAGES"));
+}
+
+#[test]
+fn the_cache_is_not_emptied_by_accident() {
+    let place = place();
+    printed(&place, &["ls", "--cache-dir", "cache", "image.tar"]);
+    let refused = message(&place, &["cache", "prune", "--cache-dir", "cache"], 1);
+    assert!(refused.contains("--max-size SIZE") && refused.contains("--all"), "{refused}");
+    let listed = run(&place, &["cache", "ls", "--cache-dir", "cache"]);
+    let total = text(&listed.stderr);
+    assert!(total.starts_with("4 entries, ") && total.contains(": index 4 "), "{total}");
+    let removed = run(&place, &["cache", "prune", "--all", "--cache-dir", "cache"]);
+    assert!(text(&removed.stderr).starts_with("4 removed, "), "{}", text(&removed.stderr));
+    let empty = run(&place, &["cache", "ls", "--cache-dir", "cache"]);
+    assert_eq!(text(&empty.stderr), "0 entries, 0 B\n");
+}
+
 #[test]
 fn arguments_that_make_no_sense() {
     let place = place();

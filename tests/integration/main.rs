@@ -6,6 +6,8 @@
 mod cli;
 mod documents;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+mod gates;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod image_documents;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 #[path = "../common/images.rs"]

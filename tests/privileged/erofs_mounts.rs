@@ -232,10 +232,10 @@ fn through_the_cache() {
         assert_eq!((place.kept("contents").len(), place.kept("erofs").len()), (2, 1));
         let listed = place.done(&["cache", "ls"]);
         assert_eq!(listed.matches("in use").count(), 3, "{listed}");
-        assert!(place.done(&["cache", "prune"]).starts_with("0 removed"));
+        assert!(place.done(&["cache", "prune", "--all"]).starts_with("0 removed"));
         assert!(place.done(&["umount", "target"]).contains("unmounted"));
     }
-    assert!(place.done(&["cache", "prune"]).starts_with("3 removed"));
+    assert!(place.done(&["cache", "prune", "--all"]).starts_with("3 removed"));
     // The message, and the layers, are those of before.
     assert!(place.done(&["mount", "--backend", "overlay", "app.tar", "target"]).ends_with("read-only, by overlayfs\n"));
     place.umount();
@@ -422,7 +422,7 @@ fn writable() {
     fs::write(place.target().join("d/new"), "new").unwrap();
     fs::remove_file(place.target().join("small")).unwrap();
     fs::OpenOptions::new().append(true).open(place.target().join("d/large")).unwrap().set_len(10).unwrap();
-    assert!(place.done(&["cache", "prune"]).starts_with("0 removed"));
+    assert!(place.done(&["cache", "prune", "--all"]).starts_with("0 removed"));
     place.done(&["umount", "target"]);
     place.done(&["pack", "upper", "-o", "layer.tar"]);
     place.done(&["flatten", "layers:layer.tar", "packed"]);

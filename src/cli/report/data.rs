@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use layflat::core::record::LayerPath;
 use layflat::core::text::Printable;
 use layflat::image::Image;
-use layflat::inspect::check::{Finding, Severity, check};
+use layflat::inspect::check::{CheckOptions, Finding, check};
 use layflat::inspect::{Change, Inside, PathId, PathKind, Reason, Timeline, Traced, Waste};
 use serde::Serialize;
 
@@ -134,7 +134,8 @@ impl Data {
             images.push(facts(name, &first.image, &traced.waste(None), &Timeline::of(&traced)));
         }
         images.push(facts(names.last().map_or("", String::as_str), &looked.image, &waste, &timeline));
-        let found = check(&looked.image, false, &looked.options, progress::progress(common).as_ref())?;
+        let found =
+            check(&looked.image, CheckOptions::default(), &looked.options, progress::progress(common).as_ref())?;
         let comparison = second.map(|second| Comparison::of(first, second)).transpose()?;
         Ok(Self {
             images,
@@ -325,16 +326,12 @@ fn advice(waste: &Waste, layers: &[LayerFacts]) -> Vec<Advice> {
 
 impl FindingLine {
     fn of(finding: &Finding) -> Self {
-        let severity = match finding.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Note => "note",
-        };
         let words = match &finding.path {
             Some(path) => format!("{path}: {}", finding.text),
             None => finding.text.clone(),
         };
-        Self { severity, rule: finding.kind.name(), layer: finding.layer, text: super::super::output::one_line(&words) }
+        let (severity, rule) = (finding.severity.name(), finding.rule.name());
+        Self { severity, rule, layer: finding.layer, text: super::super::output::one_line(&words) }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use hashbrown::HashMap;
 
-use super::{Finding, FindingKind, statements};
+use super::secrets::{Scanned, Scanner};
+use super::{Finding, Rule, statements};
 use crate::blob::BlobError;
 use crate::core::chain::Chain;
 use crate::core::layer::{EntryProblem, Failure, LayerError, Place, Sink, Unkept, read_layer};
@@ -19,14 +20,22 @@ pub(super) struct Examined {
     /// Its record, if it could be read to its end; entries that cannot be taken are left out.
     pub(super) record: Option<Record>,
     pub(super) contents: Vec<Content>,
+    pub(super) secrets: Scanned,
     pub(super) findings: Vec<Finding>,
 }
 
-/// Reads all layers, each as far as possible.
-pub(super) fn read(image: &Image, options: &Options, progress: &dyn Progress) -> Result<Vec<Examined>, Error> {
+/// Reads all layers, each as far as possible; with `secrets`, the contents of their files are searched meanwhile.
+pub(super) fn read(
+    image: &Image,
+    secrets: bool,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<Examined>, Error> {
     let all: Vec<usize> = (0..image.layers.len()).collect();
     let mut layers = Vec::new();
-    for (layer, examined) in each_layer(image, &all, options, progress, &examine).into_iter().enumerate() {
+    for (layer, examined) in
+        each_layer(image, &all, options, progress, &|pass| examine(pass, secrets)).into_iter().enumerate()
+    {
         let mut examined = examined.filter(|_| !options.cancel.is_cancelled()).ok_or(Error::Cancelled)?;
         for finding in &mut examined.findings {
             finding.layer = Some(layer);
@@ -36,7 +45,7 @@ pub(super) fn read(image: &Image, options: &Options, progress: &dyn Progress) ->
     Ok(layers)
 }
 
-fn examine(pass: &Pass<'_>) -> Examined {
+fn examine(pass: &Pass<'_>, secrets: bool) -> Examined {
     let mut examined = Examined::default();
     let findings = &mut examined.findings;
     let mut watched = match pass.open() {
@@ -46,7 +55,7 @@ fn examine(pass: &Pass<'_>) -> Examined {
             return examined;
         }
     };
-    let mut sink = Lenient::default();
+    let mut sink = Lenient { scanner: secrets.then(Scanner::default), ..Lenient::default() };
     let result = read_layer(&mut watched, &mut sink, &pass.reading(), &mut |count| pass.entries(count));
     findings.append(&mut sink.findings);
     let unreadable = match result {
@@ -54,6 +63,11 @@ fn examine(pass: &Pass<'_>) -> Examined {
             findings.extend(duplicates(&record));
             examined.record = Some(record);
             examined.contents = sink.hashing.into_contents();
+            examined.secrets = sink.scanner.map(Scanner::into_scanned).unwrap_or_default();
+            if examined.secrets.is_cut {
+                let text = "more files hold secrets than are listed";
+                findings.push(Finding::note(Rule::NotChecked, text));
+            }
             None
         }
         Err(LayerError::Read(error)) => Some(error),
@@ -67,7 +81,7 @@ fn examine(pass: &Pass<'_>) -> Examined {
         Some(error) => match error.downcast::<BlobError>() {
             Ok(error) => Err(error),
             Err(error) => {
-                findings.push(Finding::error(FindingKind::BlobUnreadable, Chain(&error).to_string()));
+                findings.push(Finding::error(Rule::BlobUnreadable, Chain(&error).to_string()));
                 return examined;
             }
         },
@@ -76,11 +90,11 @@ fn examine(pass: &Pass<'_>) -> Examined {
         Ok(facts) => {
             if let Some(stated) = pass.layer.diff_id.as_ref().filter(|stated| **stated != facts.diff_id) {
                 let text = format!("the configuration states diff_id {stated}, but the layer's is {}", facts.diff_id);
-                findings.push(Finding::error(FindingKind::DiffId, text));
+                findings.push(Finding::error(Rule::DiffId, text));
             }
             findings.extend(statements::check_media_type(pass.layer, facts.compression));
             let misnamed = pass.layer.misnamed(&facts.digest);
-            findings.extend(misnamed.map(|notice| Finding::note(FindingKind::FileName, notice.to_string())));
+            findings.extend(misnamed.map(|notice| Finding::note(Rule::FileName, notice.to_string())));
         }
         Err(error) => {
             findings.push(of_blob(&error));
@@ -96,21 +110,21 @@ fn examine(pass: &Pass<'_>) -> Examined {
 
 pub(super) fn of_blob(error: &BlobError) -> Finding {
     let kind = match error {
-        BlobError::Read { error, .. } if error.kind() == std::io::ErrorKind::NotFound => FindingKind::BlobMissing,
-        BlobError::Read { .. } => FindingKind::BlobUnreadable,
-        BlobError::Damaged { .. } => FindingKind::BlobDamaged,
-        BlobError::Size { .. } => FindingKind::BlobSize,
-        BlobError::Digest { .. } => FindingKind::BlobDigest,
-        BlobError::Limit { .. } => FindingKind::Limit,
+        BlobError::Read { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Rule::BlobMissing,
+        BlobError::Read { .. } => Rule::BlobUnreadable,
+        BlobError::Damaged { .. } => Rule::BlobDamaged,
+        BlobError::Size { .. } => Rule::BlobSize,
+        BlobError::Digest { .. } => Rule::BlobDigest,
+        BlobError::Limit { .. } => Rule::Limit,
     };
     Finding::error(kind, Chain(error).to_string())
 }
 
 fn of_layer(error: LayerError) -> Finding {
     let kind = match error {
-        LayerError::Archive { .. } => FindingKind::ArchiveDamaged,
-        LayerError::Limit { .. } => FindingKind::Limit,
-        _ => FindingKind::BadEntry,
+        LayerError::Archive { .. } => Rule::ArchiveDamaged,
+        LayerError::Limit { .. } => Rule::Limit,
+        _ => Rule::BadEntry,
     };
     Finding::error(kind, Chain(&error).to_string())
 }
@@ -130,15 +144,18 @@ fn duplicates(record: &Record) -> Vec<Finding> {
         .filter(|(_, (_, count))| *count > 1)
         .map(|(name, (_, count))| {
             let text = format!("{count} entries of this name in the layer; the last one counts");
-            Finding::warning(FindingKind::DuplicateEntry, text).at(record.names.path(name))
+            Finding::warning(Rule::DuplicateEntry, text).at(record.names.path(name))
         })
         .collect()
 }
 
-/// Hashes contents, and notes the entries that cannot be taken instead of ending there.
+/// Hashes contents and searches them, and notes the entries that cannot be taken instead of ending there.
 #[derive(Debug, Default)]
 struct Lenient {
     hashing: Hashing,
+    scanner: Option<Scanner>,
+    /// The file that passes.
+    content: Option<ContentId>,
     findings: Vec<Finding>,
 }
 
@@ -153,14 +170,25 @@ impl Sink for Lenient {
         size: u64,
         place: Place,
     ) -> Result<ContentId, Failure<Self::Error>> {
-        self.hashing.begin(names, name, attributes, size, place)
+        if let Some(scanner) = &mut self.scanner {
+            scanner.begin(&names.path(name), size);
+        }
+        let content = self.hashing.begin(names, name, attributes, size, place)?;
+        self.content = Some(content);
+        Ok(content)
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure<Self::Error>> {
+        if let Some(scanner) = &mut self.scanner {
+            scanner.data(bytes);
+        }
         self.hashing.data(offset, bytes)
     }
 
     fn end(&mut self, attributes: &Attributes) -> Result<(), Failure<Self::Error>> {
+        if let Some((scanner, content)) = self.scanner.as_mut().zip(self.content.take()) {
+            scanner.end(content);
+        }
         self.hashing.end(attributes)
     }
 
@@ -171,7 +199,7 @@ impl Sink for Lenient {
             problem,
             EntryProblem::Name(PathError::Climbs) | EntryProblem::Target { problem: PathError::Climbs, .. }
         );
-        let kind = if climbs { FindingKind::NameClimbs } else { FindingKind::BadEntry };
+        let kind = if climbs { Rule::NameClimbs } else { Rule::BadEntry };
         self.findings.push(Finding::error(kind, format!("entry {}: {}", Printable(name), Chain(&problem))));
         Ok(())
     }

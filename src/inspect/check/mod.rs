@@ -4,8 +4,11 @@
 //! Each layer is read on its own, past entries that cannot be taken, so that one damaged layer does not keep the others
 //! from being checked. What the layers show together is looked at past entries that cannot be carried out, too.
 
+mod exposed;
 mod layers;
+mod rule;
 mod secrets;
+mod stated;
 mod statements;
 mod tree;
 
@@ -18,8 +21,11 @@ use crate::image::Image;
 use crate::transport::source::SourceError;
 use crate::unpack::{Error, Options, Progress};
 
+pub use rule::Rule;
+pub use secrets::SecretKind;
+
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The image is not sound: it cannot be unpacked, or is not what it says it is.
@@ -30,79 +36,13 @@ pub enum Severity {
     Note,
 }
 
-/// What was found. The names are stable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FindingKind {
-    /// The manifest, or what leads to it, is not as it should be.
-    Manifest,
-    /// The configuration is not as it should be.
-    Config,
-    /// A file in an archive is named by a digest that is not its own.
-    FileName,
-    /// Not as many layers as the configuration has DiffIDs.
-    LayerCount,
-    /// Not as many lines of history as there are layers.
-    History,
-    /// A layer's file is missing.
-    BlobMissing,
-    /// A layer's file cannot be read.
-    BlobUnreadable,
-    /// A layer's file has another size than stated.
-    BlobSize,
-    /// A layer's file has another digest than stated.
-    BlobDigest,
-    /// A layer's compression is damaged.
-    BlobDamaged,
-    /// A layer has another DiffID than stated.
-    DiffId,
-    /// A layer is compressed otherwise than its media type says.
-    MediaType,
-    /// A layer's archive is damaged.
-    ArchiveDamaged,
-    /// A name climbs above the root.
-    NameClimbs,
-    /// An entry cannot be taken.
-    BadEntry,
-    /// Something is larger than it may be.
-    Limit,
-    /// A layer has several entries of one name.
-    DuplicateEntry,
-    /// A whiteout deletes nothing.
-    IdleWhiteout,
-    /// A symlink leads nowhere.
-    DanglingLink,
-    /// A secret that a later layer only hides.
-    HiddenSecret,
-    /// Something was not checked, since something else is wrong.
-    NotChecked,
-}
-
-impl FindingKind {
+impl Severity {
     /// As it stands in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Manifest => "manifest",
-            Self::Config => "config",
-            Self::FileName => "file-name",
-            Self::LayerCount => "layer-count",
-            Self::History => "history",
-            Self::BlobMissing => "blob-missing",
-            Self::BlobUnreadable => "blob-unreadable",
-            Self::BlobSize => "blob-size",
-            Self::BlobDigest => "blob-digest",
-            Self::BlobDamaged => "blob-damaged",
-            Self::DiffId => "diff-id",
-            Self::MediaType => "media-type",
-            Self::ArchiveDamaged => "archive-damaged",
-            Self::NameClimbs => "name-climbs",
-            Self::BadEntry => "bad-entry",
-            Self::Limit => "limit",
-            Self::DuplicateEntry => "duplicate-entry",
-            Self::IdleWhiteout => "idle-whiteout",
-            Self::DanglingLink => "dangling-link",
-            Self::HiddenSecret => "hidden-secret",
-            Self::NotChecked => "not-checked",
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
         }
     }
 }
@@ -116,29 +56,39 @@ pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
     /// What it is.
-    pub kind: FindingKind,
-    /// The path that it is about.
+    pub rule: Rule,
+    /// The file that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<LayerPath>,
+    /// Where in the configuration it is, with slashes: `config/Env/TOKEN`, `history/3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The line of the file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Which kind of secret was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretKind>,
     /// In words.
     pub text: String,
 }
 
 impl Finding {
-    fn new(severity: Severity, kind: FindingKind, text: impl Into<String>) -> Self {
-        Self { layer: None, severity, kind, path: None, text: text.into() }
+    fn new(severity: Severity, rule: Rule, text: impl Into<String>) -> Self {
+        let (layer, path, place, line, secret) = (None, None, None, None, None);
+        Self { layer, severity, rule, path, place, line, secret, text: text.into() }
     }
 
-    fn error(kind: FindingKind, text: impl Into<String>) -> Self {
-        Self::new(Severity::Error, kind, text)
+    fn error(rule: Rule, text: impl Into<String>) -> Self {
+        Self::new(Severity::Error, rule, text)
     }
 
-    fn warning(kind: FindingKind, text: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, kind, text)
+    fn warning(rule: Rule, text: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, rule, text)
     }
 
-    fn note(kind: FindingKind, text: impl Into<String>) -> Self {
-        Self::new(Severity::Note, kind, text)
+    fn note(rule: Rule, text: impl Into<String>) -> Self {
+        Self::new(Severity::Note, rule, text)
     }
 
     fn in_layer(self, layer: usize) -> Self {
@@ -150,22 +100,44 @@ impl Finding {
     }
 }
 
-/// Checks an image, which is best opened with [`OpenOptions::incomplete`](crate::transport::source::OpenOptions). With
-/// `fast` no layer is read: only what manifest and configuration state is held against sizes and each other.
+/// What is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// No layer is read: only what manifest and configuration state is held against sizes and each other.
+    pub fast: bool,
+    /// Secrets are looked for.
+    pub secrets: bool,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self { fast: false, secrets: true }
+    }
+}
+
+/// Checks an image, which is best opened with [`OpenOptions::incomplete`](crate::transport::source::OpenOptions).
 ///
 /// The findings are sorted: first what is about the whole image, then by layer; the worst first.
 ///
 /// # Errors
 /// The work was cancelled. Everything else is a finding.
-pub fn check(image: &Image, fast: bool, options: &Options, progress: &dyn Progress) -> Result<Vec<Finding>, Error> {
+pub fn check(
+    image: &Image,
+    what: CheckOptions,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<Finding>, Error> {
     let options = &Options { filter: Filter::default(), ..options.clone() };
     let mut findings = statements::check(image);
-    if fast {
+    if what.secrets {
+        findings.extend(stated::secrets(image));
+    }
+    if what.fast {
         findings.extend(statements::check_blobs(image));
     } else {
-        let layers = layers::read(image, options, progress)?;
+        let layers = layers::read(image, what.secrets, options, progress)?;
         progress.settling();
-        tree::check(image, layers, options, &mut findings)?;
+        tree::check(image, layers, what.secrets, options, &mut findings)?;
     }
     findings.sort();
     findings.dedup();
@@ -174,16 +146,16 @@ pub fn check(image: &Image, fast: bool, options: &Options, progress: &dyn Progre
 
 /// What an image is found to be that cannot even be opened; nothing, if that is not a fault of the image.
 pub fn of_source_error(error: &SourceError) -> Option<Finding> {
-    let kind = match error {
-        SourceError::Config(_) => FindingKind::Config,
-        SourceError::Archive { .. } | SourceError::Damaged { .. } => FindingKind::ArchiveDamaged,
-        SourceError::Ratio { .. } => FindingKind::Limit,
+    let rule = match error {
+        SourceError::Config(_) => Rule::Config,
+        SourceError::Archive { .. } | SourceError::Damaged { .. } => Rule::ArchiveDamaged,
+        SourceError::Ratio { .. } => Rule::Limit,
         SourceError::Blob { .. }
         | SourceError::Missing(_)
         | SourceError::Json { .. }
         | SourceError::Unsupported { .. }
-        | SourceError::NestedTooDeep(_) => FindingKind::Manifest,
+        | SourceError::NestedTooDeep(_) => Rule::Manifest,
         _ => return None,
     };
-    Some(Finding::error(kind, Chain(error).to_string()))
+    Some(Finding::error(rule, Chain(error).to_string()))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{Finding, FindingKind};
+use super::{Finding, Rule};
 use crate::blob::Compression;
 use crate::image::{Config, Image, Layer, Notice, stated_compression};
 
@@ -14,7 +14,7 @@ pub(super) fn check(image: &Image) -> Vec<Finding> {
     let mut findings: Vec<Finding> = image.notices.iter().map(of_notice).collect();
     let Some(config) = &image.config else { return findings };
     findings.extend(counts(config, image));
-    let mut wrong = |text: String| findings.push(Finding::warning(FindingKind::Config, text));
+    let mut wrong = |text: String| findings.push(Finding::warning(Rule::Config, text));
     let parsed = &config.parsed;
     if !matches!(parsed.rootfs.kind.as_str(), "" | "layers") {
         wrong(format!("rootfs.type is {:?}, only \"layers\" is defined", parsed.rootfs.kind));
@@ -32,7 +32,9 @@ pub(super) fn check(image: &Image) -> Vec<Finding> {
     let mut names = HashSet::new();
     for variable in &run.env {
         match variable.split_once('=') {
-            None | Some(("", _)) => wrong(format!("the environment has {variable:?}, expected NAME=VALUE")),
+            // Whatever stands there may be a secret.
+            Some(("", _)) => wrong("the environment has a value without a name, expected NAME=VALUE".to_owned()),
+            None => wrong(format!("the environment has {variable:?}, expected NAME=VALUE")),
             Some((name, _)) if !names.insert(name) => wrong(format!("the environment has {name:?} twice")),
             Some(_) => {}
         }
@@ -49,10 +51,10 @@ pub(super) fn check(image: &Image) -> Vec<Finding> {
 
 fn of_notice(notice: &Notice) -> Finding {
     let kind = match notice {
-        Notice::FileName { .. } => FindingKind::FileName,
-        Notice::NoDiffIds => FindingKind::Config,
-        Notice::MediaType { .. } => FindingKind::MediaType,
-        _ => FindingKind::Manifest,
+        Notice::FileName { .. } => Rule::FileName,
+        Notice::NoDiffIds => Rule::Config,
+        Notice::MediaType { .. } => Rule::MediaType,
+        _ => Rule::Manifest,
     };
     match notice {
         Notice::FileName { .. } | Notice::NotChosen { .. } => Finding::note(kind, notice.to_string()),
@@ -66,13 +68,13 @@ fn counts(config: &Config, image: &Image) -> Vec<Finding> {
     let diff_ids = config.parsed.rootfs.diff_ids.len();
     if diff_ids != layers && !image.notices.contains(&Notice::NoDiffIds) {
         let text = format!("the configuration has {diff_ids} diff_ids, the manifest {layers} layers");
-        findings.push(Finding::error(FindingKind::LayerCount, text));
+        findings.push(Finding::error(Rule::LayerCount, text));
     }
     let history = &config.parsed.history;
     let lines = history.iter().filter(|line| !line.empty_layer).count();
     if !history.is_empty() && lines != layers {
         let text = format!("the history has {lines} lines for layers, of which there are {layers}");
-        findings.push(Finding::warning(FindingKind::History, text));
+        findings.push(Finding::warning(Rule::History, text));
     }
     findings
 }
@@ -98,5 +100,5 @@ pub(super) fn check_media_type(layer: &Layer, found: Compression) -> Option<Find
     let stated = stated_compression(media_type).filter(|stated| *stated != found)?;
     let text =
         format!("the media type {media_type:?} states the compression {}, but it is {}", stated.name(), found.name());
-    Some(Finding::warning(FindingKind::MediaType, text))
+    Some(Finding::warning(Rule::MediaType, text))
 }

@@ -1,12 +1,10 @@
-//! Checks the layers together: entries that cannot be unpacked, whiteouts that delete nothing, links without a target,
-//! and secrets that a later layer deletes but the image still ships.
-
-use hashbrown::{HashMap, HashSet};
+//! Checks the layers together: entries that cannot be unpacked, whiteouts that delete nothing, and links without a
+//! target.
 
 use super::layers::Examined;
-use super::{Finding, FindingKind, secrets};
-use crate::core::record::{Change, ChangeKind, LayerPath, Record};
-use crate::core::stack::{InodeId, Last, LookupError, Node, Problem, StackError, What};
+use super::{Finding, Rule, exposed};
+use crate::core::record::{Change, ChangeKind, Record};
+use crate::core::stack::{Last, LookupError, Node, Problem, StackError, What};
 use crate::image::Image;
 use crate::inspect::index::Indexes;
 use crate::inspect::{Inside, Traced};
@@ -26,15 +24,18 @@ const MOST_REFUSED: usize = 100;
 pub(super) fn check(
     image: &Image,
     layers: Vec<Examined>,
+    with_secrets: bool,
     options: &Options,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
     let unread = layers.iter().position(|examined| examined.record.is_none());
     let mut indexes = Indexes::default();
+    let mut secrets = Vec::new();
     for examined in layers {
         findings.extend(examined.findings);
         indexes.records.push(examined.record.unwrap_or_default());
         indexes.contents.push(examined.contents);
+        secrets.push(examined.secrets);
     }
     // What is missing may be in a layer that could not be read.
     let is_certain = |layer: usize| unread.is_none_or(|unread| layer < unread);
@@ -53,21 +54,23 @@ pub(super) fn check(
         let left_out = is_of_entry && refused < MOST_REFUSED && leave_out(&mut indexes.records[error.layer], &error);
         if !left_out {
             let text = format!("after {refused} errors, this layer and those above were not checked further");
-            findings.push(Finding::note(FindingKind::NotChecked, text).in_layer(error.layer));
+            findings.push(Finding::note(Rule::NotChecked, text).in_layer(error.layer));
             indexes.records.truncate(error.layer);
         }
         if is_certain(error.layer) || !matches!(error.problem, Problem::LinkTargetMissing(_)) {
-            let finding = Finding::error(FindingKind::BadEntry, error.problem.to_string());
+            let finding = Finding::error(Rule::BadEntry, error.problem.to_string());
             findings.push(finding.in_layer(error.layer).at(error.path));
         }
     };
     findings.extend(idle.into_iter().filter(|finding| finding.layer.is_none_or(is_certain)));
-    findings.extend(traced.hidden_secrets());
+    if with_secrets {
+        findings.extend(exposed::secrets(&traced, &secrets));
+    }
     if let Some(unread) = unread {
         let text = format!(
             "links and whiteouts from layer {unread} on, and the image's command, were not checked: layer {unread} cannot be read to its end"
         );
-        findings.push(Finding::note(FindingKind::NotChecked, text));
+        findings.push(Finding::note(Rule::NotChecked, text));
     } else if refused < MOST_REFUSED {
         findings.extend(traced.inside.dangling_links());
         findings.extend(traced.inside.command());
@@ -112,7 +115,7 @@ fn replay<'a>(
                 _ => "a whiteout that deletes nothing: no lower layer has the name",
             };
             let path = record.names.path(change.name);
-            idle.push(Finding::note(FindingKind::IdleWhiteout, text).in_layer(step.layer()).at(path));
+            idle.push(Finding::note(Rule::IdleWhiteout, text).in_layer(step.layer()).at(path));
         }
     })?;
     Ok((traced, idle))
@@ -135,7 +138,7 @@ impl Inside<'_> {
                 continue;
             }
             let text = format!("points to {}, which does not exist: {error}", crate::core::text::Printable(target));
-            findings.push(Finding::note(FindingKind::DanglingLink, text).in_layer(layer).at(path));
+            findings.push(Finding::note(Rule::DanglingLink, text).in_layer(layer).at(path));
         }
         findings
     }
@@ -156,41 +159,6 @@ impl Inside<'_> {
             path.split(':').any(|directory| there(format!("{directory}/{program}")))
         };
         let text = format!("the image starts {program:?}, which is not in the image");
-        (!found).then(|| Finding::warning(FindingKind::Config, text))
-    }
-}
-
-impl Traced<'_> {
-    /// Files that look like secrets, are shown no more, and are still shipped.
-    fn hidden_secrets(&self) -> Vec<Finding> {
-        let visible = self.inside.visible();
-        let identity = |inode| self.inside.content(inode).map(|(_, _, content)| content.identity());
-        let shown: HashSet<[u8; 32]> = visible.keys().filter_map(|&inode| identity(inode)).collect();
-        let mut lost: HashMap<InodeId, Vec<(LayerPath, usize)>> = HashMap::new();
-        for event in &self.events {
-            if let Some(inode) = event.lost() {
-                lost.entry(inode).or_default().push((self.inside.stack.place(event), event.layer));
-            }
-        }
-        for names in lost.values_mut() {
-            names.sort_by(|(one, by), (other, after)| (by, one).cmp(&(after, other)));
-        }
-        for (inode, hit) in self.overwritten() {
-            lost.entry(inode).or_default().push((hit.entry.path, hit.in_layer));
-        }
-        let mut findings = Vec::new();
-        for (inode, names) in lost {
-            let Some((layer, _, content)) = self.inside.content(inode) else { continue };
-            if visible.contains_key(&inode) || content.stored == 0 || shown.contains(&content.identity()) {
-                continue;
-            }
-            let named = names.iter().find_map(|(path, by)| secrets::by_name(path).map(|what| (path, by, what)));
-            let key = || names.last().filter(|_| content.private_key).map(|(path, by)| (path, by, "a private key"));
-            if let Some((path, by, what)) = named.or_else(key) {
-                let text = format!("most likely holds {what}; deleted by layer {by}, but still in this layer");
-                findings.push(Finding::warning(FindingKind::HiddenSecret, text).in_layer(layer).at(path.clone()));
-            }
-        }
-        findings
+        (!found).then(|| Finding::warning(Rule::Config, text))
     }
 }

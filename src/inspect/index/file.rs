@@ -22,8 +22,10 @@ use crate::core::digest::Digest;
 use crate::core::record::{ChangeKind, ContentId, NameId, RECORD_VERSION, Record};
 
 const MAGIC: &[u8] = b"layflat index\n";
-/// It changes with whatever the body holds.
-const VERSION: u32 = RECORD_VERSION;
+/// Counts the forms of what the body holds beside the record.
+const CONTENTS: u32 = 1;
+/// It changes with whatever the body holds: each of the two only grows.
+const VERSION: u32 = RECORD_VERSION + CONTENTS;
 const HASH: usize = 32;
 /// The directory of the cache that holds them.
 const DIRECTORY: &str = "index";
@@ -235,7 +237,7 @@ mod tests {
         let bytes = encode(&diff_id, &record, &contents).unwrap();
         assert_eq!(
             (VERSION, Digest::sha256_of(&bytes).hex()),
-            (2, "a3a683551c35b4de5af832fb1270c000f424b7a8e34b6737c3e4681b293b5bee")
+            (3, "86d52fb64737c32802ac4097df8097a973a0dec4ce61c0af78d7e8d529366672")
         );
     }
 }

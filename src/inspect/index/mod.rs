@@ -37,8 +37,6 @@ pub struct Content {
     allowance: Option<u64>,
     /// Bytes that the archive has of it; holes have none.
     pub stored: u64,
-    /// Whether it looks like a private key in PEM or OpenPGP's armour.
-    pub private_key: bool,
 }
 
 impl Content {

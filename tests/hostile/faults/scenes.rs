@@ -54,5 +54,5 @@ pub(crate) const SCENES: &[Scene] = &[
     scene("inspect", &["inspect", "image.tar"]),
     scene("ls", &["ls", "-l", "image.tar"]),
     after("ls_from_the_cache", &[&["ls", "image.tar"]], &["ls", "-l", "image.tar"]),
-    after("cache_prune", &[&["mount", "image.tar", "target"], &["ls", "image.tar"]], &["cache", "prune"]),
+    after("cache_prune", &[&["mount", "image.tar", "target"], &["ls", "image.tar"]], &["cache", "prune", "--all"]),
 ];

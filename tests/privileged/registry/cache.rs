@@ -179,7 +179,7 @@ fn pruned() {
     let names: Vec<String> =
         removed.iter().map(|entry| format!("blobs/{}", entry["name"].as_str().unwrap().replace(':', "/"))).collect();
     assert!(!names.is_empty() && names.iter().all(|name| first.contains(name)), "{names:?} {first:?}");
-    place.printed(&["cache", "prune"]);
+    place.printed(&["cache", "prune", "--all"]);
     assert!(place.cached().is_empty());
     place.printed(&["inspect", "--counts", &registry.image("one:1")]);
 }
@@ -201,7 +201,7 @@ fn prune_while_fetching() {
     stalls.recv().unwrap();
     stalls.recv().unwrap();
     for _ in 0..20 {
-        place.printed(&["cache", "prune"]);
+        place.printed(&["cache", "prune", "--all"]);
     }
     succeeded(&child.wait_with_output().unwrap());
     assert_eq!(std::fs::read(place.path("dest/a")).unwrap(), noise(300_000, 1));
@@ -214,7 +214,7 @@ fn mounted() {
     let script = r#"layflat=$1; image=$2
         "$layflat" -q mount --backend overlay "$image" target || exit
         "$layflat" cache ls >listed
-        "$layflat" cache prune && cat target/b && umount target && "$layflat" cache prune"#;
+        "$layflat" cache prune --all && cat target/b && umount target && "$layflat" cache prune --all"#;
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-c", script, "sh"])
         .arg(assert_cmd::cargo::cargo_bin!("layflat"))
