@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::{Value, json};
 
-use super::place::{self, LAYER_GZIP, Place};
+use super::place::{self, Images as _, LAYER_GZIP, Place};
 use super::registry::{outcomes, registry};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, Tar, digest, tagged};
@@ -45,24 +45,34 @@ fn prepared(place: &Place) -> String {
     "layers:0.tar,1.tar,2.tar,top.tar".to_owned()
 }
 
-impl Place {
+/// What these tests need of a place.
+trait Edits {
+    fn edits(&self, arguments: &[&str]) -> Value;
+    fn says(&self, arguments: &[&str]) -> String;
+    fn fails(&self, arguments: &[&str]) -> String;
+    fn manifest(&self, image: &str) -> Value;
+    fn config(&self, image: &str) -> Value;
+    fn manifest_at(&self, image: &str) -> Value;
+}
+
+impl Edits for Place {
     #[track_caller]
     fn edits(&self, arguments: &[&str]) -> Value {
-        let ran = self.layflat(&[&["--json"], arguments].concat());
+        let ran = self.ran(&[&["--json"], arguments].concat());
         assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
     #[track_caller]
     fn says(&self, arguments: &[&str]) -> String {
-        let ran = self.layflat(arguments);
+        let ran = self.ran(arguments);
         assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
         ran.stderr
     }
 
     #[track_caller]
     fn fails(&self, arguments: &[&str]) -> String {
-        let ran = self.layflat(arguments);
+        let ran = self.ran(arguments);
         assert_eq!(ran.code, Some(1), "{arguments:?}: {ran:?}");
         assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1), "{ran:?}");
         ran.stderr.trim_end().to_owned()
@@ -74,6 +84,10 @@ impl Place {
 
     fn config(&self, image: &str) -> Value {
         serde_json::from_slice(&self.skopeo_sees(image).1).unwrap()
+    }
+
+    fn manifest_at(&self, image: &str) -> Value {
+        serde_json::from_slice(&self.at_registry(&image[9..])).unwrap()
     }
 }
 
@@ -183,11 +197,11 @@ fn a_directory_is_appended_without_its_root() {
         place.manifest(new)["layers"].clone()
     };
     assert_eq!(made("one", "oci:new:1"), made("other", "oci:new:2"));
-    let listed = place.layflat(&["ls", "--recursive", "--json", "oci:new:1"]).stdout;
+    let listed = place.ran(&["ls", "--recursive", "--json", "oci:new:1"]).stdout;
     let entries: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |path: &str| entries.iter().find(|entry| entry["path"] == path).unwrap_or_else(|| panic!("{listed}"));
     assert_eq!((&of("etc/a")["uid"], &of("etc/a")["gid"]), (&json!(3), &json!(4)));
-    assert_eq!(place.layflat(&["flatten", "oci:new:1", "rootfs"]).code, Some(0));
+    assert_eq!(place.ran(&["flatten", "oci:new:1", "rootfs"]).code, Some(0));
     assert_eq!(fs::metadata(place.path("rootfs")).unwrap().mode() & 0o7777, 0o755);
     assert_eq!(fs::read_to_string(place.path("rootfs/etc/passwd")).unwrap(), "nobody\n");
     let refused = place.fails(&["append", "--owner", "0:0", "oci:src:two", "top.tar", "oci:new:3"]);
@@ -225,12 +239,6 @@ fn layers_below_are_mounted_across_repositories() {
         report["blobs"].as_array().unwrap().iter().all(|blob| blob["kind"] == "config" || blob["outcome"] == "present")
     );
     assert_eq!(place.manifest_at(&two)["layers"].as_array().unwrap().len(), 4);
-}
-
-impl Place {
-    fn manifest_at(&self, image: &str) -> Value {
-        serde_json::from_slice(&self.at_registry(&image[9..])).unwrap()
-    }
 }
 
 /// Every option, and what the configuration states then.
@@ -289,7 +297,7 @@ fn what_is_set_other_tools_see() {
     }
     assert_eq!(place.manifest("oci:new:1")["layers"], place.manifest("oci:src:two")["layers"]);
     place.tool("umoci", &["umoci", "unpack", "--rootless", "--image", "new:1", "bundle"]);
-    let process = place.json("bundle/config.json")["process"].clone();
+    let process = place.document("bundle/config.json")["process"].clone();
     assert_eq!((&process["args"], &process["cwd"]), (&json!(["/bin/sh", "-c", "echo $A"]), &json!("/srv")));
     assert!(process["env"].as_array().unwrap().contains(&json!("A=1=2")), "{process}");
     // Together with a layer, and with a line in the history.
@@ -378,11 +386,11 @@ fn of_several_platforms_one_or_all_are_edited() {
     place.edits(&["append", "--platform", "linux/arm64", "oci:many:all", "top.tar", "oci:new:arm"]);
     assert_eq!(place.config("oci:new:arm")["architecture"], "arm64");
     place.edits(&["append", "--all-platforms", "--label", "a=b", "oci:many:all", "top.tar", "oci:new:all"]);
-    let listed = place.layflat(&["inspect", "--raw", "oci:new:all"]).stdout;
+    let listed = place.ran(&["inspect", "--raw", "oci:new:all"]).stdout;
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed["manifests"].as_array().unwrap().len(), 4, "{listed}");
     for platform in ["linux/amd64", "linux/arm64"] {
-        let config = place.layflat(&["inspect", "--config", "--platform", platform, "oci:new:all"]).stdout;
+        let config = place.ran(&["inspect", "--config", "--platform", platform, "oci:new:all"]).stdout;
         let config: Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["config"]["Labels"], json!({"a": "b"}));
         assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 2);
