@@ -17,6 +17,7 @@ use layflat::{Cancel, Options};
 
 use super::arguments::{Common, Looked, OpenArgs};
 use super::owners::{Granted, granted};
+use super::watchdog::alone;
 use super::{FAILURE, SUCCESS, output};
 use side::{Named, shown};
 
@@ -112,7 +113,7 @@ fn as_its_owner() -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root()
         && let Granted::Ids(maps) = granted()?
     {
-        enter(&maps)?;
+        alone(|| enter(&maps))?;
     }
     Ok(())
 }
