@@ -282,6 +282,8 @@ fn at_an_input_that_never_comes() {
             &["diff", "../in/pipe", "../in"],
             &["copy", "../in/pipe", "oci:copy:x"],
             &["squash", "../in/pipe", "oci:squashed:x"],
+            &["append", "../in/pipe", "../tmp", "oci:appended:x"],
+            &["flatten", "../in/pipe", "--to", "ext4", "-o", "flat.ext4"],
         ];
         commands.extend(power::is_root().then_some(mount));
         all_die(&place, what, Length::Endless, &commands, |_| {});
