@@ -78,8 +78,11 @@ pub(crate) fn each_layer<T: Send>(
     let jobs = jobs(options.jobs, remote).get();
     if jobs > 1 {
         // The largest first: the last one to be begun should be a short one. Before them those that must come from
-        // elsewhere. One after the other they are read from the bottom up, which takes the least room.
-        order.sort_by_key(|&bar| std::cmp::Reverse((is_remote(bar), sizes[bar])));
+        // elsewhere. Those of about the same size are read from the bottom up, as all are one after the other: that takes the least room,
+        // since what a layer replaces can only be removed when all below it are read.
+        let largest = sizes.iter().copied().max().unwrap_or_default();
+        let halvings = |size: u64| largest.checked_div(size).map_or(u32::MAX, u64::ilog2);
+        order.sort_by_key(|&bar| (!is_remote(bar), halvings(sizes[bar])));
     }
     let stop = AtomicBool::new(false);
     parallel::each(&order, jobs, &stop, &|bar| {

@@ -93,6 +93,16 @@ impl Place {
         wait_until(|| self.names() == before, || format!("{:?} is there, not {before:?}", self.names()));
     }
 
+    /// Nothing unfinished is there, at the latest once removing it has ended. What was finished in spite of the signal goes.
+    fn forget_results(&self, before: &[String]) {
+        let is_unfinished = |name: &String| name.starts_with("tmp/") || name.contains("/.layflat-");
+        wait_until(|| !self.names().iter().any(is_unfinished), || format!("{:?} is there", self.names()));
+        for name in self.names().iter().filter(|name| !before.contains(name)) {
+            let path = self.path(name);
+            if path.is_dir() { layflat::remove_tree(&path) } else { fs::remove_file(&path).unwrap() }
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         let of = |directory| names(&self.path(directory)).into_iter().map(move |name| format!("{directory}/{name}"));
         ["tmp", "work"].into_iter().flat_map(of).collect()
@@ -228,7 +238,10 @@ fn all_die(place: &Place, what: &str, length: Length, commands: &[&[&str]], prep
             running.signal(signal);
             *longest = (*longest).max(running.dies(signal, since));
         }
-        place.becomes(&before);
+        match length {
+            Length::Endless => place.becomes(&before),
+            Length::Limited => place.forget_results(&before),
+        }
     }
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     for (command, longest) in commands.iter().zip(longest) {
@@ -269,6 +282,8 @@ fn at_an_input_that_never_comes() {
             &["diff", "../in/pipe", "../in"],
             &["copy", "../in/pipe", "oci:copy:x"],
             &["squash", "../in/pipe", "oci:squashed:x"],
+            &["append", "../in/pipe", "../tmp", "oci:appended:x"],
+            &["flatten", "../in/pipe", "--to", "ext4", "-o", "flat.ext4"],
         ];
         commands.extend(power::is_root().then_some(mount));
         all_die(&place, what, Length::Endless, &commands, |_| {});

@@ -120,6 +120,8 @@ fn as_its_owner() -> anyhow::Result<()> {
 
 /// What an image would be if it were unpacked.
 fn unpacked<'l>(name: &OsString, looked: &'l Looked) -> anyhow::Result<layflat::inspect::ShownTree<'l>> {
+    // Nobody else removes it.
+    let _held = layflat::fs::hold();
     let place = tempfile::Builder::new().prefix("layflat-diff-").tempdir();
     let place = place.context("cannot make a temporary directory")?;
     let options = Options { ..looked.options.clone() };
