@@ -26,7 +26,7 @@ pub fn said(error: &(dyn std::error::Error + 'static)) -> String {
 
 impl Indexed {
     pub fn new(image: Image) -> Result<Self, String> {
-        let options = Options::default();
+        let options = Options { no_sync: true, ..Options::default() };
         let indexes = indexes(&image, None, &options, &NoProgress).map_err(|error| said(&error))?;
         Ok(Self { image, indexes, options })
     }

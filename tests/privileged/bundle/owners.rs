@@ -105,7 +105,7 @@ fn recorded(place: &Place) {
     let mut diff = place.layflat(&["diff", "mount", "real", "--ignore", "xattr,links"]);
     let shown = String::from_utf8(diff.output().unwrap().stdout).unwrap();
     let lines: Vec<&str> =
-        shown.lines().filter(|line| !line.starts_with("link:") && !line.starts_with("pipe:")).collect();
+        shown.lines().filter(|line| !line.starts_with("~ link:") && !line.starts_with("~ pipe:")).collect();
     succeeds(place.command("umount").arg("mount"));
     assert_eq!(lines, [""; 0]);
 }
