@@ -52,16 +52,18 @@ pub(crate) struct Flatten {
     #[arg(long, value_name = "ALGORITHM", requires = "output")]
     compression: Option<Compression>,
     /// Size of an ext4 image, or with `+` what is free in it: 2G, +500M [default: +25%, at least +64M]
-    #[arg(long, value_name = "SIZE", requires = "output", value_parser = parse_file_system_size, allow_hyphen_values = false)]
+    #[arg(long, value_name = "SIZE", requires = "output", value_parser = parse_file_system_size)]
     size: Option<Size>,
     /// Label of an ext4 image, at most 16 bytes
-    #[arg(long, value_name = "LABEL", requires = "output", value_parser = parse_label)]
+    #[arg(hide_short_help = true, long, value_name = "LABEL", requires = "output", value_parser = parse_label)]
     label: Option<String>,
     /// UUID of an ext4 image [default: follows from the layers]
-    #[arg(long, value_name = "UUID", requires = "output", value_parser = parse_uuid)]
+    #[arg(hide_short_help = true, long, value_name = "UUID", requires = "output", value_parser = parse_uuid)]
     uuid: Option<[u8; 16]>,
-    /// Also write what the image says to run: the `config` object of its configuration as JSON, or to a FILE that ends in
-    /// .env assignments for a shell (IMAGE_ARGS, IMAGE_ENV, IMAGE_USER, IMAGE_WORKING_DIR, IMAGE_STOP_SIGNAL)
+    /// Also write what the image says to run, as JSON or, if FILE ends in .env, for a shell
+    ///
+    /// The JSON is the `config` object of the image's configuration. The shell reads IMAGE_ARGS, IMAGE_ENV, IMAGE_USER, IMAGE_WORKING_DIR and
+    /// IMAGE_STOP_SIGNAL, the first two as lists of quoted words for eval.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]

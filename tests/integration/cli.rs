@@ -12,7 +12,7 @@ use crate::place::Place;
 use assert_cmd::Command;
 use serde_json::Value;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 26] = [
     "flatten",
     "layers",
     "mount",
