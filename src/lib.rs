@@ -91,6 +91,7 @@ pub mod edit;
 pub mod erofs;
 pub mod export;
 pub mod ext4;
+pub mod extract;
 pub mod fs;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;

@@ -23,6 +23,7 @@ pub(crate) fn codes(command: &str) -> Vec<(u8, &'static str)> {
             "Nothing is wasted that is not allowed.",
             "More is wasted than --max-wasted or --max-wasted-percent allows.",
         ),
+        "grep" => ("Something matches.", "Nothing matches."),
         "find" => ("Something is found.", "Nothing is found, or any other failure."),
         "verify" => ("Everything is as its digest says, or was repaired.", "Something is damaged."),
         "unshare" => {
@@ -44,5 +45,5 @@ pub(crate) fn codes(command: &str) -> Vec<(u8, &'static str)> {
 
 /// Whether a command answers by its code.
 pub(crate) fn decides(command: &str) -> bool {
-    matches!(command, "diff" | "check" | "waste" | "verify")
+    matches!(command, "diff" | "check" | "waste" | "verify" | "grep")
 }

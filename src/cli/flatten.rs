@@ -1,14 +1,19 @@
 //! `layflat flatten`
 
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum as _};
+use layflat::core::text::Printable;
 use layflat::export::{
     ErofsCompression, Ext4, flat_archive, flat_compressed_erofs, flat_erofs, flat_ext4, flat_squashfs,
 };
 use layflat::ext4::Size;
 use layflat::fs::Output;
+use layflat::image::Image;
 use layflat::{Cancel, Options, Owners, Report};
 
 use super::arguments::{Common, ImageArgs, UnpackArgs, parse_size};
@@ -47,14 +52,20 @@ pub(crate) struct Flatten {
     #[arg(long, value_name = "ALGORITHM", requires = "output")]
     compression: Option<Compression>,
     /// Size of an ext4 image, or with `+` what is free in it: 2G, +500M [default: +25%, at least +64M]
-    #[arg(long, value_name = "SIZE", requires = "output", value_parser = parse_file_system_size, allow_hyphen_values = false)]
+    #[arg(long, value_name = "SIZE", requires = "output", value_parser = parse_file_system_size)]
     size: Option<Size>,
     /// Label of an ext4 image, at most 16 bytes
-    #[arg(long, value_name = "LABEL", requires = "output", value_parser = parse_label)]
+    #[arg(hide_short_help = true, long, value_name = "LABEL", requires = "output", value_parser = parse_label)]
     label: Option<String>,
     /// UUID of an ext4 image [default: follows from the layers]
-    #[arg(long, value_name = "UUID", requires = "output", value_parser = parse_uuid)]
+    #[arg(hide_short_help = true, long, value_name = "UUID", requires = "output", value_parser = parse_uuid)]
     uuid: Option<[u8; 16]>,
+    /// Also write what the image says to run, as JSON or, if FILE ends in .env, for a shell
+    ///
+    /// The JSON is the `config` object of the image's configuration. The shell reads IMAGE_ARGS, IMAGE_ENV, IMAGE_USER, IMAGE_WORKING_DIR and
+    /// IMAGE_STOP_SIGNAL, the first two as lists of quoted words for eval.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     unpack: UnpackArgs,
     #[command(flatten)]
@@ -153,15 +164,27 @@ impl Flatten {
         Ok(Options { filter: self.filters.filter()?, ..self.unpack.options(&self.image.open, owners, cancel)? })
     }
 
+    /// Where the configuration goes; it must be possible before anything is read.
+    fn config_output(&self) -> anyhow::Result<Option<(&Path, Output)>> {
+        let Some(file) = self.config.as_deref() else { return Ok(None) };
+        let is_taken = self.output.as_deref() == Some(file) || self.dest.as_deref() == Some(file);
+        anyhow::ensure!(!is_taken, "--config {}: that is the name of the root file system", file.display());
+        let output = Output::create(output::destination(file)?, self.unpack.replace, false)?;
+        Ok(Some((file, output)))
+    }
+
     fn directory(&self, dest: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         tips::refuse_archive_name(dest, &format!("for an archive: -o {}", dest.display()))?;
         let settled = self.unpack.owners.settle()?;
         if self.unpack.replace {
             refuse_replacing_source(&self.image.image, self.image.open.remote.cache(), dest)?;
         }
+        let config = self.config_output()?;
         let image = self.image.open(cancel)?;
         let options = self.options(settled.owners.clone(), cancel)?;
+        let config = config.map(|(file, output)| written_config(&image, file, output)).transpose()?;
         let report = layflat::flatten(&image, dest, &options, progress::progress(common).as_ref())?;
+        config.map(Output::publish).transpose()?;
         settled.say(common);
         output::report(common, dest, &report)?;
         Ok(SUCCESS)
@@ -185,7 +208,9 @@ impl Flatten {
                 Output::create_seekable(destination, options.replace, options.no_sync)?
             }
         };
+        let config = self.config_output()?;
         let image = self.image.open(cancel)?;
+        let config = config.map(|(file, output)| written_config(&image, file, output)).transpose()?;
         let progress = progress::progress(common);
         let progress = progress.as_ref();
         let mut report: Report = match maker {
@@ -201,10 +226,26 @@ impl Flatten {
             }
         };
         output.publish()?;
+        config.map(Output::publish).transpose()?;
         report.destination = file.to_owned();
         output::report_file(common, file, &report)?;
         Ok(SUCCESS)
     }
+}
+
+/// Writes what an image says to run, for [`Output::publish`] to show once the root file system is there.
+fn written_config(image: &Image, file: &Path, output: Output) -> anyhow::Result<Output> {
+    let name = || Printable(file.as_os_str().as_bytes());
+    let config =
+        image.config.as_ref().with_context(|| format!("--config {}: the image has no configuration", name()))?;
+    let config = &config.parsed.config;
+    let text = if file.extension().is_some_and(|ending| ending == "env") {
+        config.to_shell().with_context(|| format!("--config {}", name()))?
+    } else {
+        serde_json::to_string_pretty(config)? + "\n"
+    };
+    output.file().write_all(text.as_bytes()).with_context(|| format!("cannot write {}", name()))?;
+    Ok(output)
 }
 
 /// `2G` in all, or `+500M` free.

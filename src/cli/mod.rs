@@ -11,6 +11,7 @@ mod check;
 mod completions;
 mod config;
 mod copy;
+mod cp;
 mod diff;
 mod digest;
 mod edit;
@@ -22,6 +23,7 @@ mod filters;
 mod find;
 mod flatten;
 mod gate;
+mod grep;
 mod help;
 mod hints;
 mod inspect;
@@ -94,6 +96,7 @@ Unpack
   mount        Mount an image or unpacked layers with overlayfs
   umount       Unmount it
   bundle       Make an OCI runtime bundle for runc or crun
+  cp           Copy files and directories out of an image
   unshare      Run a command in a user and mount namespace (rootless mounts)
 Look inside (nothing is unpacked)
   inspect      Show the configuration, the layers, and what each changes
@@ -102,6 +105,7 @@ Look inside (nothing is unpacked)
     "  ls           List files
   cat          Print a file
   find         Find files in any layer
+  grep         Search the contents of files
   log          Show which layers touched a path
   waste        Show bytes that are shipped but replaced or deleted later
   report       Write an HTML or Markdown report
@@ -180,6 +184,8 @@ enum Command {
     Find(find::Find),
     Log(log::Log),
     Cat(cat::Cat),
+    Grep(grep::Grep),
+    Cp(Box<cp::Cp>),
     Waste(waste::Waste),
     Check(Box<check::Check>),
     Report(Box<report::Report>),
@@ -200,6 +206,7 @@ impl Command {
             Self::Diff(_) => "diff",
             Self::Check(_) => "check",
             Self::Waste(_) => "waste",
+            Self::Grep(_) => "grep",
             Self::Cache(command) if command.is_verify() => "verify",
             _ => "",
         }
@@ -262,6 +269,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Find(command) => command.run(common, &cancel),
         Command::Log(command) => command.run(common, &cancel),
         Command::Cat(command) => command.run(common, &cancel),
+        Command::Grep(command) => command.run(common, &cancel),
+        Command::Cp(command) => command.run(common, &cancel),
         Command::Waste(command) => command.run(common, &cancel),
         Command::Check(command) => command.run(common, &cancel),
         Command::Report(command) => command.run(common, &cancel),

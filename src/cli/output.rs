@@ -47,6 +47,11 @@ pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -
     write(&mut out).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
+/// A JSON document on one line.
+pub(crate) fn json_line(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    Ok(escaped_json(serde_json::to_string(value)?))
+}
+
 /// Prints JSON documents, each on a line of its own.
 pub(crate) fn json_lines<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> anyhow::Result<()> {
     print(|out| {

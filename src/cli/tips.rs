@@ -27,7 +27,7 @@ fn of_command(word: &str) -> Option<&'static str> {
         "push" | "upload" | "publish" => "layflat copy IMAGE docker://HOST/NAME:TAG",
         "save" => "layflat copy docker-daemon:NAME docker-archive:FILE",
         "load" | "import" => "layflat copy FILE docker-daemon:NAME",
-        "cp" | "sync" | "convert" | "tag" | "retag" => "layflat copy IMAGE DESTINATION",
+        "sync" | "convert" | "tag" | "retag" => "layflat copy IMAGE DESTINATION",
         "run" | "exec" | "create" | "start" | "runtime" => "layflat bundle IMAGE DIR, then: runc run --bundle DIR NAME",
         "shell" | "enter" | "chroot" => {
             "layflat unshare --mount IMAGE:DIR; or layflat bundle IMAGE DIR for runc and crun"
@@ -42,7 +42,7 @@ fn of_command(word: &str) -> Option<&'static str> {
         "manifest" => "layflat inspect --raw IMAGE",
         "info" | "show" | "layer" | "history" => "layflat inspect IMAGE",
         "tree" | "dir" => "layflat ls --recursive IMAGE",
-        "grep" | "locate" => "layflat find IMAGE GLOB",
+        "locate" => "layflat find IMAGE GLOB",
         "blame" => "layflat log IMAGE PATH",
         "validate" | "verify" | "lint" | "scan" => "layflat check IMAGE",
         "compare" => "layflat diff IMAGE IMAGE",

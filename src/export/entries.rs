@@ -57,9 +57,9 @@ pub(crate) enum Whiteouts {
     None,
 }
 
-/// What becomes of a file's attributes, or of its path, on the way into an archive.
+/// What becomes of a file's attributes, or of its path, on the way into an archive. Without a path it is left out.
 pub(crate) struct Change<'c> {
-    pub(crate) path: &'c dyn Fn(LayerPath) -> LayerPath,
+    pub(crate) path: &'c dyn Fn(LayerPath) -> Option<LayerPath>,
     pub(crate) attributes: &'c dyn Fn(&What, &Attributes) -> Attributes,
 }
 
@@ -90,7 +90,13 @@ pub(crate) fn write_changed<W: Write>(
     let mut writer = LayerWriter::new(output, options);
     for (index, entry) in difference.entries().iter().enumerate() {
         let path = stack.path(difference, index);
-        let path = change.map_or_else(|| path.clone(), |change| (change.path)(path.clone()));
+        let path = match change {
+            None => path,
+            Some(change) => match (change.path)(path) {
+                Some(path) => path,
+                None => continue,
+            },
+        };
         match (entry.what, whiteouts) {
             // No layer says anything of it. What the root hides it hides name by name (rule O3).
             (What::Directory { changed: false, .. }, Whiteouts::Written) if index == 0 => {}

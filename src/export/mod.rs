@@ -15,7 +15,7 @@ mod tool;
 
 pub use archive::flat_archive;
 pub use compressed_erofs::{ErofsCompression, flat_compressed_erofs};
-pub(crate) use entries::{Spooled, Whiteouts, needed_contents, write_entries};
+pub(crate) use entries::{Change, Spooled, Whiteouts, needed_contents, write_changed, write_entries};
 pub use erofs::flat_erofs;
 pub use ext4::{Ext4, flat_ext4};
 pub use squashfs::flat_squashfs;

@@ -56,7 +56,7 @@ pub fn flat_squashfs(
     {
         return Err(first.refused());
     }
-    let below = |path: LayerPath| LayerPath::of_components([ROOT].into_iter().chain(path.components()));
+    let below = |path: LayerPath| Some(LayerPath::of_components([ROOT].into_iter().chain(path.components())));
     let change = Change {
         path: &below,
         attributes: &|what, attributes| fitted(attributes, holder(&stack, *what), options, &mut |_, _| {}),

@@ -4,14 +4,8 @@ use super::BLOCK;
 
 /// Blocks of the journal of a file system with so many blocks: as mke2fs has it, which leaves it out of the smallest.
 pub(super) fn blocks(file_system: u64) -> u64 {
-    match file_system {
-        ..2048 => 0,
-        ..32_768 => 1024,
-        ..262_144 => 4096,
-        ..524_288 => 8192,
-        ..4_194_304 => 16_384,
-        _ => 32_768,
-    }
+    let sizes = [(2048, 0), (32_768, 1024), (262_144, 4096), (524_288, 8192), (4_194_304, 16_384)];
+    sizes.into_iter().find(|(below, _)| file_system < *below).map_or(32_768, |(_, journal)| journal)
 }
 
 /// The first block of an empty journal. All fields are big-endian.

@@ -10,7 +10,7 @@ use crate::core::digest::Digest;
 use document::Object;
 
 use crate::core::reference::Platform;
-pub use document::{Configuration, DocumentError, History, RootFs, RunConfig};
+pub use document::{Configuration, DocumentError, History, NulError, RootFs, RunConfig};
 pub(crate) use document::{Descriptor, Document};
 pub(crate) use media_type::{MediaType, stated_compression};
 pub use notice::Notice;

@@ -43,7 +43,7 @@ impl PatternError {
     }
 
     /// The library draws the place of the error below the pattern; the last line says what it is.
-    fn regex(pattern: &str, error: &regex::Error) -> Self {
+    pub(super) fn regex(pattern: &str, error: &regex::Error) -> Self {
         let text = error.to_string();
         let last = text.lines().next_back().unwrap_or_default();
         let problem = last.strip_prefix("error: ").unwrap_or(last).to_owned();

@@ -8,6 +8,7 @@ mod cat;
 pub mod check;
 mod entry;
 mod find;
+mod grep;
 mod history;
 pub mod index;
 mod ls;
@@ -27,6 +28,7 @@ use crate::unpack::{Error, Options};
 
 pub use entry::{PathEntry, PathFacts, PathKind};
 pub use find::{Fate, Hit, Pattern, PatternError};
+pub use grep::{Grep, Line, Match};
 pub use history::{Action, Alteration, PathEvent, history};
 pub use ls::{ListOptions, Listing};
 pub use shown::{Holding, ShownTree};
@@ -100,7 +102,7 @@ pub enum InsideError {
 
 impl InsideError {
     /// That a path leads to nothing.
-    fn lookup(path: &[u8], error: LookupError) -> Self {
+    pub(crate) fn lookup(path: &[u8], error: LookupError) -> Self {
         let is_all = |error: &LookupError| matches!(error, LookupError::Missing(at) if LayerPath::normalise(path).as_ref() == Ok(at));
         Self::Lookup { path: path.to_vec(), error: Some(error).filter(|error| !is_all(error)) }
     }

@@ -12,7 +12,7 @@ use crate::place::Place;
 use assert_cmd::Command;
 use serde_json::Value;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 26] = [
     "flatten",
     "layers",
     "mount",
@@ -27,6 +27,8 @@ const COMMANDS: [&str; 24] = [
     "find",
     "log",
     "cat",
+    "grep",
+    "cp",
     "waste",
     "check",
     "copy",
@@ -124,7 +126,7 @@ fn the_top_level_help_lists_every_command() {
             assert!(groups.contains(&format!("\n  {name} ")), "{name}: {groups}");
         }
     }
-    assert!(commands >= 22, "{commands}");
+    assert!(commands >= 24, "{commands}");
 }
 
 /// What many commands have in common is folded away, and named.

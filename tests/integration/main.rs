@@ -21,4 +21,6 @@ mod place;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod sources;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+mod take_out;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod words;

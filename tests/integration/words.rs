@@ -152,6 +152,7 @@ fn a_reader_that_goes_ends_every_output_quietly() {
         "find --json layers:many.tar **",
         "inspect --json --paths layers:many.tar",
         "cat layers:many.tar large",
+        "grep ^x layers:many.tar",
         "copy layers:many.tar docker-archive:-",
         "copy layers:many.tar oci-archive:-",
         "squash layers:many.tar oci-archive:-",

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::run::as_map;
 
 /// What an image's configuration states, as far as layflat needs it. What is not stated is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -34,13 +36,13 @@ pub struct Configuration {
 }
 
 /// How a container of an image is run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct RunConfig {
     /// `user`, `uid`, `user:group`, `uid:gid`, `uid:group` or `user:gid`.
     pub user: String,
     /// Ports that are to be reachable, like `80/tcp`.
-    #[serde(deserialize_with = "keys")]
+    #[serde(deserialize_with = "keys", serialize_with = "as_map")]
     pub exposed_ports: BTreeSet<String>,
     /// Variables, each `NAME=VALUE`.
     pub env: Vec<String>,
@@ -49,7 +51,7 @@ pub struct RunConfig {
     /// The other arguments; the program, if there is no entrypoint.
     pub cmd: Vec<String>,
     /// Directories whose content is not the image's.
-    #[serde(deserialize_with = "keys")]
+    #[serde(deserialize_with = "keys", serialize_with = "as_map")]
     pub volumes: BTreeSet<String>,
     /// The working directory.
     pub working_dir: String,

@@ -11,6 +11,7 @@ mod edit;
 mod error;
 mod go;
 mod manifest;
+mod run;
 mod saved;
 mod text;
 
@@ -21,6 +22,7 @@ pub(crate) use descriptor::Descriptor;
 pub(crate) use edit::Object;
 pub use error::DocumentError;
 pub(crate) use manifest::{Document, LayoutMarker};
+pub use run::NulError;
 pub(crate) use saved::SavedImage;
 pub(crate) use text::text;
 

@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hashbrown::HashSet;
+
 use crate::core::layer::{Content, Failure, Place, Sink, Unkept};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
 use crate::core::tar::Fragment;
@@ -32,6 +34,11 @@ impl ContentsFiles {
 
     /// For the contents of the next layer, behind those of another one.
     pub(crate) fn writer(&self) -> io::Result<ContentsWriter> {
+        self.writer_of(None)
+    }
+
+    /// The same, for some contents only if they are named; the others take no room, and must not be asked for.
+    pub(crate) fn writer_of(&self, only: Option<HashSet<ContentId>>) -> io::Result<ContentsWriter> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let (file, end) = match idle {
             Some(idle) => idle,
@@ -39,7 +46,8 @@ impl ContentsFiles {
         };
         let contents = Contents { file: Arc::clone(&file), files: Vec::new(), fragments: Vec::new() };
         let file = BufWriter::with_capacity(CHUNK, file);
-        Ok(ContentsWriter { file, contents, end, name: NameId::ROOT, losses: Losses::default() })
+        let losses = Losses::default();
+        Ok(ContentsWriter { file, contents, end, name: NameId::ROOT, losses, only, keeps: true })
     }
 
     /// When the layer is read: its contents, and what could not be kept of its attributes.
@@ -58,6 +66,10 @@ pub(crate) struct ContentsWriter {
     end: u64,
     name: NameId,
     losses: Losses<NameId>,
+    /// Those that are kept, if not all are.
+    only: Option<HashSet<ContentId>>,
+    /// Whether the file that passes is kept.
+    keeps: bool,
 }
 
 /// The contents of a layer's files.
@@ -94,11 +106,15 @@ impl Sink for ContentsWriter {
     ) -> Result<ContentId, Failure<io::Error>> {
         self.name = name;
         let id = ContentId(self.contents.files.len() as u32);
+        self.keeps = self.only.as_ref().is_none_or(|only| only.contains(&id));
         self.contents.files.push(Stored { start: self.end, fragments: self.contents.fragments.len() });
         Ok(id)
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure<io::Error>> {
+        if !self.keeps {
+            return Ok(());
+        }
         self.file.write_all(bytes).map_err(|error| self.failure(error))?;
         let length = bytes.len() as u64;
         self.end += length;
