@@ -215,7 +215,10 @@ pub(crate) fn describe(path: &Path) -> Result<Description, String> {
 }
 
 fn difference(was: &Seal, now: &Seal, newest: &Path) -> String {
-    let counted = |seal: &Seal| format!("{} entries with {} bytes", seal.entries, seal.size);
+    let counted = |seal: &Seal| {
+        let entries = crate::core::text::counted(seal.entries, "entry", "entries");
+        format!("{entries} with {}", crate::core::text::counted(seal.size, "byte", "bytes"))
+    };
     if (was.entries, was.size) == (now.entries, now.size) {
         format!("its contents were changed; {:?} was changed last", newest)
     } else {

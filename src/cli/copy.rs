@@ -101,6 +101,8 @@ impl Copy {
             cancel: cancel.clone(),
         };
         let report = copy_with_referrers(&images, &referrers, store, &options, progress.as_ref())?;
+        drop(progress);
+        self.filters.say_idle(common);
         report_copy(common, &destination, &report)?;
         Ok(SUCCESS)
     }

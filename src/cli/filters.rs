@@ -1,8 +1,13 @@
 //! Filter options: what to exclude or change.
 
+use std::sync::OnceLock;
+
 use anyhow::{Context, bail};
 use clap::Args;
 use layflat::core::filter::{Filter, Globs, Times};
+
+use super::arguments::Common;
+use super::output;
 
 /// Stands for an option without a value: the environment has it.
 const FROM_ENVIRONMENT: &str = "";
@@ -31,6 +36,9 @@ pub(crate) struct FilterArgs {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = FROM_ENVIRONMENT)]
     #[arg(conflicts_with = "normalize_timestamps")]
     clamp_timestamps: Option<String>,
+    /// The filter that was made of them, which knows what was matched.
+    #[arg(skip)]
+    made: OnceLock<Filter>,
 }
 
 impl FilterArgs {
@@ -41,13 +49,24 @@ impl FilterArgs {
             (None, Some(text)) => Some(Times::Clamp(seconds("--clamp-timestamps", text)?)),
             (None, None) => None,
         };
-        Ok(Filter {
+        let filter = Filter {
             exclude: Globs::paths(self.exclude.iter().map(String::as_str)).context("--exclude")?,
             exclude_whiteouts: self.force,
             owner: self.owner,
             times,
             strip_xattrs: Globs::names(self.strip_xattrs.iter().map(String::as_str)).context("--strip-xattrs")?,
-        })
+        };
+        Ok(self.made.get_or_init(|| filter).clone())
+    }
+
+    /// Says which patterns left nothing out: most likely they are not what was meant.
+    pub(crate) fn say_idle(&self, common: &Common) {
+        let Some(filter) = self.made.get() else { return };
+        for (option, globs) in [("--exclude", &filter.exclude), ("--strip-xattrs", &filter.strip_xattrs)] {
+            for pattern in globs.unmatched() {
+                output::note(common, format_args!("{option} {pattern:?} left nothing out"), None);
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use layflat::Cancel;
-use layflat::inspect::{Fate, Hit, Pattern, Traced};
+use layflat::inspect::{Fate, Hit, InsideError, Pattern, Traced};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
@@ -12,7 +12,8 @@ use super::{FAILURE, SUCCESS, output};
 /// Find files in any layer of an image
 ///
 /// Prints the layer and the path of each match. --all-layers also finds files that a later layer replaced or deleted,
-/// and names that layer. Exits with 1 if nothing is found.
+/// and names that layer. --layer finds in the image as of one layer, --changed-by what one layer adds, replaces or
+/// deletes. Exits with 1 if nothing is found.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat find app.tar '*.so'
@@ -29,17 +30,32 @@ pub(crate) struct Find {
     /// Also find files that later layers replaced or deleted
     #[arg(long)]
     all_layers: bool,
+    /// Find in the image as of layer N, counted from 0 at the bottom
+    #[arg(long, value_name = "N", conflicts_with = "all_layers")]
+    layer: Option<usize>,
+    /// Find only what layer N adds, replaces or deletes
+    #[arg(long, value_name = "N", conflicts_with_all = ["layer", "all_layers"])]
+    changed_by: Option<usize>,
 }
 
 impl Find {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let patterns = self.patterns.iter().map(String::as_str);
         let pattern = if self.regex { Pattern::regexes(patterns)? } else { Pattern::globs(patterns)? };
-        let looked = self.look.look(common, cancel)?;
+        let mut looked = self.look.look(common, cancel)?;
+        let count = looked.indexes.records.len();
+        if let Some(layer) = self.layer.or(self.changed_by).filter(|&layer| layer >= count) {
+            return Err(InsideError::NoSuchLayer { layer, count }.into());
+        }
+        looked.indexes.records.truncate(self.layer.map_or(count, |layer| layer + 1));
         let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
-        let hits = traced.find(&pattern, self.all_layers);
+        let mut hits = traced.find(&pattern, self.shows_fate());
+        if let Some(layer) = self.changed_by {
+            let ends = |fate| matches!(fate, Fate::Hidden { by } | Fate::Replaced { by } if by == layer);
+            hits.retain(|hit| hit.in_layer == layer || ends(hit.fate));
+        }
         let code = if hits.is_empty() { FAILURE } else { SUCCESS };
-        if hits.is_empty() && !self.all_layers {
+        if hits.is_empty() && !self.shows_fate() {
             let more = traced.find(&pattern, true).len() as u64;
             if more > 0 {
                 let matches = counted(more, "match", "matches");
@@ -58,9 +74,14 @@ impl Find {
         Ok(code)
     }
 
+    /// Whether files are listed that are not there any more, which has to be said of each.
+    fn shows_fate(&self) -> bool {
+        self.all_layers || self.changed_by.is_some()
+    }
+
     fn row(&self, hit: &Hit) -> Vec<String> {
         let mut row = vec![hit.in_layer.to_string()];
-        if self.all_layers {
+        if self.shows_fate() {
             row.push(match hit.fate {
                 Fate::Visible => "visible".to_owned(),
                 Fate::Replaced { by } => format!("replaced by layer {by}"),

@@ -111,11 +111,15 @@ impl Flatten {
             let format = format.as_ref().map_or("FORMAT", PossibleValue::get_name);
             anyhow::bail!("--to is for files: --to {format} -o {}", dest.display());
         }
-        match (self.format()?, &self.output, &self.dest) {
+        let code = match (self.format()?, &self.output, &self.dest) {
             (Some(format), Some(file), _) => self.file(self.maker(format)?, file, common, cancel),
             (_, _, Some(directory)) => self.directory(directory, common, cancel),
             _ => anyhow::bail!("no destination: specify a directory, or -o FILE"),
+        };
+        if code.is_ok() {
+            self.filters.say_idle(common);
         }
+        code
     }
 
     fn maker(&self, format: Format) -> anyhow::Result<Maker> {

@@ -83,8 +83,9 @@ fn say(common: &Common, report: &LayersReport) -> anyhow::Result<u8> {
         let name = Printable(report.destination.as_os_str().as_encoded_bytes());
         let lie = if report.in_place { "in the image's own archive" } else { "in content files" };
         let checked = if report.verified { "" } else { ", which was not verified" };
-        let (layers, size) = (report.layers, bytes(report.contents));
-        output::say(common, format_args!("{name}: EROFS images of {layers} layers, {size} of contents {lie}{checked}"));
+        let layers = super::table::counted(report.layers as u64, "layer", "layers");
+        let size = bytes(report.contents);
+        output::say(common, format_args!("{name}: EROFS images of {layers}, {size} of contents {lie}{checked}"));
     }
     Ok(SUCCESS)
 }

@@ -16,8 +16,8 @@ use super::{SUCCESS, missing, output};
 
 /// List files of an image, without unpacking it
 ///
-/// Symbolic links in PATH are followed inside the image. --layer lists the files that one layer adds or changes, and
-/// its whiteouts as type `w`. Times are UTC, owners are numeric.
+/// Symbolic links in PATH are followed inside the image. --layer lists the image as of one layer, without what later
+/// layers do; --changed-by lists what one layer adds, changes and deletes. Times are UTC, owners are numeric.
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     #[command(flatten)]
@@ -34,18 +34,28 @@ pub(crate) struct Ls {
     /// List a directory itself, not its contents
     #[arg(short, long)]
     directory: bool,
-    /// List only what layer N adds, changes and deletes, counted from 0 at the bottom
+    /// List the image as of layer N, counted from 0 at the bottom
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
+    /// List only what layer N adds, changes and deletes; deleted names are marked, with -l by type `w`
+    #[arg(long, value_name = "N", conflicts_with = "layer")]
+    changed_by: Option<usize>,
 }
 
 impl Ls {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let looked = self.look.look(common, cancel)?;
-        let inside = Inside::new(&looked.image, &looked.indexes, &looked.options)?;
+        let inside = match self.layer {
+            Some(layer) => Inside::up_to(layer, &looked.image, &looked.indexes, &looked.options)?,
+            None => Inside::new(&looked.image, &looked.indexes, &looked.options)?,
+        };
+        if let Some(layer) = self.layer {
+            let now = format_args!("--layer {layer} lists the image as of layer {layer}");
+            output::note(common, format_args!("{now}; what that layer changes: --changed-by {layer}"), None);
+        }
         let path = self.path.as_bytes();
         let options = ListOptions {
-            layer: self.layer,
+            changed_by: self.changed_by,
             recursive: self.recursive,
             itself: self.directory,
             links: self.long || self.directory,
@@ -76,7 +86,7 @@ fn name(entry: &PathEntry, above: usize) -> String {
     let path = path.join(&b'/');
     let name = if path.is_empty() { entry.path.to_string() } else { Printable(&path).to_string() };
     match entry.kind {
-        PathKind::Whiteout => painted(name, Colour::Red),
+        PathKind::Whiteout => painted(format!("{name} (deleted)"), Colour::Red),
         _ if entry.opaque => format!("{name} (opaque: deletes what lower layers have in it)"),
         _ => name,
     }

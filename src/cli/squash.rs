@@ -85,6 +85,8 @@ impl Squash {
             cancel: cancel.clone(),
         };
         let report = copy(&images, store, &copying, progress.as_ref())?;
+        drop(progress);
+        self.filters.say_idle(common);
         report_copy(common, &destination, &report)?;
         Ok(SUCCESS)
     }

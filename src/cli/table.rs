@@ -1,22 +1,6 @@
 //! Numbers and columns for people.
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 entry`, `1,234 entries`.
-pub(crate) fn counted(number: u64, one: &str, several: &str) -> String {
-    format!("{} {}", count(number), if number == 1 { one } else { several })
-}
+pub(crate) use layflat::core::text::{count, counted};
 
 /// Bytes in binary units, as `ls -h` has them: `1.5 MiB`.
 pub(crate) fn bytes(number: u64) -> String {
@@ -82,8 +66,6 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(count(0), "0");
-        assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(1 << 30), "1.0 GiB");

@@ -11,7 +11,7 @@ use crate::core::stack::{Difference, InodeId, Last, Node, Over, What};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ListOptions {
     /// Only what this layer changes, instead of what all layers show.
-    pub layer: Option<usize>,
+    pub changed_by: Option<usize>,
     /// All that is in directories, too.
     pub recursive: bool,
     /// A directory itself, and not what is in it.
@@ -36,7 +36,7 @@ impl Inside<'_> {
     /// Nothing is there, or there is no such layer.
     pub fn list(&self, path: &[u8], options: ListOptions) -> Result<Listing, InsideError> {
         let lookup = |error| InsideError::lookup(path, error);
-        if let Some(layer) = options.layer {
+        if let Some(layer) = options.changed_by {
             return self.list_layer(layer, path, options);
         }
         let mut found = self.stack.resolve(path, Last::Keep).map_err(lookup)?;

@@ -11,6 +11,10 @@ use crate::core::stack::{Problem, StackError};
 use crate::fs::{DestinationError, OutputError};
 use crate::unpack::Unfit;
 
+fn layers_in_words(count: &usize) -> String {
+    crate::core::text::counted(*count as u64, "layer", "layers")
+}
+
 /// A layer, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WhichLayer {
@@ -108,7 +112,7 @@ pub enum Error {
         problem: String,
     },
     /// Fewer layers than are to stay.
-    #[error("the image has {layers} layers: nothing to squash above the lowest {from}")]
+    #[error("the image has {}: nothing to squash above the lowest {from}", layers_in_words(.layers))]
     NothingToSquash {
         /// How many there are.
         layers: usize,

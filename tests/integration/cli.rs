@@ -439,6 +439,39 @@ fn progress_is_for_terminals() {
     assert!(!text(&output.stderr).contains('['), "{}", text(&output.stderr));
 }
 
+/// One line for all layers, and none stays.
+#[test]
+fn progress_sums_the_layers_up_and_leaves_nothing() {
+    let place = place();
+    let many = (0..2_000).fold(Tar::new(), |tar, number| tar.file(&format!("{number}"), "content")).done();
+    let names: Vec<String> = (0..4).map(|number| format!("{number}.tar")).collect();
+    names.iter().for_each(|name| drop(place.write(name, &many)));
+    let shown = on_terminal(&place, &[], &format!("flatten layers:{} shown", names.join(",")));
+    assert!(shown.contains("total [") && shown.contains(" of 4 layers, "), "{shown:?}");
+    let last = shown.rsplit('\r').find(|part| part.contains("shown: 4 layers")).unwrap();
+    assert!(!last.contains(" ["), "{last:?}");
+}
+
+#[test]
+fn a_pattern_that_leaves_nothing_out_is_said() {
+    let place = place();
+    for command in [
+        &["flatten", "image.tar", "rootfs"][..],
+        &["copy", "image.tar", "oci:copy"],
+        &["squash", "image.tar", "oci:squashed"],
+    ] {
+        let filters = ["--exclude", "/b", "--exclude", "usr/share/dcc", "--strip-xattrs", "security.*"];
+        let output = run(&place, &[command, &filters].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said: Vec<&str> = text(&output.stderr).lines().filter(|line| line.contains("left nothing out")).collect();
+        let expected = [
+            "note: --exclude \"usr/share/dcc\" left nothing out",
+            "note: --strip-xattrs \"security.*\" left nothing out",
+        ];
+        assert_eq!(said, expected, "{command:?}");
+    }
+}
+
 #[test]
 fn colours_are_for_terminals_without_no_color() {
     let place = place();

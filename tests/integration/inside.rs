@@ -99,14 +99,37 @@ fn ls_shows_what_all_layers_show() {
 fn ls_of_a_layer_shows_what_it_changes() {
     let place = place();
     assert_eq!(
-        printed(&place, &["ls", "-R", "--layer", "1", "image.tar"]),
+        printed(&place, &["ls", "-R", "--changed-by", "1", "image.tar"]),
         "etc\netc/motd\netc/shadow\nhard\ntwin-too\nusr\nusr/lib\nusr/lib/new\n"
     );
-    let hidden = printed(&place, &["ls", "-lR", "--layer", "2", "image.tar"]);
+    let hidden = printed(&place, &["ls", "-lR", "--changed-by", "2", "image.tar"]);
     let hidden: Vec<&str> = hidden.lines().filter(|line| line.starts_with('w')).collect();
-    assert!(hidden[0].ends_with("  d") && hidden[1].ends_with("  usr/lib/old"), "{hidden:?}");
-    assert!(message(&place, &["ls", "--layer", "3", "image.tar"], 1).contains("no layer 3: the image has 3"));
-    assert!(message(&place, &["ls", "--layer", "2", "image.tar", "etc"], 1).contains("layer 2 has nothing at etc"));
+    assert!(hidden[0].ends_with("  d (deleted)") && hidden[1].ends_with("  usr/lib/old (deleted)"), "{hidden:?}");
+    assert!(message(&place, &["ls", "--changed-by", "3", "image.tar"], 1).contains("no layer 3: the image has 3"));
+    assert!(
+        message(&place, &["ls", "--changed-by", "2", "image.tar", "etc"], 1).contains("layer 2 has nothing at etc")
+    );
+    let plain = printed(&place, &["ls", "-R", "--changed-by", "2", "image.tar"]);
+    assert!(plain.contains("d (deleted)\n"), "a deleted name is not listed as if it were there: {plain}");
+}
+
+#[test]
+fn layer_means_as_of_that_layer() {
+    let place = place();
+    let all = printed(&place, &["ls", "-R", "image.tar"]);
+    let last = place.run(&["ls", "-R", "--layer", "2", "image.tar"]);
+    assert_eq!(text(&last.stdout), all);
+    assert_eq!(
+        text(&last.stderr),
+        "note: --layer 2 lists the image as of layer 2; what that layer changes: --changed-by 2\n"
+    );
+    let before = text(&place.run(&["ls", "-R", "--layer", "1", "image.tar"]).stdout).to_owned();
+    assert!(before.contains("usr/lib/old\n") && !all.contains("usr/lib/old"), "{before}");
+    assert_eq!(printed(&place, &["find", "--layer", "1", "image.tar", "old"]), "0  usr/lib/old\n");
+    assert_eq!(message(&place, &["find", "--layer", "2", "--quiet", "image.tar", "old"], 1), "");
+    let changed = printed(&place, &["find", "--changed-by", "2", "image.tar", "old", "motd"]);
+    assert!(changed.contains("0  deleted by layer 2  usr/lib/old\n") && !changed.contains("motd"), "{changed}");
+    assert!(message(&place, &["find", "--layer", "3", "image.tar", "x"], 1).contains("no layer 3: the image has 3"));
 }
 
 /// Everything but owners, which an ordinary user cannot keep, and the sizes of directories, which file systems choose.
@@ -273,10 +296,12 @@ fn with_all_indexes_in_the_cache_no_layer_is_read() {
     fs::write(&image, &spoilt).unwrap();
     assert_eq!(questions.map(|question| printed(&place, question)), before);
     for question in questions {
+        // What decides has another code for what cannot be told.
+        let code = if question[0] == "waste" { 2 } else { 1 };
         let uncached = [question, &["--no-cache"]].concat();
-        assert!(message(&place, &uncached, 1).contains("the configuration states diff_id"), "{question:?}");
+        assert!(message(&place, &uncached, code).contains("the configuration states diff_id"), "{question:?}");
         let elsewhere = [question, &["--cache-dir", "other"]].concat();
-        assert!(message(&place, &elsewhere, 1).contains("the configuration states diff_id"), "{question:?}");
+        assert!(message(&place, &elsewhere, code).contains("the configuration states diff_id"), "{question:?}");
     }
     assert!(!place.path("other/index").join(format!("sha256-{}", hex(&layers()[0]))).exists());
     // What comes out of the layer after all is noticed.
@@ -670,7 +695,8 @@ fn s9_nothing_that_an_image_says_steers_the_terminal() {
         &["inspect", "oci:layout"],
         &["inspect", "--paths", "oci:layout"],
         &["ls", "-l", "oci:layout"],
-        &["ls", "-l", "--layer", "0", "oci:layout", "d"],
+        &["ls", "-l", "--changed-by", "0", "oci:layout", "d"],
+        &["ls", "-l", "--changed-by", "1", "oci:layout", "d"],
         &["find", "--all-layers", "oci:layout"],
         &["find", "oci:layout", "[\u{1b}"],
         &["log", "oci:layout", &deleted],

@@ -4,12 +4,22 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Some patterns; a name matches if any of them does.
 #[derive(Debug, Clone, Default)]
-pub struct Globs(Option<Arc<GlobSet>>);
+pub struct Globs(Option<Arc<Patterns>>);
+
+#[derive(Debug)]
+struct Patterns {
+    set: GlobSet,
+    /// As they were given, each with whether something matched it.
+    given: Vec<(String, AtomicBool)>,
+    /// Whether something matched each of them.
+    all_matched: AtomicBool,
+}
 
 /// A pattern that cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,7 +50,7 @@ impl Globs {
 
     fn new<'a>(patterns: impl IntoIterator<Item = &'a str>, components: bool) -> Result<Self, GlobError> {
         let mut set = GlobSetBuilder::new();
-        let mut count = 0;
+        let mut given = Vec::new();
         for pattern in patterns {
             let error =
                 |problem: &dyn ToString| GlobError { pattern: pattern.to_owned(), problem: problem.to_string() };
@@ -49,16 +59,16 @@ impl Globs {
             }
             let glob = GlobBuilder::new(pattern).literal_separator(components).backslash_escape(true).build();
             set.add(glob.map_err(|problem| error(problem.kind()))?);
-            count += 1;
+            given.push((pattern.to_owned(), AtomicBool::new(false)));
         }
-        if count == 0 {
+        if given.is_empty() {
             return Ok(Self(None));
         }
         let set = set.build().map_err(|problem| GlobError {
             pattern: problem.glob().unwrap_or_default().to_owned(),
             problem: problem.kind().to_string(),
         })?;
-        Ok(Self(Some(Arc::new(set))))
+        Ok(Self(Some(Arc::new(Patterns { set, given, all_matched: AtomicBool::new(false) }))))
     }
 
     /// Whether there are none: then nothing matches.
@@ -68,7 +78,26 @@ impl Globs {
 
     /// Whether any of them matches all of a name.
     pub fn matches(&self, name: &[u8]) -> bool {
-        self.0.as_ref().is_some_and(|set| set.is_match(Path::new(OsStr::from_bytes(name))))
+        let Some(patterns) = &self.0 else { return false };
+        let name = Path::new(OsStr::from_bytes(name));
+        if patterns.all_matched.load(Ordering::Relaxed) {
+            return patterns.set.is_match(name);
+        }
+        let matched = patterns.set.matches(name);
+        for &index in &matched {
+            patterns.given[index].1.store(true, Ordering::Relaxed);
+        }
+        if !matched.is_empty() {
+            let all = patterns.given.iter().all(|(_, matched)| matched.load(Ordering::Relaxed));
+            patterns.all_matched.store(all, Ordering::Relaxed);
+        }
+        !matched.is_empty()
+    }
+
+    /// The patterns that nothing has matched yet, of all that these patterns and their clones were asked for.
+    pub fn unmatched(&self) -> impl Iterator<Item = &str> {
+        let given = self.0.iter().flat_map(|patterns| &patterns.given);
+        given.filter(|(_, matched)| !matched.load(Ordering::Relaxed)).map(|(pattern, _)| pattern.as_str())
     }
 }
 
@@ -89,6 +118,17 @@ mod tests {
         assert!(matches(r"\*", b"*"));
         assert!(!Globs::default().matches(b""));
         assert!(Globs::names(["security.*"]).unwrap().matches(b"security.capability"));
+    }
+
+    #[test]
+    fn patterns_that_nothing_matches_are_known() {
+        let globs = Globs::paths(["/usr/share/doc", "*.pyc"]).unwrap();
+        let clone = globs.clone();
+        assert_eq!(globs.unmatched().collect::<Vec<_>>(), ["usr/share/doc", "*.pyc"]);
+        assert!(clone.matches(b"a.pyc") && !clone.matches(b"usr"));
+        assert_eq!(globs.unmatched().collect::<Vec<_>>(), ["usr/share/doc"]);
+        assert!(clone.matches(b"usr/share/doc") && clone.matches(b"b.pyc") && !clone.matches(b"x"));
+        assert_eq!(globs.unmatched().count() + Globs::default().unmatched().count(), 0);
     }
 
     #[test]

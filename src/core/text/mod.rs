@@ -1,10 +1,12 @@
 //! Values for messages and JSON: bytes without a known encoding, and times.
 
 mod bytes;
+mod numbers;
 mod printable;
 mod timestamp;
 
 pub use bytes::Bytes;
+pub use numbers::{count, counted};
 pub use printable::{Printable, steers_terminal};
 pub use timestamp::Timestamp;
 

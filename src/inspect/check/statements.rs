@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::{Finding, Rule};
 use crate::blob::Compression;
+use crate::core::text::counted;
 use crate::image::{Config, Image, Layer, Notice, stated_compression};
 
 use super::layers::of_blob;
@@ -67,13 +68,21 @@ fn counts(config: &Config, image: &Image) -> Vec<Finding> {
     let layers = image.layers.len();
     let diff_ids = config.parsed.rootfs.diff_ids.len();
     if diff_ids != layers && !image.notices.contains(&Notice::NoDiffIds) {
-        let text = format!("the configuration has {diff_ids} diff_ids, the manifest {layers} layers");
+        let text = format!(
+            "the configuration has {}, the manifest {}",
+            counted(diff_ids as u64, "diff_id", "diff_ids"),
+            counted(layers as u64, "layer", "layers")
+        );
         findings.push(Finding::error(Rule::LayerCount, text));
     }
     let history = &config.parsed.history;
     let lines = history.iter().filter(|line| !line.empty_layer).count();
     if !history.is_empty() && lines != layers {
-        let text = format!("the history has {lines} lines for layers, of which there are {layers}");
+        let text = format!(
+            "the history has {} for layers, the image {}",
+            counted(lines as u64, "line", "lines"),
+            counted(layers as u64, "layer", "layers")
+        );
         findings.push(Finding::warning(Rule::History, text));
     }
     findings

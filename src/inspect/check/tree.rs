@@ -5,6 +5,7 @@ use super::layers::Examined;
 use super::{Finding, Rule, exposed};
 use crate::core::record::{Change, ChangeKind, Record};
 use crate::core::stack::{Last, LookupError, Node, Problem, StackError, What};
+use crate::core::text::counted;
 use crate::image::Image;
 use crate::inspect::index::Indexes;
 use crate::inspect::{Inside, Traced};
@@ -53,7 +54,8 @@ pub(super) fn check(
         let is_of_entry = !matches!(error.problem, Problem::Limit { .. } | Problem::TooManyNames);
         let left_out = is_of_entry && refused < MOST_REFUSED && leave_out(&mut indexes.records[error.layer], &error);
         if !left_out {
-            let text = format!("after {refused} errors, this layer and those above were not checked further");
+            let errors = counted(refused as u64, "error", "errors");
+            let text = format!("after {errors}, this layer and those above were not checked further");
             findings.push(Finding::note(Rule::NotChecked, text).in_layer(error.layer));
             indexes.records.truncate(error.layer);
         }

@@ -213,7 +213,7 @@ fn mounted() {
     // In a mount namespace of its own, so that nothing stays mounted.
     let script = r#"layflat=$1; image=$2
         "$layflat" -q mount --backend overlay "$image" target || exit
-        "$layflat" cache ls >listed
+        "$layflat" --quiet cache ls >listed
         "$layflat" cache prune --all && cat target/b && umount target && "$layflat" cache prune --all"#;
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-c", script, "sh"])
