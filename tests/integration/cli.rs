@@ -12,11 +12,12 @@ use crate::place::Place;
 use assert_cmd::Command;
 use serde_json::Value;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "flatten",
     "layers",
     "mount",
     "umount",
+    "run",
     "bundle",
     "unshare",
     "diff",
