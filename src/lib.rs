@@ -29,6 +29,7 @@
 //! | compare images without unpacking | [`inspect::Inside::shown_tree`], [`compare::differences`] | [`inspect`], [`compare`](mod@compare) |
 //! | make a file system image or a tar archive | [`export::flat_archive`] | [`export`] |
 //! | make a bundle for runc or crun | `bundle::flat` | `bundle` (feature `bundle`) |
+//! | run a program in an image, without a runtime | `container::start` | `container` (feature `bundle`) |
 //! | copy images, squash layers, pack a directory as a layer | [`copy::copy`] | [`copy`](mod@copy), [`squash`](mod@squash), [`pack`](mod@pack) |
 //! | append layers to an image, change its configuration | [`edit::edit`] | [`edit`] |
 //! | only replay records of layers, without I/O | [`core::stack::Stack`] | [`core`](mod@core) |
@@ -44,7 +45,7 @@
 //! | --- | --- |
 //! | none | images in local files: unpack, mount, compare, inspect, pack, export, squash, edit, copy; layers plain, gzip or zstd |
 //! | `registry` | registries and engines: [`net`], `registries.conf`, signatures |
-//! | `bundle` | bundles for runc and crun: [`bundle`](mod@bundle) |
+//! | `bundle` | bundles for runc and crun: [`bundle`](mod@bundle); containers without one: `container` |
 //! | `xz`, `bzip2` | layers and archives compressed with xz or bzip2 |
 //! | `cli` | the program; implies `registry` and `bundle` |
 //!
@@ -84,6 +85,8 @@ pub mod bundle;
 pub mod cache;
 pub mod compare;
 pub mod configuration;
+#[cfg(feature = "bundle")]
+pub mod container;
 pub mod contents;
 pub mod copy;
 pub mod core;

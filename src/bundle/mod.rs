@@ -11,6 +11,7 @@ mod flat;
 pub(crate) mod fuzzing;
 mod options;
 mod overlay;
+mod process;
 mod rootfs;
 mod runtime;
 mod spec;
@@ -23,6 +24,8 @@ pub use error::BundleError;
 pub use flat::flat;
 pub use options::{Bind, BindError, BundleOptions, Confinement, Overrides};
 pub use overlay::{OverlayBundle, overlay};
+pub(crate) use process::{Process, process_of};
+pub(crate) use runtime::Mount;
 
 /// The root file system in a bundle.
 const ROOTFS: &str = "rootfs";

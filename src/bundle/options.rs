@@ -5,6 +5,8 @@ use crate::metadata::How;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// How a bundle is made. The default is what the image says, for root to run.
 #[derive(Debug, Clone, Default)]
 pub struct BundleOptions {
@@ -17,7 +19,7 @@ pub struct BundleOptions {
 }
 
 /// What is to be otherwise than the image says; `None` and nothing leave it as it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Overrides {
     /// The program; the image's `Cmd` was meant for another and goes with it.
     pub entrypoint: Option<String>,
@@ -40,7 +42,7 @@ pub struct Overrides {
 }
 
 /// A file or directory of the host that the container shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
     /// On the host.
     pub source: PathBuf,

@@ -52,13 +52,13 @@ pub(super) struct Root {
 
 /// What is mounted there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mount {
-    pub(super) destination: String,
+pub(crate) struct Mount {
+    pub(crate) destination: String,
     #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) source: String,
+    pub(crate) kind: String,
+    pub(crate) source: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) options: Option<Vec<String>>,
+    pub(crate) options: Option<Vec<String>>,
 }
 
 impl Mount {

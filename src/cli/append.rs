@@ -21,7 +21,7 @@ use super::pack::refuse_within;
 /// Each LAYER goes on top, in order: a tar archive (plain, gzip, zstd, xz or bzip2, whatever its name), what `layflat
 /// pack` wrote, standard input (`-`), or a directory, whose contents go to the root of the image. An overlay upperdir is
 /// a directory, too: what it deletes is deleted in the image. The layers below stay byte for byte, and the configuration
-/// as it is unless an option changes it. The new image goes to DST, any destination of `layflat copy`; IMAGE stays.
+/// as it is unless an option changes it. Filters change directories only. The new image goes to DST, any destination of `layflat copy`; IMAGE stays.
 /// Images for several platforms need --platform or --all-platforms.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -156,15 +156,10 @@ impl Bundle {
 
 impl ProcessArgs {
     fn overrides(&self) -> anyhow::Result<Overrides> {
-        let variable = |text: &String| match text.split_once('=') {
-            Some(("", _)) => bail!("--env {text:?}: expected NAME=VALUE, or a NAME that is set here"),
-            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => std::env::var(text).map(|value| (text.clone(), value)).with_context(|| format!("--env {text}")),
-        };
         Ok(Overrides {
             entrypoint: self.entrypoint.clone(),
             arguments: (!self.arguments.is_empty()).then(|| self.arguments.clone()),
-            environment: self.environment.iter().map(variable).collect::<anyhow::Result<_>>()?,
+            environment: self.environment.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
             user: self.user.clone(),
             cwd: self.cwd.clone(),
             hostname: self.hostname.clone(),
@@ -172,5 +167,14 @@ impl ProcessArgs {
             read_only: self.read_only,
             binds: self.binds.clone(),
         })
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` with the value that it has here.
+pub(super) fn variable(text: &str) -> anyhow::Result<(String, String)> {
+    match text.split_once('=') {
+        Some(("", _)) => bail!("--env {text:?}: expected NAME=VALUE, or a NAME that is set here"),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => std::env::var(text).map(|value| (text.to_owned(), value)).with_context(|| format!("--env {text}")),
     }
 }

@@ -6,13 +6,26 @@ pub(crate) const SUCCESS: u8 = 0;
 pub(crate) const FAILURE: u8 = 1;
 /// Invalid arguments; for commands that decide, any error.
 pub(crate) const TROUBLE: u8 = 2;
-/// What `unshare` was to run is there, and cannot be run.
+/// Any error of `run` itself, as Docker and Podman have it.
+pub(crate) const NOT_STARTED: u8 = 125;
+/// What `unshare` or `run` was to run is there, and cannot be run.
 pub(crate) const NOT_RUN: u8 = 126;
-/// What `unshare` was to run is not there.
+/// What `unshare` or `run` was to run is not there.
 pub(crate) const NOT_FOUND: u8 = 127;
 
 /// The codes of a command, with what each means. `layflat cache verify` is `verify` here.
 pub(crate) fn codes(command: &str) -> Vec<(u8, &'static str)> {
+    if command == "run" {
+        return vec![
+            (
+                SUCCESS,
+                "The command succeeded. With any other code, or with 128 and the number of a signal, it ended itself.",
+            ),
+            (NOT_STARTED, "Invalid arguments, or any other failure of layflat itself."),
+            (NOT_RUN, "The command cannot be run."),
+            (NOT_FOUND, "The command is not found."),
+        ];
+    }
     let (success, failure) = match command {
         "diff" => ("The two are equal.", "They differ."),
         "check" => (

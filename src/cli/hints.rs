@@ -12,6 +12,7 @@ use super::tips;
 use layflat::blob::BlobError;
 use layflat::bundle::BundleError;
 use layflat::cache::NotKept;
+use layflat::container::ContainerError;
 use layflat::copy::{CopyError, CopyNote};
 use layflat::core::layer::{EntryProblem, LayerError};
 use layflat::core::reference::{ImageNameError, ReferenceError};
@@ -166,6 +167,7 @@ fn of_one(error: Dyn<'_>) -> Option<String> {
         .or_else(|| error.downcast_ref().and_then(of_engine).map(str::to_owned))
         .or_else(|| error.downcast_ref().and_then(of_copy).map(str::to_owned))
         .or_else(|| error.downcast_ref().and_then(of_bundle).map(str::to_owned))
+        .or_else(|| error.downcast_ref().and_then(of_container).map(str::to_owned))
         .or_else(|| error.downcast_ref().and_then(of_edit).map(str::to_owned))
         .or_else(|| error.downcast_ref().and_then(of_pack).map(str::to_owned))
         .or_else(|| of_the_rest(error).map(str::to_owned))
@@ -278,6 +280,22 @@ fn of_bundle(error: &BundleError) -> Option<&'static str> {
         BundleError::NotADirectory { .. } => Some("--cwd DIR chooses it"),
         BundleError::NoSuchUser { .. } | BundleError::NoSuchGroup { .. } => Some("--user USER[:GROUP] chooses it"),
         BundleError::NotMapped { .. } => Some("for instance --user 0, or --uid-map and --gid-map"),
+        _ => None,
+    }
+}
+
+fn of_container(error: &ContainerError) -> Option<&'static str> {
+    match error {
+        ContainerError::Privileges { error, .. } if error.kind() == std::io::ErrorKind::InvalidInput => {
+            Some("/etc/subuid and /etc/subgid grant you no such id; --user 0 runs it as you")
+        }
+        ContainerError::Bundle(BundleError::NoCommand | BundleError::EntrypointOnly) => {
+            Some("for instance `layflat run IMAGE /bin/sh`")
+        }
+        ContainerError::Bundle(BundleError::NotADirectory { .. }) => Some("--workdir DIR chooses it"),
+        ContainerError::Bundle(BundleError::NoSuchUser { .. } | BundleError::NoSuchGroup { .. }) => {
+            Some("--user USER[:GROUP] chooses it")
+        }
         _ => None,
     }
 }

@@ -39,6 +39,7 @@ mod owners;
 mod pack;
 mod progress;
 mod report;
+mod run;
 mod signals;
 mod squash;
 mod table;
@@ -95,6 +96,7 @@ Unpack
   layers       Unpack each layer into its own directory, ready for overlayfs
   mount        Mount an image or unpacked layers with overlayfs
   umount       Unmount it
+  run          Run a command in an image: a container without an engine
   bundle       Make an OCI runtime bundle for runc or crun
   cp           Copy files and directories out of an image
   unshare      Run a command in a user and mount namespace (rootless mounts)
@@ -163,7 +165,8 @@ Exit status
   1  failure; diff: different; check, waste: a rule is broken; cache verify:
      something is damaged; find: nothing is found
   2  invalid arguments; diff, check, waste, cache verify: any other failure
-  unshare: that of the command; 126 if it cannot be run, 127 if it is not found
+  run, unshare: that of the command; 126 if it cannot be run, 127 if it is
+     not found; run: 125 for its own errors, 128+N if signal N ended it
 After a signal it cleans up and dies of that signal.";
 
 #[derive(Debug, Subcommand)]
@@ -172,6 +175,9 @@ enum Command {
     Layers(layers::Layers),
     Mount(Box<mount::Mount>),
     Umount(umount::Umount),
+    Run(Box<run::Run>),
+    #[command(hide = true)]
+    RunInit(run::RunInit),
     Bundle(Box<bundle::Bundle>),
     Unshare(Box<unshare::Unshare>),
     Diff(diff::Diff),
@@ -238,11 +244,15 @@ pub(crate) fn main() -> ExitCode {
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command())));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(output::usage(&tips::for_command(error))),
+        Err(error) => return ExitCode::from(run::usage(output::usage(&tips::for_command(error)))),
     };
     output::be_quiet(cli.common.quiet);
-    // What `unshare` runs has limits of its own.
-    if !matches!(cli.command, Command::Unshare(_)) {
+    // The first process of a container has its own way with signals.
+    if let Command::RunInit(command) = &cli.command {
+        return ExitCode::from(command.run(&cli.common));
+    }
+    // What `unshare` and `run` run has limits of its own.
+    if !matches!(cli.command, Command::Unshare(_) | Command::Run(_)) {
         raise_handle_limit();
     }
     let signals = Signals::listen();
@@ -250,13 +260,19 @@ pub(crate) fn main() -> ExitCode {
     // As it is running: its file may have been replaced meanwhile.
     layflat::fs::wait_elsewhere(|| std::process::Command::new("/proc/self/exe"), signals.cancel.flag());
     let cancel = signals.cancel.clone();
-    let trouble = if exit::decides(cli.command.that_may_decide()) { TROUBLE } else { FAILURE };
+    let trouble = match &cli.command {
+        Command::Run(_) => exit::NOT_STARTED,
+        command if exit::decides(command.that_may_decide()) => TROUBLE,
+        _ => FAILURE,
+    };
     let common = &cli.common;
     let result = match cli.command {
         Command::Flatten(command) => command.run(common, &cancel),
         Command::Layers(command) => command.run(common, &cancel),
         Command::Mount(command) => command.run(common, &cancel),
         Command::Umount(command) => command.run(common),
+        Command::Run(command) => command.run(common, &signals),
+        Command::RunInit(command) => Ok(command.run(common)),
         Command::Bundle(command) => command.run(common, &cancel),
         Command::Unshare(command) => command.run(common, &cancel),
         Command::Diff(command) => command.run(common, &cancel),

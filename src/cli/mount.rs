@@ -202,8 +202,20 @@ impl CachedArgs {
         cancel: &Cancel,
     ) -> anyhow::Result<Ready> {
         let image = open(&source.to_owned(), &self.open, cancel)?;
+        self.ready_image(&image, how, owners, common, cancel)
+    }
+
+    /// The same of an image that is open.
+    pub(super) fn ready_image(
+        &self,
+        image: &layflat::image::Image,
+        how: &How,
+        owners: Owners,
+        common: &Common,
+        cancel: &Cancel,
+    ) -> anyhow::Result<Ready> {
         let options = self.options(owners, cancel)?;
-        let ready = ready(&image, &self.directory()?, how, &options, progress::progress(common).as_ref())?;
+        let ready = ready(image, &self.directory()?, how, &options, progress::progress(common).as_ref())?;
         say_layers(common, ready.repaired(), ready.not_kept());
         Ok(ready)
     }

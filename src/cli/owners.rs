@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use layflat::Owners;
 use layflat::core::idmap::{IdMap, IdMaps, IdRange};
-use layflat::userns::{enter, subordinate_ids};
+use layflat::userns::{enter, enter_mounts, subordinate_ids};
 
 use super::arguments::Common;
 use super::output;
@@ -93,6 +93,25 @@ impl OwnerArgs {
             Some(maps) => Owners::Shifted(Arc::new(maps)),
             None => Owners::AsTheyAre,
         })
+    }
+
+    /// Enters a mount namespace; an ordinary user also a user namespace, as root over all ids that are theirs. To be called
+    /// before the process has threads.
+    pub(crate) fn enter(&self, common: &Common) -> anyhow::Result<()> {
+        match self.maps()? {
+            Some(maps) => alone(|| enter(&maps))?,
+            None if rustix::process::geteuid().is_root() => alone(enter_mounts)?,
+            None if self.is_single() => alone(|| enter(&own()))?,
+            None => match granted()? {
+                Granted::Ids(maps) => alone(|| enter(&maps))?,
+                Granted::Nothing => alone(|| enter(&own()))?,
+                Granted::NoHelper => {
+                    output::say(common, format_args!("note: {NO_HELPER}"));
+                    alone(|| enter(&own()))?;
+                }
+            },
+        }
+        Ok(())
     }
 
     /// Whether owners are to be recorded.

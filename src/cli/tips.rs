@@ -28,10 +28,10 @@ fn of_command(word: &str) -> Option<&'static str> {
         "save" => "layflat copy docker-daemon:NAME docker-archive:FILE",
         "load" | "import" => "layflat copy FILE docker-daemon:NAME",
         "sync" | "convert" | "tag" | "retag" => "layflat copy IMAGE DESTINATION",
-        "run" | "exec" | "create" | "start" | "runtime" => "layflat bundle IMAGE DIR, then: runc run --bundle DIR NAME",
-        "shell" | "enter" | "chroot" => {
-            "layflat unshare --mount IMAGE:DIR; or layflat bundle IMAGE DIR for runc and crun"
+        "exec" | "create" | "start" | "runtime" => {
+            "layflat run IMAGE CMD; or layflat bundle IMAGE DIR, then: runc run --bundle DIR NAME"
         }
+        "shell" | "enter" | "chroot" => "layflat run IMAGE sh; or layflat unshare --mount IMAGE:DIR",
         "extract" | "unpack" | "export" | "untar" | "rootfs" | "x" | "expand" => {
             "layflat flatten IMAGE DEST for one root file system, layflat layers IMAGE DEST for a directory per layer"
         }

@@ -10,15 +10,12 @@ use anyhow::bail;
 use clap::Args;
 use layflat::bundle::OverlayBundle;
 use layflat::mount::MountOptions;
-use layflat::userns::{enter, enter_mounts};
 use layflat::{Cancel, Owners};
 
 use super::arguments::Common;
 use super::exit::{NOT_FOUND, NOT_RUN};
 use super::mount::CachedArgs;
 use super::output;
-use super::owners::{Granted, NO_HELPER, granted, own};
-use super::watchdog::alone;
 
 /// Run a command, or a shell, in a new user and mount namespace (rootless mounts)
 ///
@@ -42,20 +39,7 @@ pub(crate) struct Unshare {
 
 impl Unshare {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let asked = self.cached.unpack.owners.maps()?;
-        match asked {
-            Some(maps) => alone(|| enter(&maps))?,
-            None if rustix::process::geteuid().is_root() => alone(enter_mounts)?,
-            None if self.cached.unpack.owners.is_single() => alone(|| enter(&own()))?,
-            None => match granted()? {
-                Granted::Ids(maps) => alone(|| enter(&maps))?,
-                Granted::Nothing => alone(|| enter(&own()))?,
-                Granted::NoHelper => {
-                    output::say(common, format_args!("note: {NO_HELPER}"));
-                    alone(|| enter(&own()))?;
-                }
-            },
-        }
+        self.cached.unpack.owners.enter(common)?;
         for mount in &self.mounts {
             let (source, target) = parts(mount)?;
             let owners = if self.cached.unpack.owners.is_recorded() { Owners::Recorded } else { Owners::AsTheyAre };

@@ -40,11 +40,12 @@ pub fn of_archive(path: &Path, wanted: Option<Compress>, options: &Options) -> R
     if facts.expanded == 0 {
         return Err(EditError::Empty(path.to_owned()));
     }
-    let kept = match (facts.compression, wanted) {
-        (Compression::Gzip, None | Some(Compress::GZIP)) | (Compression::Zstd, None | Some(Compress::ZSTD)) => true,
-        (Compression::None, Some(Compress::None)) => true,
-        _ => false,
-    };
+    let kept = matches!(
+        (facts.compression, wanted),
+        (Compression::Gzip, None | Some(Compress::GZIP))
+            | (Compression::Zstd, None | Some(Compress::ZSTD))
+            | (Compression::None, Some(Compress::None))
+    );
     let media_type = kept.then(|| MediaType::oci_layer(facts.compression).to_owned());
     let blob = layer.blob.stated(Some(facts.digest), Some(facts.size));
     let layer = Layer { media_type, diff_id: Some(facts.diff_id), ..Layer::bare(blob) };

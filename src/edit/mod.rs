@@ -71,19 +71,19 @@ fn only(tree: Tree) -> Result<Tree, EditError> {
     let mut images = Vec::new();
     collect(index, &mut images);
     match images.len() {
-        1 => Ok(Tree::Image(images.remove(0))),
+        1 => Ok(Tree::Image(Box::new(images.remove(0)))),
         0 => Err(EditError::NoImage),
         _ => {
-            let platform = |image: &Box<Image>| image.config.as_ref().map(|config| config.platform().to_string());
+            let platform = |image: &Image| image.config.as_ref().map(|config| config.platform().to_string());
             Err(EditError::SeveralPlatforms { platforms: images.iter().filter_map(platform).collect() })
         }
     }
 }
 
-fn collect(index: Index, images: &mut Vec<Box<Image>>) {
+fn collect(index: Index, images: &mut Vec<Image>) {
     for entry in index.entries {
         match entry {
-            Tree::Image(image) => images.push(image),
+            Tree::Image(image) => images.push(*image),
             Tree::Index(index) => collect(index, images),
             Tree::Attachment(_) => {}
         }

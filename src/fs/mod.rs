@@ -31,7 +31,7 @@ pub use guarded::{Unguarded, check_guarded};
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};
 pub(crate) use lock::Lock;
-pub(crate) use mounts::{is_mount_root, mounts_below};
+pub(crate) use mounts::{is_mount_root, mounts_below, mounts_in};
 pub use output::{Destination, Output, OutputError};
 pub(crate) use place::Place;
 pub use place::PlaceError;

@@ -21,12 +21,24 @@ pub(crate) fn mounts_below(directory: &Path) -> std::io::Result<Option<PathBuf>>
     Ok(first_below(&std::fs::read("/proc/self/mountinfo")?, directory))
 }
 
+/// All mount points strictly below a directory, whose path must be canonical.
+///
+/// # Errors
+/// The list of mounts cannot be read.
+pub(crate) fn mounts_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    Ok(all_below(&std::fs::read("/proc/self/mountinfo")?, directory).collect())
+}
+
 fn first_below(mountinfo: &[u8], directory: &Path) -> Option<PathBuf> {
+    all_below(mountinfo, directory).next()
+}
+
+fn all_below(mountinfo: &[u8], directory: &Path) -> impl Iterator<Item = PathBuf> {
     mountinfo
         .split(|&byte| byte == b'\n')
         .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
         .map(|field| PathBuf::from(OsString::from_vec(unescaped(field))))
-        .find(|point| point != directory && point.starts_with(directory))
+        .filter(move |point| point != directory && point.starts_with(directory))
 }
 
 /// Blank, tab, newline and backslash are written as three octal digits.

@@ -12,11 +12,12 @@ use crate::place::Place;
 use assert_cmd::Command;
 use serde_json::Value;
 
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "flatten",
     "layers",
     "mount",
     "umount",
+    "run",
     "bundle",
     "unshare",
     "diff",

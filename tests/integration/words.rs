@@ -23,7 +23,6 @@ fn commands_of_other_tools_are_answered_with_ours() {
     let commands = [
         "pull alpine",
         "push",
-        "run",
         "exec",
         "save",
         "load",

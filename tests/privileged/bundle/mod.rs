@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
 mod config;
+mod container;
 mod owners;
 mod place;
 mod root;
@@ -54,6 +55,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     for (name, needs_ids, test) in rootless::TESTS {
         let ignored = root || can.is_err() || (*needs_ids && !granted) || (name.contains("fuse_overlayfs") && !fuse);
         trials.push(trial(name, *test, ignored));
+    }
+    for (name, needs_ids, test) in container::TESTS {
+        trials.push(trial(name, *test, can.is_err() || (!root && *needs_ids && !granted)));
     }
     trials
         .push(Trial::test("all_again_as_an_ordinary_user", as_ordinary_user).with_ignored_flag(!root || can.is_err()));
