@@ -130,7 +130,10 @@ fn fitted(
         match kept_in_image(holder, name, value, attributes.mode) {
             Ok(None) => {}
             Err(why) => lost(kind, format!("{}: {why}", Printable(name))),
-            Ok(Some(_)) if !has_namespace(name) => lost(kind, format!("{}: squashfs has none", Printable(name))),
+            // SquashFS has no ACLs.
+            Ok(Some(_)) if kind == LossKind::Acl || !has_namespace(name) => {
+                lost(kind, format!("{}: squashfs has none", Printable(name)));
+            }
             Ok(Some(_)) if name.iter().any(|byte| b"=%\n".contains(byte)) => {
                 lost(kind, format!("{}: sqfstar cannot read such a name", Printable(name)));
             }

@@ -23,9 +23,11 @@ use crate::common::text::{Attributes, Entry, Kind, Layer, Stack};
 use crate::common::tools;
 use crate::common::tree::Tree;
 
+type Test = (&'static str, fn() -> Result<(), Failed>);
+
 pub(crate) fn trials() -> Vec<Trial> {
     let root = run::is_root();
-    let tests: [(&str, fn() -> Result<(), Failed>); 4] = [
+    let tests: [Test; 4] = [
         ("names_devices_links_and_attributes_come_out", awkward),
         ("what_it_cannot_hold_is_reported", lost),
         ("an_ordinary_user_has_every_owner_mode_and_device", as_user),
