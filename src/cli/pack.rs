@@ -131,6 +131,7 @@ fn refuse_inside(output: &Path, tree: &Path) -> anyhow::Result<()> {
 /// The same for a place that may also be a directory.
 pub(super) fn refuse_within(output: &Path, tree: &Path) -> anyhow::Result<()> {
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = if output.is_dir() { output } else { parent };
     // A missing tree is reported when it is read.
     let (Ok(parent), Ok(whole)) = (parent.canonicalize(), tree.canonicalize()) else {
         return Ok(());
