@@ -114,7 +114,7 @@ fn docker_25_archives_are_read_either_way() {
     let blob = |bytes: &[u8]| format!("blobs/sha256/{}", hex(bytes));
     files.push(("manifest.json".to_owned(), manifest_json(&blob(&config), &["demo:1"], &[&blob(&a), &blob(&b)])));
     files.push(("repositories".to_owned(), b"{}".to_vec()));
-    place.write("image.tar", &archive(&files));
+    place.write("image.tar", archive(&files));
 
     expect(&at(&place, "", "image.tar", ""), &[&a, &b]);
     for name in ["demo:1", "library/demo:1", "docker.io/library/demo:1", "@0"] {
@@ -138,7 +138,7 @@ fn docker_25_archives_are_read_either_way() {
 fn podman_archives_name_layers_at_the_top() {
     let place = Place::new();
     let (a, b) = (layer("a"), layer("b"));
-    place.write("image.tar", &podman_archive(&[(&["localhost/demo:latest"], &[&a, &b, &a])]));
+    place.write("image.tar", podman_archive(&[(&["localhost/demo:latest"], &[&a, &b, &a])]));
     let image = expect(&at(&place, "", "image.tar", ""), &[&a, &b, &a]);
     assert_eq!(image.name.as_deref(), Some("localhost/demo:latest"));
 }
@@ -151,7 +151,7 @@ fn kaniko_archives_have_compressed_layers() {
     let stored = gzip(&a);
     let (name, layer) = (digest(&config), format!("{}.tar.gz", hex(&stored)));
     let manifest = manifest_json(&name, &["demo:1"], &[&layer]);
-    place.write("image.tar", &archive(&[(&*name, &config), (&layer, &stored), ("manifest.json", &manifest)]));
+    place.write("image.tar", archive(&[(&*name, &config), (&layer, &stored), ("manifest.json", &manifest)]));
     let image = expect(&at(&place, "", "image.tar", ""), &[&a]);
     let facts = facts(&image);
     assert_eq!((facts[0].compression, facts[0].digest.to_string()), (Compression::Gzip, digest(&stored)));
@@ -162,7 +162,7 @@ fn one_of_several_images_is_picked_by_name() {
     let place = Place::new();
     let (a, b, c) = (layer("a"), layer("b"), layer("c"));
     let tags: (&[&str], &[&str], &[&str]) = (&["demo:1", "demo:latest"], &["quay.io/other:2"], &[]);
-    place.write("image.tar", &podman_archive(&[(tags.0, &[&a]), (tags.1, &[&a, &b]), (tags.2, &[&c])]));
+    place.write("image.tar", podman_archive(&[(tags.0, &[&a]), (tags.1, &[&a, &b]), (tags.2, &[&c])]));
     let names = "demo:1 = demo:latest, quay.io/other:2, @2";
     for reference in ["", "docker-archive:"] {
         let error = refused(&place, &at(&place, reference, "image.tar", ""));
@@ -202,16 +202,16 @@ fn a_whole_file_may_be_compressed() {
     let image = layout.image(&[&a]);
     let oci = layout.list(image).tar();
     for (name, compress) in [("gz", gzip as fn(&[u8]) -> Vec<u8>), ("zst", zstd), ("xz", xz), ("bz2", bzip2)] {
-        place.write(name, &halves(&docker, compress));
+        place.write(name, halves(&docker, compress));
         expect(&at(&place, "", name, ""), &[&a]);
         expect(&at(&place, "docker-archive:", name, ":demo:1"), &[&a]);
-        place.write(name, &compress(&oci));
+        place.write(name, compress(&oci));
         expect(&at(&place, "", name, ""), &[&a]);
         expect(&at(&place, "oci-archive:", name, ""), &[&a]);
         // bsdtar pads what it writes to a pipe (rule D3).
-        place.write(name, &[compress(&docker), vec![0; 10_240]].concat());
+        place.write(name, [compress(&docker), vec![0; 10_240]].concat());
         expect(&at(&place, "", name, ""), &[&a]);
-        place.write(name, &[&compress(&docker)[..], &[0; 10], b"garbage"].concat());
+        place.write(name, [&compress(&docker)[..], &[0; 10], b"garbage"].concat());
         let error = refused(&place, &at(&place, "", name, ""));
         assert!(error.contains("trailing data at byte"), "{error}");
         // What is cut off is noticed.
@@ -251,7 +251,7 @@ fn layers_are_decompressed_by_what_they_are() {
         for media_type in [LAYER, &format!("{LAYER}+gzip"), &format!("{LAYER}+zstd")] {
             let mut layout = Layout::default();
             let image = layout.image_of(&config(&[&plain]), &[(media_type, stored.clone())]);
-            place.write("image.tar", &layout.list(image).tar());
+            place.write("image.tar", layout.list(image).tar());
             let image = expect(&at(&place, "", "image.tar", ""), &[&plain]);
             let facts = facts(&image).remove(0);
             assert_eq!(facts.compression, compression);
@@ -300,7 +300,7 @@ fn damaged_compression_is_noticed() {
 #[test]
 fn a_skippable_frame_makes_it_zstd() {
     let place = Place::new();
-    let path = place.write("layer", &[skippable(b"x"), gzip(&layer("a"))].concat());
+    let path = place.write("layer", [skippable(b"x"), gzip(&layer("a"))].concat());
     let image = try_open(&format!("layers:{}", path.display())).unwrap();
     let error = image.layers[0]
         .blob
@@ -319,8 +319,8 @@ fn both(place: &Place, layout: &Layout, rest: &str) -> [String; 2] {
     // Anew: a layout of before would show through.
     let _ = fs::remove_dir_all(place.path("layout"));
     layout.write(&place.path("layout"));
-    place.write("layout.tar", &layout.tar());
-    [at(&place, "oci:", "layout", rest), at(&place, "oci-archive:", "layout.tar", rest)]
+    place.write("layout.tar", layout.tar());
+    [at(place, "oci:", "layout", rest), at(place, "oci-archive:", "layout.tar", rest)]
 }
 
 #[test]
@@ -440,10 +440,8 @@ fn a_platform_that_is_asked_for_must_be_the_images() {
     let place = Place::new();
     let a = layer("a");
     let config = config_for("linux/ppc64le", json!([digest(&a)]));
-    place.write(
-        "image.tar",
-        &archive(&[("c", &config), ("a", &a), ("manifest.json", &manifest_json("c", &[], &["a"]))]),
-    );
+    place
+        .write("image.tar", archive(&[("c", &config), ("a", &a), ("manifest.json", &manifest_json("c", &[], &["a"]))]));
     let mut layout = Layout::default();
     let image = layout.image_of(&config, &[(LAYER, a.clone())]);
     let layout = layout.list(image);
@@ -475,7 +473,7 @@ fn another_platform_is_found_in_the_layout_of_a_docker_archive() {
     let mut files = layout.list(tagged(index, "v1")).all_files();
     let manifest = manifest_json(&blob(&config), &["demo:v1"], &[&blob(&layer_of("linux/amd64"))]);
     files.push(("manifest.json".to_owned(), manifest));
-    place.write("image.tar", &archive(&files));
+    place.write("image.tar", archive(&files));
     for platform in ["linux/amd64", "linux/arm64"] {
         expect_for(&at(&place, "", "image.tar", ""), Some(platform), &[&layer_of(platform)]);
     }
@@ -661,19 +659,18 @@ fn what_is_no_image_says_what_it_is() {
     let place = Place::new();
     let old = Tar::new().file("repositories", "{}").file("1/layer.tar", layer("a")).done();
     place.write("old.tar", &old);
-    place.write("bare.tar", &layer("etc/passwd"));
-    place.write("text", &[b'x'; 600]);
+    place.write("bare.tar", layer("etc/passwd"));
+    place.write("text", [b'x'; 600]);
     // One good header, of an empty file, and then no other.
-    place.write("damaged.tar", &[&archive(&[("manifest.json", "")])[..512], &[b'x'; 512]].concat());
+    place.write("damaged.tar", [&archive(&[("manifest.json", "")])[..512], &[b'x'; 512]].concat());
     fs::create_dir(place.path("empty")).unwrap();
     fs::create_dir(place.path("laid")).unwrap();
     place.write("laid/layflat.json", b"{}");
     fs::create_dir(place.path("unpacked")).unwrap();
     place.write("unpacked/manifest.json", b"[]");
-    place.write("oci.tar", &Layout::default().tar());
-    place.write("none.tar", &archive(&[("manifest.json", "[]")]));
-    place
-        .write("v2.tar", &archive(&[("index.json", &b"{}"[..]), ("oci-layout", br#"{"imageLayoutVersion":"2.0.0"}"#)]));
+    place.write("oci.tar", Layout::default().tar());
+    place.write("none.tar", archive(&[("manifest.json", "[]")]));
+    place.write("v2.tar", archive(&[("index.json", &b"{}"[..]), ("oci-layout", br#"{"imageLayoutVersion":"2.0.0"}"#)]));
 
     let before =
         "was saved by Docker before 1.10 and has no manifest.json: load it into a newer engine and save it again";
@@ -731,22 +728,22 @@ fn what_is_missing_or_altered_is_named() {
     // Docker archives.
     let config_bytes = config(&[&a]);
     let manifest = manifest_json("c.json", &[], &["a.tar"]);
-    place.write("image.tar", &archive(&[("manifest.json", &manifest), ("a.tar", &a)]));
+    place.write("image.tar", archive(&[("manifest.json", &manifest), ("a.tar", &a)]));
     assert_eq!(refused(&place, &at(&place, "", "image.tar", "")), missing("c.json", "image.tar"));
-    place.write("image.tar", &archive(&[("manifest.json", &manifest), ("c.json", &config_bytes)]));
+    place.write("image.tar", archive(&[("manifest.json", &manifest), ("c.json", &config_bytes)]));
     assert_eq!(refused(&place, &at(&place, "", "image.tar", "")), missing("a.tar", "image.tar"));
     let climbing = manifest_json("c.json", &[], &["../../etc/passwd"]);
-    place.write("image.tar", &archive(&[("manifest.json", &climbing), ("c.json", &config_bytes)]));
+    place.write("image.tar", archive(&[("manifest.json", &climbing), ("c.json", &config_bytes)]));
     assert_eq!(refused(&place, &at(&place, "", "image.tar", "")), missing("../../etc/passwd", "image.tar"));
     let looped = Tar::new()
         .file("manifest.json", &manifest)
         .file("c.json", &config_bytes)
         .symlink("a.tar", "b.tar")
         .symlink("b.tar", "a.tar");
-    place.write("image.tar", &looped.done());
+    place.write("image.tar", looped.done());
     assert_eq!(refused(&place, &at(&place, "", "image.tar", "")), "a.tar: its links lead in a circle");
     let two = manifest_json("c.json", &[], &["a.tar", "a.tar"]);
-    place.write("image.tar", &archive(&[("manifest.json", &two), ("c.json", &config_bytes), ("a.tar", &a)]));
+    place.write("image.tar", archive(&[("manifest.json", &two), ("c.json", &config_bytes), ("a.tar", &a)]));
     assert_eq!(
         refused(&place, &at(&place, "", "image.tar", "")),
         "the image's configuration has 1 diff_ids, but its manifest has 2 layers: they do not belong together"
@@ -808,20 +805,20 @@ fn what_is_missing_or_altered_is_named() {
 #[test]
 fn damaged_documents_are_named() {
     let place = Place::new();
-    place.write("image.tar", &archive(&[("manifest.json", "[{\"Config\": 1}]")]));
+    place.write("image.tar", archive(&[("manifest.json", "[{\"Config\": 1}]")]));
     let error = refused(&place, &at(&place, "", "image.tar", ""));
     assert_eq!(error, "manifest.json: [0].Config: expected a string, found the number 1");
     let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
-    place.write("image.tar", &archive(&[("index.json", &b"{"[..]), ("oci-layout", marker)]));
+    place.write("image.tar", archive(&[("index.json", &b"{"[..]), ("oci-layout", marker)]));
     let error = refused(&place, &at(&place, "", "image.tar", ""));
     assert!(error.starts_with("index.json: EOF while parsing"), "{error}");
     let mut wrong = descriptor(MANIFEST, b"");
     wrong["digest"] = json!("sha256:../../../etc/passwd");
-    place.write("image.tar", &Layout::default().list(wrong).tar());
+    place.write("image.tar", Layout::default().list(wrong).tar());
     let error = refused(&place, &at(&place, "", "image.tar", ""));
     assert!(error.contains("\"sha256:../../../etc/passwd\" is not a digest"), "{error}");
     let manifest = manifest_json("c", &[], &[]);
-    place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", b"[]")]));
+    place.write("image.tar", archive(&[("manifest.json", &manifest[..]), ("c", b"[]")]));
     let error = refused(&place, &at(&place, "", "image.tar", ""));
     assert!(error.starts_with("the image's configuration cannot be read: "), "{error}");
     let large = OpenOptions { limits: Limits { metadata_size: 1, ..Limits::default() }, ..OpenOptions::default() };
@@ -848,12 +845,12 @@ fn careless_configurations_are_read() {
     ] {
         let (names, layers): (&[&str], &[&[u8]]) = if with { (&["a"], &[&a]) } else { (&[], &[]) };
         let manifest = manifest_json("c", &[], names);
-        place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", text.as_bytes()), ("a", &a)]));
+        place.write("image.tar", archive(&[("manifest.json", &manifest[..]), ("c", text.as_bytes()), ("a", &a)]));
         expect(&at(&place, "", "image.tar", ""), layers);
     }
     // Without the list of layers, and without a list of tags.
     let manifest = br#"[{"Config":"c","RepoTags":null,"Layers":null}]"#;
-    place.write("image.tar", &archive(&[("manifest.json", &manifest[..]), ("c", &config(&[]))]));
+    place.write("image.tar", archive(&[("manifest.json", &manifest[..]), ("c", &config(&[]))]));
     expect(&at(&place, "", "image.tar", ""), &[]);
 }
 
@@ -861,7 +858,7 @@ fn careless_configurations_are_read() {
 fn bare_layers_need_nothing_else() {
     let place = Place::new();
     let (a, b) = (layer("a"), layer("b"));
-    let (one, two) = (place.write("a.tar", &a), place.write("b.tar.zst", &zstd(&b)));
+    let (one, two) = (place.write("a.tar", &a), place.write("b.tar.zst", zstd(&b)));
     let image = try_open(&format!("layers:{},{}", one.display(), two.display())).unwrap();
     let found: Vec<String> = facts(&image).iter().map(|facts| facts.diff_id.to_string()).collect();
     assert_eq!(found, [digest(&a), digest(&b)]);
