@@ -77,7 +77,8 @@ impl Bundles for Place {
 
     fn runtime(&self, runtime: &str, bundle: &str) -> Command {
         let mut command = self.command(runtime);
-        command.args(self.run_arguments(bundle));
+        // A pipe, and not /dev/null: runc gives its standard input to the container's user, and that of the machine is everybody's.
+        command.args(self.run_arguments(bundle)).stdin(Stdio::piped());
         command
     }
 
