@@ -1,9 +1,7 @@
 //! `layflat run`
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -138,14 +136,10 @@ impl Run {
         signals.release();
         anyhow::ensure!(!cancel.is_cancelled(), "interrupted");
         let mut running = start(&container, |handles| {
-            let mut command = Command::new("/proc/self/exe");
             let Handles { process, container, signals } = handles;
-            command.arg0("layflat");
-            if common.quiet {
-                command.arg("--quiet");
-            }
-            command.arg("run-init").args([process.to_string(), container.to_string(), signals.to_string()]);
-            command
+            let quiet = common.quiet.then(|| "--quiet".to_owned());
+            let init = ["run-init".to_owned(), process.to_string(), container.to_string(), signals.to_string()];
+            quiet.into_iter().chain(init).collect()
         })?;
         wait(&mut running, &mut coming)
     }

@@ -25,8 +25,8 @@ pub enum ContainerError {
     /// The image cannot be mounted.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// Something else cannot be mounted.
-    #[error("cannot mount {what}")]
+    /// Something else cannot be mounted, or set.
+    #[error("cannot set up {what}")]
     Part {
         /// What, and where.
         what: String,

@@ -26,6 +26,7 @@ pub struct Ended {
 /// # Errors
 /// Everything that keeps the program from being run. `note` hears of what is left out.
 pub fn init(handles: Handles, note: &dyn Fn(&str)) -> Result<Ended, ContainerError> {
+    close_inherited().map_err(ContainerError::Start)?;
     let open =
         |handle: i32| File::open(format!("/proc/{}/fd/{handle}", handles.process)).map_err(ContainerError::Start);
     let signals = open(handles.signals)?;
@@ -45,10 +46,23 @@ pub fn init(handles: Handles, note: &dyn Fn(&str)) -> Result<Ended, ContainerErr
     run(&process, signals, note)
 }
 
+/// Closes what was open already, but for the standard handles: whatever the caller left open to us would lead out of the container
+/// (CVE-2024-21626).
+fn close_inherited() -> std::io::Result<()> {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for handle in open.into_iter().filter(|&handle| handle > 2) {
+        // The one that listed them is closed already.
+        let _ = nix::unistd::close(handle);
+    }
+    Ok(())
+}
+
 fn run(process: &Process, signals: File, note: &dyn Fn(&str)) -> Result<Ended, ContainerError> {
     let failed = |error| ContainerError::Program { program: process.args[0].clone(), error };
     chdir(&*process.cwd).map_err(|errno| ContainerError::Part {
-        what: format!("and enter the working directory {:?}", process.cwd),
+        what: format!("the working directory {:?}", process.cwd),
         error: errno.into(),
     })?;
     give_up(process, note)?;

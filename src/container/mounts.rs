@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{CWD, FileType, StatVfsMountFlags, fstat, fstatvfs, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, StatVfsMountFlags, chmodat, fstat, fstatvfs, makedev, mknodat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
@@ -20,9 +22,11 @@ use super::{Container, ContainerError, Network, place};
 use crate::bundle::{Mount, Process};
 use crate::fs::mounts_in;
 use crate::mount::{MountOptions, UpperDirectories, mount_layout};
+use crate::userns::in_user_namespace;
 
-/// Devices that every program may use.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Devices that every program may use, with their numbers (Documentation/admin-guide/devices.txt).
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -32,7 +36,7 @@ const LINKS: [(&str, &str); 5] = [
 ];
 /// What the host's network is known by.
 const NAMES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
-/// Of what one is to see of a directory or file that is masked.
+/// What one is to see of a file that is masked: the container's own.
 const NULL: &str = "/dev/null";
 
 /// A container's root file system, mounted where nobody else sees it.
@@ -79,9 +83,12 @@ impl Prepared {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .map_err(|errno| ContainerError::Namespaces(errno.into()))?;
         let mut trees = Vec::new();
-        for device in DEVICES {
-            let path = format!("/dev/{device}");
-            trees.push(Tree::take(Path::new(&path), &path, false).map_err(cannot(path.clone()))?);
+        // Nodes can only be made outside of user namespaces, and only inside is the container's root no owner of the machine's.
+        if in_user_namespace() {
+            for (device, ..) in DEVICES {
+                let path = format!("/dev/{device}");
+                trees.push(Tree::take(Path::new(&path), &path, false).map_err(cannot(path.clone()))?);
+            }
         }
         if std::io::stdin().is_terminal() {
             // Without it a program finds no name for its terminal. By its path: the handle is of another mount namespace.
@@ -127,6 +134,11 @@ pub(super) fn enter(prepared: Prepared, process: &Process, container: &Container
             for (name, target) in LINKS {
                 symlinkat(target, &directory, name).map_err(cannot(format!("/dev/{name}")))?;
             }
+            if !in_user_namespace() {
+                for (name, major, minor) in DEVICES {
+                    make_device(&directory, name, makedev(major, minor)).map_err(cannot(format!("/dev/{name}")))?;
+                }
+            }
         }
     }
     let temporary = [("mode", Some("1777"))];
@@ -143,7 +155,14 @@ pub(super) fn enter(prepared: Prepared, process: &Process, container: &Container
     for path in &process.masked_paths {
         mask(&root, path).map_err(cannot(format!("nothing on {path}")))?;
     }
-    rustix::system::sethostname(process.hostname.as_bytes()).map_err(cannot("(set the host name)"))?;
+    // As runtimes do, one that is missing is made.
+    if process.cwd != "/" {
+        root.place(&process.cwd, true)
+            .map(drop)
+            .or_else(|errno| if errno == Errno::BUSY { Ok(()) } else { Err(errno) })
+            .map_err(cannot(format!("the working directory {:?}", process.cwd)))?;
+    }
+    rustix::system::sethostname(process.hostname.as_bytes()).map_err(cannot("the host name"))?;
 
     let entered = || {
         chdir(&prepared.root)?;
@@ -212,6 +231,13 @@ fn show(root: &Root, mount: &Mount, container: &Container) -> Result<(), Errno> 
     }
 }
 
+fn make_device(directory: &OwnedFd, name: &str, device: u64) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(0o666);
+    mknodat(directory, name, FileType::CharacterDevice, mode, device)?;
+    // Whatever the umask is.
+    chmodat(directory, name, mode, AtFlags::empty())
+}
+
 /// A file system that is mounted nowhere yet.
 fn filesystem(kind: &str, data: &[(&str, Option<&str>)], flags: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let made = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -236,7 +262,12 @@ fn make_read_only(root: &Root, path: &str) -> Result<(), Errno> {
     let io = |error: Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let here = std::fs::read_link(format!("/proc/self/fd/{}", top.as_raw_fd())).map_err(io)?;
     for below in mounts_in(&here).map_err(io)? {
-        remount(&crate::fs::open_path(&below)?, StatVfsMountFlags::RDONLY)?;
+        match rustix::fs::open(&below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(mount) => remount(&mount, StatVfsMountFlags::RDONLY)?,
+            // Where we may not go nobody in the container may: its root is ours, and what it owns is mapped.
+            Err(Errno::ACCESS) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     remount(&top, StatVfsMountFlags::RDONLY)
 }
@@ -278,5 +309,7 @@ fn mask(root: &Root, path: &str) -> Result<(), Errno> {
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         return attach(&filesystem("tmpfs", &[("mode", Some("555"))], flags)?, &place);
     }
-    attach(&Tree::take(Path::new(NULL), path, false)?.handle, &place)
+    let Some(null) = root.find(NULL)? else { return Err(Errno::NOENT) };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    attach(&open_tree(&null, "", flags)?, &place)
 }

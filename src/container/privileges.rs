@@ -47,6 +47,11 @@ pub(super) fn give_up(process: &Process, note: &dyn Fn(&str)) -> Result<(), Cont
             if !groups.is_empty() {
                 note("left out the supplementary groups of the user, which are not mapped here");
             }
+            // Nor is it to have ours.
+            match setgroups(&[]) {
+                Ok(()) | Err(nix::errno::Errno::EPERM) => {}
+                Err(errno) => return Err(failed("a member of no group".to_owned(), errno.into())),
+            }
         }
         Err(errno) => return Err(failed("a member of its groups".to_owned(), errno.into())),
     }

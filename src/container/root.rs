@@ -25,6 +25,17 @@ impl Root {
 
     /// A place to mount on, which is made where there is none; a link that leads nowhere gives way.
     pub(super) fn place(&self, path: &str, is_directory: bool) -> Result<OwnedFd, Errno> {
+        let place = self.find_or_make(path, is_directory)?;
+        // A link of the image's may lead to the root, which would be hidden.
+        let [of_place, of_root] = [fstat(&place)?, fstat(&self.0)?];
+        if (of_place.st_dev, of_place.st_ino) == (of_root.st_dev, of_root.st_ino) {
+            Err(Errno::BUSY)
+        } else {
+            Ok(place)
+        }
+    }
+
+    fn find_or_make(&self, path: &str, is_directory: bool) -> Result<OwnedFd, Errno> {
         match self.open(path) {
             Ok(found) => {
                 let found_one = FileType::from_raw_mode(fstat(&found)?.st_mode) == FileType::Directory;
@@ -37,7 +48,7 @@ impl Root {
             Err(errno) => return Err(errno),
         }
         let (above, name) = path.trim_end_matches('/').rsplit_once('/').unwrap_or(("", path));
-        let parent = self.place(if above.is_empty() { "/" } else { above }, true)?;
+        let parent = self.find_or_make(if above.is_empty() { "/" } else { above }, true)?;
         if matches!(name, "" | "." | "..") {
             return Err(Errno::INVAL);
         }

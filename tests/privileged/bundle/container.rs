@@ -1,8 +1,10 @@
 //! `layflat run`, as root and as an ordinary user, with subordinate ids and without.
 
 use super::place::{Bundles as _, Place, busybox, layflat};
+use crate::common::images::Tar;
 use crate::common::place::said;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,9 @@ pub(crate) const TESTS: &[Case] = &[
     ("run_read_only", false, run_read_only),
     ("run_gives_a_program_what_it_expects", false, run_gives_a_program_what_it_expects),
     ("run_takes_privileges_away", true, run_takes_privileges_away),
+    ("run_keeps_the_machine_out_of_reach", true, run_keeps_the_machine_out_of_reach),
+    ("run_makes_the_working_directory", true, run_makes_the_working_directory),
+    ("run_refuses_to_hide_the_image", true, run_refuses_to_hide_the_image),
     ("run_without_a_network", true, run_without_a_network),
     ("run_on_a_terminal", false, run_on_a_terminal),
 ];
@@ -45,6 +50,46 @@ impl Containers for Place {
         assert_eq!(output.status.code(), Some(0), "{script}: {}", said(&output));
         String::from_utf8(output.stdout).unwrap()
     }
+}
+
+/// What of the machine a container's root could change or read: the program that started it, its environment, what it left open, and device nodes.
+fn run_keeps_the_machine_out_of_reach(place: &Place) {
+    let modes = || {
+        ["/dev/null", "/dev/zero"]
+            .map(|path| std::fs::metadata(path).unwrap().mode())
+            .to_vec()
+            .into_iter()
+            .chain([std::fs::metadata(layflat()).unwrap().mode()])
+            .collect::<Vec<_>>()
+    };
+    let before = modes();
+    std::fs::create_dir(place.path("open")).unwrap();
+    place.write("open/precious", "precious");
+    let script = "readlink /proc/1/exe; for it in /proc/1/exe /dev/null /dev/zero /proc/kcore; do chmod 4600 $it; done 2>/dev/null; \
+        tr '\\0' '\\n' </proc/1/environ | grep -c precious; ls /proc/self/fd | wc -l; cat /proc/self/fd/9/precious /proc/1/fd/9/precious 2>/dev/null; true";
+    let line = "exec 9<open; exec \"$@\"";
+    let mut command = place.command("sh");
+    command.args(["-c", line, "sh"]).arg(layflat()).args(["run", "--quiet", "--user", "0"]).arg(busybox());
+    let output = command.args(["sh", "-c", script]).env("SECRET", "precious").output().unwrap();
+    let printed = String::from_utf8(output.stdout.clone()).unwrap();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines[0].starts_with("/memfd:layflat"), "{}", said(&output));
+    // The standard handles, and the one by which `ls` lists them.
+    assert_eq!(lines[1..].iter().map(|line| line.trim()).collect::<Vec<_>>(), ["0", "4"], "{}", said(&output));
+    assert_eq!(modes(), before);
+}
+
+fn run_makes_the_working_directory(place: &Place) {
+    assert_eq!(place.prints(&["--user", "0", "--workdir", "/new/one"], "pwd; ls -d /new/one"), "/new/one\n/new/one\n");
+}
+
+fn run_refuses_to_hide_the_image(place: &Place) {
+    let layer = Tar::new().symlink("src", "/").done();
+    place.write("link.tar", layer);
+    let bind = format!("{}:/src:ro", place.directory().display());
+    let output = place.layflat(&["run", "--quiet", "--bind", &bind, "layers:link.tar", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{}", said(&output));
+    assert!(said(&output).contains("cannot set up /src"), "{}", said(&output));
 }
 
 fn run_ends_as_its_program_does(place: &Place) {
