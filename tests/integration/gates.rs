@@ -119,6 +119,47 @@ fn no_value_is_printed_whole() {
 }
 
 #[test]
+fn a_mild_finding_in_a_file_does_not_hide_what_its_name_says() {
+    let web = ["eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIn0", "zQWBuTSOoRi4A9spHcVY"].join(".");
+    let layer = Tar::new()
+        .directory("a")
+        .file("a/.netrc", format!("machine a login b password {web}\n"))
+        .file("a/.npmrc", format!("# {web}\nregistry=https://example.com/\n"))
+        .file("a/.vault-token", token())
+        .directory("b")
+        .file("b/.netrc", format!("machine b login c password {web}\n"))
+        .done();
+    let change = Tar::new().file("b/.wh..netrc", "").done();
+    let place = Place::new();
+    image(&place, &[layer, change], json!({}), json!([]));
+    let expected = [
+        "0 warning hidden-secret netrc b/.netrc",
+        "0 warning visible-secret gitlab-token a/.vault-token",
+        "0 warning visible-secret netrc a/.netrc",
+        "0 note hidden-secret jwt b/.netrc",
+        "0 note visible-secret jwt a/.netrc",
+        "0 note visible-secret jwt a/.npmrc",
+    ];
+    let mut found = findings(&place, &[]);
+    found.sort_unstable();
+    let mut sorted = expected;
+    sorted.sort_unstable();
+    assert_eq!(found, sorted);
+}
+
+#[test]
+fn what_is_stated_in_the_wrong_place_is_not_printed_whole() {
+    let place = Place::new();
+    let config = json!({"Env": ["hunter2hunter2"], "Cmd": ["/bin/serve --key hunter3hunter3"]});
+    image(&place, &[Tar::new().file("a", "text").done()], config, json!([]));
+    let output = checked(&place, &[]);
+    let printed = text(&output.stdout);
+    assert!(printed.contains("the environment has \"hunt\"…, 14 characters, expected NAME=VALUE"), "{printed}");
+    assert!(printed.contains("the image starts \"/bin/serve\"…, which is not in the image"), "{printed}");
+    assert!(!printed.contains("hunter"), "{printed}");
+}
+
+#[test]
 fn findings_can_be_ignored_by_rule_kind_and_place() {
     let place = leaking();
     let all = findings(&place, &[]);
@@ -295,6 +336,15 @@ fn what_is_wrong_in_the_rules_is_named_with_file_line_and_key() {
     }
     let missing = checked(&place, &["--config", "missing.toml"]);
     assert!(text(&missing.stderr).starts_with("layflat: cannot read \"missing.toml\": "), "{}", text(&missing.stderr));
+    // What never ends does no harm.
+    fs::remove_file(place.path(".layflat.toml")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", place.path(".layflat.toml")).unwrap();
+    let endless = checked(&place, &[]);
+    assert_eq!(endless.status.code(), Some(2));
+    assert!(text(&endless.stderr).contains("\".layflat.toml\" is not a regular file"), "{}", text(&endless.stderr));
+    let asked = checked(&place, &["--config", "/dev/zero"]);
+    assert_eq!(asked.status.code(), Some(2));
+    assert!(text(&asked.stderr).contains("rules have at most 1048576 bytes"), "{}", text(&asked.stderr));
     // It is the working directory's, and not the image's.
     fs::remove_file(place.path(".layflat.toml")).unwrap();
     let layer = Tar::new().file(".layflat.toml", "[nonsense]\n").done();

@@ -22,6 +22,10 @@ pub(super) fn document(verdict: &Verdict<'_>) -> Value {
             (_, Some(place)) => Printable(place.as_bytes()).to_string(),
             _ => verdict.image.clone(),
         };
+        let path = match path.trim_start_matches('/') {
+            "" => ".",
+            path => path,
+        };
         json!({
             "description": format!("{}{fix}", problem.message()),
             "check_name": problem.rule,
@@ -31,4 +35,32 @@ pub(super) fn document(verdict: &Verdict<'_>) -> Value {
         })
     };
     problems.map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Problem;
+    use super::*;
+
+    #[test]
+    fn paths_are_relative() {
+        let path = |image: &str, path: Option<&[u8]>| {
+            let problem = Problem {
+                rule: "rule",
+                severity: Severity::Note,
+                kind: "",
+                layer: None,
+                path: path.map(<[u8]>::to_vec),
+                place: None,
+                line: None,
+                text: "text".to_owned(),
+            };
+            let document = document(&Verdict { image: image.to_owned(), rules: &[], problems: vec![problem] });
+            document[0]["location"]["path"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(path("/tmp/image.tar", None), "tmp/image.tar");
+        assert_eq!(path("/tmp/image.tar", Some(&b"etc/key"[..])), "etc/key");
+        assert_eq!(path("/tmp/image.tar", Some(&b"//etc/key"[..])), "etc/key");
+        assert_eq!(path("/", None), ".");
+    }
 }

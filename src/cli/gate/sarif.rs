@@ -61,7 +61,7 @@ fn result(verdict: &Verdict<'_>, problem: &Problem, fingerprint: &str) -> Value 
     let mut result = json!({
         "ruleId": problem.rule,
         "level": level(problem.severity),
-        "message": {"text": problem.message()},
+        "message": {"text": escaped(&problem.message())},
         "locations": [location],
         "partialFingerprints": {"layflatFinding/v1": fingerprint},
     });
@@ -74,6 +74,31 @@ fn result(verdict: &Verdict<'_>, problem: &Problem, fingerprint: &str) -> Value 
     result
 }
 
+/// A text in which nothing is a placeholder (section 3.11.5) or a link (section 3.11.6).
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '{' | '}' => escaped.push(character),
+            '[' | ']' | '\\' => escaped.push('\\'),
+            _ => {}
+        }
+        escaped.push(character);
+    }
+    escaped
+}
+
 fn level(severity: Severity) -> &'static str {
     severity.name()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_neither_placeholders_nor_links() {
+        assert_eq!(escaped("plain, (text)"), "plain, (text)");
+        assert_eq!(escaped(r"{0} [a](http://b) \x1b"), r"{{0}} \[a\](http://b) \\x1b");
+    }
 }

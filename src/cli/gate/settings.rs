@@ -2,7 +2,8 @@
 //! never in an image.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -70,21 +71,28 @@ impl Settings {
     /// # Errors
     /// It cannot be read, or states something else than what there is.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let size = std::fs::metadata(path).with_context(|| format!("cannot read {path:?}"))?.len();
-        anyhow::ensure!(size <= MOST, "{path:?}: the file has {size} bytes; rules have at most {MOST}");
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path:?}"))?;
+        let cannot_read = || format!("cannot read {path:?}");
+        let mut bytes = Vec::new();
+        let file = File::open(path).with_context(cannot_read)?;
+        // A device has no size that tells how much it gives.
+        file.take(MOST + 1).read_to_end(&mut bytes).with_context(cannot_read)?;
+        anyhow::ensure!(bytes.len() as u64 <= MOST, "{path:?}: the file is too large; rules have at most {MOST} bytes");
+        let text = String::from_utf8(bytes).with_context(cannot_read)?;
         Self::parse(&text).map_err(|problem| {
             let path = Printable(path.as_os_str().as_encoded_bytes()).to_string();
             anyhow::Error::msg(format!("{path}:{problem}"))
         })
     }
 
-    /// The same, if the file is there.
+    /// The same, if the file is there. Nobody has asked for it, so that it must not make anyone wait, as a pipe would.
     pub(super) fn read_if_there(path: &Path) -> anyhow::Result<Self> {
         match std::fs::symlink_metadata(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            _ => Self::read(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            _ => {}
         }
+        let facts = std::fs::metadata(path).with_context(|| format!("cannot read {path:?}"))?;
+        anyhow::ensure!(facts.is_file(), "{path:?} is not a regular file");
+        Self::read(path)
     }
 
     /// Reads the text of such a file. The problem has the line and the key before it.

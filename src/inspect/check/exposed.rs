@@ -86,20 +86,16 @@ impl Shipped<'_> {
                 .in_layer(layer)
                 .at(path.clone())
         };
-        if found.is_empty() {
-            let named = names.iter().find_map(|path| by_name(path).map(|kind| (path, kind)));
-            let is_empty = self.scanned.get(layer).is_some_and(|scanned| scanned.is_empty(id));
-            let named = named.filter(|_| !is_empty);
-            return named
-                .map(|(path, kind)| finding(path, kind.severity(), kind, &format!("{}, by its name", kind.what())))
-                .into_iter()
-                .collect();
-        }
+        let named = names.iter().find_map(|path| by_name(path).map(|kind| (path, kind)));
+        let is_empty = self.scanned.get(layer).is_some_and(|scanned| scanned.is_empty(id));
+        let of_name = named
+            .filter(|(_, kind)| !is_empty && are_milder(found, *kind))
+            .map(|(path, kind)| finding(path, kind.severity(), kind, &format!("{}, by its name", kind.what())));
         let of_content = |found: &Found| Finding {
             line: Some(found.line),
             ..finding(first, found.severity, found.kind, &found.what())
         };
-        found.iter().map(of_content).collect()
+        of_name.into_iter().chain(found.iter().map(of_content)).collect()
     }
 
     /// What a file holds that the image only ships. Who deleted it had a reason to, so its name is enough.
@@ -111,18 +107,22 @@ impl Shipped<'_> {
             Finding { secret: Some(kind), ..finding.in_layer(layer).at(path.clone()) }
         };
         let named = names.iter().find_map(|(path, by)| by_name(path).map(|kind| (path, by, kind)));
-        if found.is_empty() {
-            let of_name = named.map(|(path, by, kind)| finding(path, by, kind.severity(), kind, kind.what()));
-            return of_name.into_iter().collect();
-        }
         let place = named.map(|(path, by, _)| (path, by)).or_else(|| names.last().map(|(path, by)| (path, by)));
         let Some((path, by)) = place else { return Vec::new() };
+        let of_name = named
+            .filter(|(_, _, kind)| are_milder(found, *kind))
+            .map(|(path, by, kind)| finding(path, by, kind.severity(), kind, kind.what()));
         let of_content = |found: &Found| Finding {
             line: Some(found.line),
             ..finding(path, by, found.severity, found.kind, &found.what())
         };
-        found.iter().map(of_content).collect()
+        of_name.into_iter().chain(found.iter().map(of_content)).collect()
     }
+}
+
+/// Whether all that was found in a file weighs less than what its name says, and so does not stand for it.
+fn are_milder(found: &[Found], kind: SecretKind) -> bool {
+    found.iter().all(|found| found.severity > kind.severity())
 }
 
 /// How bad a secret there is at most.

@@ -35,7 +35,11 @@ pub(super) fn check(image: &Image) -> Vec<Finding> {
         match variable.split_once('=') {
             // Whatever stands there may be a secret.
             Some(("", _)) => wrong("the environment has a value without a name, expected NAME=VALUE".to_owned()),
-            None => wrong(format!("the environment has {variable:?}, expected NAME=VALUE")),
+            None => {
+                let start: String = variable.chars().take(4).collect();
+                let length = counted(variable.chars().count() as u64, "character", "characters");
+                wrong(format!("the environment has {start:?}…, {length}, expected NAME=VALUE"));
+            }
             Some((name, _)) if !names.insert(name) => wrong(format!("the environment has {name:?} twice")),
             Some(_) => {}
         }

@@ -29,7 +29,8 @@ pub(super) fn check(
     options: &Options,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
-    let unread = layers.iter().position(|examined| examined.record.is_none());
+    let unread: Vec<usize> =
+        layers.iter().enumerate().filter(|(_, examined)| examined.record.is_none()).map(|(layer, _)| layer).collect();
     let mut indexes = Indexes::default();
     let mut secrets = Vec::new();
     for examined in layers {
@@ -39,7 +40,7 @@ pub(super) fn check(
         secrets.push(examined.secrets);
     }
     // What is missing may be in a layer that could not be read.
-    let is_certain = |layer: usize| unread.is_none_or(|unread| layer < unread);
+    let is_certain = |layer: usize| unread.first().is_none_or(|&unread| layer < unread);
     let mut refused = 0;
     let (traced, idle) = loop {
         if options.cancel.is_cancelled() {
@@ -68,9 +69,15 @@ pub(super) fn check(
     if with_secrets {
         findings.extend(exposed::secrets(&traced, &secrets));
     }
-    if let Some(unread) = unread {
+    if let Some(first) = unread.first() {
+        let all: Vec<String> = unread.iter().map(usize::to_string).collect();
+        let searched = match all.as_slice() {
+            _ if !with_secrets => String::new(),
+            [one] => format!("secrets in layer {one}, "),
+            all => format!("secrets in layers {}, ", all.join(" and ")),
+        };
         let text = format!(
-            "links and whiteouts from layer {unread} on, and the image's command, were not checked: layer {unread} cannot be read to its end"
+            "{searched}links and whiteouts from layer {first} on, and the image's command, were not checked: layer {first} cannot be read to its end"
         );
         findings.push(Finding::note(Rule::NotChecked, text));
     } else if refused < MOST_REFUSED {
@@ -160,7 +167,10 @@ impl Inside<'_> {
             let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
             path.split(':').any(|directory| there(format!("{directory}/{program}")))
         };
-        let text = format!("the image starts {program:?}, which is not in the image");
+        // What stands behind a blank is arguments in the wrong place, and there may be a secret in them.
+        let name = program.split(char::is_whitespace).next().unwrap_or_default();
+        let more = if name.len() < program.len() { "…" } else { "" };
+        let text = format!("the image starts {name:?}{more}, which is not in the image");
         (!found).then(|| Finding::warning(Rule::Config, text))
     }
 }

@@ -33,7 +33,7 @@ impl Scanned {
         self.files.get(&content.0).map_or(&[], |file| &file.found)
     }
 
-    /// Whether a file that is called as one with secrets has none in it, like an `.npmrc` without a token.
+    /// Whether a file that is called as one with secrets has none of those in it, like an `.npmrc` without a token.
     pub(crate) fn is_empty(&self, content: ContentId) -> bool {
         self.files.get(&content.0).is_some_and(|file| file.is_empty)
     }
@@ -81,8 +81,7 @@ impl Scanner {
             return;
         }
         let found = tokens::find(&self.window);
-        let is_empty =
-            found.is_empty() && self.is_whole && self.confirm.is_some_and(|confirm| !confirm.is_match(&self.window));
+        let is_empty = self.is_whole && self.confirm.is_some_and(|confirm| !confirm.is_match(&self.window));
         if found.is_empty() && !is_empty {
             return;
         }
@@ -144,5 +143,10 @@ mod tests {
         assert!(scanned("root/.npmrc", &[b"//example.com/:_authToken=${NPM_TOKEN}\n"]).is_empty(ContentId(7)));
         assert!(!scanned("root/.npmrc", &[b"//example.com/:_authToken=1234\n"]).is_empty(ContentId(7)));
         assert!(!scanned("root/other", &[b"registry=https://example.com/\n"]).is_empty(ContentId(7)));
+        let other = scanned("root/.npmrc", &[token().as_bytes()]);
+        assert!(
+            other.is_empty(ContentId(7)) && other.found(ContentId(7)).len() == 1,
+            "another secret is none of npm's"
+        );
     }
 }

@@ -14,8 +14,12 @@ use crate::inspect::check::Severity;
 /// Bytes behind its beginning in which a token must end: none is longer but keys and signed tokens, of which the first
 /// part is enough.
 const LONGEST: usize = 8 << 10;
-/// Findings in one text.
+/// Findings of one kind and severity in one text: many harmless ones do not hide another.
 const MOST: usize = 16;
+/// What every key begins with that is armoured as in RFC 7468.
+const BEGIN: &[u8] = b"-----BEGIN ";
+/// What Google's accounts end with.
+const ACCOUNT: &[u8] = b"gserviceaccount.com";
 
 /// How a token is written.
 struct Token {
@@ -154,67 +158,143 @@ static FORMS: LazyLock<Vec<Option<Regex>>> =
 pub(super) fn find(text: &[u8]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let Some(starts) = STARTS.as_ref() else { return found };
+    let mut barren = [0; TOKENS.len()];
+    let mut account = None;
+    let (mut line, mut counted) = (1, 0);
     let mut at = 0;
-    while found.len() < MOST
-        && let Some(start) = starts.find_at(text, at)
-    {
+    while let Some(start) = starts.find_at(text, at) {
         at = start.end();
-        let Some((token, value)) = token_at(text, start.start(), start.as_bytes()) else { continue };
+        let Some((token, value)) = token_at(text, start.start(), start.as_bytes(), &mut barren) else { continue };
         at = start.start() + value.len().max(start.len());
         let (severity, doubt) = match (token.proof)(value) {
             Proof::Holds => (token.kind.severity, None),
             Proof::Doubtful(reason) => (Severity::Note, Some(reason)),
             Proof::No => continue,
         };
-        let (kind, mut shown, hash) = if value.starts_with(b"-----") {
-            key(&text[start.start()..])
+        let (kind, mut shown, value) = if value.starts_with(BEGIN) {
+            key(text, start.start(), &mut account)
         } else {
-            (token.kind, shown(value), Sha256::digest(value).into())
+            (token.kind, shown(value), value)
         };
+        let kind = SecretKind(kind);
+        // What is not kept need not be hashed.
+        if found.iter().filter(|other| other.kind == kind && other.severity == severity).count() >= MOST {
+            continue;
+        }
+        let value: [u8; 32] = Sha256::digest(value).into();
         if let Some(reason) = doubt {
             shown = format!("{shown}; {reason}");
         }
-        if !found.iter().any(|other| other.value == hash) {
-            let line = 1 + text[..start.start()].iter().filter(|&&byte| byte == b'\n').count() as u64;
-            found.push(Found { kind: SecretKind(kind), severity, line, shown, value: hash });
+        if !found.iter().any(|other| other.value == value) {
+            line += text[counted..start.start()].iter().filter(|&&byte| byte == b'\n').count() as u64;
+            counted = start.start();
+            found.push(Found { kind, severity, line, shown, value });
         }
     }
     found
 }
 
-/// The token that begins there, if it stands alone.
-fn token_at<'t>(text: &'t [u8], position: usize, start: &[u8]) -> Option<(&'static Token, &'t [u8])> {
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    if position.checked_sub(1).is_some_and(|before| is_word(&text[before])) {
+/// The token that begins there, if it stands alone. `barren` has for each of [`TOKENS`] before which position none begins:
+/// without it, a text full of beginnings would be read again from each of them.
+fn token_at<'t>(
+    text: &'t [u8],
+    position: usize,
+    start: &[u8],
+    barren: &mut [usize],
+) -> Option<(&'static Token, &'t [u8])> {
+    // The dashes of a key are no word, so they end the one before them.
+    let is_key = start == BEGIN;
+    if !is_key && is_inside_word(&text[..position]) {
         return None;
     }
-    let rest = &text[position..text.len().min(position + LONGEST)];
     let index = TOKENS.iter().position(|token| token.starts.iter().any(|known| known.as_bytes() == start))?;
-    let value = FORMS[index].as_ref()?.find(rest)?.as_bytes();
-    let is_key = value.starts_with(b"-----");
-    (is_key || !rest.get(value.len()).is_some_and(is_word)).then_some((&TOKENS[index], value))
+    if position < barren[index] {
+        return None;
+    }
+    let token = &TOKENS[index];
+    let rest = window(text, position);
+    let rest = if is_key { &rest[..next_key(rest)] } else { rest };
+    let Some(value) = FORMS[index].as_ref()?.find(rest).map(|value| value.as_bytes()) else {
+        if token.kind == kinds::JWT {
+            // What follows its first part is the same for all that begin in it, as far as they see its end.
+            let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(*byte, b'-' | b'_');
+            let part = text[position..].iter().take_while(|&byte| is_part(byte)).count();
+            barren[index] = position + if part > LONGEST { part - LONGEST } else { part };
+        }
+        return None;
+    };
+    if !is_key && rest.get(value.len()).is_some_and(is_word) {
+        // If it ends with all there is of some characters, those that begin in it end in the same place.
+        if token.form.ends_with(",}") {
+            barren[index] = position + value.len();
+        }
+        return None;
+    }
+    Some((token, value))
+}
+
+fn is_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'_'
+}
+
+/// Whether what comes next belongs to a word that has begun.
+fn is_inside_word(before: &[u8]) -> bool {
+    match before {
+        // The end of a line, or a tab, as strings of programs and JSON have it.
+        [.., b'\\', b'n' | b'r' | b't'] => false,
+        [.., last] => is_word(last),
+        [] => false,
+    }
+}
+
+/// As much of the text from there on as is looked at.
+fn window(text: &[u8], from: usize) -> &[u8] {
+    &text[from..text.len().min(from + LONGEST)]
+}
+
+/// Where something stands in a text.
+fn position(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+/// Where the next key begins in a text that begins with one. Nothing behind it belongs to the first, so that the text is
+/// read once however many begin in it.
+fn next_key(text: &[u8]) -> usize {
+    let inside = text.get(BEGIN.len()..).unwrap_or_default();
+    position(inside, BEGIN).map_or(text.len(), |at| BEGIN.len() + at)
+}
+
+/// Whether one of Google's accounts is named in the window behind a position. `next` is where the next one is, once it was
+/// searched for: positions only grow.
+fn has_account(text: &[u8], from: usize, next: &mut Option<usize>) -> bool {
+    let at = match *next {
+        Some(at) if at >= from => at,
+        _ => position(&text[from..], ACCOUNT).map_or(usize::MAX, |at| from + at),
+    };
+    *next = Some(at);
+    at - from <= LONGEST - ACCOUNT.len()
 }
 
 /// Which kind of key begins there, what may be said of it, and what it is told from others by.
-fn key(text: &[u8]) -> (&'static Facts, String, [u8; 32]) {
-    let text = &text[..text.len().min(LONGEST)];
-    let find = |text: &[u8], part: &[u8]| text.windows(part.len()).position(|window| window == part);
-    let end = find(text, b"-----END ").unwrap_or(text.len());
-    let block = &text[..end];
-    let label = &block[b"-----BEGIN ".len()..];
-    let label = &label[..find(label, b"-----").unwrap_or(0)];
+fn key<'t>(text: &'t [u8], start: usize, account: &mut Option<usize>) -> (&'static Facts, String, &'t [u8]) {
+    let block = window(text, start);
+    let block = &block[..next_key(block)];
+    let block = &block[..position(block, b"-----END ").unwrap_or(block.len())];
+    let label = &block[BEGIN.len()..];
+    let label = &label[..position(label, b"-----").unwrap_or(0)];
+    let is_of_account = position(block, b"\\n").is_some() && has_account(text, start, account);
     let kind = match label {
         b"OPENSSH PRIVATE KEY" => kinds::OPENSSH,
         label if label.starts_with(b"PGP ") => kinds::PGP,
         // As Google writes them: the key is a string in a JSON document, which says what it is nearby.
-        _ if find(block, b"\\n").is_some() && find(text, b"gserviceaccount.com").is_some() => kinds::GCP_ACCOUNT,
+        _ if is_of_account => kinds::GCP_ACCOUNT,
         _ => kinds::PRIVATE_KEY,
     };
     // "openssh-key-v1", a zero, and the name of the cipher "none", as base64.
-    let is_open = find(block, b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU").is_some();
-    let is_encrypted = find(block, b"ENCRYPTED").is_some() || kind == kinds::OPENSSH && !is_open;
+    let is_open = position(block, b"b3BlbnNzaC1rZXktdjEAAAAABG5vbmU").is_some();
+    let is_encrypted = position(block, b"ENCRYPTED").is_some() || kind == kinds::OPENSSH && !is_open;
     let encrypted = if is_encrypted { ", encrypted" } else { "" };
-    (kind, format!("BEGIN {}{encrypted}", String::from_utf8_lossy(label)), Sha256::digest(block).into())
+    (kind, format!("BEGIN {}{encrypted}", String::from_utf8_lossy(label)), block)
 }
 
 /// Not "xxxxxxxx".
@@ -368,5 +448,71 @@ mod tests {
         let found = find(format!("\n\na {value}\nb {value}\n").as_bytes());
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].line, found[0].shown.as_str()), (3, "glpa…, 26 characters"));
+        let other = token("dop_v1_", &"0f1e2d3c4b5a6978".repeat(4));
+        let lines: Vec<u64> = find(format!("{value}\n\n{other}\n").as_bytes()).iter().map(|found| found.line).collect();
+        assert_eq!(lines, [1, 3]);
+    }
+
+    #[test]
+    fn many_harmless_ones_hide_no_other() {
+        let good = token("ghp_", &format!("{RANDOM}0mLq17"));
+        let key = token("glpat-", &RANDOM[..20]);
+        let harmless: String = (0..20)
+            .flat_map(|n| [token("AIza", &format!("{RANDOM}{n:05}\n")), token("ghp_", &format!("{RANDOM}{n:06}\n"))])
+            .collect();
+        let found = names(&format!("{harmless}{good}\n{key}\n"));
+        let count = |name: &str, severity: Severity| found.iter().filter(|&&found| found == (name, severity)).count();
+        assert_eq!(count("google-api-key", Severity::Note), MOST);
+        assert_eq!(count("github-token", Severity::Note), MOST);
+        assert_eq!(count("github-token", Severity::Warning), 1);
+        assert_eq!(count("gitlab-token", Severity::Warning), 1);
+    }
+
+    #[test]
+    fn escaped_ends_of_lines_are_no_part_of_a_word() {
+        let key = r"-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END PRIVATE KEY-----\n";
+        for before in ["", r"\n", r"a certificate\r\n", "key_"] {
+            assert_eq!(names(&format!("{before}{key}")), [("private-key", Severity::Warning)], "{before}");
+        }
+        let value = token("glpat-", &RANDOM[..20]);
+        for before in [r"\n", r"a\r", r"a\t"] {
+            assert_eq!(names(&format!("{before}{value}")), [("gitlab-token", Severity::Warning)], "{before}");
+        }
+        for before in ["n", "an", r"\x", r"\\a"] {
+            assert_eq!(names(&format!("{before}{value}")), [], "{before}");
+        }
+    }
+
+    #[test]
+    fn a_key_ends_where_the_next_one_begins() {
+        let cut = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n";
+        let whole =
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
+        let warning = Severity::Warning;
+        assert_eq!(names(&format!("{cut}{cut}{whole}")), [("private-key", warning), ("openssh-key", warning)]);
+    }
+
+    /// Each of these would take long if every beginning were followed for as far as a token may go.
+    #[test]
+    fn a_text_full_of_beginnings_is_read_once() {
+        let size = 1 << 18;
+        let web = [
+            BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#),
+            BASE64_URL_SAFE_NO_PAD.encode(r#"{"sub":"1234567890"}"#),
+            RANDOM.to_owned(),
+        ];
+        let web = web.join(".");
+        let key = token("glpat-", &RANDOM[..20]);
+        for (part, end) in [
+            ("-eyJ", ""),
+            ("-xoxb-1", "_"),
+            ("-----BEGIN PRIVATE KEY-----\nA: ", ""),
+            ("-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkq ", ""),
+        ] {
+            let text = format!("{}{end} {web} {key}", part.repeat(size / part.len()));
+            let found = names(&text);
+            assert!(found.contains(&("jwt", Severity::Note)), "{part}: {found:?}");
+            assert!(found.contains(&("gitlab-token", Severity::Warning)), "{part}: {found:?}");
+        }
     }
 }
