@@ -5,7 +5,7 @@ use std::io;
 use super::error::Ext4Error;
 use super::extents::{self, Extent, Extents};
 use super::geometry::{Allocator, GROUP, Geometry};
-use super::inode::{self, INODE_BYTES, Inode, JOURNAL_INODE, Map, SHORT_TARGET};
+use super::inode::{self, FIRST_INODE, INODE_BYTES, Inode, JOURNAL_INODE, Map, SHORT_TARGET};
 use super::plan::{Plan, Run, runs};
 use super::superblock::{self, Group, Superblock};
 use super::tree::{Body, Node, Tree};
@@ -35,7 +35,8 @@ impl Plan<'_, '_> {
             seed: Superblock::seed(self.options),
             table: Table::default(),
             directories: vec![0; self.geometry.groups as usize],
-            last_inode: 0,
+            // Those before it are reserved, and so in use whatever the image holds.
+            last_inode: FIRST_INODE - 1,
             buffer: Vec::new(),
         };
         writer.node(0)?;
@@ -250,7 +251,7 @@ impl Writer<'_, '_, '_> {
         }
         self.table.bytes.resize(offset, 0);
         self.table.bytes.extend_from_slice(bytes);
-        self.last_inode = number;
+        self.last_inode = self.last_inode.max(number);
         Ok(())
     }
 

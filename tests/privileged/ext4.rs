@@ -33,7 +33,7 @@ type Test = (&'static str, fn() -> Result<(), Failed>);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let root = run::is_root();
-    let mounted: [Test; 9] = [
+    let mounted: [Test; 10] = [
         ("every_size_of_file_and_link_comes_out", sizes),
         ("attributes_come_out_as_far_as_there_is_room", attributes),
         ("what_the_kernel_refuses_to_set_is_lost_and_reported", lost),
@@ -43,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("the_size_is_what_was_asked_for", size_options),
         ("label_and_uuid_are_what_was_asked_for", label_and_uuid),
         ("it_can_be_written_to", writable),
+        ("one_with_nothing_in_it_can_be_written_to", empty),
     ];
     let trial = |(name, test): Test| Trial::test(name, test).with_ignored_flag(!root);
     let mut trials: Vec<Trial> = mounted.into_iter().map(trial).collect();
@@ -402,6 +403,21 @@ fn writable() -> Result<(), Failed> {
     let mounted = made.mount("loop,ro");
     assert_eq!(fs::read_dir(mounted.path().join("d"))?.count(), 5000);
     assert_eq!(fs::read(mounted.path().join("d/new-2999"))?.len(), 2999);
+    Ok(())
+}
+
+/// The kernel refuses inodes that are reserved, and must not be offered them.
+fn empty() -> Result<(), Failed> {
+    let made = made(&run::image_of(&Stack(vec![Layer::new()])))?;
+    made.fsck()?;
+    {
+        let mounted = made.mount("loop");
+        let file = mounted.path().join("file");
+        fs::write(&file, b"new")?;
+        assert!(fs::metadata(&file)?.ino() >= 11, "inode {}", fs::metadata(&file)?.ino());
+    }
+    made.fsck()?;
+    assert_eq!(fs::read(made.mount("loop,ro").path().join("file"))?, b"new");
     Ok(())
 }
 
