@@ -3,13 +3,15 @@
 //! What is wanted becomes an archive of its own, of which the layers that have its contents are read and no other; and that is
 //! unpacked as any image is ([`flatten`]), so that owners, attributes, links and safety are those of the one way to unpack.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::BufWriter;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use rustix::fs::{AtFlags, RenameFlags, statat};
+use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat};
 use rustix::io::Errno;
 
 use crate::blob::Blob;
@@ -17,7 +19,7 @@ use crate::core::layer::read_layer;
 use crate::core::record::{ChangeKind, ContentId, LayerPath};
 use crate::core::stack::{Difference, Last, Node, Stack, What};
 use crate::export::{Change, Whiteouts, write_changed};
-use crate::fs::{Aside, Durability, OutputError, Place, PlaceError};
+use crate::fs::{Aside, Durability, OutputError, Place, PlaceError, open_path, publishing};
 use crate::image::{Image, Layer};
 use crate::inspect::InsideError;
 use crate::inspect::index::Indexes;
@@ -81,31 +83,36 @@ impl<'a> Extractor<'a> {
         Ok(Found { path: found.path, is_directory: matches!(found.node, Node::Directory { .. }) })
     }
 
-    /// Copies something to `destination`, where nothing may be unless [`Options::replace`] is set. It appears whole or not at all.
+    /// Copies something to `destination`, where nothing may be unless [`Options::replace`] is set. It appears whole or not at all. A symlink
+    /// there is followed or replaced itself, as is said with it; a directory never takes the place of one.
     ///
     /// # Errors
     /// A layer that cannot be read, a destination that cannot be used or written.
     pub fn extract(
         &self,
         found: &Found,
-        destination: &Path,
+        (destination, last): (&Path, Last),
         options: &Options,
         progress: &dyn Progress,
     ) -> Result<Report, Error> {
-        let place = Place::find(destination).map_err(|error| unusable(destination, error))?;
-        let there = statat(place.parent(), place.name(), AtFlags::SYMLINK_NOFOLLOW);
+        let target = Target::find(destination, last)?;
+        if target.is_link && found.is_directory {
+            let error = std::io::Error::other("it is a symbolic link; remove it first");
+            return Err(OutputError::Io { path: destination.to_owned(), error }.into());
+        }
+        let there = statat(&target.parent, &target.name, AtFlags::SYMLINK_NOFOLLOW);
         if there.is_ok() && !options.replace {
             return Err(OutputError::Exists(destination.to_owned()).into());
         }
         // Beside the destination, since as much as that may be needed.
-        let parent = rustix::io::fcntl_dupfd_cloexec(place.parent(), 0).map_err(io("cannot use the destination"))?;
+        let parent = rustix::io::fcntl_dupfd_cloexec(&target.parent, 0).map_err(io("cannot use the destination"))?;
         let aside = Aside::make(parent).map_err(io("cannot make a temporary directory beside the destination"))?;
         let image = self.archived(found, &aside.path(), options, progress)?;
         if found.is_directory {
             drop(aside);
             return flatten(&image, destination, options, progress);
         }
-        self.leaf(&image, found, (&place, destination), &aside, options, progress)
+        self.leaf(&image, found, (&target, destination), &aside, options, progress)
     }
 
     /// Puts something that is not a directory in its place.
@@ -113,7 +120,7 @@ impl<'a> Extractor<'a> {
         &self,
         image: &Image,
         found: &Found,
-        (place, destination): (&Place, &Path),
+        (target, destination): (&Target, &Path),
         aside: &Aside,
         options: &Options,
         progress: &dyn Progress,
@@ -131,9 +138,20 @@ impl<'a> Extractor<'a> {
             // A device, for a user who cannot make any.
             report.refuse_losses()?;
         }
-        let flags = if options.replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        rustix::fs::renameat_with(&tree, name, place.parent(), place.name(), flags).map_err(failed)?;
-        Durability::unless(options.no_sync).sync(place.parent()).map_err(failed)?;
+        let publishing = publishing().map_err(failed)?;
+        let Target { parent, name: own, .. } = target;
+        let published = if options.replace {
+            renameat(&tree, name, parent, own)
+        } else {
+            match renameat_with(&tree, name, parent, own, RenameFlags::NOREPLACE) {
+                // A file system that knows no flags. A link is never made over what is there; the other name goes with all that is aside.
+                Err(Errno::INVAL | Errno::NOSYS) => linkat(&tree, name, parent, own, AtFlags::empty()),
+                other => other,
+            }
+        };
+        published.map_err(failed)?;
+        drop(publishing);
+        Durability::unless(options.no_sync).sync(parent).map_err(failed)?;
         report.destination = destination.to_owned();
         Ok(report)
     }
@@ -200,6 +218,32 @@ impl<'a> Extractor<'a> {
             contents[layer] = Some(read.kept);
         }
         Ok(contents)
+    }
+}
+
+/// Where a copy is to be: a name in a directory whose handle is held.
+struct Target {
+    parent: OwnedFd,
+    name: OsString,
+    /// Whether a symlink is there that is not followed.
+    is_link: bool,
+}
+
+impl Target {
+    fn find(destination: &Path, last: Last) -> Result<Self, Error> {
+        let io = |error: Errno| unusable(destination, PlaceError::Io(error.into()));
+        // Places follow links.
+        if last == Last::Keep
+            && destination.is_symlink()
+            && let Some(name) = destination.file_name()
+        {
+            let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = open_path(parent.unwrap_or(Path::new("."))).map_err(io)?;
+            return Ok(Self { parent, name: name.to_owned(), is_link: true });
+        }
+        let place = Place::find(destination).map_err(|error| unusable(destination, error))?;
+        let name = place.name().to_owned();
+        Ok(Self { parent: place.into_parent(), name, is_link: false })
     }
 }
 

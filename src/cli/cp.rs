@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use layflat::core::stack::Last;
 use layflat::core::text::Printable;
 use layflat::extract::Extractor;
 use layflat::{Cancel, Options, Report};
@@ -106,9 +107,11 @@ impl Cp {
                 None => "nothing is left of it".to_owned(),
             }),
         })?;
-        let destination = match (self.dest.is_dir(), found.name()) {
-            (false, _) => self.dest.clone(),
-            (true, Some(name)) => self.dest.join(OsStr::from_bytes(name)),
+        // Where a link leads that the user names is the user's choice. One that only has the name of what is copied may come out of an
+        // image itself.
+        let (destination, last) = match (self.dest.is_dir(), found.name()) {
+            (false, _) => (self.dest.clone(), Last::Follow),
+            (true, Some(name)) => (self.dest.join(OsStr::from_bytes(name)), Last::Keep),
             (true, None) => bail!(
                 "the root of an image has no name to be copied by: choose a DEST that is not there yet, or use layflat flatten"
             ),
@@ -117,7 +120,7 @@ impl Cp {
             refuse_replacing_source(image, self.open.remote.cache(), &destination)?;
         }
         let progress = progress::progress(common);
-        let report = extractor.extract(&found, &destination, options, progress.as_ref());
+        let report = extractor.extract(&found, (&destination, last), options, progress.as_ref());
         let name = Printable(path.as_bytes());
         Ok((destination, report.with_context(|| format!("cannot copy {name}"))?))
     }

@@ -145,6 +145,43 @@ fn cp_replaces_only_what_it_is_told_to() {
     assert_eq!(names(place.path()), ["a.tar", "b.tar", "etc", "motd", "motd.d"]);
 }
 
+/// One that only has the name of what is copied may come out of an image: where it leads is no business of the copy.
+#[test]
+fn cp_never_follows_a_link_that_the_user_did_not_name() {
+    let place = place();
+    let at = |name: &str| place.path().join(name);
+    fs::create_dir(at("out")).unwrap();
+    fs::create_dir(at("victims")).unwrap();
+    fs::write(at("victim"), "precious").unwrap();
+    fs::write(at("victims/victim"), "precious").unwrap();
+    fs::write(at("app.tar"), Tar::new().directory("etc").file("etc/app.conf", "new").done()).unwrap();
+    symlink("../victim", at("out/app.conf")).unwrap();
+    symlink("../victims", at("out/etc")).unwrap();
+    let is_unharmed = || {
+        assert_eq!(fs::read_to_string(at("victim")).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(at("victims/victim")).unwrap(), "precious");
+        assert_eq!(names(&at("victims")), ["victim"]);
+    };
+    refused(&place, &["layers:app.tar:/etc/app.conf", "out"], "exists already");
+    refused(&place, &["--replace", "layers:app.tar:/etc", "out"], "it is a symbolic link; remove it first");
+    assert_eq!(fs::read_link(at("out/etc")).unwrap(), Path::new("../victims"));
+    is_unharmed();
+    copied(&place, &["--replace", "layers:app.tar:/etc/app.conf", "out"]);
+    assert!(fs::symlink_metadata(at("out/app.conf")).unwrap().is_file());
+    assert_eq!(fs::read_to_string(at("out/app.conf")).unwrap(), "new");
+    is_unharmed();
+    // Again and again, whatever a copy of a link leads to.
+    for _ in 0..2 {
+        copied(&place, &["--replace", &of("/lib"), "out"]);
+        assert_eq!(fs::read_link(at("out/lib")).unwrap(), Path::new("usr/lib"));
+    }
+    // The link that is named is the user's choice.
+    symlink("victim", at("named")).unwrap();
+    copied(&place, &["--replace", "layers:app.tar:/etc/app.conf", "named"]);
+    assert_eq!(fs::read_to_string(at("victim")).unwrap(), "new");
+    assert_eq!(fs::read_link(at("named")).unwrap(), Path::new("victim"));
+}
+
 #[test]
 fn cp_refuses_what_it_cannot_mean() {
     let place = place();
