@@ -48,6 +48,9 @@ const POINTS: [(Duration, Signal); 3] = [
     (Duration::from_millis(1500), Signal::TERM),
 ];
 
+/// What `env` is told before the program.
+const ENV: [&str; 1] = ["--default-signal=INT,TERM,HUP"];
+
 /// A directory with all that layflat may use.
 struct Place(TempDir);
 
@@ -71,7 +74,10 @@ impl Place {
 
     /// The program, in the directory `work`.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat"));
+        // Whoever started the tests may ignore signals, as a shell does for what it runs in the background, and layflat would go on ignoring
+        // them. `env` becomes the program: it has its process id.
+        let mut command = Command::new("env");
+        command.args(ENV).arg(assert_cmd::cargo::cargo_bin!("layflat"));
         command.args(arguments).current_dir(self.path("work"));
         command
             .env("HOME", self.path("home"))
@@ -174,7 +180,8 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
+        // Behind the program.
+        let what = format!("{:?}", command.get_args().skip(ENV.len() + 1).collect::<Vec<_>>());
         Self { what, child: command.spawn().unwrap() }
     }
 
