@@ -124,7 +124,8 @@ fn set_variables(config: &mut Object, wanted: &[(String, Option<String>)]) {
     if wanted.is_empty() {
         return;
     }
-    let mut variables: Vec<Box<RawValue>> = config.list("Env");
+    let were: Vec<Box<RawValue>> = config.list("Env");
+    let mut variables = were.clone();
     for (name, value) in wanted {
         let mut new = value.as_ref().and_then(|value| to_raw_value(&format!("{name}={value}")).ok());
         variables.retain_mut(|held| {
@@ -141,7 +142,10 @@ fn set_variables(config: &mut Object, wanted: &[(String, Option<String>)]) {
         });
         variables.extend(new);
     }
-    config.set("Env", &variables);
+    // Written anew, even the same list might have other bytes, and an empty one would be there where none was.
+    if !variables.iter().map(|held| held.get()).eq(were.iter().map(|held| held.get())) {
+        config.set("Env", &variables);
+    }
 }
 
 /// Sets and removes members of a map.
@@ -214,6 +218,20 @@ mod tests {
         assert_eq!(changed(stored, &set), r#"{"config":{"Env":["A=x=y","B=1","AB=3"]}}"#);
         let unset = Changes { env: pairs(&[("A", None)]), ..Changes::default() };
         assert_eq!(changed(stored, &unset), r#"{"config":{"Env":["B=1","AB=3"]}}"#);
+    }
+
+    #[test]
+    fn a_variable_that_is_not_there_is_not_missed() {
+        let unset = Changes { env: pairs(&[("X", None)]), ..Changes::default() };
+        for stored in [
+            "{}",
+            r#"{"config":{}}"#,
+            r#"{"config":{"Env":null}}"#,
+            r#"{"config":{"Env":[]}}"#,
+            r#"{"config":{"Env":[ "A=1" ]}}"#,
+        ] {
+            assert_eq!(changed(stored, &unset), stored);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, RenameFlags};
+use rustix::fs::{AtFlags, Mode, RenameFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::{
@@ -77,7 +77,23 @@ pub enum DestinationError {
         #[source]
         error: std::io::Error,
     },
+    /// The last step failed, and what was there could not be put back.
+    #[error("cannot put the result at {path:?}, nor put back what was there, which is kept as {kept:?}")]
+    NotPutBack {
+        /// The destination.
+        path: PathBuf,
+        /// Where the old tree is now.
+        kept: PathBuf,
+        /// What the kernel says.
+        #[source]
+        error: std::io::Error,
+    },
 }
+
+/// The name in the work directory of a tree that is to be replaced, where the two cannot be exchanged.
+const REPLACED: &str = "replaced";
+/// What marks a work directory as one that the next run may remove (see [`Aside`]).
+const MARKER: &str = "layflat-unfinished";
 
 /// A directory beside the destination, or in it where it is a mount point.
 #[derive(Debug)]
@@ -180,15 +196,17 @@ impl Work {
             Destination::Empty => rename(RenameFlags::empty()).map_err(failed)?,
             Destination::Full => match rename(RenameFlags::EXCHANGE) {
                 Err(Errno::INVAL | Errno::NOSYS) => {
-                    rustix::fs::renameat(parent, own, directory, "replaced").map_err(failed)?;
-                    rename(RenameFlags::empty()).or_else(|error| {
-                        rustix::fs::renameat(directory, "replaced", parent, own)?;
-                        Err(error)
-                    })
+                    renameat(parent, own, directory, REPLACED).map_err(failed)?;
+                    if let Err(error) = rename(RenameFlags::empty()) {
+                        if renameat(directory, REPLACED, parent, own).is_ok() {
+                            return Err(failed(error));
+                        }
+                        let kept = self.keep_replaced();
+                        return Err(DestinationError::NotPutBack { path: destination, kept, error: error.into() });
+                    }
                 }
-                other => other,
-            }
-            .map_err(failed)?,
+                other => other.map_err(failed)?,
+            },
             Destination::Mount => {
                 let root = open_directory(directory, name.as_bytes()).map_err(failed)?;
                 move_all(&root, parent).map_err(failed)?;
@@ -214,6 +232,20 @@ impl Work {
         durability.sync(parent).map_err(unsynced)?;
         drop(self);
         Ok(destination)
+    }
+
+    /// Keeps the old tree, which cannot go back to its name, from being removed with all else; where it is now.
+    fn keep_replaced(self) -> PathBuf {
+        // Beside the work directory, by a name that no run takes for what a killed one left.
+        let name = format!("{}-{REPLACED}", self.aside.name().to_string_lossy());
+        if renameat(self.directory(), REPLACED, self.aside.parent(), &name).is_ok() {
+            return self.destination.with_file_name(name);
+        }
+        // So the work directory stays; without its marker the next run leaves it alone.
+        let _ = unlinkat(self.directory(), MARKER, AtFlags::empty());
+        let kept = self.path().join(REPLACED);
+        std::mem::forget(self);
+        kept
     }
 }
 

@@ -177,8 +177,20 @@ impl Searching<'_> {
     fn take(&mut self, offset: u64, mut bytes: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         // A hole is zeros.
-        file.is_binary |= file.at != offset || bytes.contains(&0);
+        let is_behind_hole = file.at != offset;
+        file.is_binary |= is_behind_hole || bytes.contains(&0);
         file.at = offset + bytes.len() as u64;
+        // What is before it and what is behind are not one line.
+        if is_behind_hole && !file.line.is_empty() {
+            let goes_on = self.search()?;
+            match &mut self.file {
+                Some(file) if goes_on => {
+                    file.line.clear();
+                    file.is_told = false;
+                }
+                _ => self.file = None,
+            }
+        }
         while !bytes.is_empty() {
             let Some(file) = &mut self.file else { return Ok(()) };
             let room = LONGEST_LINE.saturating_sub(file.line.len());
@@ -236,4 +248,30 @@ impl Sink for Searching<'_> {
     }
 
     fn unkept(&mut self, _: NameId, _: Unkept) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_ends_a_line() {
+        let files = HashMap::new();
+        let paths = [LayerPath::root()];
+        for (pattern, is_found) in [("onetwo", false), ("one", true), ("two", true)] {
+            let grep = Grep::new(pattern, true, false).unwrap();
+            let mut found = 0;
+            let mut tell = |_: Match| {
+                found += 1;
+                Ok::<(), io::Error>(())
+            };
+            let file = File { paths: &paths, at: 0, line: Vec::new(), number: 1, is_told: false, is_binary: false };
+            let mut sink =
+                Searching { grep: &grep, layer: 0, files: &files, tell: &mut tell, count: 1, file: Some(file) };
+            sink.take(0, b"one").unwrap();
+            sink.take(4096, b"two").unwrap();
+            sink.search().unwrap();
+            assert_eq!(found, i32::from(is_found), "{pattern}");
+        }
+    }
 }

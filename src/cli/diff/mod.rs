@@ -5,6 +5,10 @@ mod stat;
 mod text;
 
 use std::ffi::OsString;
+use std::fs::{File, Permissions};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,6 +18,8 @@ use layflat::tree::{Snapshot, SnapshotOptions};
 use layflat::unpack::AttributeProbe;
 use layflat::userns::enter;
 use layflat::{Cancel, Options};
+use rustix::io::Errno;
+use tempfile::TempDir;
 
 use super::arguments::{Common, Looked, OpenArgs};
 use super::owners::{Granted, granted};
@@ -75,13 +81,13 @@ impl Diff {
             (Named::Image(image), Named::Directory(directory)) => {
                 as_its_owner()?;
                 let looked = look(image)?;
-                let image = unpacked(image, &looked)?;
+                let image = unpacked(image, &looked, directory)?;
                 self.report(&image, &Snapshot::take(directory, &options.snapshot)?, &options, common)
             }
             (Named::Directory(directory), Named::Image(image)) => {
                 as_its_owner()?;
                 let looked = look(image)?;
-                let image = unpacked(image, &looked)?;
+                let image = unpacked(image, &looked, directory)?;
                 self.report(&Snapshot::take(directory, &options.snapshot)?, &image, &options, common)
             }
         }
@@ -118,13 +124,51 @@ fn as_its_owner() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What an image would be if it were unpacked.
-fn unpacked<'l>(name: &OsString, looked: &'l Looked) -> anyhow::Result<layflat::inspect::ShownTree<'l>> {
+/// What an image would be if it were unpacked where the directory is that it is compared with.
+fn unpacked<'l>(
+    name: &OsString,
+    looked: &'l Looked,
+    directory: &Path,
+) -> anyhow::Result<layflat::inspect::ShownTree<'l>> {
     // Nobody else removes it.
     let _held = layflat::fs::hold();
-    let place = tempfile::Builder::new().prefix("layflat-diff-").tempdir();
-    let place = place.context("cannot make a temporary directory")?;
+    // In this order: the place is removed by way of the handle.
+    let (_parent, place) = match beside(directory) {
+        Some((parent, place)) => (Some(parent), place),
+        None => {
+            let place = tempfile::Builder::new().prefix("layflat-diff-").tempdir();
+            (None, place.context("cannot make a temporary directory")?)
+        }
+    };
     let options = Options { ..looked.options.clone() };
     let mut probe = AttributeProbe::new(place.path(), &options)?;
     shown(name, looked, Holding::AsUnpacked(&mut probe))
+}
+
+/// A temporary directory on the file system of a directory, which holds what that can hold: beside it, and the handle that its path leads by. None
+/// where the directory above is another file system, cannot be written to, or lets others put something else in its place.
+fn beside(directory: &Path) -> Option<(File, TempDir)> {
+    let directory = directory.canonicalize().ok()?;
+    let parent = File::open(directory.parent()?).ok()?;
+    let above = parent.metadata().ok()?;
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let is_trusted = above.uid() == uid || above.uid() == 0;
+    let others = if above.gid() == gid { 0o002 } else { 0o022 };
+    // In a sticky directory nobody else can rename it.
+    let is_guarded = above.mode() & others == 0 || above.mode() & 0o1000 != 0;
+    if above.dev() != directory.metadata().ok()?.dev() || !is_trusted || !is_guarded {
+        return None;
+    }
+    let by_handle = format!("/proc/self/fd/{}", parent.as_raw_fd());
+    let place = tempfile::Builder::new().prefix(".layflat-diff-").tempdir_in(by_handle).ok()?;
+    // What a directory passes on to what is made in it is not part of what is unpacked there.
+    for name in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match rustix::fs::removexattr(place.path(), name) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(_) => return None,
+        }
+    }
+    std::os::unix::fs::chown(place.path(), None, Some(gid)).ok()?;
+    std::fs::set_permissions(place.path(), Permissions::from_mode(0o700)).ok()?;
+    Some((parent, place))
 }

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::fs::openat;
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, renameat, statat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, renameat, renameat_with, statat,
+};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
@@ -155,12 +157,18 @@ impl Staging {
         self.durability.sync_tree(self.aside.directory()).map_err(io)?;
         let publishing = publishing().map_err(io)?;
         let (parent, name) = (self.place.parent(), self.place.name());
-        match rustix::fs::renameat_with(self.aside.directory(), TREE, parent, name, RenameFlags::NOREPLACE) {
+        let from = self.aside.directory();
+        let renamed = match renameat_with(from, TREE, parent, name, RenameFlags::NOREPLACE) {
+            // A file system that knows no flags. A directory never takes the place of anything but an empty one.
+            Err(Errno::INVAL | Errno::NOSYS) => renameat(from, TREE, parent, name),
+            other => other,
+        };
+        match renamed {
             Ok(()) => {
                 drop(publishing);
                 self.durability.sync(parent).map(|()| true).map_err(io)
             }
-            Err(Errno::EXIST) => Ok(false),
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(io(error)),
         }
     }
