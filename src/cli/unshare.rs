@@ -48,7 +48,11 @@ impl Unshare {
         }
         let shell = || std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
         let program = self.command.first().cloned().unwrap_or_else(shell);
-        let error = Command::new(&program).args(self.command.iter().skip(1)).exec();
+        let mut error = Command::new(&program).args(self.command.iter().skip(1)).exec();
+        // Where a directory of the PATH is closed to the user, the kernel speaks of that and not of the program.
+        if error.kind() == std::io::ErrorKind::PermissionDenied && is_nowhere(&program) {
+            error = rustix::io::Errno::NOENT.into();
+        }
         // As a shell, env(1) and unshare(1) have it, so that a script can tell them from the command's own codes.
         let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
         output::error(&anyhow::Error::new(error).context(format!("cannot run {program:?}")));
@@ -68,4 +72,11 @@ fn parts(mount: &OsStr) -> anyhow::Result<(&OsStr, Option<&OsStr>)> {
         }
         _ => bail!("--mount {mount:?}: expected IMAGE:TARGET or DEST:TARGET, or a bundle"),
     }
+}
+
+/// Whether a program that is looked for in the directories of the PATH is in none that we can see.
+fn is_nowhere(program: &OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    !program.as_bytes().contains(&b'/')
+        && !std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
