@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use crate::common::cases::{self, Expected};
 use crate::common::harness::{self, Test, Trial};
@@ -14,6 +14,7 @@ use crate::common::run::{self, Scratch};
 use crate::common::shown::{Indexed, agrees_with_unpacked_trees, between, between_trees, same, snapshot};
 use crate::common::tar;
 use crate::common::text::Stack;
+use crate::common::tools;
 use layflat::inspect::Holding;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -86,7 +87,7 @@ fn a_changed_tree_differs_in_exactly_that() {
         }),
         ("an ACL", |tree| {
             let text = "user::rw-,user:7:r--,group::r--,mask::r--,other::---";
-            assert!(Command::new("setfacl").args(["--set", text]).arg(tree.join("d/b")).status().unwrap().success());
+            assert!(tools::command("setfacl").args(["--set", text]).arg(tree.join("d/b")).status().unwrap().success());
         }),
         ("a device", |tree| {
             fs::remove_file(tree.join("null")).unwrap();
