@@ -440,7 +440,7 @@ fn in_much_work() {
         &["flatten", &large, "--to", "tar", "-o", "flat.tar"],
         &["flatten", &large, "--to", "erofs", "-o", "flat.erofs"],
         &["copy", "--compression", "gzip:9", &large, "oci:copied:a"],
-        &["copy", "--compression", "zstd:19", &large, "docker-archive:copied.tar:a"],
+        &["copy", "--compression", "zstd:19", &large, "oci:copied-too:a"],
         &["squash", &large, "oci:squashed:a"],
         &["check", "oci:large:a"],
         &["ls", &large],

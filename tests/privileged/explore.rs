@@ -115,6 +115,7 @@ fn shows_layers_files_and_history() {
     // A terminal takes Escape and a key that follows at once for one key.
     terminal.keys(&["Escape"]);
     terminal.wait_for("deleted  RUN rm -r c d");
+    std::thread::sleep(std::time::Duration::from_secs(1));
     terminal.keys(&["?"]);
     terminal.wait_for("sort by size or by name");
 }
