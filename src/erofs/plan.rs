@@ -13,7 +13,7 @@ use super::options::{Options, Shape};
 use super::xattr;
 use crate::core::overlayfs::Attribute;
 use crate::core::record::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath};
-use crate::core::stack::{Difference, LayerEntry, Stack, What};
+use crate::core::stack::{Children, Difference, LayerEntry, Stack, What};
 
 /// An image that is ready to be written: every inode and every block has its place.
 #[derive(Debug)]
@@ -74,10 +74,7 @@ pub(super) struct Tree<'a, 'r> {
     pub(super) nodes: Vec<Node>,
     /// The node of each entry.
     node_of: Vec<u32>,
-    /// All entries but the root, those of one directory together and in the order of their names.
-    children: Vec<u32>,
-    /// Where in `children` those of an entry begin; they end where the next one's begin.
-    first_child: Vec<u32>,
+    children: Children,
 }
 
 /// An inode.
@@ -147,8 +144,7 @@ impl<'a, 'r> Tree<'a, 'r> {
             shape,
             nodes: Vec::with_capacity(entries.len().max(1)),
             node_of: Vec::with_capacity(entries.len()),
-            children: Vec::new(),
-            first_child: Vec::new(),
+            children: Children::of(difference),
         };
         let mut linked: HashMap<u32, u32> = HashMap::new();
         for (index, entry) in entries.iter().enumerate() {
@@ -170,7 +166,6 @@ impl<'a, 'r> Tree<'a, 'r> {
             // A layer that changes nothing still has a root.
             tree.nodes.push(Node::new(0, 2));
         }
-        tree.gather();
         tree
     }
 
@@ -202,26 +197,6 @@ impl<'a, 'r> Tree<'a, 'r> {
         }
     }
 
-    /// Sorts the entries by the directory that they are in.
-    fn gather(&mut self) {
-        let entries = self.difference.entries();
-        let mut ends = vec![0u32; entries.len() + 1];
-        for entry in entries.iter().skip(1) {
-            ends[entry.parent() + 1] += 1;
-        }
-        for index in 1..ends.len() {
-            ends[index] += ends[index - 1];
-        }
-        let mut next = ends.clone();
-        self.children = vec![0; entries.len().saturating_sub(1)];
-        for (index, entry) in entries.iter().enumerate().skip(1) {
-            let place = &mut next[entry.parent()];
-            self.children[*place as usize] = index as u32;
-            *place += 1;
-        }
-        self.first_child = ends;
-    }
-
     /// The first path of a node.
     pub(super) fn path(&self, node: &Node) -> LayerPath {
         self.stack.path(self.difference, node.entry as usize)
@@ -231,10 +206,7 @@ impl<'a, 'r> Tree<'a, 'r> {
     pub(super) fn names(&self, node: &Node) -> Vec<(&[u8], u32)> {
         let entries = self.difference.entries();
         let at = node.entry as usize;
-        let children = match self.first_child.get(at..at + 2) {
-            Some(&[from, to]) => &self.children[from as usize..to as usize],
-            _ => &[],
-        };
+        let children = self.children.of_entry(at);
         let mut names: Vec<(&[u8], u32)> = Vec::with_capacity(children.len() + 2);
         for &child in children {
             names.push((self.stack.name(&entries[child as usize]), self.node_of[child as usize]));

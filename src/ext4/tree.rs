@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::error::Lost;
 use super::inode::{self, FIRST_INODE, ROOT_INODE};
 use crate::core::record::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath};
-use crate::core::stack::{Difference, InodeId, Stack, What};
+use crate::core::stack::{Children, Difference, InodeId, Stack, What};
 
 /// Names of a file: the kernel's EXT4_LINK_MAX.
 const MOST_NAMES: u32 = 65_000;
@@ -51,10 +51,7 @@ pub(super) struct Tree<'a, 'r> {
     pub(super) nodes: Vec<Node>,
     /// The node of each entry.
     node_of: Vec<u32>,
-    /// All entries but the root, those of one directory together and in the order of their names.
-    children: Vec<u32>,
-    /// Where in `children` those of an entry begin; they end where the next one's begin.
-    first_child: Vec<u32>,
+    children: Children,
 }
 
 impl<'a, 'r> Tree<'a, 'r> {
@@ -65,8 +62,7 @@ impl<'a, 'r> Tree<'a, 'r> {
             difference,
             nodes: Vec::with_capacity(entries.len().max(1)),
             node_of: Vec::with_capacity(entries.len()),
-            children: Vec::new(),
-            first_child: Vec::new(),
+            children: Children::of(difference),
         };
         let mut linked: HashMap<u32, u32> = HashMap::new();
         for (index, entry) in entries.iter().enumerate() {
@@ -84,7 +80,6 @@ impl<'a, 'r> Tree<'a, 'r> {
         if tree.nodes.is_empty() {
             tree.add(0, 2);
         }
-        tree.gather();
         tree
     }
 
@@ -108,26 +103,6 @@ impl<'a, 'r> Tree<'a, 'r> {
         node
     }
 
-    /// Sorts the entries by the directory that they are in.
-    fn gather(&mut self) {
-        let entries = self.difference.entries();
-        let mut ends = vec![0u32; entries.len() + 1];
-        for entry in entries.iter().skip(1) {
-            ends[entry.parent() + 1] += 1;
-        }
-        for index in 1..ends.len() {
-            ends[index] += ends[index - 1];
-        }
-        let mut next = ends.clone();
-        self.children = vec![0; entries.len().saturating_sub(1)];
-        for (index, entry) in entries.iter().enumerate().skip(1) {
-            let place = &mut next[entry.parent()];
-            self.children[*place as usize] = index as u32;
-            *place += 1;
-        }
-        self.first_child = ends;
-    }
-
     /// The first path of a node.
     pub(super) fn path(&self, node: Node) -> LayerPath {
         self.stack.path(self.difference, node.entry as usize)
@@ -142,10 +117,7 @@ impl<'a, 'r> Tree<'a, 'r> {
     pub(super) fn names(&self, node: Node) -> impl Iterator<Item = Name<'_>> {
         let entries = self.difference.entries();
         let at = node.entry as usize;
-        let children = match self.first_child.get(at..at + 2) {
-            Some(&[from, to]) => &self.children[from as usize..to as usize],
-            _ => &[],
-        };
+        let children = self.children.of_entry(at);
         let own = self.node_of.get(at).copied().unwrap_or(0);
         let parent = entries.get(at).map_or(0, |entry| self.node_of[entry.parent()]);
         let directory = |name, node| Name { name, inode: Self::inode(node), mode: inode::DIRECTORY };

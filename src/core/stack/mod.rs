@@ -24,6 +24,7 @@
 //!
 //! A flat rootfs is the same with one difference: from nothing to the view after the last layer.
 
+mod children;
 mod difference;
 mod events;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::core::filter::Filter;
 use crate::core::limits::Limits;
 use crate::core::record::{Attributes, Change, ContentId, LayerPath, Record};
 
+pub(crate) use children::Children;
 pub use difference::{Difference, LayerEntry, Over, What};
 pub use events::{Event, Step};
 use view::{Changes, SlotId};
