@@ -134,12 +134,9 @@ fn leaf<W: Write>(
     let inode = stack.is_linked(inode).then_some(inode);
     let (special, attributes) = match &change.kind {
         ChangeKind::File { attributes, size, content } | ChangeKind::LinkSource { attributes, size, content } => {
-            let open = || match contents.get(layer).and_then(Option::as_ref) {
-                Some(contents) => Ok(contents.of(*content)),
-                None => {
-                    let error = io::Error::other("the content of its layer was not kept");
-                    Err(WriteError::Io { path: path.clone(), error })
-                }
+            let open = || match of_layer(contents, layer) {
+                Ok(contents) => Ok(contents.of(*content)),
+                Err(error) => Err(WriteError::Io { path: path.clone(), error }),
             };
             return writer.file(path, &changed(changes, &What::Leaf(origin), attributes), *size, inode, open);
         }
@@ -151,6 +148,12 @@ fn leaf<W: Write>(
         }
     };
     writer.special(path, &changed(changes, &What::Leaf(origin), attributes), special, inode)
+}
+
+/// The spooled contents of a layer.
+pub(super) fn of_layer(contents: &[Option<Contents>], layer: usize) -> io::Result<&Contents> {
+    let contents = contents.get(layer).and_then(Option::as_ref);
+    contents.ok_or_else(|| io::Error::other("the content of its layer was not kept"))
 }
 
 /// The layers whose files' contents are needed for these differences and were not kept.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use super::entries::Spooled;
+use super::entries::{Spooled, of_layer};
 use crate::core::record::ContentId;
 use crate::core::stack::Stack;
 use crate::erofs::{self, ErofsError, Lost, Piece, Plan, Shape};
@@ -77,16 +77,9 @@ impl From<ErofsError> for Error {
 /// Spooled contents, by layer, that the image is to carry.
 struct Carried<'a>(&'a [Option<Contents>]);
 
-impl Carried<'_> {
-    fn of_layer(&self, layer: usize) -> std::io::Result<&Contents> {
-        let contents = self.0.get(layer).and_then(Option::as_ref);
-        contents.ok_or_else(|| std::io::Error::other("the content of its layer was not kept"))
-    }
-}
-
 impl erofs::Contents for Carried<'_> {
     fn pieces(&self, layer: usize, content: ContentId, pieces: &mut Vec<Piece>) -> std::io::Result<()> {
-        let contents = self.of_layer(layer)?;
+        let contents = of_layer(self.0, layer)?;
         let (mut offset, fragments) = contents.stored(content);
         for fragment in fragments {
             let (logical, length) = (fragment.offset, fragment.length);
@@ -97,6 +90,6 @@ impl erofs::Contents for Carried<'_> {
     }
 
     fn read(&self, layer: usize, _: ContentId, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-        self.of_layer(layer)?.read_at(offset, buffer)
+        of_layer(self.0, layer)?.read_at(offset, buffer)
     }
 }

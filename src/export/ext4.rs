@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use sha2::Digest as _;
 
-use super::entries::Spooled;
+use super::entries::{Spooled, of_layer};
 use super::tool::Tool;
 use crate::core::digest::Digest;
 use crate::core::record::ContentId;
@@ -113,19 +113,12 @@ impl From<Ext4Error> for Error {
 /// Spooled contents, by layer.
 struct Kept<'a>(&'a [Option<Contents>]);
 
-impl Kept<'_> {
-    fn of_layer(&self, layer: usize) -> std::io::Result<&Contents> {
-        let contents = self.0.get(layer).and_then(Option::as_ref);
-        contents.ok_or_else(|| std::io::Error::other("the content of its layer was not kept"))
-    }
-}
-
 impl ext4::Contents for Kept<'_> {
     fn fragments(&self, layer: usize, content: ContentId) -> std::io::Result<(u64, &[Fragment])> {
-        Ok(self.of_layer(layer)?.stored(content))
+        Ok(of_layer(self.0, layer)?.stored(content))
     }
 
     fn read(&self, layer: usize, at: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-        self.of_layer(layer)?.read_at(at, buffer)
+        of_layer(self.0, layer)?.read_at(at, buffer)
     }
 }
