@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use layflat::Owners;
 use layflat::core::idmap::{IdMap, IdMaps, IdRange};
+use layflat::fs::is_on_path;
 use layflat::userns::{enter, enter_mounts, subordinate_ids};
 
 use super::arguments::Common;
@@ -164,8 +165,6 @@ pub(crate) fn granted() -> anyhow::Result<Granted> {
     let Some(maps) = subordinate_ids()? else {
         return Ok(Granted::Nothing);
     };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = |program| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    let helped = installed("newuidmap") && installed("newgidmap");
+    let helped = is_on_path("newuidmap") && is_on_path("newgidmap");
     Ok(if helped { Granted::Ids(maps) } else { Granted::NoHelper })
 }

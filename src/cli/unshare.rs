@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::bail;
 use clap::Args;
 use layflat::bundle::OverlayBundle;
+use layflat::fs::is_on_path;
 use layflat::mount::MountOptions;
 use layflat::{Cancel, Owners};
 
@@ -50,7 +51,8 @@ impl Unshare {
         let program = self.command.first().cloned().unwrap_or_else(shell);
         let mut error = Command::new(&program).args(self.command.iter().skip(1)).exec();
         // Where a directory of the PATH is closed to the user, the kernel speaks of that and not of the program.
-        if error.kind() == std::io::ErrorKind::PermissionDenied && is_nowhere(&program) {
+        let is_looked_for = !program.as_bytes().contains(&b'/');
+        if error.kind() == std::io::ErrorKind::PermissionDenied && is_looked_for && !is_on_path(&program) {
             error = rustix::io::Errno::NOENT.into();
         }
         // As a shell, env(1) and unshare(1) have it, so that a script can tell them from the command's own codes.
@@ -72,11 +74,4 @@ fn parts(mount: &OsStr) -> anyhow::Result<(&OsStr, Option<&OsStr>)> {
         }
         _ => bail!("--mount {mount:?}: expected IMAGE:TARGET or DEST:TARGET, or a bundle"),
     }
-}
-
-/// Whether a program that is looked for in the directories of the PATH is in none that we can see.
-fn is_nowhere(program: &OsStr) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    !program.as_bytes().contains(&b'/')
-        && !std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

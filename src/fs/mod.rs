@@ -18,6 +18,7 @@ mod mounts;
 mod output;
 mod place;
 mod remove;
+mod search;
 mod sync;
 mod work;
 
@@ -36,6 +37,7 @@ pub use output::{Destination, Output, OutputError};
 pub(crate) use place::Place;
 pub use place::PlaceError;
 pub(crate) use remove::{remove_contents, remove_contents_but, remove_tree};
+pub use search::is_on_path;
 pub(crate) use sync::Durability;
 pub use work::DestinationError;
 pub(crate) use work::Work;

@@ -1,6 +1,5 @@
 //! Runs credential helpers (docker/docker-credential-helpers).
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +10,7 @@ use serde_json::Value;
 
 use super::credentials::{Credentials, member, misfit};
 use crate::core::cancel::Cancel;
+use crate::fs::is_on_path;
 
 /// The user name under which helpers store identity tokens.
 const TOKEN: &str = "<token>";
@@ -47,11 +47,6 @@ pub(super) fn ask(helper: &str, host: &str, cancel: &Cancel) -> Result<Option<Cr
         TOKEN => Some(Credentials::IdentityToken(secret.to_owned())),
         _ => Some(Credentials::Password { username: username.to_owned(), password: secret.to_owned() }),
     })
-}
-
-fn is_on_path(program: &OsStr) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 /// Runs a program with something to read, and gets what it writes to standard output and to standard error. That goes
