@@ -103,6 +103,12 @@ impl Aside {
         self.0.path()
     }
 
+    /// Keeps it from being removed, by this process and by the next run, which takes one without a marker for somebody else's.
+    pub(crate) fn keep(&self) {
+        *self.0.gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let _ = unlinkat(self.directory(), MARKER, AtFlags::empty());
+    }
+
     /// Writes a file that was made in it to disk, and gives it a place.
     ///
     /// # Errors

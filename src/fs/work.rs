@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, RenameFlags, renameat, unlinkat};
+use rustix::fs::{Mode, RenameFlags, renameat};
 use rustix::io::Errno;
 
 use super::{
@@ -92,8 +92,6 @@ pub enum DestinationError {
 
 /// The name in the work directory of a tree that is to be replaced, where the two cannot be exchanged.
 const REPLACED: &str = "replaced";
-/// What marks a work directory as one that the next run may remove (see [`Aside`]).
-const MARKER: &str = "layflat-unfinished";
 
 /// A directory beside the destination, or in it where it is a mount point.
 #[derive(Debug)]
@@ -241,11 +239,9 @@ impl Work {
         if renameat(self.directory(), REPLACED, self.aside.parent(), &name).is_ok() {
             return self.destination.with_file_name(name);
         }
-        // So the work directory stays; without its marker the next run leaves it alone.
-        let _ = unlinkat(self.directory(), MARKER, AtFlags::empty());
-        let kept = self.path().join(REPLACED);
-        std::mem::forget(self);
-        kept
+        // So the work directory stays.
+        self.aside.keep();
+        self.path().join(REPLACED)
     }
 }
 
