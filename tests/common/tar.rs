@@ -148,3 +148,32 @@ pub fn header(
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     bytes.extend(block);
 }
+
+/// An archive with one file of which only these bytes are there.
+pub fn sparse_archive(size: u64, data: &[(u64, impl AsRef<[u8]>)]) -> Vec<u8> {
+    let mut writer = layflat::core::tar::Writer::new(Vec::new());
+    let entry = layflat::core::tar::Entry {
+        kind: layflat::core::tar::EntryKind::File,
+        name: b"sparse".to_vec(),
+        link_name: Vec::new(),
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        size,
+        mtime: layflat::core::text::Timestamp::default(),
+        atime: None,
+        device: (0, 0),
+        sparse: true,
+        records: Vec::new(),
+    };
+    let fragments: Vec<layflat::core::tar::Fragment> = data
+        .iter()
+        .map(|(offset, bytes)| layflat::core::tar::Fragment { offset: *offset, length: bytes.as_ref().len() as u64 })
+        .collect();
+    writer.entry(&entry, &fragments).unwrap();
+    for (offset, bytes) in data {
+        writer.data(*offset, bytes.as_ref()).unwrap();
+    }
+    writer.end_of_entry().unwrap();
+    writer.finish().unwrap()
+}

@@ -12,8 +12,6 @@ use layflat::compare::CompareOptions;
 use layflat::core::record::LayerPath;
 use layflat::core::reference::Reference;
 use layflat::core::stack::{Reading, Stack as LayerStack};
-use layflat::core::tar::{Entry as TarEntry, EntryKind, Fragment, Writer};
-use layflat::core::text::Timestamp;
 use layflat::erofs::{BlockSize, Device, Lost, Options as ErofsOptions, Plan, Shape};
 use layflat::export::flat_erofs;
 use layflat::image::Image;
@@ -212,39 +210,12 @@ fn large_directory() -> Result<(), Failed> {
     Ok(())
 }
 
-/// An archive with one file of which only these bytes are there.
-fn sparse_archive(size: u64, data: &[(u64, &[u8])]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    let entry = TarEntry {
-        kind: EntryKind::File,
-        name: b"sparse".to_vec(),
-        link_name: Vec::new(),
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        size,
-        mtime: Timestamp::default(),
-        atime: None,
-        device: (0, 0),
-        sparse: true,
-        records: Vec::new(),
-    };
-    let fragments: Vec<Fragment> =
-        data.iter().map(|(offset, bytes)| Fragment { offset: *offset, length: bytes.len() as u64 }).collect();
-    writer.entry(&entry, &fragments).unwrap();
-    for (offset, bytes) in data {
-        writer.data(*offset, bytes).unwrap();
-    }
-    writer.end_of_entry().unwrap();
-    writer.finish().unwrap()
-}
-
 fn sparse() -> Result<(), Failed> {
     let size = 60 << 30;
     let data: [(u64, &[u8]); 4] =
         [(0, b"first"), (5 << 30, b"second"), ((31 << 30) + 4093, b"third"), (size - 6, b"fourth")];
     for (size, data) in [(size, &data[..]), (size, &[]), (20_000, &[(4095, b"abc"), (9000, b"d")])] {
-        let image = run::image([sparse_archive(size, data)]);
+        let image = run::image([tar::sparse_archive(size, data)]);
         let mut bytes = Vec::new();
         flat_erofs(&image, &mut bytes, Path::new("/tmp"), &Options::default(), &NoProgress)?;
         assert!(bytes.len() < 16 << 20, "the image has {} bytes", bytes.len());

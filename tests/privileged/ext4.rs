@@ -10,8 +10,6 @@ use std::process::Command;
 
 use fastrand::Rng;
 use layflat::compare::CompareOptions;
-use layflat::core::tar::{Entry as TarEntry, EntryKind, Fragment, Writer};
-use layflat::core::text::Timestamp;
 use layflat::export::{Ext4, flat_ext4};
 use layflat::ext4::Size;
 use layflat::fs::{Destination, Output};
@@ -272,33 +270,6 @@ fn large_directory() -> Result<(), Failed> {
     Ok(())
 }
 
-/// An archive with one file of which only these bytes are there.
-fn sparse_archive(size: u64, data: &[(u64, Vec<u8>)]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    let entry = TarEntry {
-        kind: EntryKind::File,
-        name: b"sparse".to_vec(),
-        link_name: Vec::new(),
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        size,
-        mtime: Timestamp::default(),
-        atime: None,
-        device: (0, 0),
-        sparse: true,
-        records: Vec::new(),
-    };
-    let fragments: Vec<Fragment> =
-        data.iter().map(|(offset, bytes)| Fragment { offset: *offset, length: bytes.len() as u64 }).collect();
-    writer.entry(&entry, &fragments).unwrap();
-    for (offset, bytes) in data {
-        writer.data(*offset, bytes).unwrap();
-    }
-    writer.end_of_entry().unwrap();
-    writer.finish().unwrap()
-}
-
 /// Few and many fragments, over the ends of groups, with extents in trees of every depth.
 fn sparse() -> Result<(), Failed> {
     let size: u64 = 60 << 30;
@@ -308,7 +279,7 @@ fn sparse() -> Result<(), Failed> {
     };
     let files = [few, vec![], scattered(5, 20_000), scattered(1000, 20_000), scattered(40_000, 1 << 20)];
     for data in files {
-        let made = made(&run::image([sparse_archive(size, &data)]))?;
+        let made = made(&run::image([tar::sparse_archive(size, &data)]))?;
         assert!(fs::metadata(made.path())?.blocks() < 400 << 11, "the image is not sparse");
         let mounted = made.mount("loop,ro");
         let file = fs::File::open(mounted.path().join("sparse"))?;
