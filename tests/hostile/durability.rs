@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::common::harness::Trial;
 use crate::common::{run, tools};
@@ -102,7 +103,7 @@ impl Disk {
         let file = fs::File::create(place.path().join("disk")).map_err(|error| Chain(&error).to_string())?;
         file.set_len(400 << 20).map_err(|error| Chain(&error).to_string())?;
         let mut disk = Self { place, mounted: false };
-        run(Command::new(filesystem[0]).args(&filesystem[1..]).arg(disk.path("disk")))?;
+        run(command(filesystem[0]).args(&filesystem[1..]).arg(disk.path("disk")))?;
         disk.mount()?;
         Ok(disk)
     }
@@ -112,25 +113,43 @@ impl Disk {
     }
 
     fn mount(&mut self) -> Result<(), String> {
-        run(Command::new("mount").args(["-o", "loop"]).arg(self.path("disk")).arg(self.path("mnt")))?;
+        run(command("mount").args(["-o", "loop"]).arg(self.path("disk")).arg(self.path("mnt")))?;
         self.mounted = true;
         Ok(())
     }
 
     fn unmount(&mut self) -> Result<(), String> {
         self.mounted = false;
-        run(Command::new("umount").arg(self.path("mnt")))
+        run(command("umount").arg(self.path("mnt")))?;
+        self.wait_until_forgotten()
+    }
+
+    /// Whoever has a mount namespace from before, such as a test beside this one, keeps the file system alive; until
+    /// that is gone, mounting the file again would show the one that was shut down.
+    fn wait_until_forgotten(&self) -> Result<(), String> {
+        for _ in 0..6_000 {
+            let output = command("losetup").arg("--associated").arg(self.path("disk")).output();
+            let output = output.map_err(|error| format!("losetup: {error}"))?;
+            if !output.status.success() {
+                return Err(format!("losetup: {}", text(&output)));
+            }
+            if output.stdout.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err("somebody keeps the file system for a minute after its unmount".to_owned())
     }
 
     /// The power goes: what is not on disk is lost.
     fn lose_power(&mut self, loss: Loss) {
-        let shutdown = |how: &str| run(Command::new("xfs_io").args(["-x", "-c", how]).arg(self.path("mnt"))).unwrap();
+        let shutdown = |how: &str| run(command("xfs_io").args(["-x", "-c", how]).arg(self.path("mnt"))).unwrap();
         match loss {
             Loss::Shutdown => shutdown("shutdown"),
             Loss::ShutdownAfterLog => shutdown("shutdown -f"),
             Loss::CopyOfDisk => {
                 let copy = [self.path("disk"), self.path("copy")];
-                run(Command::new("cp").arg("--sparse=always").args(copy)).unwrap();
+                run(command("cp").arg("--sparse=always").args(copy)).unwrap();
             }
         }
         self.unmount().unwrap();
@@ -149,9 +168,16 @@ impl Drop for Disk {
     }
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// A program, also of an administrator.
+fn command(program: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
-    let output = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output();
+    let mut command = Command::new(program);
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output();
     let output = output.map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", text(&output))) }
 }
@@ -203,7 +229,7 @@ fn rootfs(place: &Path) -> Box<dyn Fn(&Path)> {
 fn replaced(place: &Path) -> Box<dyn Fn(&Path)> {
     fs::create_dir_all(place.join("out/old")).unwrap();
     fs::write(place.join("out/old/file"), "old").unwrap();
-    run(&mut Command::new("sync")).unwrap();
+    run(&mut command("sync")).unwrap();
     layflat(place, &["flatten", "--replace", IMAGE, "out"]);
     Box::new(|place| same(&place.join("out")))
 }
