@@ -105,7 +105,7 @@ impl Pack {
         }
         if common.json {
             let document = json!({
-                "meaning": report.meaning, "entries": report.entries, "marks": report.whiteouts, "not_kept": report.not_kept,
+                "meaning": report.meaning, "entries": report.entries, "whiteouts": report.whiteouts, "not_kept": report.not_kept,
                 "digest": facts.digest, "size": facts.size, "diff_id": facts.diff_id, "expanded": facts.expanded,
             });
             output::json_beside(&self.output, &document)?;

@@ -65,6 +65,16 @@ fn cases(file: &Path) -> Vec<Case> {
     cases
 }
 
+/// Of several ways to try a stack in: one, in turn, so that each stack is tried and each way meets many. All of them with
+/// `LAYFLAT_STACKS=all`. `number` is the stack's place in [`all`].
+pub fn in_turn<T: Copy>(number: usize, ways: &[T]) -> Vec<T> {
+    if std::env::var("LAYFLAT_STACKS").is_ok_and(|which| which == "all") {
+        ways.to_vec()
+    } else {
+        vec![ways[number % ways.len()]]
+    }
+}
+
 /// Fails with a line for each name that differs.
 pub fn compare(expected: &Tree, found: &Tree) -> Result<(), Failed> {
     let differences = expected.differences(found);

@@ -6,6 +6,8 @@
 //! `tests/integration/documents.rs` finds it.
 
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed};
 
@@ -21,11 +23,17 @@ pub type Test = (&'static str, bool, fn());
 /// Names the only module to run: this program starts itself where a test needs a process of its own.
 const ONLY: &str = "LAYFLAT_TEST_ONLY";
 
+/// Has the slowest tests told at the end: `LAYFLAT_TEST_TIMES=20` for so many.
+const TIMES: &str = "LAYFLAT_TEST_TIMES";
+
+/// How long each test took, where that is asked for.
+static TOOK: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
 /// A test that counts as ignored where it is not possible, or where a program that it needs is not installed.
 pub struct Trial {
     name: String,
     ignored: bool,
-    run: Box<dyn FnOnce() -> Result<(), Failed> + Send>,
+    run: Run,
 }
 
 impl Trial {
@@ -60,15 +68,44 @@ pub fn main(groups: &[Group]) -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let only = std::env::var(ONLY).ok();
+    let slowest: Option<usize> = std::env::var(TIMES).ok().and_then(|number| number.parse().ok());
     let mut trials = Vec::new();
     for (group, make) in groups.iter().filter(|(group, _)| only.as_deref().is_none_or(|only| only == *group)) {
         for Trial { name, ignored, run } in make() {
-            trials.push(tools::trial(format!("{group}::{name}"), run).with_ignored_flag(ignored));
+            let name = format!("{group}::{name}");
+            let run = if slowest.is_some() { timed(name.clone(), run) } else { run };
+            trials.push(tools::trial(name, run).with_ignored_flag(ignored));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     run::end();
+    if let Some(slowest) = slowest {
+        tell(slowest);
+    }
     conclusion.exit_code()
+}
+
+type Run = Box<dyn FnOnce() -> Result<(), Failed> + Send>;
+
+fn timed(name: String, run: Run) -> Run {
+    Box::new(move || {
+        let start = Instant::now();
+        let ended = run();
+        if let Ok(mut took) = TOOK.lock() {
+            took.push((start.elapsed(), name));
+        }
+        ended
+    })
+}
+
+fn tell(slowest: usize) {
+    let Ok(mut took) = TOOK.lock() else { return };
+    took.sort_unstable_by(|one, other| other.cmp(one));
+    let whole: Duration = took.iter().map(|(duration, _)| *duration).sum();
+    println!("{} tests, {:.1} s one after the other; the slowest:", took.len(), whole.as_secs_f64());
+    for (duration, name) in took.iter().take(slowest) {
+        println!("{:8.2} s  {name}", duration.as_secs_f64());
+    }
 }
 
 /// What makes a process of this program run the tests of one module only.

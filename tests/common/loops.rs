@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use super::run::Scratch;
+use super::unmount::when_free;
 
 /// A mount that goes when this is dropped.
 pub struct Mounted(Scratch);
@@ -26,14 +26,12 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A test beside this one may be starting a program, which has our handles for a moment.
-        for _ in 0..200 {
+        let unmount = || {
             let output = Command::new("umount").arg(&self.0.0).output().unwrap();
-            if output.status.success() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+            if output.status.success() { Ok(()) } else { Err(output.stderr) }
+        };
+        if let Err(said) = when_free(unmount, |_| true) {
+            panic!("{:?} stays busy: {}", self.0.0, String::from_utf8_lossy(&said));
         }
-        panic!("{:?} stays busy", self.0.0);
     }
 }

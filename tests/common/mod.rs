@@ -33,3 +33,4 @@ pub mod tar;
 pub mod text;
 pub mod tools;
 pub mod tree;
+pub mod unmount;

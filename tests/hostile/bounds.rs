@@ -108,7 +108,7 @@ fn deep_paths(count: usize, depth: usize) -> Vec<u8> {
 
 fn s10_directories_on_the_way_to_a_name_are_counted() {
     let cage = Cage::new();
-    let image = cage.image(&[gzip(&deep_paths(150, 1000))]);
+    let image = cage.image(&[gzip(&deep_paths(40, 2000))]);
     // In 200 MB of address space, where the paths alone would be more if each were written out.
     for command in ["find \"$1\" nothing", "waste \"$1\"", "check \"$1\""] {
         let text = format!("ulimit -v 200000; \"$0\" -q {command}");
@@ -204,7 +204,7 @@ fn s10_what_is_still_shown_is_not_given_back() {
 }
 
 fn s10_hundreds_of_layers_need_few_file_handles() {
-    const LAYERS: usize = 500;
+    const LAYERS: usize = 200;
     let cage = Cage::new();
     let layers: Vec<Vec<u8>> = (0..LAYERS)
         .map(|number| {
@@ -221,7 +221,7 @@ fn s10_hundreds_of_layers_need_few_file_handles() {
         r#"flatten oci:in/oci:a in/dest"#,
         r#"copy oci:in/oci:a docker-archive:in/a.tar"#,
         r#"squash oci:in/oci:a oci:in/squashed:a"#,
-        r#"squash --from 250 in/a.tar oci:in/squashed:b"#,
+        r#"squash --from 100 in/a.tar oci:in/squashed:b"#,
         r#"copy --exclude same oci:in/oci:a oci:in/filtered:a"#,
         r#"flatten oci:in/oci:a --to tar -o in/flat.tar"#,
         r#"flatten in/a.tar -o in/flat-too.tar"#,

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::common::harness::Trial;
+use crate::common::unmount::when_free;
 use crate::common::{run, tools};
 use layflat::compare::{CompareOptions, compare};
 use layflat::core::chain::Chain;
@@ -120,7 +121,7 @@ impl Disk {
 
     fn unmount(&mut self) -> Result<(), String> {
         self.mounted = false;
-        run(command("umount").arg(self.path("mnt")))?;
+        when_free(|| run(command("umount").arg(self.path("mnt"))), |said| said.contains("busy"))?;
         self.wait_until_forgotten()
     }
 

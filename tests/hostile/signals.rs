@@ -237,12 +237,15 @@ fn all_die(place: &Place, what: &str, length: Length, commands: &[&[&str]], prep
         };
         let running: Vec<Running> = commands.iter().map(start).collect();
         std::thread::sleep(delay);
+        // All get theirs before the first is waited for.
+        let mut signalled = Vec::new();
         for (longest, mut running) in longest.iter_mut().zip(running) {
-            if running.is_done(length) {
-                continue;
+            if !running.is_done(length) {
+                running.signal(signal);
+                signalled.push((longest, running, Instant::now()));
             }
-            let since = Instant::now();
-            running.signal(signal);
+        }
+        for (longest, running, since) in signalled {
             *longest = (*longest).max(running.dies(signal, since));
         }
         match length {
@@ -555,7 +558,7 @@ fn at_a_disk_that_hangs() {
         // Two hundred seconds for all of it.
         disk.hang(160 << 10);
         let running = Running::start(place.command(command));
-        std::thread::sleep(Duration::from_secs(4));
+        std::thread::sleep(Duration::from_secs(2));
         let since = Instant::now();
         running.signal(Signal::INT);
         let took = running.dies(Signal::INT, since);

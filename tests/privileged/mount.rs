@@ -9,6 +9,7 @@
 
 use crate::common::harness::{self, Trial};
 use crate::common::run::{self, Power};
+use crate::common::unmount::unmounted;
 use layflat::XattrNamespace::{self, Trusted, User};
 use layflat::compare::{CompareOptions, compare};
 use layflat::core::chain::Chain;
@@ -203,7 +204,7 @@ impl Stack {
         assert!(method.is_none_or(|method| method == mounted.method));
         assert!(!mounted.writable);
         let seen = look(&target);
-        umount(&target, false).unwrap();
+        unmounted(&target);
         seen
     }
 
@@ -276,7 +277,7 @@ fn names_of_layers(namespace: XattrNamespace) {
         request.options.upper = Some(UpperDirectories { upper: upper.clone(), work: work.clone() });
         mount(&request, &target).unwrap();
         fs::write(target.join("new"), "").unwrap();
-        umount(&target, false).unwrap();
+        unmounted(&target);
         assert!(upper.join("new").exists());
         for made in [upper, work, target] {
             fs::remove_dir_all(made).unwrap();
@@ -302,7 +303,7 @@ fn long_paths(namespace: XattrNamespace) {
         let mut request = stack.request(&layers, Some(method));
         request.options.upper = Some(upper);
         mount(&request, &stack.target()).unwrap();
-        umount(&stack.target(), false).unwrap();
+        unmounted(&stack.target());
     }
 }
 
@@ -371,14 +372,14 @@ fn writable(namespace: XattrNamespace) {
     assert_eq!(found, [], "a new upper directory shows through");
     fs::write(target.join("d/f"), "upper").unwrap();
     fs::remove_file(target.join("gone")).unwrap();
-    umount(&target, false).unwrap();
+    unmounted(&target);
 
     assert_eq!(fs::read_to_string(stack.path("1/d/f")).unwrap(), "lower");
     assert_eq!(fs::read_to_string(stack.path("upper/d/f")).unwrap(), "upper");
     // mounted again, it is as it was left
     mount(&request, &target).unwrap();
     assert_eq!(names(&target), ["/", "d/", "d/f"]);
-    umount(&target, false).unwrap();
+    unmounted(&target);
 }
 
 fn failed_mount(namespace: XattrNamespace) {
@@ -456,7 +457,7 @@ fn layout(namespace: XattrNamespace) {
     write_layout(&stack, &["layers/0001-b", "layers/0000-a"]);
     mount_layout(&stack.path("form"), &stack.target(), MountOptions::default()).unwrap();
     assert_eq!(names(&stack.target()), ["/", "b"]);
-    umount(&stack.target(), false).unwrap();
+    unmounted(&stack.target());
 
     let error = mount_layout(&stack.path("target"), &stack.target(), MountOptions::default())
         .map_err(|error| Chain(&error).to_string())
@@ -489,7 +490,7 @@ fn busy_target(namespace: XattrNamespace) {
             .unwrap_err()
             .contains("something is already mounted on /")
     );
-    umount(&stack.target(), false).unwrap();
+    unmounted(&stack.target());
     assert_eq!(names(&stack.target()), ["/"]);
 }
 
@@ -508,7 +509,7 @@ fn changed_layer(namespace: XattrNamespace) {
     let unchanged = || {
         mounts().unwrap();
         assert_eq!(names(&stack.target()), ["/", "b"]);
-        umount(&stack.target(), false).unwrap();
+        unmounted(&stack.target());
     };
     unchanged();
     let bottom = fs::read_dir(form.join("layers")).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
@@ -941,7 +942,7 @@ fn mount_flags(namespace: XattrNamespace) {
             assert!(line.contains(" overlay layflat ") && line.contains("redirect_dir=nofollow"), "{line}");
             assert!(!line.contains("metacopy=on"), "{line}");
             assert_eq!(line.contains("userxattr"), namespace == User, "{line}");
-            umount(&target, false).unwrap();
+            unmounted(&target);
         }
     }
 }

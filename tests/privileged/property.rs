@@ -1,11 +1,11 @@
 //! Random stacks: the flat rootfs, the overlay mount and the oracle show the same, or all refuse.
 //!
-//! 300 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test privileged property::` tries that many new
+//! 100 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test privileged property::` tries that many new
 //! ones. A failure is shrunk and printed in the notation of `tests/common/mod.rs`, ready to become a line in
 //! fixtures/stacks.
 //!
 //! Then stacks whose layers come from real overlay mounts, written as three kinds of writers do; what the last mount
-//! showed is what must come out, so that the kernel is the judge. 60 of each, or `LAYFLAT_CASES=300 cargo test --test
+//! showed is what must come out, so that the kernel is the judge. 40 of each, or `LAYFLAT_CASES=300 cargo test --test
 //! privileged property::real_mounts`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -82,7 +82,7 @@ fn asked() -> Option<u32> {
 }
 
 fn real_mounts_agree(manner: Manner) -> Result<(), Failed> {
-    for seed in 0..asked().unwrap_or(60).into() {
+    for seed in 0..asked().unwrap_or(40).into() {
         let (stack, shown) = changed_mounts(seed, manner);
         let failed = |what: &str, why: String| format!("{what} of seed {seed}: {why}\n{stack}");
         let oracle = oracle::show(&stack).map_err(|refused| failed("the oracle", format!("{refused:?}")))?;
@@ -129,7 +129,7 @@ fn run_each<S: Strategy>(
 ) -> Result<(), Failed> {
     let asked = asked();
     let config = Config {
-        cases: asked.unwrap_or(300),
+        cases: asked.unwrap_or(100),
         failure_persistence: None,
         max_shrink_iters: 20_000,
         ..Config::default()

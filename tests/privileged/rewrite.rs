@@ -26,12 +26,15 @@ use layflat::transport::source::{OpenOptions, open};
 use layflat::{NoProgress, Options, XattrNamespace};
 use libtest_mimic::Failed;
 
+/// Its name, whether it is possible here, and what it does.
+type Check = (&'static str, bool, fn(&Stack, &Tree) -> Result<(), Failed>);
+
 pub(crate) fn trials() -> Vec<Trial> {
     let power = run::power();
     let root = run::is_root();
     let mounts = !matches!(power, Power::Nothing(_));
     let mut trials = Vec::new();
-    for case in cases::all() {
+    for (number, case) in cases::all().into_iter().enumerate() {
         let Expected::Tree(tree) = &case.expected else {
             continue;
         };
@@ -39,19 +42,26 @@ pub(crate) fn trials() -> Vec<Trial> {
         if !root {
             tree = run::as_user(tree);
         }
-        let mut trial = |name: &str, possible: bool, check: fn(&Stack, &Tree) -> Result<(), Failed>| {
+        let mut trial = |(name, possible, check): Check| {
             let (Case { name: case, stack, .. }, tree) = (case.clone(), tree.clone());
             trials.push(
                 Trial::test(format!("{case}::{name}"), move || check(&stack, &tree)).with_ignored_flag(!possible),
             );
         };
-        trial("archive", true, flat_archive_shows_it);
-        trial("erofs", erofs::can_mount(), erofs_image_shows_it);
-        trial("gnu_tar", root, gnu_tar_extracts_it);
-        trial("bsdtar", root, bsdtar_extracts_it);
-        trial("squash", true, squashed_anywhere_it_shows_it);
+        trial(("archive", true, flat_archive_shows_it));
+        let readers: [Check; 3] = [
+            ("erofs", erofs::can_mount(), erofs_image_shows_it),
+            ("gnu_tar", root, gnu_tar_extracts_it),
+            ("bsdtar", root, bsdtar_extracts_it),
+        ];
+        cases::in_turn(number, &readers).into_iter().for_each(&mut trial);
         // A device 0:0 is nothing that a mount can show.
-        trial("squash_overlay", mounts && case.overlay.is_none(), squashed_anywhere_a_mount_shows_it);
+        let shown = mounts && case.overlay.is_none();
+        let squashed: [Check; 2] = [
+            ("squash", true, squashed_anywhere_it_shows_it),
+            ("squash_overlay", shown, squashed_anywhere_a_mount_shows_it),
+        ];
+        cases::in_turn(number, &squashed).into_iter().for_each(&mut trial);
     }
     trials.push(Trial::test("a3_labels_are_left_out_unless_asked_for", labels));
     trials.push(Trial::test("a3_tools_extract_attributes_by_their_names", attribute_names).with_ignored_flag(!root));

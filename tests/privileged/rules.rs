@@ -2,7 +2,8 @@
 //!
 //! Each line is run against the oracle, against what `ls` and its like say of it, in the flat rootfs, and through real
 //! overlay mounts with whiteouts in either namespace, and by way of a cache that has the lower layers from another image;
-//! for root on a tmpfs, too. What this user may not do is counted as ignored.
+//! for root on a tmpfs, too. Of ways that differ little each line takes its turn; `LAYFLAT_STACKS=all` tries all. What
+//! this user may not do is counted as ignored.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -24,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let power = run::power();
     let erofs = erofs::can_mount();
     let mut trials = Vec::new();
-    for case in cases::all() {
+    for (number, case) in cases::all().into_iter().enumerate() {
         let root = run::is_root();
         let mounts = !matches!(power, Power::Nothing(_));
         let (trusted, user) = (Form::Overlay(XattrNamespace::Trusted), Form::Overlay(XattrNamespace::User));
@@ -33,18 +34,31 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&case, "flat", true, |case| check(case, Form::Flat, &std::env::temp_dir())));
         trials.push(trial(&case, "overlay", root, move |case| check(case, trusted, &std::env::temp_dir())));
         trials.push(trial(&case, "overlay_user", mounts, move |case| check(case, user, &std::env::temp_dir())));
-        trials.push(trial(&case, "cached", root, move |case| check_cached(case, XattrNamespace::Trusted)));
-        trials.push(trial(&case, "flat_tmpfs", root, |case| check(case, Form::Flat, run::tmpfs())));
-        trials.push(trial(&case, "overlay_tmpfs", root, move |case| check(case, trusted, run::tmpfs())));
-        let layered = Shape::Layered(XattrNamespace::Trusted);
         trials.push(trial(&case, "erofs", erofs, |case| check_erofs(case, Shape::Merged, Where::Carried)));
-        trials.push(trial(&case, "erofs_devices", erofs, |case| check_erofs(case, Shape::Merged, Where::Devices)));
-        trials.push(trial(&case, "erofs_layers", erofs, move |case| check_erofs(case, layered, Where::Carried)));
-        trials
-            .push(trial(&case, "erofs_layers_devices", erofs, move |case| check_erofs(case, layered, Where::Devices)));
+        let others: [(&str, Check); 3] = [
+            ("cached", |case| check_cached(case, XattrNamespace::Trusted)),
+            ("flat_tmpfs", |case| check(case, Form::Flat, run::tmpfs())),
+            ("overlay_tmpfs", |case| check(case, Form::Overlay(XattrNamespace::Trusted), run::tmpfs())),
+        ];
+        for (form, check) in cases::in_turn(number, &others) {
+            trials.push(trial(&case, form, root, check));
+        }
+        let layered = Shape::Layered(XattrNamespace::Trusted);
+        for (form, shape, place) in cases::in_turn(
+            number,
+            &[
+                ("erofs_devices", Shape::Merged, Where::Devices),
+                ("erofs_layers", layered, Where::Carried),
+                ("erofs_layers_devices", layered, Where::Devices),
+            ],
+        ) {
+            trials.push(trial(&case, form, erofs, move |case| check_erofs(case, shape, place)));
+        }
     }
     trials
 }
+
+type Check = fn(&Case) -> Result<(), Failed>;
 
 fn trial(
     case: &Case,

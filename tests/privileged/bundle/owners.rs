@@ -1,6 +1,7 @@
 //! Owners: shifted by root, kept by an ordinary user, recorded. GNU tar and fuse-overlayfs say whether they are right.
 
 use super::place::{Bundles as _, Place, busybox, fails, runtimes, script, succeeds};
+use crate::common::unmount::unmounted;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 type Test = (&'static str, fn(&Place));
@@ -111,7 +112,7 @@ fn recorded(place: &Place) {
 }
 
 fn fuse(place: &Place) {
-    use layflat::mount::{Method, MountOptions, UpperDirectories, mount_layout, umount};
+    use layflat::mount::{Method, MountOptions, UpperDirectories, mount_layout};
     std::fs::create_dir(place.path("target")).unwrap();
     succeeds(place.layflat(&["flatten"]).arg(busybox()).arg("flat"));
     for (index, namespace) in ["trusted", "user"].into_iter().enumerate() {
@@ -125,7 +126,7 @@ fn fuse(place: &Place) {
         assert!(!mount(None).writable);
         std::fs::write(place.path("target/new"), "").unwrap_err();
         assert_eq!(succeeds(&mut place.layflat(&["diff", "target", "flat"])).0, "");
-        umount(&place.path("target"), false).unwrap();
+        unmounted(&place.path("target"));
         assert!(place.names("target").is_empty());
 
         let upper = place.path(&format!("upper-{index}"));
