@@ -12,7 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::fs::{flock, open};
+use crate::fs::{flock, means_no_locks, open};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, linkat};
 use tempfile::TempPath;
 
@@ -100,8 +100,10 @@ impl Blobs {
             return Ok(Growing { file: file.into(), name: None, target });
         }
         let (file, name) = unfinished().tempfile_in(directory)?.into_parts();
-        flock(&file, FlockOperation::NonBlockingLockShared)?;
-        Ok(Growing { file, name: Some(name), target })
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(error) if !means_no_locks(error) => Err(error.into()),
+            _ => Ok(Growing { file, name: Some(name), target }),
+        }
     }
 
     pub(super) fn error(&self, error: Error) -> Error {

@@ -1,10 +1,12 @@
 //! What is in the cache, files and directories alike, locked by whoever uses it; and when it was used.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, fstat, futimens};
+use rustix::io::Result;
 
 use crate::fs::{self, open};
 
@@ -16,19 +18,19 @@ pub(crate) struct Lock(fs::Lock);
 
 impl Lock {
     /// For a user of something; others may use it, too. Nothing, if it is not there or was just removed. A process that
-    /// probes for use holds it for a moment, which is waited for.
+    /// probes for use holds it for a moment, which is waited for. Where the file system has no locks nothing keeps it, nor
+    /// does anybody remove it.
     pub(crate) fn shared(path: &Path) -> Option<Self> {
-        Self::of(path, FlockOperation::LockShared)
+        Self::of(path, fs::Lock::shared)
     }
 
     /// For whoever wants to remove it: nobody uses it.
     pub(crate) fn exclusive(path: &Path) -> Option<Self> {
-        Self::of(path, FlockOperation::NonBlockingLockExclusive)
+        Self::of(path, |file| fs::Lock::take(file, FlockOperation::NonBlockingLockExclusive))
     }
 
-    fn of(path: &Path, operation: FlockOperation) -> Option<Self> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let lock = fs::Lock::take(open(path, flags, Mode::empty()).ok()?, operation).ok()?;
+    fn of(path: &Path, lock: impl FnOnce(OwnedFd) -> Result<fs::Lock>) -> Option<Self> {
+        let lock = lock(opened(path).ok()?).ok()?;
         lock.is_at(CWD, path).ok()?.then_some(Self(lock))
     }
 
@@ -60,4 +62,14 @@ impl Lock {
         // Another user's cache may be readable and no more.
         let _ = futimens(&self.0, &Timestamps { last_access: time, last_modification: time });
     }
+}
+
+/// Whether the file system of a directory has no locks: then nobody can tell what is in use.
+pub(super) fn cannot_lock(directory: &Path) -> bool {
+    let lock = |file| fs::Lock::take(file, FlockOperation::NonBlockingLockShared);
+    opened(directory).and_then(lock).is_err_and(fs::means_no_locks)
+}
+
+fn opened(path: &Path) -> Result<OwnedFd> {
+    open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty())
 }

@@ -7,7 +7,7 @@ use super::UNFINISHED;
 use super::contents::{CacheEntry, CacheError, CacheKind, entries, is_mounted};
 use super::image::{IMAGES, layers_of};
 use super::layer::LAYERS;
-use super::lock::Lock;
+use super::lock::{Lock, cannot_lock};
 use super::mounted::Mounted;
 
 /// What was removed.
@@ -21,6 +21,8 @@ pub struct Pruned {
     pub left: u64,
     /// Bytes of those that are in use, and so were not to be removed.
     pub in_use: u64,
+    /// The file system has no locks: nobody can tell what is in use, and nothing was removed.
+    pub without_locks: bool,
 }
 
 /// Removes what was not used for the longest time, until at most `most` bytes are left, and what killed processes left
@@ -31,7 +33,7 @@ pub struct Pruned {
 pub fn prune(cache: &Path, most: u64) -> Result<Pruned, CacheError> {
     let entries = entries(cache)?;
     let mut left: u64 = entries.iter().map(|entry| entry.size).sum();
-    let mut pruned = Pruned { removed: Vec::new(), freed: 0, left, in_use: 0 };
+    let mut pruned = Pruned { removed: Vec::new(), freed: 0, left, in_use: 0, without_locks: cannot_lock(cache) };
     let (remains, used): (Vec<CacheEntry>, Vec<CacheEntry>) =
         entries.into_iter().partition(|entry| entry.kind == CacheKind::Remains);
     let mut users = Users::of(cache);

@@ -79,6 +79,15 @@ impl Cache {
                         if pruned.in_use > 0 { format!(", {} in use", bytes(pruned.in_use)) } else { String::new() };
                     let (count, freed, left) = (pruned.removed.len(), bytes(pruned.freed), bytes(pruned.left));
                     output::say(common, format_args!("{count} removed, {freed} freed; {left} left{in_use}"));
+                    if pruned.without_locks {
+                        let place = Printable(directory.as_os_str().as_encoded_bytes());
+                        output::say(
+                            common,
+                            format_args!(
+                                "note: the file system of {place} has no locks (flock), so nobody can tell what is in use and nothing is removed; when nothing uses it, remove the directory"
+                            ),
+                        );
+                    }
                 }
             }
         }

@@ -24,6 +24,19 @@ impl Lock {
         Ok(Self(file))
     }
 
+    /// Locks what is used and is not to be removed meanwhile; whoever probes for that is waited for. On a file system
+    /// without locks it is not locked, and whoever wants to remove it finds that, too.
+    ///
+    /// # Errors
+    /// What else keeps from locking.
+    pub(crate) fn shared(file: impl Into<File>) -> Result<Self> {
+        let file = file.into();
+        match flock(&file, FlockOperation::LockShared) {
+            Err(error) if !means_no_locks(error) => Err(error),
+            _ => Ok(Self(file)),
+        }
+    }
+
     /// Locks what was made just now. On a file system without locks it is not locked.
     ///
     /// # Errors
@@ -54,6 +67,11 @@ impl Lock {
     pub(crate) fn file(&self) -> &File {
         &self.0
     }
+}
+
+/// Whether it is the file system that has no locks: Lustre without `-o flock`, NFS without lockd, some of FUSE.
+pub(crate) fn means_no_locks(error: Errno) -> bool {
+    matches!(error, Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS)
 }
 
 impl AsFd for Lock {

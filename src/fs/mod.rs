@@ -31,7 +31,7 @@ pub use ending::{Held, abandon, hold, unfinished};
 pub use guarded::{Unguarded, check_guarded};
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Lock, means_no_locks};
 pub(crate) use mounts::{is_mount_root, mounts_below, mounts_in};
 pub use output::{Destination, Output, OutputError};
 pub(crate) use place::Place;

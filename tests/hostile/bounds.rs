@@ -108,7 +108,7 @@ fn deep_paths(count: usize, depth: usize) -> Vec<u8> {
 
 fn s10_directories_on_the_way_to_a_name_are_counted() {
     let cage = Cage::new();
-    let image = cage.image(&[gzip(&deep_paths(40, 2000))]);
+    let image = cage.image(&[gzip(&deep_paths(60, 1000))]);
     // In 200 MB of address space, where the paths alone would be more if each were written out.
     for command in ["find \"$1\" nothing", "waste \"$1\"", "check \"$1\""] {
         let text = format!("ulimit -v 200000; \"$0\" -q {command}");

@@ -9,6 +9,7 @@ use super::place::{Images as _, Place, fixture, noise, succeeded};
 use super::proxy::{Act, Proxy};
 use super::servers::Registry;
 use crate::common::harness::Test;
+use crate::common::tools;
 
 pub(crate) const TESTS: &[Test] = &[
     ("cache::two_processes_fetch_the_same_image_at_once", false, two_at_once),
@@ -21,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("cache::a_download_survives_a_prune", false, prune_while_fetching),
     ("cache::what_is_mounted_stays", true, mounted),
     ("cache::without_a_home_there_is_none", false, homeless),
+    ("cache::without_locks_it_is_used_and_nothing_is_removed", true, without_locks),
     ("cache::what_went_bad_is_fetched_again", false, gone_bad),
 ];
 
@@ -231,6 +233,47 @@ fn mounted() {
     let said: Vec<&str> = said.lines().collect();
     assert!(said[0].starts_with("0 removed, 0 B freed; ") && said[0].ends_with(" in use"), "{said:?}");
     assert!(said[1].starts_with("5 removed, ") && said[1].ends_with("; 0 B left"), "{said:?}");
+    assert!(place.cached().is_empty());
+}
+
+/// As on NFS without lockd, or Lustre mounted without locks: every flock(2) fails.
+fn without_locks() {
+    tools::need(&["strace"]);
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("layout", &[("a", noise(100_000, 1)), ("b", noise(1000, 2))]), "a:1", &[]);
+    let (proxy, asked) = counting(&registry);
+    let image = proxy.image("a:1");
+    let layflat = |arguments: &[&str]| {
+        let mut command = place.command("strace");
+        command.args(["-f", "-qq", "-o", "trace", "-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"]);
+        let output = command.arg(assert_cmd::cargo::cargo_bin!("layflat")).args(arguments).output().unwrap();
+        assert!(std::fs::read_to_string(place.path("trace")).unwrap().contains("(INJECTED)"), "{arguments:?}");
+        output
+    };
+    succeeded(&layflat(&["flatten", &image, "one"]));
+    succeeded(&layflat(&["flatten", &image, "two"]));
+    assert_eq!(place.printed(&["diff", "one", "two"]), "");
+    assert!(asked.lock().unwrap().values().all(|&times| times == 1), "{asked:?}");
+    // What was unpacked for a mount is found again, too.
+    std::fs::create_dir(place.path("target")).unwrap();
+    for backend in ["overlay", "erofs"] {
+        let mut made = Vec::new();
+        for _ in 0..2 {
+            succeeded(&layflat(&["mount", "--backend", backend, &image, "target"]));
+            assert_eq!(place.printed(&["diff", "one", "target"]), "");
+            succeeded(&place.command("umount").arg("target").output().unwrap());
+            made.push(place.cached());
+        }
+        assert_eq!(made[0], made[1]);
+    }
+    let before = place.cached();
+    let output = layflat(&["cache", "prune", "--all"]);
+    succeeded(&output);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("0 removed, ") && said.contains("has no locks (flock)"), "{said}");
+    assert_eq!(place.cached(), before);
+    assert!(place.printed(&["cache", "prune", "--all"]).is_empty());
     assert!(place.cached().is_empty());
 }
 
