@@ -2,16 +2,12 @@
 #![no_main]
 
 #[allow(dead_code, clippy::unwrap_used)]
+#[path = "../../tests/common"]
 mod common {
-    #[path = "../../../tests/common/inside.rs"]
     pub mod inside;
-    #[path = "../../../tests/common/oracle.rs"]
     pub mod oracle;
-    #[path = "../../../tests/common/tar.rs"]
     pub mod tar;
-    #[path = "../../../tests/common/text.rs"]
     pub mod text;
-    #[path = "../../../tests/common/tree.rs"]
     pub mod tree;
 
     /// What `inside` needs of the tests' way to run things.
