@@ -235,16 +235,23 @@ fn path_and_name(rest: &[u8], exists: &dyn Fn(&Path) -> bool) -> Result<(PathBuf
     let at_digest = rest.windows(5).position(is_at_digest);
     let (path, name) = match (at_digest, split(rest)) {
         // `PATH:@sha256:…` is understood, too.
-        (Some(at), _) => (rest[..at].strip_suffix(b":").unwrap_or(&rest[..at]), Some(&rest[at..])),
+        (Some(at), _) => (without_last_colons(&rest[..at]), Some(&rest[at..])),
         (None, Some((path, name))) => (path, Some(name)),
         (None, None) => (rest, None),
     };
     let path = PathBuf::from(OsStr::from_bytes(path));
-    let name = name.filter(|name| !name.is_empty()).map(|name| {
-        let name = name.strip_prefix(b":").unwrap_or(name);
-        String::from_utf8(name.to_vec()).map_err(|_| ReferenceError::NotText(path.clone()))
-    });
+    // No name begins with a colon.
+    let name = name.map(without_first_colons).filter(|name| !name.is_empty());
+    let name = name.map(|name| String::from_utf8(name.to_vec()).map_err(|_| ReferenceError::NotText(path.clone())));
     Ok((path.clone(), name.transpose()?))
+}
+
+fn without_first_colons(text: &[u8]) -> &[u8] {
+    &text[text.iter().take_while(|&&byte| byte == b':').count()..]
+}
+
+fn without_last_colons(text: &[u8]) -> &[u8] {
+    &text[..text.len() - text.iter().rev().take_while(|&&byte| byte == b':').count()]
 }
 
 #[cfg(test)]
@@ -278,6 +285,21 @@ mod tests {
         for text in [format!("oci:dir{digest}"), format!("oci:dir:{digest}")] {
             let expected = Reference::OciLayout { directory: "dir".into(), tag: Some(digest.clone()) };
             assert_eq!(parse(&text), expected);
+        }
+    }
+
+    #[test]
+    fn more_colons_than_one_mean_the_same() {
+        let digest = format!("@sha256:{}", "0".repeat(64));
+        for (text, written) in [
+            ("oci:dir:".to_owned(), "oci:dir".to_owned()),
+            ("oci:dir::".to_owned(), "oci:dir".to_owned()),
+            ("oci:dir:::a".to_owned(), "oci:dir:a".to_owned()),
+            (format!("oci:dir::{digest}"), format!("oci:dir{digest}")),
+        ] {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(reference.to_string(), written);
+            assert_eq!(written.parse::<Reference>().unwrap(), reference);
         }
     }
 
