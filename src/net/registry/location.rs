@@ -19,6 +19,8 @@ pub(super) fn resolve(base: &str, location: &[u8]) -> Option<String> {
         }
     }
     let whole = UriRef::parse(text).ok()?.resolve_against(&base).ok()?;
+    // `https:x` is an address, but of no server.
+    whole.authority().filter(|authority| !authority.host().is_empty())?;
     // In small letters, as all that reads it further has it.
     let scheme = whole.scheme().as_str().to_ascii_lowercase();
     let rest = &whole.as_str()[scheme.len()..];
@@ -84,7 +86,9 @@ mod tests {
             Some("http://localhost:5000/1")
         );
         assert_eq!(resolve(base, b"/\xff").as_deref(), Some("https://a.io:5000/%FF"));
-        for nonsense in ["ftp://b.io/", "mailto:x", "http://[::1/"] {
+        for nonsense in
+            ["ftp://b.io/", "mailto:x", "http://[::1/", "https:x", "https:/x", "https://:5000/x", "//:5000/x"]
+        {
             assert_eq!(resolve(base, nonsense.as_bytes()), None, "{nonsense}");
         }
     }
