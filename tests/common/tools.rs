@@ -45,6 +45,16 @@ pub fn impossible(reason: &str) -> ! {
     end(reason.to_owned())
 }
 
+/// Ends the test here as one that is not possible, where this user can make no user namespace with mounts in it: in many
+/// containers, and below chroot(2).
+pub fn need_user_namespace() {
+    match Command::new("unshare").args(["--map-root-user", "--mount", "true"]).output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => impossible(String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => impossible(&format!("unshare: {error}")),
+    }
+}
+
 /// The same as [`need`] for one program of a named package.
 #[track_caller]
 pub fn need_from(package: &str, program: &str) {

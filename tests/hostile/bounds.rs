@@ -165,6 +165,7 @@ fn s10_copies_of_what_lower_layers_have_are_limited() {
 
 /// In a user namespace, where an ordinary user may mount a small file system.
 fn s10_room_of_what_later_layers_replace_is_given_back() {
+    tools::need_user_namespace();
     let cage = Cage::new();
     let version = |number: u8| layer(&[entry(b'0', b"d/file", b"", &vec![number; 8 << 20]), file("d/same", "x")]);
     let mut layers: Vec<Vec<u8>> = (0..8).map(version).collect();

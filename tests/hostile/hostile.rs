@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::harness::{self, Test, Trial};
 use crate::common::images::{self, archive, descriptor, gzip, hex};
+use crate::common::tools;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
@@ -522,6 +523,7 @@ fn a_signal_leaves_nothing() {
 
 /// In a user namespace, where an ordinary user may mount a small file system.
 fn a_full_disk_leaves_nothing() {
+    tools::need_user_namespace();
     let cage = Cage::new();
     let image =
         cage.image(&[layer(&[directory("a"), file("a/one", &"1".repeat(100_000)), file("two", &"2".repeat(2 << 20))])]);
