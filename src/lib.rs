@@ -23,6 +23,7 @@
 //! | open an image: archive, layout, registry, engine | [`open`] | [`transport`] |
 //! | unpack it into one root file system | [`flatten`] | [`unpack`] |
 //! | unpack it into directories for overlayfs | [`layers`] | [`unpack`], [`lowerdirs`] |
+//! | unpack one layer over directories that are there | [`unpack::layer_over`] | [`unpack`] |
 //! | mount those directories | [`mount_layout`] | [`mount`](mod@mount); as an ordinary user inside [`userns`] |
 //! | compare two trees | [`compare`](fn@compare) | [`compare`](mod@compare) |
 //! | look inside without unpacking | [`inspect::Inside`] | [`inspect`] |
@@ -79,6 +80,7 @@
 // Some of what rooms share is used only by rooms that may be left out.
 #![cfg_attr(not(all(feature = "registry", feature = "bundle")), allow(dead_code, unused_imports))]
 
+mod below;
 pub mod blob;
 #[cfg(feature = "bundle")]
 pub mod bundle;

@@ -7,10 +7,10 @@ use std::io::Write;
 use hashbrown::HashSet;
 
 use super::PackOptions;
-use super::below::Source;
 use super::error::PackError;
 use super::upper::join;
 use super::write::Packing;
+use crate::below::Source;
 use crate::compare::{CompareOptions, What, differences};
 use crate::tree::{NodeId, ROOT, Snapshot, SnapshotOptions, TreeKind};
 

@@ -1,5 +1,6 @@
 //! Errors of packing.
 
+use crate::below::BelowError;
 use crate::core::layer::WriteError;
 use crate::core::record::LayerPath;
 use crate::tree::TreeError;
@@ -43,9 +44,9 @@ pub enum PackError {
         "a whole tree is compared with one lower directory, but {0} were given; compare it with a mount of them all"
     )]
     LowerCount(usize),
-    /// Directories in directories without an end.
-    #[error("{0:?}…: more than {1} nested directories")]
-    TooDeep(LayerPath, usize),
+    /// More than four thousand million names, or four gibibytes of them.
+    #[error("the trees have more names than can be counted")]
+    TooManyNames,
     /// The layer cannot be written, or a file not be read.
     #[error("cannot pack {path:?}")]
     Io {
@@ -58,6 +59,16 @@ pub enum PackError {
     /// [`crate::Cancel`] was used.
     #[error("interrupted; no partial output was left")]
     Cancelled,
+}
+
+impl From<BelowError> for PackError {
+    fn from(error: BelowError) -> Self {
+        match error {
+            BelowError::Tree(error) => Self::Tree(error),
+            BelowError::MetacopyMissing(path) => Self::MetacopyMissing(path),
+            BelowError::TooManyNames => Self::TooManyNames,
+        }
+    }
 }
 
 impl From<WriteError> for PackError {

@@ -1,6 +1,6 @@
 //! See [`crate::fuzzing`].
 
-use super::overlay::Overlay;
+use crate::below::Overlay;
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Xattrs;
 use crate::core::text::Timestamp;

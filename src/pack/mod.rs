@@ -8,18 +8,17 @@
 //!
 //! The other way to a layer is the difference between two whole trees.
 
-mod below;
 mod difference;
 mod error;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod overlay;
 mod upper;
 mod write;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::below::Overlay;
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
 use crate::core::overlayfs::XattrNamespace;
@@ -27,7 +26,6 @@ use crate::tree::{Snapshot, SnapshotOptions};
 use crate::unpack::Loss;
 
 pub use error::PackError;
-use overlay::Overlay;
 use write::Packing;
 
 /// How a tree is packed.

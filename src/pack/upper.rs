@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
-use super::below::{Below, ShownId, Source};
 use super::error::PackError;
-use super::overlay::{Overlay, Redirect};
 use super::write::Packing;
+use crate::below::{Below, Overlay, Redirect, ShownId, Source};
 use crate::core::record::LayerPath;
 use crate::tree::{NodeId, ROOT, Snapshot, TreeKind};
 
@@ -57,7 +56,7 @@ impl<'a, W: Write> Packer<'a, '_, W> {
         }
         let below = match self.below.take() {
             Some(below) => below,
-            None => Below::new(self.trees, self.overlay)?,
+            None => Below::new(self.trees, 1, self.overlay)?,
         };
         Ok(self.below.insert(below))
     }

@@ -7,10 +7,9 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::below::Source;
 use super::error::PackError;
-use super::overlay::Overlay;
 use super::{Meaning, PackOptions, PackReport};
+use crate::below::{Overlay, Source};
 use crate::core::layer::{Content, LayerWriter, Special, WriteOptions};
 use crate::core::record::{Attributes, DeviceKind, LayerPath, WHITEOUT};
 use crate::core::tar::Fragment;
@@ -109,14 +108,7 @@ impl<'a, W: Write> Packing<'a, W> {
             Some(overlay) => overlay.cleaned(&entry.xattrs),
             None => entry.xattrs.clone(),
         };
-        let mut attributes = Attributes {
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime: entry.mtime,
-            atime: entry.mtime,
-            xattrs,
-        };
+        let mut attributes = entry.attributes(xattrs);
         let _ = self.options.filter.change(&mut attributes);
         attributes
     }

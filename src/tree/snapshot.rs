@@ -6,7 +6,7 @@
 use super::error::TreeError;
 use super::options::SnapshotOptions;
 use super::walk;
-use crate::core::record::Xattrs;
+use crate::core::record::{Attributes, Xattrs};
 use crate::core::text::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -145,6 +145,13 @@ impl fmt::Display for KindName {
 }
 
 impl TreeEntry {
+    /// The attributes that an entry of a layer states, with these extended ones. A tree does not say when a file was
+    /// last read: that is when it was last written, as in an archive that does not say either (rule A2).
+    pub(crate) fn attributes(&self, xattrs: Xattrs) -> Attributes {
+        let &Self { mode, uid, gid, mtime, .. } = self;
+        Attributes { mode, uid, gid, mtime, atime: mtime, xattrs }
+    }
+
     /// A name that is listed and not there.
     pub(super) fn ghost() -> Self {
         Self {

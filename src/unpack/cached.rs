@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use super::copies::Copies;
 use super::fitness::Fitness;
-use super::known::KnownTree;
+use super::known::Known;
 use super::layers::{allowed_namespace, root_attributes, write_file};
 use super::settle::{Finish, Settler};
 use super::stage::Home;
@@ -256,10 +256,10 @@ impl<'a> Store<'a> {
 
         let stack = replay(&records, options)?;
         fitness.check(&stack)?;
-        let trees: Vec<Option<KnownTree>> = slots
+        let trees: Vec<Option<Known>> = slots
             .iter()
             .map(|slot| match slot {
-                Slot::Kept(layer, _) => Some(KnownTree::at(layer.tree())),
+                Slot::Kept(layer, _) => Some(Known::tree_at(layer.tree())),
                 _ => None,
             })
             .collect();

@@ -76,6 +76,9 @@ pub enum Error {
     /// The layers do not fit on one another.
     #[error("layer {}", _0.layer)]
     Stack(#[source] StackError),
+    /// The lower directories that the layer is to be unpacked over cannot be read.
+    #[error("cannot read what lies below the layer")]
+    Below(#[source] Cause),
     /// A file cannot be put in its place.
     #[error("{action}")]
     Io {

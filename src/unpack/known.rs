@@ -1,5 +1,4 @@
-//! The tree of a layer that was unpacked before: where the content of a file is that a layer above it gives another name
-//! (rule L2).
+//! What lies below on disk already: where the content of a file is that a layer above it gives another name (rule L2).
 
 use std::cell::OnceCell;
 use std::ffi::OsStr;
@@ -11,10 +10,22 @@ use hashbrown::HashMap;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use crate::below::Lower;
+use crate::core::record::ChangeKind;
 use crate::core::stack::{InodeId, Stack, What};
 use crate::fs::{open_directory, open_path};
+use crate::tree::TreeError;
 
-/// A tree that is there already.
+/// A layer whose files are there already.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// It was unpacked before.
+    Tree(KnownTree),
+    /// It stands for what lower directories show.
+    Lower(Lower),
+}
+
+/// The tree of a layer that was unpacked before.
 #[derive(Debug)]
 pub(crate) struct KnownTree {
     /// None for a layer that changes nothing.
@@ -23,13 +34,34 @@ pub(crate) struct KnownTree {
     places: OnceCell<HashMap<InodeId, usize>>,
 }
 
-impl KnownTree {
-    pub(crate) fn at(path: Option<PathBuf>) -> Self {
-        Self { path, places: OnceCell::new() }
+impl Known {
+    pub(crate) fn tree_at(path: Option<PathBuf>) -> Self {
+        Self::Tree(KnownTree { path, places: OnceCell::new() })
     }
 
     /// Opens a file of the layer for reading.
     pub(super) fn open(&self, stack: &Stack<'_>, layer: usize, inode: InodeId) -> Result<OwnedFd, Errno> {
+        match self {
+            Self::Tree(tree) => tree.open(stack, layer, inode),
+            Self::Lower(lower) => match stack.origin(inode).1.kind {
+                ChangeKind::File { content, .. } => Ok(lower.open(content).map_err(|error| errno(&error))?.into()),
+                _ => Err(Errno::NOENT),
+            },
+        }
+    }
+}
+
+/// For those who tell which file it is themselves.
+fn errno(error: &TreeError) -> Errno {
+    match error {
+        TreeError::Io { source, .. } => Errno::from_io_error(source).unwrap_or(Errno::IO),
+        TreeError::Cancelled => Errno::CANCELED,
+        _ => Errno::STALE,
+    }
+}
+
+impl KnownTree {
+    fn open(&self, stack: &Stack<'_>, layer: usize, inode: InodeId) -> Result<OwnedFd, Errno> {
         let difference = &stack.layers()[layer];
         let places = self.places.get_or_init(|| {
             let mut places = HashMap::new();

@@ -16,7 +16,7 @@ use rustix::fs::{FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 
 use super::copies::Copies;
-use super::known::KnownTree;
+use super::known::Known;
 use super::share::Shared;
 use crate::core::cancel::Cancel;
 use crate::core::overlayfs::{Attribute, XattrNamespace};
@@ -52,8 +52,8 @@ pub(crate) struct Settler<'a, 'r> {
     pub(crate) open: VecDeque<usize>,
     /// What copies of files of lower layers may still be made.
     pub(crate) copies: Copies,
-    /// The layers that were not read, and so are not settled: their files are in these trees.
-    pub(crate) known: &'a [Option<KnownTree>],
+    /// The layers that were not read, and so are not settled: where their files are.
+    pub(crate) known: &'a [Option<Known>],
     /// Files with several names, which lie among the spilled ones to be linked from there.
     pub(crate) shared: HashMap<InodeId, Shared>,
 }
@@ -186,8 +186,8 @@ impl Settler<'_, '_> {
         &mut self.stages[layer]
     }
 
-    /// The tree of a layer that was not read.
-    pub(super) fn known_tree(&self, layer: usize) -> Option<&KnownTree> {
+    /// Where the files are of a layer that was not read.
+    pub(super) fn known(&self, layer: usize) -> Option<&Known> {
         self.known.get(layer).and_then(Option::as_ref)
     }
 
@@ -271,7 +271,7 @@ impl Settler<'_, '_> {
         path: &dyn Fn() -> LayerPath,
     ) -> Result<Option<Lost>, StageError> {
         let (layer, content) = self.content(inode);
-        let is_shared = self.stack.is_linked(inode) || self.known_tree(layer).is_some();
+        let is_shared = self.stack.is_linked(inode) || self.known(layer).is_some();
         let lost = if is_shared { self.share(host, inode)? } else { None };
         if lost == Some(Lost::Device) {
             return Ok(lost);

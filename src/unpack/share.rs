@@ -67,8 +67,8 @@ impl Settler<'_, '_> {
         let Some(content) = content else {
             return self.make(inode, spill.directory(), OsStr::new(&to)).map_err(trying("create it"));
         };
-        if let Some(tree) = self.known_tree(layer) {
-            let source = tree.open(self.stack, layer, inode).map_err(trying("read it"))?;
+        if let Some(known) = self.known(layer) {
+            let source = known.open(self.stack, layer, inode).map_err(trying("read it"))?;
             return self.copy_up(inode, source.as_fd(), &to, for_layer).map(|()| None);
         }
         let names = &self.records[layer].names;

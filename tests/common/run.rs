@@ -223,6 +223,26 @@ pub fn lay_cached(stack: &Stack, namespace: XattrNamespace, base: &Path) -> Resu
     Ok(own(tree))
 }
 
+/// Unpacks a stack layer by layer, each over the directories of those below it, and looks at the mount.
+pub fn lay_over(stack: &Stack, namespace: XattrNamespace, base: &Path) -> Result<Tree, String> {
+    let scratch = Scratch::new(base);
+    let options = Options { xattr_namespace: Some(namespace), ..Options::default() };
+    let mut lower = Vec::new();
+    for (number, layer) in image_of(stack).layers.iter().enumerate() {
+        let upper = scratch.0.join(number.to_string());
+        // As who keeps unpacked layers hands it over.
+        std::fs::create_dir(&upper).unwrap();
+        layflat::unpack::layer_over(layer, &lower, &upper, &options).map_err(|error| Chain(&error).to_string())?;
+        lower.insert(0, upper);
+    }
+    let (empty, mountpoint) = (scratch.0.join("empty"), scratch.0.join("mount"));
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::create_dir(&mountpoint).unwrap();
+    // Overlayfs mounts no single lowerdir.
+    lower.push(empty);
+    Ok(show_lower(&lower, &mountpoint, namespace))
+}
+
 /// What a form shows, and, of the overlay layers, each layer's own directory as a listing.
 fn look(place: &Path, form: Form) -> (Tree, Vec<String>) {
     let Form::Overlay(namespace) = form else {
@@ -257,9 +277,13 @@ fn layout(place: &Path) -> Layout {
 
 /// Mounts unpacked overlay layers with mount(2) and looks at them.
 fn show_overlay(place: &Path, mountpoint: &Path, namespace: XattrNamespace) -> Tree {
-    let layout = layout(place);
-    let lower: Vec<String> =
-        layout.lowerdir.iter().map(|directory| place.join(directory).to_str().unwrap().to_owned()).collect();
+    let lower: Vec<PathBuf> = layout(place).lowerdir.iter().map(|directory| place.join(directory)).collect();
+    show_lower(&lower, mountpoint, namespace)
+}
+
+/// Mounts lower directories, the topmost first, and looks at them.
+fn show_lower(lower: &[PathBuf], mountpoint: &Path, namespace: XattrNamespace) -> Tree {
+    let lower: Vec<&str> = lower.iter().map(|path| path.to_str().unwrap()).collect();
     let mut options = format!("lowerdir={},redirect_dir=nofollow,metacopy=off", lower.join(":"));
     if namespace == XattrNamespace::User {
         options.push_str(",userxattr");

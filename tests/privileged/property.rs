@@ -47,6 +47,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         .with_ignored_flag(!run::is_root()),
         Trial::test("overlay_mount_with_user_marks_and_oracle_agree", || check(&[Form::Overlay(XattrNamespace::User)]))
             .with_ignored_flag(!mounts),
+        Trial::test("layers_over_directories_and_oracle_agree", || {
+            run_with(&|stack, base| {
+                compared(stack, run::lay_over(stack, XattrNamespace::Trusted, base), |expected| expected)
+            })
+        })
+        .with_ignored_flag(!run::is_root()),
         Trial::test("erofs_image_and_oracle_agree", || {
             run_with(&|stack, _| {
                 erofs_agrees(stack, ErofsShape::Merged, Where::Carried)?;

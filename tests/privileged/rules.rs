@@ -2,8 +2,8 @@
 //!
 //! Each line is run against the oracle, against what `ls` and its like say of it, in the flat rootfs, and through real
 //! overlay mounts with whiteouts in either namespace, and by way of a cache that has the lower layers from another image;
-//! for root on a tmpfs, too. Of ways that differ little each line takes its turn; `LAYFLAT_STACKS=all` tries all. What
-//! this user may not do is counted as ignored.
+//! for root on a tmpfs, and layer by layer over directories, too. Of ways that differ little each line takes its turn;
+//! `LAYFLAT_STACKS=all` tries all. What this user may not do is counted as ignored.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -34,8 +34,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&case, "flat", true, |case| check(case, Form::Flat, &std::env::temp_dir())));
         trials.push(trial(&case, "overlay", root, move |case| check(case, trusted, &std::env::temp_dir())));
         trials.push(trial(&case, "overlay_user", mounts, move |case| check(case, user, &std::env::temp_dir())));
+        trials.push(trial(&case, "over", root, |case| check_over(case, XattrNamespace::Trusted)));
         trials.push(trial(&case, "erofs", erofs, |case| check_erofs(case, Shape::Merged, Where::Carried)));
-        let others: [(&str, Check); 3] = [
+        let others: [(&str, Check); 4] = [
+            ("over_user", |case| check_over(case, XattrNamespace::User)),
             ("cached", |case| check_cached(case, XattrNamespace::Trusted)),
             ("flat_tmpfs", |case| check(case, Form::Flat, run::tmpfs())),
             ("overlay_tmpfs", |case| check(case, Form::Overlay(XattrNamespace::Trusted), run::tmpfs())),
@@ -102,6 +104,19 @@ fn check_cached(case: &Case, namespace: XattrNamespace) -> Result<(), Failed> {
         expected = run::as_user(expected);
     }
     compare(&expected, &run::lay_cached(&case.stack, namespace, &std::env::temp_dir())?)
+}
+
+/// What is below is read from disk: the tree, and what is refused, are the same.
+fn check_over(case: &Case, namespace: XattrNamespace) -> Result<(), Failed> {
+    let laid = run::lay_over(&case.stack, namespace, run::tmpfs());
+    match (&case.expected, laid) {
+        (Expected::Reject(words), Err(error)) if error.contains(words) => Ok(()),
+        (Expected::Tree(tree), Ok(found)) => {
+            let overlay = case.overlay.as_ref().map(|overlay| overlay.replace("OVERLAY.", namespace.prefix()));
+            compare(&Tree::parse(overlay.as_ref().unwrap_or(tree)), &found)
+        }
+        (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
+    }
 }
 
 fn check_erofs(case: &Case, shape: Shape, place: Where) -> Result<(), Failed> {

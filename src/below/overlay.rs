@@ -4,15 +4,18 @@ use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Xattrs;
 use crate::tree::{Snapshot, TreeEntry, TreeKind};
 
+/// The escaped form of the attribute of a whiteout that is a file.
+const NESTED_WHITEOUT: &str = "overlay.whiteout";
+
 /// Reads whiteouts in one namespace.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Overlay {
+pub(crate) struct Overlay {
     prefix: &'static str,
 }
 
 /// Where a renamed thing was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Redirect {
+pub(crate) enum Redirect {
     /// A path from the root.
     Absolute(Vec<u8>),
     /// Another name in the same directory.
@@ -20,13 +23,13 @@ pub(super) enum Redirect {
 }
 
 impl Overlay {
-    pub(super) fn new(namespace: XattrNamespace) -> Self {
+    pub(crate) fn new(namespace: XattrNamespace) -> Self {
         Self { prefix: namespace.prefix() }
     }
 
     /// The namespace that a tree has whiteouts in: that of privileged mounts, if there are any, since to those the
     /// other one is data.
-    pub(super) fn namespace_of(tree: &Snapshot) -> XattrNamespace {
+    pub(crate) fn namespace_of(tree: &Snapshot) -> XattrNamespace {
         let has = |namespace: XattrNamespace| {
             let overlay = Self::new(namespace);
             tree.entries().any(|(_, entry)| overlay.has_any(entry))
@@ -38,7 +41,7 @@ impl Overlay {
     }
 
     /// Whether a tree says anything in overlayfs' words.
-    pub(super) fn are_in(self, tree: &Snapshot) -> bool {
+    pub(crate) fn are_in(self, tree: &Snapshot) -> bool {
         tree.entries().any(|(_, entry)| self.has_any(entry) || entry.kind == TreeKind::CharacterDevice(0, 0))
     }
 
@@ -51,7 +54,7 @@ impl Overlay {
     }
 
     /// Whether it hides what is below.
-    pub(super) fn is_whiteout(self, entry: &TreeEntry) -> bool {
+    pub(crate) fn is_whiteout(self, entry: &TreeEntry) -> bool {
         match entry.kind {
             TreeKind::CharacterDevice(0, 0) => true,
             TreeKind::File { size: 0 } => self.get(entry, "whiteout").is_some(),
@@ -60,12 +63,12 @@ impl Overlay {
     }
 
     /// Whether a directory hides all that is below.
-    pub(super) fn is_opaque(self, directory: &TreeEntry) -> bool {
+    pub(crate) fn is_opaque(self, directory: &TreeEntry) -> bool {
         self.get(directory, "opaque") == Some(b"y")
     }
 
     /// Where the rest of a directory, or the data of a file, is below.
-    pub(super) fn redirect(self, entry: &TreeEntry) -> Option<Redirect> {
+    pub(crate) fn redirect(self, entry: &TreeEntry) -> Option<Redirect> {
         let target = self.get(entry, "redirect")?;
         Some(match target.strip_prefix(b"/") {
             Some(path) => Redirect::Absolute(path.to_vec()),
@@ -74,12 +77,22 @@ impl Overlay {
     }
 
     /// Whether a file holds attributes only, and its data is below.
-    pub(super) fn is_metacopy(self, entry: &TreeEntry) -> bool {
+    pub(crate) fn is_metacopy(self, entry: &TreeEntry) -> bool {
         matches!(entry.kind, TreeKind::File { .. }) && self.get(entry, "metacopy").is_some()
     }
 
+    /// Whether it stands for a genuine device 0:0, which an overlay cannot hold (rule A6).
+    pub(crate) fn is_nested_whiteout(self, entry: &TreeEntry) -> bool {
+        matches!(entry.kind, TreeKind::File { size: 0 }) && self.get(entry, NESTED_WHITEOUT).is_some()
+    }
+
+    /// Whether this is, once it is unescaped, the attribute of a whiteout that is a file.
+    pub(crate) fn is_whiteout_mark(self, name: &[u8]) -> bool {
+        name.strip_prefix(self.prefix.as_bytes()) == Some(b"whiteout")
+    }
+
     /// What is left of the attributes when overlayfs' own are gone and the escaped ones are themselves again (rule A7).
-    pub(super) fn cleaned(self, xattrs: &Xattrs) -> Xattrs {
+    pub(crate) fn cleaned(self, xattrs: &Xattrs) -> Xattrs {
         let clean = |(name, value): (&[u8], &[u8])| {
             let name = match name.strip_prefix(self.prefix.as_bytes()) {
                 None => name.to_vec(),
