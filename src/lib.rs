@@ -49,8 +49,9 @@
 //! | `bundle` | bundles for runc and crun: [`bundle`](mod@bundle); containers without one: `container` |
 //! | `xz`, `bzip2` | layers and archives compressed with xz or bzip2 |
 //! | `cli` | the program; implies `registry` and `bundle` |
+//! | `containerd` | the program `layflat-containerd`, a differ for containerd: `containerd` |
 //!
-//! All are on by default. With `default-features = false`, the dependencies contain no network, no TLS and no parser of
+//! All but `containerd` are on by default. With `default-features = false`, the dependencies contain no network, no TLS and no parser of
 //! arguments. Using what was left out is an error that names its feature.
 //!
 //! # Example
@@ -89,6 +90,8 @@ pub mod compare;
 pub mod configuration;
 #[cfg(feature = "bundle")]
 pub mod container;
+#[cfg(feature = "containerd")]
+pub mod containerd;
 pub mod contents;
 pub mod copy;
 pub mod core;

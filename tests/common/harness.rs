@@ -1,4 +1,4 @@
-//! The harness of the programs `privileged` and `hostile`: tests that are not possible everywhere count as ignored
+//! The harness of the programs `privileged`, `hostile` and `containerd`: tests that are not possible everywhere count as ignored
 //! where they are not.
 //!
 //! A module hands over its tests as [`Trial`]s; [`main`] runs those of all modules, each under the module's name. A

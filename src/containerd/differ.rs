@@ -1,0 +1,210 @@
+//! The diff service: unpacks a layer onto the mounts of a snapshot.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status};
+
+use super::mounts::Target;
+use super::proto::diff::diff_server::Diff;
+use super::proto::diff::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
+use super::proto::types::Descriptor;
+use super::{Event, Settings, Tell};
+use crate::blob::{Blob, Compression};
+use crate::core::cancel::Cancel;
+use crate::core::chain::Chain;
+use crate::core::digest::Digest;
+use crate::fs::open_regular;
+use crate::image::{Layer, MediaType};
+use crate::unpack::{Error, LayerOver, Options, layer_over};
+
+/// Where containerd keeps its blobs, from its root on (its plugin io.containerd.content.v1.content).
+const BLOBS: &str = "io.containerd.content.v1.content/blobs";
+
+/// Unpacks layers, so many at a time.
+#[derive(Debug, Clone)]
+pub(super) struct Differ {
+    blobs: Arc<Path>,
+    no_sync: bool,
+    turns: Arc<Semaphore>,
+    running: Running,
+    tell: Tell,
+}
+
+/// What a layer was not unpacked for.
+#[derive(Debug)]
+enum Refusal {
+    /// It is for another differ.
+    Left(String),
+    /// It cannot be done.
+    Failed(Code, String),
+}
+
+impl Differ {
+    pub(super) fn new(settings: &Settings, running: Running) -> Self {
+        Self {
+            blobs: settings.containerd_root.join(BLOBS).into(),
+            no_sync: settings.no_sync,
+            turns: Arc::new(Semaphore::new(settings.jobs.get())),
+            running,
+            tell: settings.tell.clone(),
+        }
+    }
+
+    fn apply_now(&self, request: &ApplyRequest, cancel: &Cancel) -> Result<ApplyResponse, Refusal> {
+        let started = Instant::now();
+        let stated = request.diff.clone().unwrap_or_default();
+        let target = Target::of(&request.mounts).map_err(|unknown| Refusal::Left(unknown.to_string()))?;
+        let layer = self.layer(&stated)?;
+        let options = Options {
+            xattr_namespace: Some(target.namespace),
+            no_sync: self.no_sync,
+            cancel: cancel.clone(),
+            ..Options::default()
+        };
+        let unpacked = layer_over(&layer, &target.lower, &target.upper, &options)?;
+        let LayerOver { diff_id, expanded, entries, not_kept, .. } = unpacked;
+        self.tell.tell(&Event::Unpacked {
+            digest: stated.digest,
+            diff_id: diff_id.to_string(),
+            directory: target.upper,
+            entries,
+            bytes: expanded,
+            not_kept: not_kept
+                .iter()
+                .map(|loss| format!("{}: {} {}", loss.describe(), loss.count, loss.noun()))
+                .collect(),
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        let applied = Descriptor {
+            media_type: MediaType::oci_layer(Compression::None).to_owned(),
+            digest: diff_id.to_string(),
+            size: i64::try_from(expanded).unwrap_or(i64::MAX),
+            annotations: HashMap::new(),
+        };
+        Ok(ApplyResponse { applied: Some(applied) })
+    }
+
+    /// A layer in containerd's content store.
+    fn layer(&self, stated: &Descriptor) -> Result<Layer, Refusal> {
+        if !matches!(MediaType::of(&stated.media_type), MediaType::Layer | MediaType::ForeignLayer) {
+            return Err(Refusal::Left(format!("the media type {:?}", stated.media_type)));
+        }
+        let digest: Digest = stated
+            .digest
+            .parse()
+            .map_err(|error| Refusal::Failed(Code::InvalidArgument, format!("{:?}: {error}", stated.digest)))?;
+        let path = self.blobs.join(digest.algorithm().name()).join(digest.hex());
+        let missing = |error| match error {
+            // In another store than the one on disk.
+            ErrorKind::NotFound => Refusal::Left(format!("{path:?} is not there")),
+            error => Refusal::Failed(Code::Internal, format!("cannot open {path:?}: {error}")),
+        };
+        let Some((_, length)) = open_regular(&path).map_err(|error| missing(error.kind()))? else {
+            return Err(Refusal::Left(format!("{path:?} is not a regular file")));
+        };
+        let size = u64::try_from(stated.size).ok().filter(|&size| size > 0);
+        let blob = Blob::from_path(&path, length).stated(Some(digest), size);
+        Ok(Layer { media_type: Some(stated.media_type.clone()), ..Layer::bare(blob) })
+    }
+}
+
+#[tonic::async_trait]
+impl Diff for Differ {
+    async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
+        let request = request.into_inner();
+        let digest = request.diff.as_ref().map(|stated| stated.digest.clone()).unwrap_or_default();
+        // When containerd gives up, this is dropped.
+        let own = self.running.begin();
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let (differ, cancel) = (self.clone(), own.cancel.clone());
+        let work = move || {
+            let _turn = turn;
+            match cancel.is_cancelled() {
+                true => Err(Error::Cancelled.into()),
+                false => differ.apply_now(&request, &cancel),
+            }
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        match done.unwrap_or_else(|panic| Err(Refusal::Failed(Code::Internal, panic.to_string()))) {
+            Ok(response) => Ok(Response::new(response)),
+            Err(Refusal::Left(reason)) => {
+                self.tell.tell(&Event::Left { digest, reason: reason.clone() });
+                Err(Status::unimplemented(format!("layflat leaves this to others: {reason}")))
+            }
+            Err(Refusal::Failed(code, error)) => {
+                self.tell.tell(&Event::Failed { digest: digest.clone(), error: error.clone() });
+                Err(Status::new(code, format!("layflat: layer {digest}: {error}")))
+            }
+        }
+    }
+
+    async fn diff(&self, _request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
+        Err(Status::unimplemented("layflat makes no layers of mounts here"))
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let (code, cause): (_, &(dyn std::error::Error + 'static)) = match &error {
+            Error::Cancelled => (Code::Cancelled, &error),
+            // Each but for the layer's number, which says nothing here.
+            Error::Blob { error, .. } => (Code::DataLoss, error),
+            Error::Layer { error, .. } => (Code::InvalidArgument, error),
+            Error::Stack(error) => (Code::InvalidArgument, error),
+            error => (Code::Internal, error),
+        };
+        Self::Failed(code, Chain(cause).to_string())
+    }
+}
+
+/// The layers that are being unpacked. Clones share one list.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Running(Arc<Mutex<List>>);
+
+#[derive(Debug, Default)]
+struct List {
+    next: u64,
+    cancels: HashMap<u64, Cancel>,
+}
+
+/// A layer that somebody waits for. Its work is cancelled when this is dropped.
+struct Own {
+    number: u64,
+    cancel: Cancel,
+    running: Running,
+}
+
+impl Running {
+    fn begin(&self) -> Own {
+        let mut list = self.list();
+        let (number, cancel) = (list.next, Cancel::default());
+        list.next += 1;
+        list.cancels.insert(number, cancel.clone());
+        Own { number, cancel, running: self.clone() }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.list().cancels.len()
+    }
+
+    /// Cancels the work on all of them.
+    pub(super) fn cancel(&self) {
+        self.list().cancels.values().for_each(Cancel::cancel);
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.running.list().cancels.remove(&self.number);
+    }
+}

@@ -1,0 +1,102 @@
+//! What happens in a server, for its log.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::core::text::counted;
+
+/// Something that happened.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A layer was unpacked.
+    Unpacked {
+        /// Digest of the stored bytes, as containerd has it.
+        digest: String,
+        /// Digest of the uncompressed archive.
+        diff_id: String,
+        /// Where it was unpacked.
+        directory: PathBuf,
+        /// Entries, whiteouts counted.
+        entries: u64,
+        /// Uncompressed bytes.
+        bytes: u64,
+        /// What the file system could not hold (rule A4), a line for each kind.
+        not_kept: Vec<String>,
+        /// Seconds by the clock on the wall.
+        seconds: f64,
+    },
+    /// A layer was left to another differ.
+    Left {
+        /// The digest, as containerd has it.
+        digest: String,
+        /// Why.
+        reason: String,
+    },
+    /// A layer could not be unpacked, and containerd was told.
+    Failed {
+        /// The digest, as containerd has it.
+        digest: String,
+        /// Why not.
+        error: String,
+    },
+    /// The program was told to end.
+    Ending {
+        /// Layers that are still being unpacked.
+        layers: usize,
+    },
+}
+
+impl Event {
+    /// Whether an administrator should look at it.
+    pub fn is_problem(&self) -> bool {
+        match self {
+            Self::Unpacked { not_kept, .. } => !not_kept.is_empty(),
+            Self::Failed { .. } => true,
+            Self::Left { .. } | Self::Ending { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unpacked { digest, directory, entries, not_kept, seconds, .. } => {
+                let entries = counted(*entries, "entry", "entries");
+                write!(formatter, "layer {digest}: unpacked {entries} into {directory:?} in {seconds:.2} s")?;
+                not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
+            }
+            Self::Left { digest, reason } => write!(formatter, "layer {digest}: left to the next differ: {reason}"),
+            Self::Failed { digest, error } => write!(formatter, "layer {digest}: {error}"),
+            Self::Ending { layers: 0 } => formatter.write_str("ending"),
+            Self::Ending { layers } => {
+                write!(formatter, "ending when {} done", counted(*layers as u64, "layer is", "layers are"))
+            }
+        }
+    }
+}
+
+type Hear = dyn Fn(&Event) + Send + Sync;
+
+/// Whoever hears what happens. It is called from several threads.
+#[derive(Clone)]
+pub struct Tell(Arc<Hear>);
+
+impl Tell {
+    /// Events go to this function.
+    pub fn to(hear: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+
+    pub(super) fn tell(&self, event: &Event) {
+        (self.0)(event);
+    }
+}
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Tell")
+    }
+}

@@ -1,0 +1,36 @@
+//! A differ for containerd: it unpacks layers into the directories of containerd's own overlayfs snapshotter, as they
+//! must be for the kernel to show what the image means.
+//!
+//! containerd resolves, fetches, verifies and keeps the blobs as ever, and asks a differ to unpack each (its proxy
+//! plugins of type `diff`, since 1.7.4). `docs/containerd.md` has its configuration, and what is not there.
+//!
+//! The program `layflat-containerd` is [`listen`] and [`serve`]. What it cannot do right is answered with
+//! UNIMPLEMENTED: then containerd asks the next differ in its list, which is its own.
+
+mod differ;
+mod event;
+mod mounts;
+mod proto;
+mod server;
+
+pub use event::{Event, Tell};
+pub use server::{listen, serve};
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How layers are unpacked for containerd.
+#[derive(Debug)]
+pub struct Settings {
+    /// containerd's root directory, in which its content store is.
+    pub containerd_root: PathBuf,
+    /// How many layers are unpacked at the same time; more wait.
+    pub jobs: NonZero<usize>,
+    /// Do not wait until a layer is on disk (rule S6).
+    pub no_sync: bool,
+    /// How long layers may still take that are being unpacked when the program is told to end.
+    pub grace: Duration,
+    /// Hears what happens.
+    pub tell: Tell,
+}

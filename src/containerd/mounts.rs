@@ -1,0 +1,176 @@
+//! Mounts as containerd hands them over: where a layer is to be unpacked, and what lies below it.
+//!
+//! Only what containerd's own overlayfs snapshotter says is understood (plugins/snapshots/overlay in its sources): a
+//! directory `snapshots/N/fs` beside `snapshots/N/work`, bound if nothing is below, else the upper directory of an
+//! overlay. Everything else is for another differ.
+
+use std::path::{Path, PathBuf};
+
+use super::proto::types::Mount;
+use crate::core::overlayfs::XattrNamespace;
+
+/// What options of an overlay may be there that do not change where its files are, or whose.
+const HARMLESS: [&str; 8] =
+    ["index", "metacopy", "nfs_export", "redirect_dir", "uuid", "volatile", "xino", "default_permissions"];
+
+/// Where a layer is to be unpacked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) upper: PathBuf,
+    /// The topmost first.
+    pub(super) lower: Vec<PathBuf>,
+    pub(super) namespace: XattrNamespace,
+}
+
+/// Why mounts are left to another differ.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unknown {
+    #[error("there are {0} mounts, and not one")]
+    Count(usize),
+    #[error("a mount of type {0:?}, and neither overlay nor bind")]
+    Type(String),
+    #[error("the mount option {0:?}")]
+    Option(String),
+    #[error(
+        "an overlay without lowerdir: layers that are unpacked at the same time cannot be told what lies below them"
+    )]
+    NoLower,
+    #[error("an overlay without upperdir")]
+    NoUpper,
+    #[error("{0:?} is not the directory of a snapshot of containerd's overlayfs snapshotter")]
+    Snapshotter(PathBuf),
+    #[error("{0:?} is not empty")]
+    NotEmpty(PathBuf),
+}
+
+impl Target {
+    /// Reads mounts.
+    pub(super) fn of(mounts: &[Mount]) -> Result<Self, Unknown> {
+        let [mount] = mounts else { return Err(Unknown::Count(mounts.len())) };
+        let target = match mount.r#type.as_str() {
+            "bind" => Self::of_bind(mount)?,
+            "overlay" => Self::of_overlay(mount)?,
+            other => return Err(Unknown::Type(other.to_owned())),
+        };
+        if !is_of_overlayfs(&target.upper) {
+            return Err(Unknown::Snapshotter(target.upper));
+        }
+        match std::fs::read_dir(&target.upper).is_ok_and(|mut names| names.next().is_none()) {
+            true => Ok(target),
+            false => Err(Unknown::NotEmpty(target.upper)),
+        }
+    }
+
+    fn of_bind(mount: &Mount) -> Result<Self, Unknown> {
+        for option in &mount.options {
+            if !matches!(option.as_str(), "rw" | "bind" | "rbind") {
+                return Err(Unknown::Option(option.clone()));
+            }
+        }
+        Ok(Self { upper: mount.source.clone().into(), lower: Vec::new(), namespace: own_namespace() })
+    }
+
+    fn of_overlay(mount: &Mount) -> Result<Self, Unknown> {
+        let (mut upper, mut lower) = (None, Vec::new());
+        let mut namespace = XattrNamespace::Trusted;
+        for option in &mount.options {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            match name {
+                // What is escaped is another name than it seems (Documentation/filesystems/overlayfs.rst).
+                "upperdir" | "lowerdir" if value.contains('\\') => return Err(Unknown::Option(option.clone())),
+                "upperdir" => upper = Some(PathBuf::from(value)),
+                "lowerdir" => lower = value.split(':').map(PathBuf::from).collect(),
+                "userxattr" => namespace = XattrNamespace::User,
+                "workdir" | "rw" => {}
+                _ if HARMLESS.contains(&name) => {}
+                _ => return Err(Unknown::Option(option.clone())),
+            }
+        }
+        // `a::b` names a directory of data alone.
+        if lower.iter().any(|path| !path.is_absolute()) {
+            return Err(Unknown::NoLower);
+        }
+        match upper {
+            None => Err(Unknown::NoUpper),
+            Some(_) if lower.is_empty() => Err(Unknown::NoLower),
+            Some(upper) => Ok(Self { upper, lower, namespace }),
+        }
+    }
+}
+
+/// A bind mount does not say which attributes the overlays on top of it will obey.
+fn own_namespace() -> XattrNamespace {
+    match crate::userns::in_user_namespace() {
+        true => XattrNamespace::User,
+        false => XattrNamespace::Trusted,
+    }
+}
+
+/// Whether a directory is the upper one of a snapshot of containerd's overlayfs snapshotter. What the others bind is
+/// mounted as it is, and whiteouts in it are files.
+fn is_of_overlayfs(upper: &Path) -> bool {
+    let is_directory = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    upper.is_absolute()
+        && upper.file_name().is_some_and(|name| name == "fs")
+        && is_directory(upper)
+        && is_directory(&upper.with_file_name("work"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(kind: &str, source: &Path, options: &[&str]) -> Mount {
+        Mount {
+            r#type: kind.to_owned(),
+            source: source.to_str().unwrap().to_owned(),
+            target: String::new(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+        }
+    }
+
+    fn snapshot() -> (tempfile::TempDir, PathBuf) {
+        let place = tempfile::tempdir().unwrap();
+        let upper = place.path().join("fs");
+        std::fs::create_dir(&upper).unwrap();
+        std::fs::create_dir(place.path().join("work")).unwrap();
+        (place, upper)
+    }
+
+    #[test]
+    fn what_the_overlayfs_snapshotter_says_is_understood() {
+        let (_place, upper) = snapshot();
+        let bound = Target::of(&[mount("bind", &upper, &["rw", "rbind"])]).unwrap();
+        assert_eq!((bound.upper, bound.lower), (upper.clone(), Vec::new()));
+
+        let (work, own) = (format!("workdir={}/work", upper.display()), format!("upperdir={}", upper.display()));
+        let options = [&work, &own, "lowerdir=/s/2/fs:/s/1/fs", "index=off"];
+        let over = Target::of(&[mount("overlay", Path::new("overlay"), &options)]).unwrap();
+        assert_eq!(over.lower, [PathBuf::from("/s/2/fs"), PathBuf::from("/s/1/fs")]);
+        assert_eq!((over.upper, over.namespace), (upper, XattrNamespace::Trusted));
+        let options = [&work, &own, "lowerdir=/s/1/fs", "userxattr"];
+        let over = Target::of(&[mount("overlay", Path::new("overlay"), &options)]).unwrap();
+        assert_eq!(over.namespace, XattrNamespace::User);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_left_to_others() {
+        let (place, upper) = snapshot();
+        let own = format!("upperdir={}", upper.display());
+        let over = |options: &[&str]| Target::of(&[mount("overlay", Path::new("overlay"), options)]).unwrap_err();
+        assert_eq!(over(&[&own]), Unknown::NoLower);
+        assert_eq!(over(&["lowerdir=/a:/b"]), Unknown::NoUpper);
+        assert_eq!(over(&[&own, "lowerdir=/a::/b"]), Unknown::NoLower);
+        for option in ["uidmap=0:1000:65536", "lowerdir+=/c", "lowerdir=/a\\:b", "ro"] {
+            assert_eq!(over(&[&own, "lowerdir=/a", option]), Unknown::Option(option.to_owned()));
+        }
+        let bound = |source: &Path, options: &[&str]| Target::of(&[mount("bind", source, options)]).unwrap_err();
+        assert_eq!(bound(&upper, &["ro", "rbind"]), Unknown::Option("ro".to_owned()));
+        std::fs::write(upper.join("file"), "").unwrap();
+        assert_eq!(bound(&upper, &["rw", "rbind"]), Unknown::NotEmpty(upper.clone()));
+        // As the snapshotter `native` has them.
+        assert_eq!(bound(place.path(), &["rw", "rbind"]), Unknown::Snapshotter(place.path().to_owned()));
+        assert_eq!(Target::of(&[]), Err(Unknown::Count(0)));
+        assert_eq!(Target::of(&[mount("erofs", &upper, &[])]), Err(Unknown::Type("erofs".to_owned())));
+    }
+}

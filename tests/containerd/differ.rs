@@ -1,0 +1,293 @@
+//! layflat as the differ of containerd's own overlayfs snapshotter.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::mount::UnmountFlags;
+use serde_json::Value;
+
+use crate::common::cases::{self, Case, Expected};
+use crate::common::harness::Trial;
+use crate::common::images::{self, Layout, Tar};
+use crate::common::run;
+use crate::common::tar;
+use crate::common::text::Stack;
+use crate::common::tools;
+use crate::common::tree::Tree;
+use crate::daemons::{Daemons, Differs};
+
+/// The suites, whose containerds are different ones.
+const SUITES: [&str; 2] = ["trixie", "sid"];
+
+/// A test of one of them.
+type Test = fn(&str);
+
+const TESTS: [(&str, Test); 8] = [
+    ("what_is_mounted_is_what_the_oracle_says", what_is_mounted),
+    ("what_must_be_refused_is_refused", what_is_refused),
+    ("the_transfer_service_unpacks_as_the_client_does", both_ways),
+    ("what_is_not_understood_goes_to_the_next_differ", next_differ),
+    ("a_container_runs", container),
+    ("a_wrong_diff_id_leaves_nothing", wrong_diff_id),
+    ("images_that_are_removed_leave_nothing", removed),
+    ("after_a_kill_an_import_works", killed),
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for suite in SUITES {
+        for (name, test) in TESTS {
+            let run = move || {
+                test(suite);
+                Ok(())
+            };
+            trials.push(Trial::test(format!("{suite}::{name}"), run).with_ignored_flag(!run::is_root()));
+        }
+    }
+    trials
+}
+
+fn name(case: &str) -> String {
+    format!("test.local/{}:latest", case.to_lowercase())
+}
+
+/// Adds an image to a layout, under the name that containerd is to know it by.
+fn add(layout: &mut Layout, name: &str, layers: &[Vec<u8>]) {
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    let mut descriptor = layout.image(&layers);
+    descriptor["annotations"] = serde_json::json!({ "io.containerd.image.name": name });
+    layout.manifests.push(descriptor);
+}
+
+fn layers(case: &Case) -> Vec<Vec<u8>> {
+    case.stack.0.iter().map(tar::archive).collect()
+}
+
+/// What containerd mounts of an image.
+fn mounted(daemons: &Daemons, image: &str, options: &str) -> Tree {
+    let mountpoint = daemons.path("mount");
+    fs::create_dir_all(&mountpoint).unwrap();
+    daemons.done(&format!("images mount {options} {image} {}", mountpoint.display()));
+    let tree = Tree::of_directory(&mountpoint);
+    rustix::mount::unmount(&mountpoint, UnmountFlags::DETACH).unwrap();
+    daemons.done(&format!("snapshots rm {}", mountpoint.display()));
+    tree
+}
+
+/// What an image shows. An image of one layer is no overlay until something may be written on top of it; then the root
+/// is containerd's, with mode 0755 and the time of now. What the image says of it is seen on the directory itself, where
+/// overlayfs' own attributes are escaped (rule A7).
+fn shown(daemons: &Daemons, image: &str, layers: usize) -> Tree {
+    let mut tree = mounted(daemons, image, if layers == 1 { "--rw" } else { "" });
+    if layers == 1 {
+        let mut root = mounted(daemons, image, "").0.remove(&b""[..]).unwrap();
+        let xattrs = std::mem::take(&mut root.attributes.xattrs).into_iter();
+        root.attributes.xattrs = xattrs
+            .map(|(name, value)| match name.strip_prefix(b"trusted.overlay.overlay.") {
+                Some(own) => ([b"trusted.overlay.", own].concat(), value),
+                None => (name, value),
+            })
+            .collect();
+        tree.0.insert(Vec::new(), root);
+    }
+    tree
+}
+
+fn what_is_mounted(suite: &str) {
+    let cases: Vec<(Case, String)> = cases::all()
+        .into_iter()
+        .filter(|case| !case.stack.0.is_empty())
+        .filter_map(|case| match &case.expected {
+            // Where an overlay cannot hold it, what it shows is what rule A6 says.
+            Expected::Tree(tree) => {
+                let tree = case.overlay.as_ref().unwrap_or(tree).replace("OVERLAY.", "trusted.overlay.");
+                Some((case, tree))
+            }
+            Expected::Reject(_) => None,
+        })
+        .collect();
+    assert!(cases.len() > 160, "{}", cases.len());
+    let daemons = Daemons::start(suite, Differs::Layflat);
+    let mut layout = Layout::default();
+    for (case, _) in &cases {
+        add(&mut layout, &name(&case.name), &layers(case));
+    }
+    daemons.import(&layout.tar(), "").unwrap_or_else(|error| panic!("{error}\n{}", daemons.log("layflat")));
+    let mut wrong: BTreeMap<&str, String> = BTreeMap::new();
+    for (case, tree) in &cases {
+        let found = shown(&daemons, &name(&case.name), case.stack.0.len());
+        let differences = Tree::parse(tree).differences(&found);
+        if !differences.is_empty() {
+            wrong.insert(&case.name, differences.join("\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} are wrong: {wrong:#?}", wrong.len(), cases.len());
+}
+
+fn what_is_refused(suite: &str) {
+    let daemons = Daemons::start(suite, Differs::Layflat);
+    let mut wrong: BTreeMap<String, String> = BTreeMap::new();
+    let mut count = 0;
+    for case in cases::all() {
+        let Expected::Reject(words) = &case.expected else { continue };
+        count += 1;
+        let mut layout = Layout::default();
+        add(&mut layout, &name(&case.name), &layers(&case));
+        match daemons.import(&layout.tar(), "") {
+            Err(error) if error.contains(words) => {}
+            imported => drop(wrong.insert(case.name, format!("{imported:?} instead of {words:?}"))),
+        }
+    }
+    assert!(count > 20, "{count}");
+    assert!(wrong.is_empty(), "{} of {count} are wrong: {wrong:#?}", wrong.len());
+}
+
+/// Two layers that only come out right together: a file that is new in an opaque directory, and one in a directory that
+/// the layer does not list.
+fn pair() -> Vec<Vec<u8>> {
+    let stack = Stack::parse("D tmp(1777), D d, F d/old | F d/new, O d, F tmp/x");
+    stack.0.iter().map(tar::archive).collect()
+}
+
+fn is_right(root: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::read_to_string(root.join("d/new")).unwrap(), "new");
+    assert!(!root.join("d/old").exists());
+    assert_eq!(fs::metadata(root.join("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
+}
+
+/// Mounts an image, and looks whether it is that pair.
+fn check_pair(daemons: &Daemons, image: &str, options: &str) {
+    let mountpoint = daemons.path("pair");
+    fs::create_dir_all(&mountpoint).unwrap();
+    daemons.done(&format!("images mount {options} {image} {}", mountpoint.display()));
+    is_right(&mountpoint);
+    rustix::mount::unmount(&mountpoint, UnmountFlags::DETACH).unwrap();
+    daemons.done(&format!("snapshots {options} rm {}", mountpoint.display()));
+}
+
+fn both_ways(suite: &str) {
+    for options in ["--local", ""] {
+        let daemons = Daemons::start(suite, Differs::Layflat);
+        let mut layout = Layout::default();
+        add(&mut layout, &name("pair"), &pair());
+        daemons.import(&layout.tar(), options).unwrap();
+        check_pair(&daemons, &name("pair"), "");
+        let log = daemons.log("layflat");
+        assert_eq!(log.matches(r#""event":"unpacked""#).count(), 2, "{log}");
+    }
+}
+
+/// The snapshotter `native` binds directories that hold all that is below.
+fn next_differ(suite: &str) {
+    let daemons = Daemons::start(suite, Differs::LayflatFirst);
+    let mut layout = Layout::default();
+    add(&mut layout, &name("plain"), &[images::layer("one"), images::layer("two")]);
+    daemons.import(&layout.tar(), "--local --snapshotter native").unwrap();
+    let log = daemons.log("layflat");
+    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 2, "{log}");
+    assert!(events.iter().all(|event| event["event"] == "left"), "{log}");
+}
+
+fn container(suite: &str) {
+    tools::need(&["/bin/busybox", "runc"]);
+    let daemons = Daemons::start(suite, Differs::Layflat);
+    let mut layout = Layout::default();
+    let busybox = Tar::new().mode("bin/busybox", 0o755, (0, 0), fs::read("/bin/busybox").unwrap()).done();
+    let layers: Vec<Vec<u8>> = std::iter::once(busybox).chain(pair()).collect();
+    add(&mut layout, &name("busybox"), &layers);
+    daemons.import(&layout.tar(), "").unwrap();
+    let command = "/bin/busybox sh -c";
+    let mut ctr = daemons.ctr(&format!("run --rm {} one {command}", name("busybox")));
+    let output = ctr.arg("cd /d && echo * && /bin/busybox stat -c %a /tmp").output().unwrap();
+    let said = crate::daemons::said(&output);
+    // What a machine's cgroups do not allow says nothing of the differ.
+    if !output.status.success() && said.contains("cgroup") {
+        tools::impossible(&format!("runc cannot run here: {said}"));
+    }
+    assert_eq!(said, "new\n1777\n", "{}", daemons.log("containerd"));
+}
+
+fn wrong_diff_id(suite: &str) {
+    let daemons = Daemons::start(suite, Differs::Layflat);
+    let mut layout = Layout::default();
+    let layer = images::layer("one");
+    let config = images::config(&[b"something else"]);
+    let mut descriptor = layout.image_of(&config, &[(images::LAYER, layer)]);
+    descriptor["annotations"] = serde_json::json!({ "io.containerd.image.name": name("wrong") });
+    layout.manifests.push(descriptor);
+    let error = daemons.import(&layout.tar(), "").unwrap_err();
+    assert!(error.contains("wrong diff id"), "{error}");
+    assert_eq!(daemons.done("snapshots ls").lines().count(), 1);
+    assert_eq!(fs::read_dir(daemons.snapshots()).unwrap().count(), 0);
+}
+
+fn removed(suite: &str) {
+    let daemons = Daemons::start(suite, Differs::Layflat);
+    let mut layout = Layout::default();
+    add(&mut layout, &name("pair"), &pair());
+    daemons.import(&layout.tar(), "").unwrap();
+    assert_eq!(fs::read_dir(daemons.snapshots()).unwrap().count(), 2);
+    daemons.done(&format!("images rm --sync {}", name("pair")));
+    assert_eq!(daemons.done("snapshots ls").lines().count(), 1);
+    assert_eq!(fs::read_dir(daemons.snapshots()).unwrap().count(), 0);
+}
+
+/// Kills each of the two in the middle of a layer; then both are there again.
+fn killed(suite: &str) {
+    let mut daemons = Daemons::start(suite, Differs::Layflat);
+    // Large enough that somebody who looks at once finds it being unpacked.
+    let mut random = fastrand::Rng::with_seed(1);
+    let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(64 << 20).collect();
+    let large = images::gzip(&Tar::new().file("large", &bytes).done());
+    let mut stack: Vec<Vec<u8>> = pair();
+    stack.push(Tar::new().file("large", &bytes).done());
+    let mut layout = Layout::default();
+    let refs: Vec<&[u8]> = stack.iter().map(Vec::as_slice).collect();
+    let stored: Vec<(&str, Vec<u8>)> = vec![
+        (images::LAYER, stack[0].clone()),
+        (images::LAYER, stack[1].clone()),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", large),
+    ];
+    let mut descriptor = layout.image_of(&images::config(&refs), &stored);
+    descriptor["annotations"] = serde_json::json!({ "io.containerd.image.name": name("large") });
+    layout.manifests.push(descriptor);
+    let archive = daemons.path("large.tar");
+    fs::write(&archive, layout.tar()).unwrap();
+    for victim in ["layflat", "containerd"] {
+        let mut import = daemons.ctr("images import");
+        let mut import = import.arg(&archive).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Until it is at work on the large layer, or was quicker than we are.
+        while import.try_wait().unwrap().is_none() && !is_unpacking(&daemons.snapshots(), "large") {
+            std::thread::yield_now();
+        }
+        match victim {
+            "layflat" => daemons.kill_layflat(),
+            _ => daemons.kill_containerd(),
+        }
+        import.wait().unwrap();
+        match victim {
+            "layflat" => daemons.start_layflat(),
+            _ => daemons.start_containerd(),
+        }
+        let output = daemons.ctr("images import").arg(&archive).output().unwrap();
+        assert!(output.status.success(), "{victim}: {}", crate::daemons::said(&output));
+        check_pair(&daemons, &name("large"), "");
+        let found = mounted(&daemons, &name("large"), "");
+        assert!(found.0.contains_key(&b"large"[..]));
+        daemons.done(&format!("images rm --sync {}", name("large")));
+    }
+}
+
+/// Whether something of this name is in a work directory of a snapshot.
+fn is_unpacking(snapshots: &Path, name: &str) -> bool {
+    let directories = fs::read_dir(snapshots).into_iter().flatten().flatten();
+    let works = directories.flat_map(|snapshot| fs::read_dir(snapshot.path()).into_iter().flatten().flatten());
+    let mut aside = works.filter(|entry| entry.file_name().to_string_lossy().starts_with(".layflat-"));
+    aside.any(|work| work.path().join("stage-1").join(name).exists())
+}
