@@ -16,6 +16,15 @@ fn programs(suite: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/containerd").join(suite).join("usr/bin")
 }
 
+/// The capabilities of the unit, as setpriv(1) takes them.
+fn capabilities() -> String {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/containerd.md");
+    let document = fs::read_to_string(document).unwrap();
+    let named = document.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let names = named.split(' ').map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase()));
+    names.collect::<Vec<_>>().join(",")
+}
+
 /// Which differs containerd asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Differs {
@@ -80,8 +89,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         daemons
     }
 
+    /// With the privileges that the unit in docs/containerd.md gives it, and no others.
     pub(crate) fn start_layflat(&mut self) {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("layflat-containerd"));
+        let mut command = Command::new("setpriv");
+        command.args(["--no-new-privs", "--bounding-set"]).arg(format!("-all,{}", capabilities()));
+        command.arg(assert_cmd::cargo::cargo_bin!("layflat-containerd"));
         command.arg("--address").arg(self.path("l.sock"));
         command.arg("--containerd-root").arg(self.path("root")).args(["--log", "json"]);
         self.layflat = Some(Running::start(command, &self.place.0, "layflat"));
