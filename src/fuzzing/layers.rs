@@ -12,7 +12,7 @@ use crate::transport::source;
 use crate::unpack::{NoProgress, Options};
 
 /// So little that nothing takes long.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     entries: 1000,
     layer_size: 1 << 20,
     file_size: 1 << 20,

@@ -5,12 +5,14 @@
 
 mod archive;
 mod documents;
+mod erofs;
 mod filters;
 mod layers;
 mod names;
 
 pub use archive::{archive, mended};
 pub use documents::{config, descriptions, index_of_layer, manifest};
+pub use erofs::erofs;
 pub use filters::globs;
 pub use layers::{image, layer};
 pub use names::{platform, reference};
@@ -35,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "registry")]
     ("credentials", credentials),
     ("descriptions", descriptions),
+    ("erofs", erofs),
     ("globs", globs),
     #[cfg(feature = "registry")]
     ("headers", headers),
