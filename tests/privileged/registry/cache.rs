@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("cache::eight_processes_ask_for_each_blob_once", false, eight_at_once),
     ("cache::eight_processes_index_each_layer_once", false, eight_index),
     ("cache::who_waits_for_a_killed_process_fetches_the_rest", false, killed_while_fetching),
+    ("cache::contents_are_written_while_their_blob_comes", false, contents_while_fetching),
     ("cache::verify_finds_and_removes_what_is_damaged", false, verified),
     ("cache::what_was_not_used_goes_first", false, pruned),
     ("cache::it_is_its_owners_alone", false, private),
@@ -113,6 +114,42 @@ fn killed_while_fetching() {
     assert!(second.wait().unwrap().success());
     assert_eq!(std::fs::read(place.path("dest-1/a")).unwrap(), noise(4_000_000, 1));
     assert!(stalls.try_recv().is_err(), "it went on where the other one was");
+}
+
+/// What EROFS images point at is made of the stream, and not of the blob once it is here.
+fn contents_while_fetching() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("layout", &[("a", noise(4_000_000, 1))]), "a:1", &[]);
+    let (told, stalls) = std::sync::mpsc::channel();
+    let proxy = Proxy::start(Some(registry.address), move |head, _| {
+        if head.is_blob() && head.header("range").is_none() {
+            told.send(head.path.clone()).unwrap();
+            return Act::Stall(3_000_000);
+        }
+        Act::Pass
+    });
+    let image = proxy.image("a:1");
+    let arguments = ["layers", "--backend", "erofs", "--merged", &image, "dest"];
+    let mut first = start(&place, &arguments);
+    let written = || {
+        let files = walkdir::WalkDir::new(place.path("home/.cache/layflat/contents")).into_iter().flatten();
+        let data = files.filter(|entry| entry.file_name() == "data").filter_map(|entry| entry.metadata().ok());
+        data.map(|metadata| metadata.len()).sum::<u64>()
+    };
+    // The configuration, which is short, and the layer.
+    stalls.recv().unwrap();
+    stalls.recv().unwrap();
+    while written() < 2_000_000 {
+        assert!(first.try_wait().unwrap().is_none(), "it ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // The rest is all that is asked for.
+    succeeded(&place.run(&arguments));
+    assert!(stalls.try_recv().is_err());
+    assert!(place.cached().iter().any(|name| name.starts_with("blobs/")), "the blob is kept, too");
 }
 
 fn verified() {
