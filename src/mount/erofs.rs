@@ -181,6 +181,8 @@ fn descriptor(file: &File) -> String {
 
 fn create_from(source: &str, devices: &[String], options: &MountOptions) -> Result<OwnedFd, Failure> {
     let context = Context::open("erofs")?;
+    // Else loop devices would have to be writable.
+    context.set("ro", None)?;
     context.set("source", Some(source))?;
     for device in devices {
         context.set("device", Some(device))?;

@@ -25,7 +25,7 @@ use crate::common::images::{self, Tar};
 use crate::common::place::{Place, said};
 use crate::common::run::{self, Scratch};
 use crate::common::tree::Tree;
-use crate::common::{erofs, tar};
+use crate::common::{erofs, tar, tools};
 
 const TESTS: &[Test] = &[
     ("an_image_is_mounted_through_the_cache_and_kept_there_while_it_is_mounted", true, through_the_cache),
@@ -40,6 +40,7 @@ const TESTS: &[Test] = &[
     ("a_directory_of_images_is_mounted_wherever_it_lies", true, directory),
     ("a_directory_of_images_that_was_changed_is_refused", true, changed_directory),
     ("where_the_cache_has_no_block_device_the_image_is_put_elsewhere", true, no_block_device),
+    ("where_no_file_can_be_mounted_from_loop_devices_help", true, loop_devices),
     ("where_nothing_helps_the_layers_are_unpacked_and_the_message_says_why", true, falls_back),
     ("what_erofs_cannot_hold_is_unpacked", true, beyond_limits),
     ("six_hundred_layers_are_one_mount", true, many_layers),
@@ -494,15 +495,16 @@ fn changed_directory() {
 }
 
 /// Runs the program where the cache is on a tmpfs, in a mount namespace of its own, and lets the target be looked at there.
-fn on_tmpfs(place: &Place, more: &'static [&'static str], arguments: &str) -> Output {
+fn on_tmpfs(place: &Place, more: &'static [&'static str], has_programs: bool, arguments: &str) -> Output {
     let cache = place.path("home/.cache");
     fs::create_dir_all(&cache).unwrap();
     let mut command = Command::new("/bin/sh");
     let layflat = assert_cmd::cargo::cargo_bin!("layflat");
     command.args(["-c", &format!("{} {arguments} && cat target/small && {0} umount target", layflat.display())]);
     command.env("XDG_CACHE_HOME", &cache).current_dir(place.directory());
-    if !more.is_empty() {
-        command.env("PATH", place.path("no-programs")).env("TMPDIR", "/var/tmp");
+    command.env("TMPDIR", more.first().unwrap_or(&"/tmp"));
+    if !has_programs {
+        command.env("PATH", place.path("no-programs"));
     }
     let enter = move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
@@ -532,8 +534,25 @@ fn before(
 fn no_block_device() {
     let place = place();
     place.docker("app.tar", &two_layers());
-    let output = on_tmpfs(&place, &[], "mount app.tar target");
+    let output = on_tmpfs(&place, &[], true, "mount app.tar target");
     assert!(output.status.success(), "{}", said(&output));
+    let said = said(&output);
+    assert!(said.contains("read-only, by EROFS\n") && said.contains("content"), "{said}");
+}
+
+fn loop_devices() {
+    let place = place();
+    place.docker("app.tar", &two_layers());
+    let disk = place.write("disk", vec![0; 1 << 20]);
+    let tried = Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(disk).output();
+    match tried {
+        Ok(output) if output.status.success() => {
+            let device = String::from_utf8(output.stdout).unwrap();
+            Command::new("losetup").args(["--detach", device.trim()]).status().unwrap();
+        }
+        _ => tools::impossible("there are no loop devices"),
+    }
+    let output = on_tmpfs(&place, &["/var/tmp", "/var/lib"], true, "mount --backend erofs app.tar target");
     let said = said(&output);
     assert!(said.contains("read-only, by EROFS\n") && said.contains("content"), "{said}");
 }
@@ -542,12 +561,12 @@ fn falls_back() {
     let place = place();
     place.docker("app.tar", &two_layers());
     // No file system with a block device that is ours, and no losetup.
-    let output = on_tmpfs(&place, &["/var/tmp", "/var/lib"], "mount app.tar target");
+    let output = on_tmpfs(&place, &["/var/tmp", "/var/lib"], false, "mount app.tar target");
     let text = said(&output);
     assert!(text.contains("note: the layers were unpacked, since EROFS cannot be used: "), "{text}");
     assert!(text.contains("read-only, by overlayfs\n"), "{text}");
     for must in ["--backend erofs", "--in-place"] {
-        let text = said(&on_tmpfs(&place, &["/var/tmp", "/var/lib"], &format!("mount {must} app.tar target")));
+        let text = said(&on_tmpfs(&place, &["/var/tmp", "/var/lib"], false, &format!("mount {must} app.tar target")));
         assert!(text.contains("EROFS cannot be used: ") && !text.contains("mounted on"), "{text}");
     }
 }
