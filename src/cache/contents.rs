@@ -22,10 +22,14 @@ use crate::lowerdirs::Depth;
 pub(super) const BLOBS: &str = "blobs";
 /// Layer indexes.
 pub(super) const INDEXES: &str = "index";
+/// Content files.
+pub(super) const CONTENTS: &str = "contents";
+/// EROFS images.
+pub(super) const EROFS: &str = "erofs";
 /// Where versions of layflat before this one kept whole images.
 pub(super) const OLD: &str = "overlay";
 /// The directories of a cache besides that of the blobs; what they hold is named by a digest, too.
-const OTHERS: [&str; 6] = [LAYERS, IMAGES, INDEXES, OLD, "contents", "erofs"];
+const OTHERS: [&str; 6] = [LAYERS, IMAGES, INDEXES, OLD, CONTENTS, EROFS];
 /// What is not finished and has a name that nobody else looks for may be so new that it is not locked yet.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
@@ -19,7 +18,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use super::Lock;
 use crate::core::digest::Digest;
 use crate::core::limits::Limits;
-use crate::fs::{Durability, open_directory};
+use crate::fs::{Durability, is_writable_by_others, open_directory};
 use crate::lowerdirs::{Depth, Seal};
 
 /// The directory of a cache that holds them.
@@ -150,8 +149,7 @@ pub(crate) fn read(layer: &Path, description: &Description, name: &str) -> Resul
 pub(crate) fn check(path: &Path, depth: Depth) -> Result<Description, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let metadata = path.symlink_metadata().map_err(|error| text(&error))?;
-    let own = rustix::process::geteuid().as_raw();
-    if (metadata.uid() != own && metadata.uid() != 0) || metadata.mode() & 0o022 != 0 {
+    if is_writable_by_others(&metadata) {
         return Err("others could have changed it".to_owned());
     }
     let description = describe(path)?;
@@ -242,6 +240,7 @@ pub(crate) fn file_name(digest: &Digest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     fn layer(cache: &Path) -> PathBuf {
         let id = Digest::sha256_of(b"layer");

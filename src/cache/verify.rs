@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::blobs::is_right;
-use super::contents::{CacheEntry, CacheError, CacheKind, INDEXES, entries};
+use super::contents::{CONTENTS, CacheEntry, CacheError, CacheKind, EROFS, INDEXES, entries};
 use super::image;
 use super::layer::check;
 use super::prune::remove_with_images;
 use crate::core::cancel::Cancel;
-use crate::lowerdirs::Depth;
+use crate::lowerdirs::{Check, Depth, FileSeal, erofs_damage, file_damage};
 
 /// The bytes at the end of an index that are the digest of all before them.
 const CHECKSUM: usize = 32;
@@ -41,7 +41,7 @@ pub struct Verified {
 }
 
 /// Reads everything in a cache and compares it with its digests: blobs with their names, indexes with their checksums,
-/// unpacked layers with the digest of what they were when they were unpacked. `repair`: removes what is damaged, unless it
+/// unpacked layers, content files and EROFS images with the digest of what they were when they were made. `repair`: removes what is damaged, unless it
 /// is in use; it is fetched or unpacked anew when it is needed. None if the work was cancelled.
 ///
 /// # Errors
@@ -56,7 +56,11 @@ pub fn verify(cache: &Path, repair: bool, cancel: &Cancel) -> Result<Option<Veri
             continue;
         }
         verified.checked += 1;
-        let Some(problem) = damage(&entry) else { continue };
+        let every_byte = Check { every_byte: true, cancel: cancel.clone() };
+        let Some(problem) = damage(&entry, &every_byte) else { continue };
+        if cancel.is_cancelled() {
+            return Ok(None);
+        }
         // It may have gone since it was listed.
         if !entry.path.exists() {
             continue;
@@ -68,7 +72,7 @@ pub fn verify(cache: &Path, repair: bool, cancel: &Cancel) -> Result<Option<Veri
     Ok(Some(verified))
 }
 
-fn damage(entry: &CacheEntry) -> Option<String> {
+fn damage(entry: &CacheEntry, every_byte: &Check) -> Option<String> {
     match &entry.kind {
         CacheKind::Blob => match is_right(&entry.path, &entry.name) {
             true => None,
@@ -76,13 +80,23 @@ fn damage(entry: &CacheEntry) -> Option<String> {
         },
         CacheKind::Layer => check(&entry.path, Depth::Content).err(),
         CacheKind::Image => image::damage(&entry.path),
-        CacheKind::Directory(group) if group == INDEXES => match has_checksum(&entry.path) {
-            Ok(true) => None,
-            Ok(false) => Some("its checksum is not that of its bytes".to_owned()),
-            Err(error) => Some(error.to_string()),
-        },
+        CacheKind::Directory(group) if group == INDEXES => index_damage(&entry.path),
+        CacheKind::Directory(group) if group == CONTENTS => {
+            let seal = FileSeal::read(&entry.path.join("seal.json"));
+            let index = || index_damage(&entry.path.join("index")).map(|problem| format!("index: {problem}"));
+            file_damage(&entry.path.join("data"), seal, every_byte).or_else(index)
+        }
+        CacheKind::Directory(group) if group == EROFS => erofs_damage(&entry.path, every_byte),
         kind if kind.is_old() => crate::lowerdirs::damage(&entry.path),
         _ => None,
+    }
+}
+
+fn index_damage(path: &Path) -> Option<String> {
+    match has_checksum(path) {
+        Ok(true) => None,
+        Ok(false) => Some("its checksum is not that of its bytes".to_owned()),
+        Err(error) => Some(error.to_string()),
     }
 }
 

@@ -15,9 +15,9 @@ pub(crate) struct BackendArgs {
     /// else may be able to write the archive
     #[arg(long)]
     in_place: bool,
-    /// With --in-place: check every byte before the mount appears (full), or only if the archive changed since it was last checked (cached), or
-    /// read only the headers (none) [default: full]
-    #[arg(hide_short_help = true, long, value_name = "WHAT", requires = "in_place")]
+    /// With EROFS: check every byte before the mount appears (full), or only of what changed since it was last checked (cached); of an archive in place
+    /// read only the headers (none) [default: full with --in-place, else cached]
+    #[arg(hide_short_help = true, long, value_name = "WHAT")]
     verify: Option<VerifyArg>,
 }
 
@@ -49,17 +49,26 @@ impl BackendArgs {
         if self.in_place && self.backend.is_some_and(|backend| backend != BackendArg::Erofs) {
             bail!("--in-place requires --backend erofs: unpacked layers are copies");
         }
+        if self.verify.is_some() && self.backend.is_some_and(|backend| backend != BackendArg::Erofs) {
+            bail!("--verify requires --backend erofs: unpacked layers are checked by `layflat cache verify`");
+        }
         let backend = match self.backend {
             None => Backend::Fastest,
             Some(BackendArg::Erofs) => Backend::Erofs,
             Some(BackendArg::Overlay | BackendArg::Fuse) => Backend::Overlay,
         };
         let verify = match self.verify {
-            None | Some(VerifyArg::Full) => Verify::Full,
-            Some(VerifyArg::Cached) => Verify::Cached,
-            Some(VerifyArg::None) => Verify::Nothing,
+            None => None,
+            Some(VerifyArg::Full) => Some(Verify::Full),
+            Some(VerifyArg::Cached) => Some(Verify::Cached),
+            Some(VerifyArg::None) => Some(Verify::Nothing),
         };
         Ok(How { backend, stacking, in_place: self.in_place, verify })
+    }
+
+    /// Whether every byte is to be read.
+    pub(crate) fn checks_every_byte(&self) -> bool {
+        matches!(self.verify, Some(VerifyArg::Full))
     }
 
     /// Whether fuse-overlayfs was asked for.

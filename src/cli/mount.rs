@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use layflat::bundle::OverlayBundle;
 use layflat::core::text::Printable;
-use layflat::lowerdirs::FILE_NAME;
+use layflat::lowerdirs::{Check, FILE_NAME, form_of};
 use layflat::metadata::{Backend, How, Ready, Stacking, ready};
 use layflat::mount::{Method, MountOptions, Mounted, UpperDirectories, may_mount, mount_layout};
 use layflat::userns::in_user_namespace;
@@ -78,9 +78,10 @@ impl Mount {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let upper = self.upper.clone().zip(self.work.clone()).map(|(upper, work)| UpperDirectories { upper, work });
         let method = (self.fuse || self.cached.backend.is_fuse()).then_some(Method::Fuse);
-        let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, method, source: None };
+        let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, method, ..MountOptions::default() };
         let owners = self.cached.unpack.owners.without_namespace()?;
-        let done = self.cached.mount(&self.source, self.target.as_deref(), options, owners, common, cancel)?;
+        let what = What { source: &self.source, target: self.target.as_deref() };
+        let done = self.cached.mount(&what, options, owners, common, cancel)?;
         if common.json {
             output::json(&serde_json::json!({
                 "source": done.source, "target": done.target, "writable": done.mounted.writable,
@@ -92,6 +93,15 @@ impl Mount {
         }
         Ok(SUCCESS)
     }
+}
+
+/// What is to be mounted where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct What<'a> {
+    /// An image, unpacked layers, EROFS images or a bundle.
+    pub(crate) source: &'a OsStr,
+    /// Where; a bundle has its own place.
+    pub(crate) target: Option<&'a Path>,
 }
 
 /// Prints notes about layers in the cache.
@@ -147,14 +157,15 @@ impl CachedArgs {
     /// Mounts unpacked layers, a bundle or an image.
     pub(crate) fn mount(
         &self,
-        source: &OsStr,
-        target: Option<&Path>,
-        options: MountOptions,
+        what: &What<'_>,
+        mut options: MountOptions,
         owners: Owners,
         common: &Common,
         cancel: &Cancel,
     ) -> anyhow::Result<Done> {
+        let What { source, target } = *what;
         let path = Path::new(source);
+        options.check = Check { every_byte: self.backend.checks_every_byte(), cancel: cancel.clone() };
         if let Some(bundle) = OverlayBundle::open(path)? {
             if target.is_some() || options.upper.is_some() {
                 bail!(
@@ -171,6 +182,9 @@ impl CachedArgs {
         // Held until it is mounted: then it is in use by that.
         let mut kept = None;
         let directory = if path.join(FILE_NAME).is_file() {
+            if options.check.every_byte && form_of(path).as_deref() == Some("overlay") {
+                bail!("{source:?} has unpacked layers, and --verify is for EROFS images");
+            }
             path
         } else if path.is_dir() && !holds_an_image() {
             bail!("{source:?} is a directory with neither {FILE_NAME} (made by `layflat layers`) nor an image");
@@ -181,6 +195,8 @@ impl CachedArgs {
             }
             let stacking = if options.upper.is_some() { Stacking::MergedBelow } else { Stacking::Merged };
             let mut how = self.backend.how(stacking)?;
+            // That is done there.
+            options.check.every_byte = false;
             if options.method == Some(Method::Fuse) {
                 how.backend = Backend::Overlay;
             }

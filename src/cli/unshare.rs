@@ -15,7 +15,7 @@ use layflat::{Cancel, Owners};
 
 use super::arguments::Common;
 use super::exit::{NOT_FOUND, NOT_RUN};
-use super::mount::CachedArgs;
+use super::mount::{CachedArgs, What};
 use super::output;
 
 /// Run a command, or a shell, in a new user and mount namespace (rootless mounts)
@@ -44,8 +44,8 @@ impl Unshare {
         for mount in &self.mounts {
             let (source, target) = parts(mount)?;
             let owners = if self.cached.unpack.owners.is_recorded() { Owners::Recorded } else { Owners::AsTheyAre };
-            let target = target.map(Path::new);
-            self.cached.mount(source, target, MountOptions::default(), owners, common, cancel)?.say(common);
+            let what = What { source, target: target.map(Path::new) };
+            self.cached.mount(&what, MountOptions::default(), owners, common, cancel)?.say(common);
         }
         let shell = || std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
         let program = self.command.first().cloned().unwrap_or_else(shell);

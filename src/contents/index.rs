@@ -3,7 +3,7 @@
 //! ```text
 //! layflat contents\n     17 bytes
 //! version                u32, little-endian
-//! body                   postcard: the DiffID, the content file's stamp, the record, the pieces, what was lost
+//! body                   postcard: the DiffID, the content file's size and digest, the record, the pieces, what was lost
 //! SHA-256                of all that stands before
 //! ```
 
@@ -13,19 +13,21 @@ use sha2::{Digest as _, Sha256};
 use super::pieces::Pieces;
 use crate::core::digest::Digest;
 use crate::core::record::{ChangeKind, ContentId, NameId, Record};
-use crate::lowerdirs::Stamp;
 use crate::unpack::Loss;
 
 const MAGIC: &[u8] = b"layflat contents\n";
 /// Increase it whenever the encoding of the body changes, be it by a field of an attribute.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HASH: usize = 32;
 
 /// What is known of a layer whose contents are kept.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Index {
     pub(super) diff_id: Digest,
-    pub(super) stamp: Stamp,
+    /// Bytes of the content file.
+    pub(super) size: u64,
+    /// What fs-verity calls its digest.
+    pub(super) verity: Digest,
     pub(super) record: Record,
     pub(super) pieces: Pieces,
     pub(super) losses: Vec<Loss>,
@@ -48,7 +50,7 @@ impl Index {
         let body = checked.strip_prefix(MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
         let (index, rest): (Self, _) = postcard::take_from_bytes(body).ok()?;
         // The last block is filled up.
-        (rest.is_empty() && index.pieces.is_sound(index.stamp.size, 0) && index.is_sound()).then_some(index)
+        (rest.is_empty() && index.pieces.is_sound(index.size, 0) && index.is_sound()).then_some(index)
     }
 
     /// Whether everything that the record points at is there.

@@ -1,4 +1,4 @@
-//! Content files in the cache: `contents/<algorithm>-<hex>/`, by DiffID, with `data` and `index` in it.
+//! Content files in the cache: `contents/<algorithm>-<hex>/`, by DiffID, with `data`, `index` and `seal.json` in it.
 //!
 //! A layer is read once, checked on the way (rule S3), and appears by one rename (rule S2), on disk with all that is in it (rule S6).
 
@@ -19,9 +19,9 @@ use crate::core::digest::Digest;
 use crate::core::filter::Filter;
 use crate::core::layer::read_layer;
 use crate::core::record::Record;
-use crate::fs::DestinationError;
+use crate::fs::{DestinationError, Durability, is_writable_by_others};
 use crate::image::Image;
-use crate::lowerdirs::Stamp;
+use crate::lowerdirs::{Check, Checked, FileSeal, Stamp};
 use crate::unpack::read::{Extracted, read_layers};
 use crate::unpack::{Error, Loss, Options, Progress, io};
 
@@ -31,6 +31,8 @@ const GROUP: &str = "contents";
 const DATA: &str = "data";
 /// What is known of it.
 const INDEX: &str = "index";
+/// By what it is recognised.
+const SEAL: &str = "seal.json";
 
 /// The contents of an image's layers, bottom first.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ pub struct KeptContents {
 #[derive(Debug)]
 pub struct KeptLayer {
     path: PathBuf,
-    data: File,
+    seal: FileSeal,
     _lock: Lock,
 }
 
@@ -68,40 +70,58 @@ impl KeptLayer {
         &self.path
     }
 
-    /// The file, open for reading.
-    pub fn data(&self) -> &File {
-        &self.data
+    /// What it was when it was made.
+    pub fn seal(&self) -> &FileSeal {
+        &self.seal
     }
 
     /// The content file of a DiffID, if it is there and as it was made, without what is known of it.
-    pub(crate) fn find(cache: &Path, diff_id: &Digest) -> Option<Self> {
-        Self::open(&place(cache, diff_id))
+    pub(crate) fn find(cache: &Path, diff_id: &Digest, check: &Check) -> Option<Self> {
+        let place = place(cache, diff_id);
+        let lock = Lock::shared(&place)?;
+        let seal = recognised(&place, check)?;
+        lock.touch();
+        Some(Self { path: place.join(DATA), seal, _lock: lock })
     }
 
-    fn open(directory: &Path) -> Option<Self> {
-        let lock = Lock::shared(directory)?;
-        let path = directory.join(DATA);
-        let data = File::open(&path).ok()?;
-        lock.touch();
-        Some(Self { path, data, _lock: lock })
+    /// Recognises it from now on by another stamp, which it got from something that left its bytes alone.
+    pub(crate) fn renew(&self, stamp: Stamp) {
+        if let Some(place) = self.path.parent() {
+            renew(place, &FileSeal { stamp, ..self.seal.clone() });
+        }
     }
 }
 
 /// The contents of an image's layers: those that the cache has under the DiffIDs which the image states, and the others once they are read,
-/// checked and kept there. A filter of `options` is passed over.
+/// checked and kept there. With `every_byte` also those that are there are read, and made anew where they were changed. A filter of `options` is
+/// passed over.
 ///
 /// # Errors
 /// A damaged or hostile layer, a digest that is not what the image states, or a cache that cannot be written.
-pub fn contents(image: &Image, cache: &Path, options: &Options, progress: &dyn Progress) -> Result<Contents, Error> {
+pub fn contents(
+    image: &Image,
+    cache: &Path,
+    every_byte: bool,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Contents, Error> {
+    let check = &Check { every_byte, cancel: options.cancel.clone() };
     // What is kept under a DiffID is the layer as it is.
     let options = &Options { filter: Filter::default(), ..options.clone() };
     let group = cache.join(GROUP);
     // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&group);
     made.map_err(io(format!("cannot make the cache directory {group:?}")))?;
-    let known = |diff_id: &Digest| find(&place(cache, diff_id), diff_id);
+    let known = |diff_id: &Digest, check: &Check| {
+        let place = place(cache, diff_id);
+        let found = find(&place, diff_id, check);
+        if found.is_none() && place.exists() && !options.cancel.is_cancelled() {
+            options.notes.tell(format!("what the cache has of layer {diff_id} is not as it was made: it is read anew"));
+        }
+        found
+    };
     let mut found: Vec<Option<KeptContents>> =
-        image.layers.iter().map(|layer| layer.diff_id.as_ref().and_then(known)).collect();
+        image.layers.iter().map(|layer| layer.diff_id.as_ref().and_then(|diff_id| known(diff_id, check))).collect();
     let missing = first_of_each(image, &found);
     let drafts = missing.iter().map(|&layer| Ok((layer, Mutex::new(Some(Draft::make(&group)?)))));
     let drafts: HashMap<usize, Mutex<Option<Draft>>> =
@@ -114,13 +134,23 @@ pub fn contents(image: &Image, cache: &Path, options: &Options, progress: &dyn P
         Ok((record, (draft, writer.finish()?)))
     })?;
     progress.settling();
-    for (layer, extracted) in missing.into_iter().zip(read) {
-        found[layer] = Some(publish(cache, extracted, options)?);
+    let failed = || format!("cannot keep the contents of layers in {group:?}");
+    let finished = read.into_iter().map(finish).collect::<std::io::Result<Vec<_>>>().map_err(io(failed()))?;
+    if !finished.is_empty() {
+        let sync = File::open(&group).and_then(|group| Ok(options.durability().sync_tree(&group)?));
+        sync.map_err(io(failed()))?;
+    }
+    for (layer, finished) in missing.iter().zip(finished) {
+        found[*layer] = Some(publish(cache, finished, check)?);
+    }
+    if !missing.is_empty() {
+        let sync = File::open(&group).and_then(|group| Ok(options.durability().sync(&group)?));
+        sync.map_err(io(failed()))?;
     }
     for (layer, found) in image.layers.iter().zip(&mut found) {
         if found.is_none() {
             // The same as another one of the image, which is there now.
-            *found = layer.diff_id.as_ref().and_then(known);
+            *found = layer.diff_id.as_ref().and_then(|diff_id| known(diff_id, &Check::default()));
         }
     }
     let layers: Option<Vec<_>> = found.into_iter().collect();
@@ -160,38 +190,43 @@ impl Draft {
     }
 }
 
-/// Puts a layer that was read and checked where everybody finds it.
-fn publish(cache: &Path, layer: Extracted<(Draft, Written)>, options: &Options) -> Result<KeptContents, Error> {
+/// A layer that was read and checked, all of it written.
+struct Finished {
+    draft: Draft,
+    index: Index,
+    seal: FileSeal,
+}
+
+fn finish(layer: Extracted<(Draft, Written)>) -> std::io::Result<Finished> {
     let Extracted { record, facts, kept: (draft, written), .. } = layer;
-    let diff_id = facts.diff_id;
-    let losses = written.losses.map(|name| record.names.path(name)).into_list();
-    let failed = || format!("cannot keep the contents of a layer in {:?}", cache.join(GROUP));
-    let stamp = Stamp::of(&written.file).map_err(io(failed()))?;
-    let index = Index { diff_id, stamp, record, pieces: written.pieces, losses };
-    debug_assert_eq!(stamp.size, written.length);
-    let (made, durability) = (draft.made(), options.durability());
-    let write = || {
-        let mut file = File::create_new(made.join(INDEX))?;
-        file.write_all(&index.encode()?)?;
-        for file in [&written.file, &file, &File::open(&made)?] {
-            durability.sync(file)?;
-        }
-        // Locked before it can be found: nobody removes it before the caller has used it.
-        Lock::shared(&made).ok_or_else(|| std::io::Error::other("it cannot be locked"))
-    };
-    let lock = write().map_err(io(failed()))?;
-    let place = place(cache, &index.diff_id);
-    let published =
-        replace_useless(&made, &place, is_useless).and_then(|()| Ok(durability.sync(File::open(cache.join(GROUP))?)?));
+    let Written { seal, pieces, losses } = written;
+    let losses = losses.map(|name| record.names.path(name)).into_list();
+    let verity = seal.verity.clone().ok_or(std::io::ErrorKind::InvalidData)?;
+    let index = Index { diff_id: facts.diff_id, size: seal.stamp.size, verity, record, pieces, losses };
+    for (name, bytes) in [(INDEX, index.encode()?), (SEAL, seal.to_json())] {
+        File::create_new(draft.made().join(name))?.write_all(&bytes)?;
+    }
+    Ok(Finished { draft, index, seal })
+}
+
+/// Puts a layer that is on disk where everybody finds it.
+fn publish(cache: &Path, finished: Finished, check: &Check) -> Result<KeptContents, Error> {
+    let Finished { draft, index, seal } = finished;
     let Index { diff_id, record, pieces, losses, .. } = index;
-    match published {
+    let (made, place) = (draft.made(), place(cache, &diff_id));
+    // Locked before it can be found: nobody removes it before the caller has used it.
+    let lock = Lock::shared(&made).ok_or_else(|| std::io::Error::other("it cannot be locked"));
+    let lock = lock.map_err(io(format!("cannot keep the contents of a layer in {place:?}")))?;
+    match replace_useless(&made, &place, |place| read(place, check).is_none()) {
         Ok(()) => {
-            let data = File::open(place.join(DATA)).map_err(io(failed()))?;
-            let kept = KeptLayer { path: place.join(DATA), data, _lock: lock };
+            let kept = KeptLayer { path: place.join(DATA), seal, _lock: lock };
             Ok(KeptContents { diff_id, record, pieces, losses, kept })
         }
         // Another process, or another layer of the image, was quicker.
-        Err(error) => find(&place, &diff_id).ok_or(Error::from(DestinationError::Publish { path: place, error })),
+        Err(error) => {
+            let found = find(&place, &diff_id, &Check::default());
+            found.ok_or(Error::from(DestinationError::Publish { path: place, error }))
+        }
     }
 }
 
@@ -199,15 +234,13 @@ fn publish(cache: &Path, layer: Extracted<(Draft, Written)>, options: &Options) 
 pub(crate) fn replace_useless(made: &Path, place: &Path, is_useless: impl Fn(&Path) -> bool) -> std::io::Result<()> {
     match std::fs::rename(made, place) {
         Err(_) if place.exists() && is_useless(place) => {
-            let removed = remove(place).map_err(std::io::Error::other)?;
-            if removed { std::fs::rename(made, place) } else { Err(std::io::ErrorKind::AlreadyExists.into()) }
+            if !remove(place).map_err(std::io::Error::other)? {
+                return Err(std::io::Error::other("what is there was changed and is in use: unmount it first"));
+            }
+            std::fs::rename(made, place)
         }
         other => other,
     }
-}
-
-fn is_useless(place: &Path) -> bool {
-    read(place).is_none()
 }
 
 fn place(cache: &Path, diff_id: &Digest) -> PathBuf {
@@ -215,14 +248,47 @@ fn place(cache: &Path, diff_id: &Digest) -> PathBuf {
 }
 
 /// The layer in a place, if all of it is as it was made (rule S8).
-fn find(place: &Path, diff_id: &Digest) -> Option<KeptContents> {
-    let kept = KeptLayer::open(place)?;
-    let Index { diff_id: found, record, pieces, losses, .. } = read(place)?;
+fn find(place: &Path, diff_id: &Digest, check: &Check) -> Option<KeptContents> {
+    let lock = Lock::shared(place)?;
+    let (Index { diff_id: found, record, pieces, losses, .. }, seal) = read(place, check)?;
+    lock.touch();
+    let kept = KeptLayer { path: place.join(DATA), seal, _lock: lock };
     (found == *diff_id).then_some(KeptContents { diff_id: found, record, pieces, losses, kept })
 }
 
-fn read(place: &Path) -> Option<Index> {
+fn read(place: &Path, check: &Check) -> Option<(Index, FileSeal)> {
     let index = Index::decode(&std::fs::read(place.join(INDEX)).ok()?)?;
+    let seal = recognised(place, check)?;
+    (seal.verity.as_ref() == Some(&index.verity) && seal.stamp.size == index.size).then_some((index, seal))
+}
+
+/// What a content file is, if it is as it was made.
+fn recognised(place: &Path, check: &Check) -> Option<FileSeal> {
+    let seal = FileSeal::read(&place.join(SEAL))?;
     let data = File::open(place.join(DATA)).ok()?;
-    index.stamp.is_of(&data).then_some(index)
+    let is_ours = data.metadata().is_ok_and(|metadata| metadata.is_file() && !is_writable_by_others(&metadata));
+    if !is_ours {
+        return None;
+    }
+    match seal.check(&data, check).ok()? {
+        Checked::Same => Some(seal),
+        Checked::Renewed(stamp) => {
+            let seal = FileSeal { stamp, ..seal };
+            renew(place, &seal);
+            Some(seal)
+        }
+        Checked::Changed => None,
+    }
+}
+
+/// Notes by what a content file is recognised from now on. Another user's cache may be readable and no more; then it is read each time.
+fn renew(place: &Path, seal: &FileSeal) {
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(place)?;
+        file.write_all(&seal.to_json())?;
+        Durability::Synced.sync(file.as_file())?;
+        file.persist(place.join(SEAL))?;
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = write();
 }

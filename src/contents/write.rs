@@ -7,6 +7,7 @@ use super::blocks::Blocks;
 use super::pieces::{Lies, Pieces};
 use crate::core::layer::{Failure, Place, Sink, Unkept};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
+use crate::lowerdirs::{FileSeal, MeasuredFile};
 use crate::unpack::{LossKind, Losses};
 
 /// Bytes that are written at once.
@@ -15,7 +16,7 @@ const BUFFER: usize = 1 << 20;
 /// Writes the contents of a layer's files into one file.
 #[derive(Debug)]
 pub(super) struct ContentWriter {
-    blocks: Blocks<BufWriter<File>>,
+    blocks: Blocks<BufWriter<MeasuredFile>>,
     pieces: Pieces,
     name: NameId,
     size: u64,
@@ -25,22 +26,23 @@ pub(super) struct ContentWriter {
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Written {
-    pub(super) file: File,
-    pub(super) length: u64,
+    /// What the file is.
+    pub(super) seal: FileSeal,
     pub(super) pieces: Pieces,
     pub(super) losses: Losses<NameId>,
 }
 
 impl ContentWriter {
     pub(super) fn new(file: File) -> Self {
-        let blocks = Blocks::new(BufWriter::with_capacity(BUFFER, file), Lies::InLayer);
+        let blocks = Blocks::new(BufWriter::with_capacity(BUFFER, MeasuredFile::new(file)), Lies::InLayer);
         Self { blocks, pieces: Pieces::default(), name: NameId::ROOT, size: 0, losses: Losses::default() }
     }
 
     pub(super) fn finish(self) -> Result<Written, Error> {
         let (out, length) = self.blocks.finish()?;
-        let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        Ok(Written { file, length, pieces: self.pieces, losses: self.losses })
+        let (_, seal) = out.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish()?;
+        debug_assert_eq!(seal.stamp.size, length);
+        Ok(Written { seal, pieces: self.pieces, losses: self.losses })
     }
 
     fn failure(&self) -> impl FnOnce(Error) -> Failure<Error> + use<> {

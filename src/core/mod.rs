@@ -17,3 +17,4 @@ pub mod reference;
 pub mod stack;
 pub mod tar;
 pub mod text;
+pub(crate) mod verity;

@@ -1,5 +1,6 @@
 //! Whether somebody less privileged could change a file, or put another one in its place.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,12 @@ pub fn check_guarded(path: &Path) -> Result<(), Unguarded> {
         }
     }
     Ok(())
+}
+
+/// Whether anybody but root and the caller could write to a file by its owner and mode.
+pub(crate) fn is_writable_by_others(metadata: &Metadata) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    (metadata.uid() != own && metadata.uid() != 0) || metadata.mode() & 0o022 != 0
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub(crate) use descent::Descent;
 pub use elsewhere::{asked_to_wait, wait_elsewhere};
 pub(crate) use ending::publishing;
 pub use ending::{Held, abandon, hold, unfinished};
+pub(crate) use guarded::is_writable_by_others;
 pub use guarded::{Unguarded, check_guarded};
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};

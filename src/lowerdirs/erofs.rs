@@ -1,9 +1,7 @@
 //! `layflat.json` of an image whose contents lie in content files or archives, with EROFS images of its tree over them.
 
+use super::file::FileSeal;
 use crate::core::digest::Digest;
-use std::fs::File;
-use std::io::Result;
-use std::os::unix::fs::MetadataExt;
 
 /// The contents of such a `layflat.json`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -36,10 +34,9 @@ pub struct ErofsLayout {
 pub struct Metadata {
     /// Its file, relative to the description.
     pub file: String,
-    /// Digest of its bytes.
-    pub digest: Digest,
-    /// By what its file is recognised.
-    pub stamp: Stamp,
+    /// What the file was when it was made.
+    #[serde(flatten)]
+    pub seal: FileSeal,
     /// Its devices, in its order, as indexes of the description's `devices`.
     pub devices: Vec<usize>,
 }
@@ -49,58 +46,9 @@ pub struct Metadata {
 pub struct ContentDevice {
     /// A plain path relative to the description, or an absolute one.
     pub path: String,
-    /// By what it is recognised.
-    pub stamp: Stamp,
-}
-
-/// By what a file is recognised without being read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Stamp {
-    /// Its bytes.
-    pub size: u64,
-    /// When it was last written to: seconds and nanoseconds.
-    pub mtime: (i64, i64),
-    /// Of an archive that is used in place: which file it is.
-    pub identity: Option<Identity>,
-}
-
-/// Which file one is, and when it was last changed in any way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Identity {
-    /// The device that it lies on.
-    pub device: u64,
-    /// Its number there.
-    pub inode: u64,
-    /// Its change time: seconds and nanoseconds.
-    pub ctime: (i64, i64),
-}
-
-impl Stamp {
-    /// Of a file that is ours: it may be copied, and keep its times.
-    ///
-    /// # Errors
-    /// As of stat(2).
-    pub fn of(file: &File) -> Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self { size: metadata.len(), mtime: (metadata.mtime(), metadata.mtime_nsec()), identity: None })
-    }
-
-    /// Of a file that is the user's: it is another one if anything is different.
-    ///
-    /// # Errors
-    /// As of stat(2).
-    pub fn of_archive(file: &File) -> Result<Self> {
-        let metadata = file.metadata()?;
-        let ctime = (metadata.ctime(), metadata.ctime_nsec());
-        let identity = Identity { device: metadata.dev(), inode: metadata.ino(), ctime };
-        Ok(Self { identity: Some(identity), ..Self::of(file)? })
-    }
-
-    /// Whether this is still the file.
-    pub fn is_of(&self, file: &File) -> bool {
-        let now = if self.identity.is_some() { Self::of_archive(file) } else { Self::of(file) };
-        now.is_ok_and(|now| now == *self)
-    }
+    /// What the file was.
+    #[serde(flatten)]
+    pub seal: FileSeal,
 }
 
 impl ErofsLayout {

@@ -4,6 +4,7 @@
 mod damage;
 mod erofs;
 mod error;
+mod file;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod layout;
@@ -11,9 +12,11 @@ mod modified;
 mod read;
 mod seal;
 
-pub(crate) use damage::{damage, describe};
-pub use erofs::{ContentDevice, ErofsLayout, Identity, Metadata, Stamp};
+pub(crate) use damage::{damage, describe, erofs_damage, file_damage};
+pub use erofs::{ContentDevice, ErofsLayout, Metadata};
 pub use error::LayoutError;
+pub use file::{Check, FileSeal, Stamp};
+pub(crate) use file::{Checked, MeasuredFile};
 pub use layout::{FILE_NAME, LayerDirectory, Layout};
 pub use modified::Modified;
 pub(crate) use modified::{changed, modified};

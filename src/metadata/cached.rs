@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File};
+use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -14,9 +15,9 @@ use crate::cache::{Lock, UNFINISHED};
 use crate::contents::in_place::{self, PlainLayer, plain_layers};
 use crate::contents::{KeptLayer, contents, replace_useless};
 use crate::core::digest::Digest;
-use crate::fs::DestinationError;
+use crate::fs::{DestinationError, is_writable_by_others};
 use crate::image::Image;
-use crate::lowerdirs::{ErofsLayout, FILE_NAME, Stamp};
+use crate::lowerdirs::{Check, Checked, ErofsLayout, FILE_NAME, FileSeal, Stamp};
 use crate::unpack::{Error, Loss, Options, Owners, Progress, io};
 
 /// The group of EROFS images in a cache.
@@ -26,12 +27,13 @@ pub(super) const BESIDE: &str = "beside";
 /// What the images do not hold.
 const LOSSES: &str = "losses.json";
 /// Increase it whenever other images are made of the same layers and options.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// EROFS images in the cache, which are not removed from there as long as this is held, nor is what contents lie in.
 #[derive(Debug)]
 pub struct KeptImages {
     path: PathBuf,
+    pub(super) layout: ErofsLayout,
     not_kept: Vec<Loss>,
     _locks: (Lock, Vec<KeptLayer>),
 }
@@ -73,37 +75,41 @@ pub fn cached(
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&group);
     made.map_err(io(format!("cannot make the cache directory {group:?}")))?;
     if how.in_place {
-        of_archives(image, &plain_layers(image)?, cache, how, options, progress)
-    } else {
-        of_content_files(image, cache, how.stacking, options, progress)
+        return of_archives(image, &plain_layers(image)?, cache, how, options, progress);
     }
+    let check = &Check { every_byte: how.verify() == Verify::Full, cancel: options.cancel.clone() };
+    of_content_files(image, cache, how.stacking, check, options, progress)
 }
 
 fn of_content_files(
     image: &Image,
     cache: &Path,
     stacking: Stacking,
+    check: &Check,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<KeptImages, MetadataError> {
     let lines = |diff_ids: &[Digest]| diff_ids.iter().map(|diff_id| format!("layer {diff_id}\n")).collect::<String>();
     let stated: Option<Vec<Digest>> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
     if let Some(diff_ids) = &stated
-        && let Some(found) = find(cache, &key(&lines(diff_ids), stacking, options), options)?
+        && let Some(found) = find(cache, &key(&lines(diff_ids), stacking, options), check, options)?
     {
         return Ok(found);
     }
-    let sources = Sources::of_content_files(contents(image, cache, options, progress)?)?;
-    // Bare layers have no configuration: what they are is only known now.
+    let sources = Sources::of_content_files(contents(image, cache, check.every_byte, options, progress)?);
+    // Bare layers have no configuration, so that what they are is only known now; and contents that were removed are the same ones again.
     let key = key(&lines(&sources.diff_ids), stacking, options);
-    if stated.is_none()
-        && let Some(found) = find(cache, &key, options)?
-    {
+    if let Some(found) = find(cache, &key, check, options)? {
         return Ok(found);
     }
     let draft = Draft::make(cache)?;
     let losses = images::write(&draft.made(), image, &sources, stacking, true, &text, options)?;
-    draft.publish(cache, &key, losses, sources.kept, options)
+    the_only(publish(cache, vec![(key, draft, losses)], check, options)?)
+}
+
+fn the_only(kept: Vec<KeptImages>) -> Result<KeptImages, MetadataError> {
+    let gone = || io("cannot find EROFS images in the cache")(std::io::Error::other("another process removed them"));
+    Ok(kept.into_iter().next().ok_or_else(gone)?)
 }
 
 fn of_archives(
@@ -114,16 +120,18 @@ fn of_archives(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<KeptImages, MetadataError> {
-    let How { stacking, verify, .. } = *how;
+    let (stacking, verify) = (how.stacking, how.verify());
+    let check = Check { every_byte: verify == Verify::Full, cancel: options.cancel.clone() };
     let before = archives(layers)?;
     let key = key(&before, stacking, options);
-    let known = find(cache, &key, options)?;
     let is_known = |found: &KeptImages| match verify {
         Verify::Nothing => true,
-        Verify::Cached => read(&found.path).is_some_and(|layout| layout.verified),
+        Verify::Cached => found.layout.verified,
         Verify::Full => false,
     };
-    if let Some(found) = known.filter(is_known) {
+    if verify != Verify::Full
+        && let Some(found) = find(cache, &key, &check, options)?.filter(is_known)
+    {
         return Ok(found);
     }
     let draft = Draft::make(cache)?;
@@ -133,32 +141,31 @@ fn of_archives(
     let writing = beside.try_clone().map_err(io(format!("cannot write {path:?}")))?;
     let verified = verify != Verify::Nothing;
     let (located, _) = in_place::locate(image, layers, verified, writing, options, progress)?;
-    options.durability().sync(&beside).map_err(io(format!("cannot write {path:?}")))?;
     if archives(layers)? != before {
         let problem = std::io::Error::other("it was changed meanwhile");
         return Err(io("cannot use the archive in place")(problem).into());
     }
     // What was known before is replaced by the same, and those that are mounted keep what they have.
-    if let Some(found) = find(cache, &key, options)?.filter(|found| read(&found.path).is_some_and(|it| it.verified)) {
+    if let Some(found) = find(cache, &key, &check, options)?.filter(|found| found.layout.verified) {
         return Ok(found);
     }
     let place = place(cache, &key);
     let sources = Sources::in_place(layers, located, (&place.join(BESIDE), &beside))?;
     let losses = images::write(&draft.made(), image, &sources, stacking, verified, &text, options)?;
-    draft.publish(cache, &key, losses, Vec::new(), options)
+    the_only(publish(cache, vec![(key, draft, losses)], &check, options)?)
 }
 
 /// What tells the archives from all others, and from themselves if they change.
 fn archives(layers: &[PlainLayer]) -> Result<String, Error> {
     let mut lines = String::new();
     for layer in layers {
-        let stamp = Stamp::of_archive(&layer.file).map_err(io("cannot look at an archive"))?;
+        let stamp = Stamp::of(&layer.file).map_err(io("cannot look at an archive"))?;
         let _ = writeln!(lines, "archive {:?} {} {} {stamp:?}", layer.path, layer.start, layer.length);
     }
     Ok(lines)
 }
 
-fn key(layers: &str, stacking: Stacking, options: &Options) -> String {
+pub(super) fn key(layers: &str, stacking: Stacking, options: &Options) -> String {
     let Options { ignore_root_entry, selinux, .. } = options;
     let text = format!("{VERSION} {stacking:?} {ignore_root_entry} {selinux}\n{layers}");
     format!("sha256-{}", Digest::sha256_of(text.as_bytes()).hex())
@@ -168,46 +175,99 @@ fn place(cache: &Path, key: &str) -> PathBuf {
     group(cache).join(key)
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
 /// The images in a place, if they are as they were made, and so is what contents lie in.
-fn find(cache: &Path, key: &str, options: &Options) -> Result<Option<KeptImages>, MetadataError> {
+pub(super) fn find(
+    cache: &Path,
+    key: &str,
+    check: &Check,
+    options: &Options,
+) -> Result<Option<KeptImages>, MetadataError> {
     let place = place(cache, key);
     let Some(lock) = Lock::shared(&place) else { return Ok(None) };
-    let Some(layout) = read(&place) else { return Ok(None) };
-    let kept: Vec<KeptLayer> = layout.diff_ids.iter().filter_map(|diff_id| KeptLayer::find(cache, diff_id)).collect();
+    let Some(mut layout) = describe(&place) else { return Ok(None) };
+    // Nothing of it is removed from now on.
+    let contents: Vec<KeptLayer> =
+        layout.diff_ids.iter().filter_map(|diff_id| KeptLayer::find(cache, diff_id, check)).collect();
+    match renewed(&place, &mut layout, &contents, check) {
+        Some(false) => {}
+        Some(true) => rewrite(&place, &layout),
+        None if options.cancel.is_cancelled() => return Err(Error::Cancelled.into()),
+        None => return Ok(None),
+    }
     lock.touch();
     let not_kept: Option<Vec<Loss>> =
         std::fs::read(place.join(LOSSES)).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let not_kept = not_kept.unwrap_or_default();
     match not_kept.first() {
         Some(first) if options.strict => Err(first.refused().into()),
-        _ => Ok(Some(KeptImages { path: place, not_kept, _locks: (lock, kept) })),
+        _ => Ok(Some(KeptImages { path: place, layout, not_kept, _locks: (lock, contents) })),
     }
 }
 
-/// The description in a place, if everything is as it says.
-fn read(place: &Path) -> Option<ErofsLayout> {
+/// The description in a place.
+fn describe(place: &Path) -> Option<ErofsLayout> {
     let layout: ErofsLayout = serde_json::from_slice(&std::fs::read(place.join(FILE_NAME)).ok()?).ok()?;
-    let is_still = |path: PathBuf, stamp: &Stamp| File::open(path).is_ok_and(|file| stamp.is_of(&file));
-    let is_whole = layout.format == ErofsLayout::FORMAT
-        && layout.form == ErofsLayout::FORM
-        && layout.images.iter().all(|image| is_still(place.join(&image.file), &image.stamp))
-        && layout.devices.iter().all(|device| is_still(place.join(&device.path), &device.stamp));
-    is_whole.then_some(layout)
+    (layout.format == ErofsLayout::FORMAT && layout.form == ErofsLayout::FORM).then_some(layout)
+}
+
+/// Whether anything is recognised by another stamp from now on, which the description then has; nothing if something is not as it was made.
+fn renewed(place: &Path, layout: &mut ErofsLayout, contents: &[KeptLayer], check: &Check) -> Option<bool> {
+    let mut any = false;
+    let mut look = |path: &Path, seal: &mut FileSeal| {
+        let file = File::open(path).ok()?;
+        if is_writable_by_others(&file.metadata().ok()?) && seal.verity.is_some() {
+            return None;
+        }
+        match seal.check(&file, check).ok()? {
+            Checked::Same => {}
+            Checked::Renewed(stamp) => (seal.stamp, any) = (stamp, true),
+            Checked::Changed => return None,
+        }
+        Some(())
+    };
+    let mut changed_contents = false;
+    for device in &mut layout.devices {
+        match contents.iter().find(|kept| kept.path() == Path::new(&device.path)) {
+            // That was looked at already.
+            Some(kept) if kept.seal().verity == device.seal.verity => {
+                changed_contents |= device.seal != *kept.seal();
+                device.seal = kept.seal().clone();
+            }
+            Some(_) => return None,
+            None => look(&place.join(&device.path), &mut device.seal)?,
+        }
+    }
+    for image in &mut layout.images {
+        look(&place.join(&image.file), &mut image.seal)?;
+    }
+    Some(any || changed_contents)
+}
+
+/// Writes a description anew. Another user's cache may be readable and no more.
+fn rewrite(place: &Path, layout: &ErofsLayout) {
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(place)?;
+        file.write_all(&layout.to_json())?;
+        file.as_file().sync_all()?;
+        file.persist(place.join(FILE_NAME))?;
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = write();
 }
 
 /// A directory for images to be, which goes unless it is published.
-struct Draft {
+pub(super) struct Draft {
     directory: tempfile::TempDir,
     /// A concurrent `prune` leaves it alone.
     _growing: Option<Lock>,
 }
 
 impl Draft {
-    fn make(cache: &Path) -> Result<Self, Error> {
+    pub(super) fn make(cache: &Path) -> Result<Self, Error> {
         let group = group(cache);
         let failed = || io(format!("cannot write to the cache directory {group:?}"));
         let directory = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&group).map_err(failed())?;
@@ -217,39 +277,46 @@ impl Draft {
         Ok(draft)
     }
 
-    fn made(&self) -> PathBuf {
+    pub(super) fn made(&self) -> PathBuf {
         self.directory.path().join("images")
     }
+}
 
-    /// Puts the images where everybody finds them, on disk before that (rule S6).
-    fn publish(
-        self,
-        cache: &Path,
-        key: &str,
-        not_kept: Vec<Loss>,
-        kept: Vec<KeptLayer>,
-        options: &Options,
-    ) -> Result<KeptImages, MetadataError> {
-        let (place, made, durability) = (place(cache, key), self.made(), options.durability());
-        let losses = serde_json::to_vec(&not_kept).map_err(std::io::Error::from);
-        let losses = losses.map_err(io("cannot write what was lost"))?;
-        images::write_file(&made.join(LOSSES), &losses, durability)?;
-        let synced = |path: &Path| Ok::<_, std::io::Error>(durability.sync(File::open(path)?)?);
-        let unsynced = |error| DestinationError::Sync { path: place.clone(), error };
-        synced(&made).map_err(unsynced)?;
-        // Locked before it can be found: nobody removes it before the caller has used it.
-        let lock = Lock::shared(&made).ok_or_else(|| unsynced(std::io::Error::other("it cannot be locked")))?;
-        let is_useless = |place: &Path| read(place).is_none_or(|layout| !layout.verified);
-        match replace_useless(&made, &place, is_useless) {
-            Ok(()) => {
-                synced(&group(cache)).map_err(unsynced)?;
-                Ok(KeptImages { path: place, not_kept, _locks: (lock, kept) })
+/// Puts drafts, each with its name and what its images do not hold, where everybody finds them, all of them on disk before that (rule S6).
+pub(super) fn publish(
+    cache: &Path,
+    drafts: Vec<(String, Draft, Vec<Loss>)>,
+    check: &Check,
+    options: &Options,
+) -> Result<Vec<KeptImages>, MetadataError> {
+    let (group, durability) = (group(cache), options.durability());
+    let unsynced = |error: std::io::Error| DestinationError::Sync { path: group.clone(), error };
+    for (_, draft, losses) in &drafts {
+        let losses = serde_json::to_vec(losses).map_err(std::io::Error::from);
+        images::write_file(&draft.made().join(LOSSES), &losses.map_err(io("cannot write what was lost"))?)?;
+    }
+    let all = File::open(&group).map_err(unsynced)?;
+    durability.sync_tree(&all).map_err(|error| unsynced(error.into()))?;
+    let mut kept = Vec::new();
+    for (key, draft, _) in &drafts {
+        let (place, made) = (place(cache, key), draft.made());
+        // Locked before it can be found: nobody removes it before it is found here.
+        let _lock = Lock::shared(&made);
+        let is_useless = |place: &Path| match describe(place) {
+            Some(mut layout) => !layout.verified || renewed(place, &mut layout, &[], check).is_none(),
+            None => true,
+        };
+        let published = replace_useless(&made, &place, is_useless);
+        // Also if another process was quicker.
+        match (published, find(cache, key, &Check::default(), options)?) {
+            (_, Some(found)) => kept.push(found),
+            (Err(error), None) => return Err(DestinationError::Publish { path: place, error }.into()),
+            (Ok(()), None) => {
+                let error = std::io::Error::other("it was changed or removed at once");
+                return Err(DestinationError::Publish { path: place, error }.into());
             }
-            // Another process was quicker.
-            Err(error) => match find(cache, key, options)? {
-                Some(found) => Ok(found),
-                None => Err(DestinationError::Publish { path: place, error }.into()),
-            },
         }
     }
+    durability.sync(&all).map_err(|error| unsynced(error.into()))?;
+    Ok(kept)
 }

@@ -31,8 +31,14 @@ pub struct How {
     pub stacking: Stacking,
     /// Whether contents are to lie in the user's own archive. Unpacked layers do not do then.
     pub in_place: bool,
-    /// What of that archive is checked.
-    pub verify: Verify,
+    /// What is checked; when `None`, [`Verify::Full`] of an archive in place, and [`Verify::Cached`] of what the cache has.
+    pub verify: Option<Verify>,
+}
+
+impl How {
+    pub(super) fn verify(&self) -> Verify {
+        self.verify.unwrap_or(if self.in_place { Verify::Full } else { Verify::Cached })
+    }
 }
 
 /// What is ready in the cache, and stays there as long as this is held, or as long as it is mounted.

@@ -6,13 +6,12 @@ use std::path::Path;
 
 use super::MetadataError;
 use super::sources::Sources;
-use crate::core::digest::{Algorithm, Hasher};
 use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::LayerPath;
 use crate::core::stack::{Difference, Stack};
 use crate::erofs::{self, BlockSize, Lost, Plan, Shape};
-use crate::fs::Durability;
 use crate::image::Image;
-use crate::lowerdirs::{ContentDevice, ErofsLayout, FILE_NAME, Metadata, Stamp};
+use crate::lowerdirs::{ContentDevice, ErofsLayout, FILE_NAME, MeasuredFile, Metadata};
 use crate::unpack::{Error, Loss, LossKind, Losses, Options, io, reading};
 
 /// How many EROFS images there are, and what for.
@@ -39,6 +38,72 @@ impl Stacking {
 /// Where the description is to say that a device lies.
 pub(super) type Place<'a> = &'a dyn Fn(&Path) -> String;
 
+/// The image of a whole stack, or of a single layer in a directory of its own.
+pub(super) const TREE: &str = "tree.erofs";
+
+/// Writes EROFS images into a directory, and counts what they do not hold (rule A4).
+pub(super) struct Writer<'a> {
+    directory: &'a Path,
+    sources: &'a Sources,
+    options: &'a Options,
+    shape: Shape,
+    losses: Losses,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(directory: &'a Path, sources: &'a Sources, stacking: Stacking, options: &'a Options) -> Self {
+        Self { directory, sources, options, shape: stacking.shape(), losses: Losses::default() }
+    }
+
+    /// Writes an image of what a directory must hold.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        stack: &Stack<'_>,
+        difference: &Difference,
+    ) -> Result<Metadata, MetadataError> {
+        let used = self.sources.of_difference(stack, difference);
+        let settings = erofs::Options {
+            block_size: BlockSize::Sector,
+            devices: used.table(),
+            selinux: self.options.selinux,
+            cancel: self.options.cancel.clone(),
+            ..erofs::Options::new(self.shape)
+        };
+        let losses = &mut self.losses;
+        let mut lost = |lost: &Lost<'_>, path: &dyn Fn() -> LayerPath| {
+            let kind = match lost {
+                Lost::WhiteoutDevice => LossKind::WhiteoutDevice,
+                Lost::Xattr { .. } => LossKind::Xattr,
+            };
+            losses.add(kind, lost.detail(), path);
+        };
+        let plan = Plan::new(stack, difference, &used, &settings, &mut lost)?;
+        let path = self.directory.join(name);
+        let failed = || io(format!("cannot write {path:?}"));
+        let file = File::create_new(&path).map_err(failed())?;
+        let mut out = BufWriter::with_capacity(1 << 20, MeasuredFile::new(file));
+        plan.write(&mut out)?;
+        let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;
+        let (_, seal) = file.finish().map_err(failed())?;
+        Ok(Metadata { file: name.to_owned(), seal, devices: used.devices })
+    }
+
+    /// Writes images of nothing, of which an overlay with so few layers has need: overlayfs mounts no single lower directory (rule O4).
+    pub(super) fn add_missing(&mut self, images: &mut Vec<Metadata>) -> Result<(), MetadataError> {
+        let nothing = Stack::replay(&[], reading(self.options)).map_err(Error::from)?;
+        for name in ["empty.erofs", "empty-2.erofs"].into_iter().skip(images.len()) {
+            images.push(self.add(name, &nothing, &nothing.whole())?);
+        }
+        Ok(())
+    }
+
+    /// What the images do not hold.
+    pub(super) fn losses(self) -> Vec<Loss> {
+        self.losses.into_list()
+    }
+}
+
 /// Writes the images and the description into a directory. What the images do not hold is said (rule A4).
 pub(super) fn write(
     directory: &Path,
@@ -50,109 +115,53 @@ pub(super) fn write(
     options: &Options,
 ) -> Result<Vec<Loss>, MetadataError> {
     let stack = Stack::replay(&sources.records, reading(options)).map_err(Error::from)?;
-    let settings = erofs::Options {
-        block_size: BlockSize::Sector,
-        devices: sources.table(),
-        selinux: options.selinux,
-        cancel: options.cancel.clone(),
-        ..erofs::Options::new(stacking.shape())
-    };
-    let mut losses = Losses::default();
+    let mut writer = Writer::new(directory, sources, stacking, options);
     let mut images = Vec::new();
-    let mut add = |name: String, stack: &Stack<'_>, difference: &Difference| {
-        let mut lost = |lost: &Lost<'_>, path: &dyn Fn() -> crate::core::record::LayerPath| {
-            let kind = match lost {
-                Lost::WhiteoutDevice => LossKind::WhiteoutDevice,
-                Lost::Xattr { .. } => LossKind::Xattr,
-            };
-            losses.add(kind, lost.detail(), path);
-        };
-        let plan = Plan::new(stack, difference, sources, &settings, &mut lost)?;
-        images.push(write_one(directory, name, &plan, sources.devices.len(), options.durability())?);
-        Ok::<_, MetadataError>(())
-    };
     match stacking {
-        Stacking::Merged | Stacking::MergedBelow => add("tree.erofs".to_owned(), &stack, &stack.whole())?,
+        Stacking::Merged | Stacking::MergedBelow => images.push(writer.add(TREE, &stack, &stack.whole())?),
         Stacking::Layered => {
             let layers = stack.layers().iter().enumerate().rev();
-            let mut count = 0;
             for (index, difference) in layers.filter(|(_, difference)| !difference.entries().is_empty()) {
-                add(format!("{index:04}.erofs"), &stack, difference)?;
-                count += 1;
+                images.push(writer.add(&format!("{index:04}.erofs"), &stack, difference)?);
             }
-            // Overlayfs mounts no single lower directory (rule O4).
-            let nothing = Stack::replay(&[], reading(options)).map_err(Error::from)?;
-            for name in ["empty", "empty-2"].iter().skip(count) {
-                add(format!("{name}.erofs"), &nothing, &nothing.whole())?;
-            }
+            writer.add_missing(&mut images)?;
         }
     }
-    let device = |device: &super::sources::Device| ContentDevice { path: place(&device.path), stamp: device.stamp };
+    let device =
+        |device: &super::sources::Device| ContentDevice { path: place(&device.path), seal: device.seal.clone() };
     let layout = ErofsLayout {
-        format: ErofsLayout::FORMAT,
-        form: ErofsLayout::FORM.to_owned(),
-        image_digest: image.manifest_digest().cloned(),
-        config_digest: image.config.as_ref().map(|config| config.digest.clone()),
-        diff_ids: sources.diff_ids.clone(),
         verified,
         merged: stacking != Stacking::Layered,
         images,
         devices: sources.devices.iter().map(device).collect(),
+        ..description(Some(image), sources.diff_ids.clone())
     };
-    write_file(&directory.join(FILE_NAME), &layout.to_json(), options.durability())?;
+    write_file(&directory.join(FILE_NAME), &layout.to_json())?;
     let mut all = sources.losses.clone();
-    all.extend(losses.into_list());
+    all.extend(writer.losses());
     match all.first() {
         Some(first) if options.strict => Err(first.refused().into()),
         _ => Ok(all),
     }
 }
 
-fn write_one(
-    directory: &Path,
-    name: String,
-    plan: &Plan<'_, '_>,
-    devices: usize,
-    durability: Durability,
-) -> Result<Metadata, MetadataError> {
-    let path = directory.join(&name);
-    let failed = || io(format!("cannot write {path:?}"));
-    let file = File::create_new(&path).map_err(failed())?;
-    let hashing = Hashing { out: file, hasher: Hasher::new(Algorithm::Sha256) };
-    let mut out = BufWriter::with_capacity(1 << 20, hashing);
-    plan.write(&mut out)?;
-    let Hashing { out: file, hasher } =
-        out.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;
-    durability.sync(&file).map_err(failed_errno(&path))?;
-    let stamp = Stamp::of(&file).map_err(failed())?;
-    Ok(Metadata { file: name, digest: hasher.finish(), stamp, devices: (0..devices).collect() })
+/// A description without images, of an image or of what several have in common.
+pub(super) fn description(image: Option<&Image>, diff_ids: Vec<crate::core::digest::Digest>) -> ErofsLayout {
+    ErofsLayout {
+        format: ErofsLayout::FORMAT,
+        form: ErofsLayout::FORM.to_owned(),
+        image_digest: image.and_then(|image| image.manifest_digest().cloned()),
+        config_digest: image.and_then(|image| image.config.as_ref()).map(|config| config.digest.clone()),
+        diff_ids,
+        verified: true,
+        merged: false,
+        images: Vec::new(),
+        devices: Vec::new(),
+    }
 }
 
 /// Writes a small file.
-pub(super) fn write_file(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Error> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut file = File::create_new(path).map_err(io(format!("cannot write {path:?}")))?;
-    file.write_all(bytes).map_err(io(format!("cannot write {path:?}")))?;
-    durability.sync(&file).map_err(failed_errno(path))
-}
-
-fn failed_errno(path: &Path) -> impl FnOnce(rustix::io::Errno) -> Error {
-    io(format!("cannot write {path:?}"))
-}
-
-/// Hashes what is written.
-struct Hashing {
-    out: File,
-    hasher: Hasher,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
+    file.write_all(bytes).map_err(io(format!("cannot write {path:?}")))
 }

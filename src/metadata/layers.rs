@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode};
@@ -63,16 +64,22 @@ pub fn layers(
     let result =
         make_directory(work.directory(), RESULT, Mode::from_raw_mode(0o755)).map_err(io("cannot make the result"))?;
     let made = PathBuf::from(format!("/proc/self/fd/{}", result.as_raw_fd()));
-    let verified = !how.in_place || how.verify != Verify::Nothing;
+    let verified = !how.in_place || how.verify() != Verify::Nothing;
     let sources = match &plain {
         None => {
-            let mut sources = Sources::of_content_files(contents(image, cache, options, progress)?)?;
+            let every_byte = how.verify() == Verify::Full;
+            let mut sources = Sources::of_content_files(contents(image, cache, every_byte, options, progress)?);
             std::fs::create_dir(made.join(CONTENTS)).map_err(failed())?;
             for device in &mut sources.devices {
                 let name = Path::new(CONTENTS).join(device.tag.replace(':', "-"));
                 bring(&device.path, &made.join(&name)).map_err(io("cannot put a content file into the result"))?;
                 let file = File::open(made.join(&name)).map_err(failed())?;
-                device.stamp = Stamp::of(&file).map_err(failed())?;
+                device.seal.stamp = Stamp::of(&file).map_err(failed())?;
+                // One more name changes it.
+                for kept in sources.kept.iter().filter(|kept| kept.path() == device.path && is_same(kept.path(), &file))
+                {
+                    kept.renew(device.seal.stamp);
+                }
                 device.path = name;
             }
             sources
@@ -91,11 +98,17 @@ pub fn layers(
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let not_kept = images::write(&made, image, &sources, how.stacking, verified, &text, options)?;
     if let Some(config) = &image.config {
-        images::write_file(&made.join(CONFIG), &config.bytes, options.durability())?;
+        images::write_file(&made.join(CONFIG), &config.bytes)?;
     }
-    let contents = sources.devices.iter().map(|device| device.stamp.size).sum();
+    let contents = sources.devices.iter().map(|device| device.seal.stamp.size).sum();
     let destination = work.publish(RESULT, |_| Ok(())).map_err(Error::from)?;
     Ok(LayersReport { destination, layers: image.layers.len(), contents, in_place: how.in_place, verified, not_kept })
+}
+
+/// Whether a path leads to an open file.
+fn is_same(path: &Path, file: &File) -> bool {
+    let file = file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino())) == file
 }
 
 /// Another name for a file that never changes, or a copy where it cannot have one.

@@ -24,14 +24,13 @@ pub use images::Stacking;
 pub use layers::{LayersReport, layers};
 pub use probe::probe;
 
-/// What is checked before a mount of an archive in place appears (rule C4).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What is checked before a mount appears (rule C4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
-    /// Every byte, each time.
-    #[default]
+    /// Every byte, each time: of an archive in place, of content files, and of EROFS images.
     Full,
-    /// Every byte, unless the file is still the one that was checked before.
+    /// Every byte, once: what is recognised by device, inode, size, modification and change time is believed.
     Cached,
-    /// Nothing: only the headers are read.
+    /// As [`Verify::Cached`], but of an archive in place only the headers are read.
     Nothing,
 }

@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::contents::in_place::{LocatedLayer, PlainLayer};
-use crate::contents::{Contents, KeptLayer, Lies, Pieces};
+use crate::contents::{Contents, KeptLayer, Lies, Piece, Pieces};
 use crate::core::digest::Digest;
-use crate::core::record::{ContentId, Record};
+use crate::core::record::{ChangeKind, ContentId, Record};
+use crate::core::stack::{Difference, Stack, What};
 use crate::erofs;
-use crate::lowerdirs::Stamp;
+use crate::lowerdirs::{FileSeal, Stamp};
 use crate::unpack::{Error, Loss, io};
 
 /// The layers of an image, bottom first.
@@ -28,7 +29,7 @@ pub(super) struct Sources {
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) path: PathBuf,
-    pub(super) stamp: Stamp,
+    pub(super) seal: FileSeal,
     /// What the EROFS image says of it, for people.
     pub(super) tag: String,
 }
@@ -36,27 +37,27 @@ pub(super) struct Device {
 #[derive(Debug)]
 struct Layer {
     pieces: Pieces,
-    /// Counted from 1, and where the layer begins in it.
-    device: u16,
+    /// Which device, and where the layer begins in it.
+    device: usize,
     start: u64,
-    beside: u16,
+    beside: usize,
 }
 
 impl Sources {
     /// Contents in content files.
-    pub(super) fn of_content_files(contents: Contents) -> Result<Self, Error> {
+    pub(super) fn of_content_files(contents: Contents) -> Self {
         let mut sources = Self::default();
         for layer in contents.layers {
-            let stamp = Stamp::of(layer.kept.data()).map_err(io("cannot look at a content file"))?;
             let tag = layer.diff_id.to_string();
-            let device = sources.device(layer.kept.path(), stamp, tag);
+            let path = layer.kept.path().to_owned();
+            let device = sources.device(Device { seal: layer.kept.seal().clone(), tag, path });
             sources.layers.push(Layer { pieces: layer.pieces, device, start: 0, beside: 0 });
             sources.records.push(layer.record);
             sources.diff_ids.push(layer.diff_id);
             sources.losses.extend(layer.losses);
             sources.kept.push(layer.kept);
         }
-        Ok(sources)
+        sources
     }
 
     /// Contents in archives, and in a file beside them, if it has any bytes.
@@ -68,53 +69,100 @@ impl Sources {
         let failed = || io("cannot look at an archive");
         let mut sources = Self::default();
         for (plain, layer) in plain.iter().zip(located) {
-            let stamp = Stamp::of_archive(&plain.file).map_err(failed())?;
-            let device = sources.device(&plain.path, stamp, "archive".to_owned());
+            // Its layers are what was checked of it, if anything was.
+            let seal = FileSeal { stamp: Stamp::of(&plain.file).map_err(failed())?, verity: None };
+            let device = sources.device(Device { path: plain.path.clone(), seal, tag: "archive".to_owned() });
             sources.layers.push(Layer { pieces: layer.pieces, device, start: plain.start, beside: 0 });
             sources.records.push(layer.record);
             sources.diff_ids.extend(layer.diff_id);
             sources.losses.extend(layer.losses);
         }
-        let stamp = Stamp::of(beside.1).map_err(failed())?;
-        if stamp.size > 0 {
-            let device = sources.device(beside.0, stamp, "beside".to_owned());
+        let seal = FileSeal::of(beside.1).map_err(failed())?;
+        if seal.stamp.size > 0 {
+            let device = sources.device(Device { path: beside.0.to_owned(), seal, tag: "beside".to_owned() });
             sources.layers.iter_mut().for_each(|layer| layer.beside = device);
         }
         Ok(sources)
     }
 
     /// The number of a device, which may be there already.
-    fn device(&mut self, path: &Path, stamp: Stamp, tag: String) -> u16 {
-        let there = self.devices.iter().position(|device| device.path == path);
-        let index = there.unwrap_or_else(|| {
-            self.devices.push(Device { path: path.to_owned(), stamp, tag });
+    fn device(&mut self, device: Device) -> usize {
+        let there = self.devices.iter().position(|other| other.path == device.path);
+        there.unwrap_or_else(|| {
+            self.devices.push(device);
             self.devices.len() - 1
-        });
-        // One too many is an error of the plan.
-        u16::try_from(index + 1).unwrap_or(u16::MAX)
+        })
     }
 
+    /// The devices that the files of a difference lie in, and no others: an image of it then is the same whatever else there is.
+    pub(super) fn of_difference(&self, stack: &Stack<'_>, difference: &Difference) -> Used<'_> {
+        let mut is_used = vec![false; self.devices.len()];
+        let leaves = difference.entries().iter().filter_map(|entry| match entry.what {
+            What::Leaf(inode) => Some(stack.origin(inode)),
+            _ => None,
+        });
+        for (layer, change) in leaves {
+            if let ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. } = change.kind {
+                let layer = &self.layers[layer];
+                for piece in layer.pieces.of(content) {
+                    is_used[layer.holds(piece)] = true;
+                }
+            }
+        }
+        let devices: Vec<usize> = (0..self.devices.len()).filter(|&index| is_used[index]).collect();
+        let mut numbers = vec![0; self.devices.len()];
+        for (number, &index) in devices.iter().enumerate() {
+            // One too many is an error of the plan.
+            numbers[index] = u16::try_from(number + 1).unwrap_or(u16::MAX);
+        }
+        Used { sources: self, devices, numbers }
+    }
+}
+
+impl Layer {
+    /// The device that a piece lies in.
+    fn holds(&self, piece: &Piece) -> usize {
+        match piece.lies {
+            Lies::InLayer => self.device,
+            Lies::Beside => self.beside,
+        }
+    }
+}
+
+/// Some of the devices.
+#[derive(Debug)]
+pub(super) struct Used<'s> {
+    sources: &'s Sources,
+    /// Which they are, in the order in which the image numbers them.
+    pub(super) devices: Vec<usize>,
+    /// For each of the sources' devices its number in the image, counted from 1.
+    numbers: Vec<u16>,
+}
+
+impl Used<'_> {
     /// The device table of an EROFS image.
     pub(super) fn table(&self) -> Vec<erofs::Device> {
-        let device = |device: &Device| {
+        let device = |&index: &usize| {
+            let device = &self.sources.devices[index];
             let mut tag = [0; 64];
             let name = device.tag.as_bytes();
             let length = name.len().min(tag.len());
             tag[..length].copy_from_slice(&name[..length]);
-            erofs::Device { tag, bytes: device.stamp.size }
+            erofs::Device { tag, bytes: device.seal.stamp.size }
         };
         self.devices.iter().map(device).collect()
     }
 }
 
-impl erofs::Contents for Sources {
+impl erofs::Contents for Used<'_> {
     fn pieces(&self, layer: usize, content: ContentId, pieces: &mut Vec<erofs::Piece>) -> io::Result<()> {
-        let layer = &self.layers[layer];
+        let layer = &self.sources.layers[layer];
         pieces.extend(layer.pieces.of(content).iter().map(|piece| {
-            let (device, offset) = match piece.lies {
-                Lies::InLayer => (layer.device, layer.start + piece.offset),
-                Lies::Beside => (layer.beside, piece.offset),
+            let offset = match piece.lies {
+                Lies::InLayer => layer.start + piece.offset,
+                Lies::Beside => piece.offset,
             };
+            let device = self.numbers[layer.holds(piece)];
             erofs::Piece { logical: piece.logical, length: piece.length, device, offset }
         }));
         Ok(())

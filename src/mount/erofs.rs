@@ -13,14 +13,13 @@ use super::error::MountError;
 use super::layout;
 use super::options::LONGEST_STRING;
 use super::request::{Method, MountOptions, MountRequest, Mounted, mount, open_target};
-use crate::core::digest::{Digest, Hasher};
 use crate::core::overlayfs::XattrNamespace;
 use crate::fs::check_guarded;
-use crate::lowerdirs::{FILE_NAME, Layout, LayoutError, Metadata};
+use crate::lowerdirs::{Checked, FILE_NAME, FileSeal, Layout, LayoutError, Metadata};
 use rustix::io::Errno;
 use rustix::mount::fsconfig_create;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Seek as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -48,11 +47,11 @@ pub struct ErofsRequest {
 
 impl ErofsRequest {
     /// To mount a directory with such a `layflat.json`. Nobody less privileged may be able to write there, nor to what contents lie in (rule C3),
-    /// and all of it must be as it was made.
+    /// and all of it must be as it was made: a file that is not recognised is read (rule C4).
     ///
     /// # Errors
-    /// [`MountError::Layout`] and [`MountError::Unguarded`], and files that cannot be opened.
-    pub fn of_layout(directory: &Path, options: MountOptions) -> Result<Self, MountError> {
+    /// [`MountError::Layout`], [`MountError::Unguarded`] and [`MountError::NotMeasured`], and files that cannot be read.
+    pub fn of_layout(directory: &Path, mut options: MountOptions) -> Result<Self, MountError> {
         let form =
             || LayoutError::Unknown { path: directory.join(FILE_NAME), form: Layout::FORM.to_owned(), format: 1 };
         let layout = layout::read_erofs(directory)?.ok_or_else(form)?;
@@ -63,30 +62,33 @@ impl ErofsRequest {
         let directory = directory.canonicalize().map_err(unusable(directory))?;
         check_guarded(&directory.join(FILE_NAME))?;
         let changed = |changed: PathBuf| LayoutError::Changed { path: directory.join(FILE_NAME), changed };
-        let open = |path: PathBuf| {
+        let check = options.check.clone();
+        let open = |path: PathBuf, seal: &FileSeal| -> Result<(PathBuf, File), MountError> {
             let path = path.canonicalize().map_err(unusable(&path))?;
             check_guarded(&path)?;
             let file = File::open(&path).map_err(unusable(&path))?;
-            Ok::<_, MountError>((path, file))
+            if check.every_byte && seal.verity.is_none() {
+                return Err(MountError::NotMeasured(path));
+            }
+            match seal.check(&file, &check).map_err(unusable(&path))? {
+                Checked::Same | Checked::Renewed(_) => Ok((path, file)),
+                Checked::Changed => Err(changed(path).into()),
+            }
         };
         let mut devices = Vec::new();
         for device in &layout.devices {
-            let (path, file) = open(directory.join(&device.path))?;
-            if !device.stamp.is_of(&file) {
-                return Err(changed(path).into());
-            }
-            devices.push(Arc::new(file));
+            devices.push(Arc::new(open(directory.join(&device.path), &device.seal)?.1));
         }
         let image = |image: &Metadata| {
-            let (path, mut metadata) = open(directory.join(&image.file))?;
-            if !image.stamp.is_of(&metadata) && !has_digest(&mut metadata, &image.digest).map_err(unusable(&path))? {
-                return Err(changed(path).into());
-            }
+            let (path, metadata) = open(directory.join(&image.file), &image.seal)?;
             let devices: Option<_> = image.devices.iter().map(|&index| devices.get(index).cloned()).collect();
             let devices = devices.ok_or_else(|| changed(path.clone()))?;
             Ok(ErofsImage { path, metadata, devices })
         };
         let images = layout.images.iter().map(image).collect::<Result<Vec<_>, MountError>>()?;
+        // By this the cache knows what an overlay uses.
+        let name = directory.join(FILE_NAME).to_str().filter(|name| name.len() <= LONGEST_STRING).map(str::to_owned);
+        options.source = options.source.or(name);
         Ok(Self { images, options })
     }
 
@@ -112,8 +114,7 @@ impl ErofsRequest {
             Ok(LowerDirectory::of_mount(mounted, &image.path))
         });
         let lower = lower.collect::<Result<Vec<_>, MountError>>()?;
-        let name = images.first().and_then(|image| image.path.to_str()).filter(|name| name.len() <= LONGEST_STRING);
-        let options = MountOptions { method: Some(Method::FdLayers), source: name.map(str::to_owned), ..options };
+        let options = MountOptions { method: Some(Method::FdLayers), ..options };
         let mounted = mount(&MountRequest { lower, namespace: XattrNamespace::Trusted, options }, target)?;
         Ok(Mounted { method: Method::Erofs, ..mounted })
     }
@@ -133,18 +134,6 @@ impl ErofsRequest {
 fn plainly(failure: Failure) -> MountError {
     let (Failure::Unknown(error) | Failure::Final(error)) = failure;
     error
-}
-
-fn has_digest(file: &mut File, digest: &Digest) -> io::Result<bool> {
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut buffer = vec![0; 256 << 10];
-    file.rewind()?;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish() == *digest),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
 }
 
 /// Makes a mount that is nowhere yet: of the files, else of a copy of the image where it can be mounted from, else of loop devices, which go with the

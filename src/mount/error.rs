@@ -39,6 +39,12 @@ pub enum MountError {
     /// The kernel cannot mount an EROFS image from files here.
     #[error("EROFS cannot be used: {0}")]
     NoErofs(String),
+    /// Every byte of an archive in place was to be checked, which only the image knows.
+    #[error(
+        "{} is an archive that is used in place: its bytes can be checked against the image alone, so mount that in place",
+        printable(.0)
+    )]
+    NotMeasured(PathBuf),
     /// Somebody else could change what an EROFS mount shows.
     #[error(transparent)]
     Unguarded(#[from] crate::fs::Unguarded),

@@ -10,6 +10,7 @@ use super::options::MOST_LAYERS;
 use super::syscall;
 use super::upper::{OpenUpper, UpperDirectories};
 use crate::core::overlayfs::XattrNamespace;
+use crate::lowerdirs::Check;
 use crate::userns::in_user_namespace;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -38,6 +39,8 @@ pub struct MountOptions {
     pub method: Option<Method>,
     /// What the mount is called in `/proc/self/mounts`; `layflat` when `None`.
     pub source: Option<String>,
+    /// How EROFS images, and what their contents lie in, are checked.
+    pub check: Check,
 }
 
 /// How the kernel is told of the layers. All mount the same.

@@ -31,6 +31,13 @@ const TESTS: &[Test] = &[
     ("an_image_is_mounted_through_the_cache_and_kept_there_while_it_is_mounted", true, through_the_cache),
     ("images_that_share_layers_share_contents", true, shared_layers),
     ("s8_what_is_damaged_in_the_cache_is_made_anew", true, damaged),
+    ("c4_what_was_changed_in_the_cache_is_made_anew_whatever_its_times_say", true, changed_cache),
+    ("c4_bytes_that_changed_without_the_file_system_are_found_by_who_reads_all", true, rotten_cache),
+    ("c4_what_was_only_touched_is_read_once_and_stays_mounted", true, touched),
+    ("c4_what_is_mounted_and_was_changed_is_not_mounted_again", true, changed_and_in_use),
+    ("c4_copies_of_a_directory_of_images_are_read_and_archives_in_place_only_recognised", true, copied_directory),
+    ("c5_digests_are_those_of_fs_verity", true, measured),
+    ("a_truncated_archive_is_not_mounted", true, truncated),
     ("s2_a_mount_that_is_killed_leaves_nothing_that_harms", true, killed),
     ("c3_an_archive_that_others_could_write_is_not_used_in_place", true, unguarded),
     ("c4_what_is_checked_of_an_archive_in_place", true, verified),
@@ -87,7 +94,7 @@ impl Way {
             Self::Layered => Stacking::Layered,
             _ => Stacking::Merged,
         };
-        let verify = if self == Self::InPlace { Verify::Nothing } else { Verify::Full };
+        let verify = Some(if self == Self::InPlace { Verify::Nothing } else { Verify::Full });
         How { backend: Backend::Erofs, stacking, in_place: matches!(self, Self::InPlace | Self::Verified), verify }
     }
 }
@@ -473,25 +480,269 @@ fn changed_directory() {
     let place = place();
     place.docker("app.tar", &two_layers());
     place.done(&["layers", "--backend", "erofs", "--merged", "app.tar", "images"]);
-    let data = fs::read_dir(place.path("images/contents")).unwrap().next().unwrap().unwrap().path();
-    for (path, is_read_again) in [(place.path("images/tree.erofs"), true), (data, false)] {
-        let bytes = fs::read(&path).unwrap();
-        // The cache has another name of a content file.
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, &bytes).unwrap();
-        let output = place.run(&["mount", "images", "target"]);
-        assert_eq!(output.status.success(), is_read_again, "{}", said(&output));
-        if is_read_again {
+    for path in [place.path("images/tree.erofs"), large_data(&place.path("images/contents"))] {
+        for change in CHANGES {
+            let before = fs::read(&path).unwrap();
+            change(&path);
+            let message = place.refused(&["mount", "images", "target"]);
+            let is_said = ["was changed since", "can be written to by others", "belongs to another user"];
+            assert!(is_said.iter().any(|said| message.contains(said)), "{path:?}: {message}");
+            // The same bytes in another file are what was made, and are read to find that out.
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, before).unwrap();
+            place.done(&["mount", "images", "target"]);
             place.umount();
-            let mut other = bytes.clone();
-            other[1100] ^= 1;
-            fs::write(&path, other).unwrap();
-            assert!(place.refused(&["mount", "images", "target"]).contains("was changed since"));
-            fs::write(&path, bytes).unwrap();
         }
     }
     fs::set_permissions(place.path("images"), Permissions::from_mode(0o777)).unwrap();
     assert!(place.refused(&["mount", "images", "target"]).contains("can be written to by others"));
+}
+
+/// Ways to change a file, with its size and times as they were wherever that can be done.
+const CHANGES: [fn(&Path); 6] = [
+    |path| as_before(path, || write_at(path, |byte| byte ^ 1)),
+    |path| as_before(path, || File::options().write(true).open(path).unwrap().set_len(100).unwrap()),
+    |path| as_before(path, || fs::write(path, "").unwrap()),
+    // Another file under the same name.
+    |path| {
+        let other = path.with_extension("other");
+        fs::copy(path, &other).unwrap();
+        write_at(&other, |byte| byte ^ 1);
+        as_before(path, || fs::rename(&other, path).unwrap());
+    },
+    |path| std::os::unix::fs::chown(path, Some(1234), None).unwrap(),
+    |path| fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap(),
+];
+
+/// Does something to a file, and puts the times back that a program can set.
+fn as_before(path: &Path, change: impl FnOnce()) {
+    let before = fs::metadata(path).unwrap();
+    change();
+    let times = fs::FileTimes::new().set_modified(before.modified().unwrap()).set_accessed(before.accessed().unwrap());
+    File::options().write(true).open(path).unwrap().set_times(times).unwrap();
+}
+
+/// Changes a byte of what is shown: of contents the first, of an image one of its root's inode.
+fn write_at(path: &Path, change: impl Fn(u8) -> u8) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let at =
+        if path.extension().is_some_and(|extension| extension == "erofs" || extension == "other") { 1100 } else { 5 };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[change(byte[0])], at).unwrap();
+}
+
+/// The content file with `d/large` in it: the largest one.
+fn large_data(directory: &Path) -> PathBuf {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let data = entries.map(|path| if path.is_dir() { path.join("data") } else { path });
+    data.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+}
+
+/// Whether the target shows the two layers.
+fn is_right(place: &Place) {
+    assert_eq!(place.read("small"), "content");
+    assert_eq!(fs::read(place.target().join("d/large")).unwrap(), vec![7; 3000]);
+    assert!(!place.target().join("gone").exists());
+}
+
+fn changed_cache() {
+    let place = place();
+    place.docker("app.tar", &two_layers());
+    place.done(&["mount", "app.tar", "target"]);
+    place.umount();
+    for verify in ["full", "cached", "none"] {
+        for change in CHANGES {
+            for group in ["contents", "erofs"] {
+                let path = match group {
+                    "erofs" => place.kept("erofs").remove(0).join("tree.erofs"),
+                    _ => large_data(&place.path("home/.cache/layflat/contents")),
+                };
+                change(&path);
+                let said = place.done(&["mount", "--verify", verify, "app.tar", "target"]);
+                assert!(said.ends_with("by EROFS\n"), "{said}");
+                assert_eq!(said.contains("is not as it was made"), group == "contents", "{said}");
+                is_right(&place);
+                place.umount();
+                assert_eq!((place.kept("contents").len(), place.kept("erofs").len()), (2, 1));
+            }
+        }
+    }
+}
+
+/// Changes a byte, and notes the file's new stat data wherever the cache has the old ones: what a disk that loses bits looks like.
+fn rot(place: &Place, path: &Path) {
+    write_at(path, |byte| byte ^ 1);
+    let metadata = fs::metadata(path).unwrap();
+    let renewed = serde_json::json!({
+        "size": metadata.len(), "device": metadata.dev(), "inode": metadata.ino(),
+        "mtime": [metadata.mtime(), metadata.mtime_nsec()], "ctime": [metadata.ctime(), metadata.ctime_nsec()],
+    });
+    let renew = |stamp: &mut serde_json::Value| {
+        if stamp["inode"] == metadata.ino() {
+            *stamp = renewed.clone();
+        }
+    };
+    let mut notes = vec![place.path("images/layflat.json")];
+    notes.extend(place.kept("contents").into_iter().map(|directory| directory.join("seal.json")));
+    notes.extend(place.kept("erofs").into_iter().map(|directory| directory.join("layflat.json")));
+    for note in notes.into_iter().filter(|note| note.exists()) {
+        let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&note).unwrap()).unwrap();
+        for name in ["images", "devices"] {
+            for file in text.get_mut(name).and_then(|list| list.as_array_mut()).into_iter().flatten() {
+                renew(&mut file["stamp"]);
+            }
+        }
+        if text.get("stamp").is_some() {
+            renew(&mut text["stamp"]);
+        }
+        fs::write(&note, serde_json::to_vec(&text).unwrap()).unwrap();
+    }
+}
+
+fn rotten_cache() {
+    let place = place();
+    place.docker("app.tar", &two_layers());
+    place.done(&["mount", "app.tar", "target"]);
+    place.umount();
+    let data = || large_data(&place.path("home/.cache/layflat/contents"));
+    let image = || place.kept("erofs").remove(0).join("tree.erofs");
+    for path in [&data as &dyn Fn() -> PathBuf, &image] {
+        rot(&place, &path());
+        let text = place.refused(&["cache", "verify"]);
+        assert!(text.contains("was changed"), "{text}");
+        place.done(&["mount", "--verify", "full", "app.tar", "target"]);
+        is_right(&place);
+        place.umount();
+        place.done(&["cache", "verify"]);
+        rot(&place, &path());
+        let _ = place.run(&["cache", "verify", "--repair"]);
+        place.done(&["mount", "app.tar", "target"]);
+        is_right(&place);
+        place.umount();
+    }
+    place.done(&["layers", "--backend", "erofs", "--merged", "app.tar", "images"]);
+    place.done(&["mount", "--verify", "full", "images", "target"]);
+    place.umount();
+    for path in [place.path("images/tree.erofs"), large_data(&place.path("images/contents"))] {
+        let before = fs::read(&path).unwrap();
+        rot(&place, &path);
+        assert!(place.refused(&["mount", "--verify", "full", "images", "target"]).contains("was changed since"));
+        fs::write(&path, before).unwrap();
+    }
+}
+
+fn touched() {
+    let place = place();
+    place.docker("app.tar", &two_layers());
+    place.done(&["mount", "app.tar", "target"]);
+    fs::create_dir(place.path("other")).unwrap();
+    let data = large_data(&place.path("home/.cache/layflat/contents"));
+    let image = place.kept("erofs").remove(0).join("tree.erofs");
+    let inodes = || [&data, &image].map(|path| fs::metadata(path).unwrap().ino());
+    let before = inodes();
+    let ctime = |path: &Path| fs::metadata(path).map(|metadata| (metadata.ctime(), metadata.ctime_nsec())).unwrap();
+    let seal = || fs::read_to_string(data.with_file_name("seal.json")).unwrap();
+    for path in [&data, &image] {
+        File::open(path).unwrap().set_times(fs::FileTimes::new().set_accessed(std::time::SystemTime::now())).unwrap();
+        fs::set_permissions(path, fs::metadata(path).unwrap().permissions()).unwrap();
+    }
+    assert!(!seal().contains(&ctime(&data).1.to_string()));
+    // It stays in use all the while.
+    place.done(&["mount", "app.tar", "other"]);
+    assert_eq!(inodes(), before);
+    assert!(seal().contains(&ctime(&data).1.to_string()), "it is recognised from now on");
+    let notes = fs::read_to_string(image.with_file_name("layflat.json")).unwrap();
+    assert!([&data, &image].iter().all(|path| notes.contains(&ctime(path).1.to_string())), "{notes}");
+    umount(&place.path("other"), true).unwrap();
+    // One more name of a content file is noted at once.
+    place.done(&["layers", "--backend", "erofs", "app.tar", "images"]);
+    assert!(seal().contains(&ctime(&data).1.to_string()));
+    is_right(&place);
+    place.umount();
+}
+
+fn changed_and_in_use() {
+    let place = place();
+    place.docker("app.tar", &two_layers());
+    place.done(&["mount", "app.tar", "target"]);
+    fs::create_dir(place.path("other")).unwrap();
+    for path in
+        [large_data(&place.path("home/.cache/layflat/contents")), place.kept("erofs").remove(0).join("tree.erofs")]
+    {
+        as_before(&path, || write_at(&path, |byte| byte ^ 1));
+        let message = place.refused(&["mount", "app.tar", "other"]);
+        assert!(message.contains("was changed and is in use: unmount it first"), "{message}");
+        as_before(&path, || write_at(&path, |byte| byte ^ 1));
+        place.done(&["mount", "app.tar", "other"]);
+        umount(&place.path("other"), true).unwrap();
+    }
+    place.umount();
+}
+
+fn copied_directory() {
+    let place = place();
+    place.docker("app.tar", &two_layers());
+    place.done(&["layers", "--backend", "erofs", "app.tar", "images"]);
+    let copied = Command::new("cp").args(["-r"]).args([place.path("images"), place.path("copy")]).status().unwrap();
+    assert!(copied.success());
+    for more in [&[][..], &["--verify", "full"]] {
+        place.done(&[&["mount"], more, &["copy", "target"]].concat());
+        is_right(&place);
+        place.umount();
+    }
+    write_at(&large_data(&place.path("copy/contents")), |byte| byte ^ 1);
+    assert!(place.refused(&["mount", "copy", "target"]).contains("was changed since"));
+
+    place.done(&["layers", "--in-place", "app.tar", "in-place"]);
+    place.done(&["mount", "in-place", "target"]);
+    place.umount();
+    let message = place.refused(&["mount", "--verify", "full", "in-place", "target"]);
+    assert!(message.contains("can be checked against the image alone"), "{message}");
+    let archive = place.path("app.tar");
+    fs::set_permissions(&archive, fs::metadata(&archive).unwrap().permissions()).unwrap();
+    assert!(place.refused(&["mount", "in-place", "target"]).contains("was changed since"));
+
+    place.done(&["layers", "app.tar", "unpacked"]);
+    let message = place.refused(&["mount", "--verify", "full", "unpacked", "target"]);
+    assert!(message.contains("--verify is for EROFS images"), "{message}");
+    let message = place.refused(&["mount", "--verify", "full", "--backend", "overlay", "app.tar", "target"]);
+    assert!(message.contains("--verify requires --backend erofs"), "{message}");
+}
+
+fn measured() {
+    let place = place();
+    let large = Tar::new().file("large", vec![5; 3_000_001]).file("small", "content").done();
+    place.docker("app.tar", &[large]);
+    place.done(&["layers", "--backend", "erofs", "--merged", "app.tar", "images"]);
+    let text = fs::read(place.path("images/layflat.json")).unwrap();
+    let layout: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    for (list, name) in [("images", "file"), ("devices", "path")] {
+        for file in layout[list].as_array().unwrap() {
+            let path = place.path("images").join(file[name].as_str().unwrap());
+            let output = tools::command("fsverity").args(["digest", "--compact"]).arg(path).output().unwrap();
+            assert_eq!(file["verity"], format!("sha256:{}", said(&output).trim()));
+        }
+    }
+}
+
+fn truncated() {
+    let place = place();
+    let content = vec![7; 100_000];
+    let layer = Tar::new().file("a", &content).file("b", &content).done();
+    fs::write(place.path("layer.tar"), &layer[..150_000]).unwrap();
+    place.docker("app.tar", &[layer[..150_000].to_vec()]);
+    for arguments in [
+        &["mount", "layers:layer.tar", "target"][..],
+        &["mount", "app.tar", "target"],
+        &["mount", "--in-place", "app.tar", "target"],
+        &["mount", "--in-place", "--verify", "none", "layers:layer.tar", "target"],
+    ] {
+        let message = place.refused(arguments);
+        assert!(message.contains("truncated"), "{arguments:?}: {message}");
+    }
+    assert!(place.kept("contents").is_empty());
+    assert!(place.kept("erofs").is_empty());
 }
 
 /// Runs the program where the cache is on a tmpfs, in a mount namespace of its own, and lets the target be looked at there.
