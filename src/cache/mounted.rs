@@ -59,7 +59,14 @@ fn contents_of(line: &[u8]) -> Vec<Vec<u8>> {
         File::from(file).take(Limits::default().metadata_size).read_to_end(&mut text).ok().map(|_| text)
     });
     let layout: Option<ErofsLayout> = text.and_then(|text| serde_json::from_slice(&text).ok());
-    layout.map(|layout| layout.devices.into_iter().map(|device| device.path.into_bytes()).collect()).unwrap_or_default()
+    let Some(layout) = layout else { return Vec::new() };
+    // Images of layers, which lie beside the whole image's directory.
+    let beside = |file: &str| {
+        let group = description.parent()?.parent()?;
+        Some(group.join(ErofsLayout::shared_layer(file)?).join("").into_os_string().into_encoded_bytes())
+    };
+    let images = layout.images.iter().filter_map(|image| beside(&image.file));
+    images.chain(layout.devices.iter().map(|device| device.path.clone().into_bytes())).collect()
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

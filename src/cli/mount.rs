@@ -40,6 +40,10 @@ pub(crate) struct Mount {
     /// Overlayfs workdir: an empty directory on the file system of --upper
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
+    /// With EROFS: mount one image a layer, which all images in the cache share that have the same layers below, rather than one for the whole stack. At most
+    /// 500 layers
+    #[arg(hide_short_help = true, long)]
+    layered: bool,
     /// Do not allow access to device nodes
     #[arg(hide_short_help = true, long)]
     nodev: bool,
@@ -80,7 +84,7 @@ impl Mount {
         let method = (self.fuse || self.cached.backend.is_fuse()).then_some(Method::Fuse);
         let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, method, ..MountOptions::default() };
         let owners = self.cached.unpack.owners.without_namespace()?;
-        let what = What { source: &self.source, target: self.target.as_deref() };
+        let what = What { source: &self.source, target: self.target.as_deref(), layered: self.layered };
         let done = self.cached.mount(&what, options, owners, common, cancel)?;
         if common.json {
             output::json(&serde_json::json!({
@@ -102,6 +106,8 @@ pub(crate) struct What<'a> {
     pub(crate) source: &'a OsStr,
     /// Where; a bundle has its own place.
     pub(crate) target: Option<&'a Path>,
+    /// Whether EROFS images are to be one a layer.
+    pub(crate) layered: bool,
 }
 
 /// Prints notes about layers in the cache.
@@ -163,7 +169,7 @@ impl CachedArgs {
         common: &Common,
         cancel: &Cancel,
     ) -> anyhow::Result<Done> {
-        let What { source, target } = *what;
+        let What { source, target, layered } = *what;
         let path = Path::new(source);
         options.check = Check { every_byte: self.backend.checks_every_byte(), cancel: cancel.clone() };
         if let Some(bundle) = OverlayBundle::open(path)? {
@@ -193,7 +199,11 @@ impl CachedArgs {
             if options.method != Some(Method::Fuse) {
                 may_mount()?;
             }
-            let stacking = if options.upper.is_some() { Stacking::MergedBelow } else { Stacking::Merged };
+            let stacking = match (layered, &options.upper) {
+                (true, _) => Stacking::Layered,
+                (false, Some(_)) => Stacking::MergedBelow,
+                (false, None) => Stacking::Merged,
+            };
             let mut how = self.backend.how(stacking)?;
             // That is done there.
             options.check.every_byte = false;

@@ -44,7 +44,7 @@ impl Unshare {
         for mount in &self.mounts {
             let (source, target) = parts(mount)?;
             let owners = if self.cached.unpack.owners.is_recorded() { Owners::Recorded } else { Owners::AsTheyAre };
-            let what = What { source, target: target.map(Path::new) };
+            let what = What { source, target: target.map(Path::new), layered: false };
             self.cached.mount(&what, MountOptions::default(), owners, common, cancel)?.say(common);
         }
         let shell = || std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());

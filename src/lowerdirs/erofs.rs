@@ -3,10 +3,13 @@
 use super::file::FileSeal;
 use crate::core::digest::Digest;
 
+/// How the path of an image begins that is kept in a cache for all images with the same layers.
+const SHARED: &str = "../";
+
 /// The contents of such a `layflat.json`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ErofsLayout {
-    /// Version of this file's format; this is 1.
+    /// Version of this file's format; this is 1, or 2 in a cache.
     pub format: u32,
     /// Always `erofs`.
     pub form: String,
@@ -54,8 +57,18 @@ pub struct ContentDevice {
 impl ErofsLayout {
     /// The version of the file's format.
     pub(crate) const FORMAT: u32 = 1;
+    /// The version where the images of layers lie in a cache, shared with other images: their paths begin with [`SHARED`].
+    pub(crate) const SHARED: u32 = 2;
     /// What the file is about.
     pub(crate) const FORM: &str = "erofs";
+
+    /// The directory beside the description's own, in a cache, that the path of an image leads to; none for any other path. Only this one leads
+    /// out of the description's own directory.
+    pub(crate) fn shared_layer(file: &str) -> Option<&str> {
+        let name = file.strip_prefix(SHARED)?.strip_suffix("/tree.erofs")?;
+        let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        is_plain.then_some(name)
+    }
 
     /// As it is written to disk.
     pub fn to_json(&self) -> Vec<u8> {

@@ -61,12 +61,13 @@ fn parse_erofs(text: &[u8], path: &Path) -> Result<Option<ErofsLayout>, LayoutEr
     if form != ErofsLayout::FORM {
         return Ok(None);
     }
-    if format != ErofsLayout::FORMAT {
+    if ![ErofsLayout::FORMAT, ErofsLayout::SHARED].contains(&format) {
         return Err(LayoutError::Unknown { path: path.to_owned(), form, format });
     }
     let malformed = |source| LayoutError::Malformed { path: path.to_owned(), source };
     let layout: ErofsLayout = serde_json::from_slice(text).map_err(malformed)?;
-    match layout.images.iter().find(|image| !is_plain(&image.file)) {
+    let is_shared = |name: &str| format == ErofsLayout::SHARED && ErofsLayout::shared_layer(name).is_some();
+    match layout.images.iter().find(|image| !is_plain(&image.file) && !is_shared(&image.file)) {
         Some(image) => Err(LayoutError::Outside { path: path.to_owned(), name: image.file.clone() }),
         None => Ok(Some(layout)),
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::images::{self, Stacking};
 use super::sources::Sources;
-use super::{How, MetadataError, Verify};
+use super::{How, MetadataError, Verify, shared};
 use crate::cache::{Lock, UNFINISHED};
 use crate::contents::in_place::{self, PlainLayer, plain_layers};
 use crate::contents::{KeptLayer, contents, replace_useless};
@@ -35,7 +35,7 @@ pub struct KeptImages {
     path: PathBuf,
     pub(super) layout: ErofsLayout,
     not_kept: Vec<Loss>,
-    _locks: (Lock, Vec<KeptLayer>),
+    _locks: (Vec<Lock>, Vec<KeptLayer>),
 }
 
 impl KeptImages {
@@ -101,6 +101,9 @@ fn of_content_files(
     let key = key(&lines(&sources.diff_ids), stacking, options);
     if let Some(found) = find(cache, &key, check, options)? {
         return Ok(found);
+    }
+    if stacking == Stacking::Layered {
+        return shared::make(image, cache, &key, &sources, check, options);
     }
     let draft = Draft::make(cache)?;
     let losses = images::write(&draft.made(), image, &sources, stacking, true, &text, options)?;
@@ -190,6 +193,9 @@ pub(super) fn find(
     let Some(lock) = Lock::shared(&place) else { return Ok(None) };
     let Some(mut layout) = describe(&place) else { return Ok(None) };
     // Nothing of it is removed from now on.
+    let shared = layout.images.iter().filter_map(|image| ErofsLayout::shared_layer(&image.file));
+    let shared = shared.filter_map(|key| Lock::shared(&group(cache).join(key)).inspect(Lock::touch));
+    let locks: Vec<Lock> = shared.chain([lock]).collect();
     let contents: Vec<KeptLayer> =
         layout.diff_ids.iter().filter_map(|diff_id| KeptLayer::find(cache, diff_id, check)).collect();
     match renewed(&place, &mut layout, &contents, check) {
@@ -198,20 +204,23 @@ pub(super) fn find(
         None if options.cancel.is_cancelled() => return Err(Error::Cancelled.into()),
         None => return Ok(None),
     }
-    lock.touch();
+    if let Some(lock) = locks.last() {
+        lock.touch();
+    }
     let not_kept: Option<Vec<Loss>> =
         std::fs::read(place.join(LOSSES)).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let not_kept = not_kept.unwrap_or_default();
     match not_kept.first() {
         Some(first) if options.strict => Err(first.refused().into()),
-        _ => Ok(Some(KeptImages { path: place, layout, not_kept, _locks: (lock, contents) })),
+        _ => Ok(Some(KeptImages { path: place, layout, not_kept, _locks: (locks, contents) })),
     }
 }
 
 /// The description in a place.
 fn describe(place: &Path) -> Option<ErofsLayout> {
     let layout: ErofsLayout = serde_json::from_slice(&std::fs::read(place.join(FILE_NAME)).ok()?).ok()?;
-    (layout.format == ErofsLayout::FORMAT && layout.form == ErofsLayout::FORM).then_some(layout)
+    let is_known = [ErofsLayout::FORMAT, ErofsLayout::SHARED].contains(&layout.format);
+    (is_known && layout.form == ErofsLayout::FORM).then_some(layout)
 }
 
 /// Whether anything is recognised by another stamp from now on, which the description then has; nothing if something is not as it was made.

@@ -15,6 +15,7 @@ mod error;
 mod images;
 mod layers;
 mod probe;
+mod shared;
 mod sources;
 
 pub use cached::{KeptImages, cached};

@@ -37,6 +37,7 @@ const TESTS: &[Test] = &[
     ("c4_what_is_mounted_and_was_changed_is_not_mounted_again", true, changed_and_in_use),
     ("c4_copies_of_a_directory_of_images_are_read_and_archives_in_place_only_recognised", true, copied_directory),
     ("c5_digests_are_those_of_fs_verity", true, measured),
+    ("c6_images_of_layers_are_shared_by_all_images_above_the_same_layers", true, shared_images_of_layers),
     ("a_truncated_archive_is_not_mounted", true, truncated),
     ("s2_a_mount_that_is_killed_leaves_nothing_that_harms", true, killed),
     ("c3_an_archive_that_others_could_write_is_not_used_in_place", true, unguarded),
@@ -83,15 +84,17 @@ enum Way {
     Verified,
     /// An image for each layer, in a directory.
     Layered,
+    /// An image for each layer, in the cache.
+    Shared,
 }
 
 impl Way {
-    const ALL: [Self; 5] = [Self::Merged, Self::Writable, Self::InPlace, Self::Verified, Self::Layered];
+    const ALL: [Self; 6] = [Self::Merged, Self::Writable, Self::InPlace, Self::Verified, Self::Layered, Self::Shared];
 
     fn how(self) -> How {
         let stacking = match self {
             Self::Writable => Stacking::MergedBelow,
-            Self::Layered => Stacking::Layered,
+            Self::Layered | Self::Shared => Stacking::Layered,
             _ => Stacking::Merged,
         };
         let verify = Some(if self == Self::InPlace { Verify::Nothing } else { Verify::Full });
@@ -109,7 +112,9 @@ fn check(case: &Case, way: Way) -> Result<(), Failed> {
         (expected, found) => return Err(format!("expected {expected:?}, found {found:?}").into()),
     };
     let expected = match &case.overlay {
-        Some(overlay) if matches!(way, Way::Layered | Way::Writable) => overlay.replace("OVERLAY.", "trusted.overlay."),
+        Some(overlay) if matches!(way, Way::Layered | Way::Shared | Way::Writable) => {
+            overlay.replace("OVERLAY.", "trusted.overlay.")
+        }
         _ => tree.clone(),
     };
     compare(&Tree::parse(&expected), &found)
@@ -726,6 +731,65 @@ fn measured() {
     }
 }
 
+fn shared_images_of_layers() {
+    let place = place();
+    let [base, top] = two_layers().try_into().unwrap();
+    // A second name of what a lower layer has brings its contents into the upper one.
+    let other = Tar::new().link(::tar::EntryType::Link, "again", "d/large").file("other", "x").done();
+    place.docker("one.tar", &[base.clone(), top]);
+    place.docker("two.tar", &[base.clone(), other.clone()]);
+    place.docker("three.tar", &[other, base]);
+    let mounted = |image: &str| {
+        let said = place.done(&["mount", "--layered", image, "target"]);
+        assert!(said.ends_with("read-only, by EROFS\n"), "{said}");
+    };
+    let numbers = || {
+        let mut numbers: Vec<u64> = place.kept("erofs").iter().map(|path| fs::metadata(path).unwrap().ino()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let kept = || (place.kept("contents").len(), place.kept("erofs").len());
+    mounted("one.tar");
+    is_right(&place);
+    // Two layers, and what lists them.
+    assert_eq!(kept(), (2, 3));
+    assert!(place.done(&["cache", "prune", "--all"]).starts_with("0 removed"));
+    place.umount();
+    let before = numbers();
+    mounted("two.tar");
+    assert_eq!(fs::read(place.target().join("again")).unwrap(), vec![7; 3000]);
+    let number = |name: &str| fs::metadata(place.target().join(name)).unwrap().ino();
+    assert_eq!(number("again"), number("d/large"));
+    assert_eq!(place.read("gone"), "x");
+    assert_eq!(kept(), (3, 5), "one more layer, and what lists it");
+    assert!(before.iter().all(|number| numbers().contains(number)));
+    place.umount();
+    mounted("two.tar");
+    assert_eq!(kept(), (3, 5));
+    place.umount();
+    // Above other layers it is another one: here the link has no target.
+    let message = place.refused(&["mount", "--layered", "three.tar", "target"]);
+    assert!(message.contains("d/large"), "{message}");
+    // What is damaged is made anew, and nothing else.
+    let two: Vec<PathBuf> = place.kept("erofs").into_iter().filter(|path| path.join("tree.erofs").exists()).collect();
+    as_before(&two[0].join("tree.erofs"), || write_at(&two[0].join("tree.erofs"), |byte| byte ^ 1));
+    mounted("one.tar");
+    is_right(&place);
+    place.umount();
+    mounted("two.tar");
+    assert_eq!(fs::read(place.target().join("again")).unwrap(), vec![7; 3000]);
+    place.umount();
+    assert!(place.done(&["cache", "prune", "--all"]).ends_with("0 bytes left\n") || kept() == (0, 0));
+    // An image that changes one directory only has the layers that an overlay needs.
+    place.docker("single.tar", &[Tar::new().file("small", "content").done(), Tar::new().done()]);
+    mounted("single.tar");
+    assert_eq!(place.read("small"), "content");
+    place.umount();
+    place.done(&["mount", "--layered", "--upper", "upper", "--work", "work", "single.tar", "target"]);
+    fs::write(place.target().join("new"), "").unwrap();
+    place.umount();
+}
+
 fn truncated() {
     let place = place();
     let content = vec![7; 100_000];
@@ -734,7 +798,7 @@ fn truncated() {
     place.docker("app.tar", &[layer[..150_000].to_vec()]);
     for arguments in [
         &["mount", "layers:layer.tar", "target"][..],
-        &["mount", "app.tar", "target"],
+        &["mount", "--layered", "app.tar", "target"],
         &["mount", "--in-place", "app.tar", "target"],
         &["mount", "--in-place", "--verify", "none", "layers:layer.tar", "target"],
     ] {
