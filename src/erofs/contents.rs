@@ -31,7 +31,7 @@ impl Piece {
 
 /// The contents of a stack's files.
 ///
-/// Both methods are asked more than once for the same file, and must always give the same answer.
+/// All methods are asked more than once for the same file, and must always give the same answer.
 pub trait Contents {
     /// Appends the pieces of a file's content to `pieces`, in the order of the file. `layer` is the one whose record has
     /// the content.
@@ -39,6 +39,16 @@ pub trait Contents {
     /// # Errors
     /// Nothing is known of it.
     fn pieces(&self, layer: usize, content: ContentId, pieces: &mut Vec<Piece>) -> io::Result<()>;
+
+    /// Appends pieces of the same content that the image carries, of device 0: asked of a sparse file that lies so scattered in devices that
+    /// addresses would take more than its bytes. Nothing is appended, and `false` returned, if its bytes cannot be read.
+    ///
+    /// # Errors
+    /// Nothing is known of it.
+    fn carried(&self, layer: usize, content: ContentId, pieces: &mut Vec<Piece>) -> io::Result<bool> {
+        let _ = (layer, content, pieces);
+        Ok(false)
+    }
 
     /// Fills `buffer` with bytes that the image carries: those at `offset`, as a piece of this content states it. Called
     /// only for pieces of device 0.

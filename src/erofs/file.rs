@@ -10,6 +10,8 @@ use super::options::Device;
 
 /// Files up to this size are addressed by one block number. Reading large ones cold is slower so.
 const FLAT_UP_TO: u64 = 4096;
+/// Bytes of addresses that nobody minds.
+const FEW_ADDRESSES: u64 = 64 << 10;
 /// Chunk addresses of one file: 128 MiB of them.
 pub(super) const MOST_CHUNKS: u64 = 1 << 24;
 /// The largest chunk, as a logarithm, in blocks.
@@ -127,14 +129,29 @@ impl<'p> File<'p> {
         Ok(())
     }
 
-    /// The size of chunks with which addresses and what the image carries are smallest together.
-    fn chunk_bits(self) -> Result<u32, Problem> {
-        // The borders of what lies in devices must be borders of chunks. Around what is carried there may be zeros.
+    /// Whether it lies in devices, and addresses would take more than its bytes.
+    pub(super) fn is_scattered(self) -> bool {
+        if self.pieces.len() < 2 && self.pieces.first().is_none_or(|piece| piece.length == self.size) {
+            return false;
+        }
+        let addresses = self.chunks(self.most_bits()).saturating_mul(CHUNK_ADDRESS);
+        let bytes: u64 = self.pieces.iter().map(|piece| piece.length).fold(0, u64::saturating_add);
+        self.pieces.iter().all(|piece| piece.device != Piece::CARRIED) && addresses > bytes.max(FEW_ADDRESSES)
+    }
+
+    /// The size of the largest chunks that there can be: borders of what lies in devices must be borders of chunks.
+    fn most_bits(self) -> u32 {
         let in_devices = self.pieces.iter().filter(|piece| piece.device != Piece::CARRIED);
         let borders = in_devices
             .fold(0, |borders, piece| borders | piece.logical | if piece.end() == self.size { 0 } else { piece.end() });
         let whole = self.size.div_ceil(1 << self.bits).checked_next_power_of_two().map_or(63, u64::trailing_zeros);
-        let most = (borders.trailing_zeros() - self.bits).min(whole).min(LARGEST_CHUNK);
+        borders.trailing_zeros().saturating_sub(self.bits).min(whole).min(LARGEST_CHUNK)
+    }
+
+    /// The size of chunks with which addresses and what the image carries are smallest together.
+    fn chunk_bits(self) -> Result<u32, Problem> {
+        // Around what is carried there may be zeros.
+        let most = self.most_bits();
         let least = (0..=most).find(|&bits| self.chunks(bits) <= MOST_CHUNKS);
         let least = least.ok_or_else(|| Problem::TooFragmented(self.chunks(most)))?;
         let cost = |&bits: &u32| {
@@ -262,6 +279,21 @@ mod tests {
         let file = File::new((1 << 40) + 8192, &ends, 12);
         let Ok(Address::Chunks(bits)) = file.address(&[]) else { panic!("{:?}", file.address(&[])) };
         assert!(file.chunks(bits) <= MOST_CHUNKS);
+    }
+
+    #[test]
+    fn what_takes_more_addresses_than_bytes_is_scattered() {
+        let is_scattered = |size, pieces: &[Piece]| File::new(size, pieces, 9).is_scattered();
+        assert!(is_scattered(60 << 30, &[piece(512, 512, 1, 0)]));
+        assert!(!is_scattered(60 << 30, &[piece(512, 512, 0, 0)]));
+        assert!(!is_scattered(60 << 30, &[]) && !is_scattered(60 << 30, &[piece(0, 60 << 30, 1, 512)]));
+        // As large as the addresses of blocks of 512 bytes are.
+        assert!(is_scattered(1 << 30, &[piece(512, (16 << 20) - 512, 1, 0)]));
+        assert!(!is_scattered(1 << 30, &[piece(512, 16 << 20, 1, 0)]));
+        // Nobody minds a few.
+        assert!(!is_scattered(4 << 20, &[piece(512, 512, 1, 0)]));
+        // A piece that cannot be is an error later on.
+        assert!(!is_scattered(10, &[piece(100, 10, 1, 0)]));
     }
 
     #[test]

@@ -301,7 +301,7 @@ impl Node {
     }
 }
 
-/// A file's pieces, joined.
+/// A file's pieces, joined: those in devices, or, where these would take more addresses than bytes, those that the image carries.
 pub(super) fn file<'p>(
     contents: &dyn Contents,
     (size, layer, content): (u64, usize, ContentId),
@@ -311,5 +311,12 @@ pub(super) fn file<'p>(
     pieces.clear();
     contents.pieces(layer, content, pieces)?;
     file::join(pieces);
+    if File::new(size, pieces, bits).is_scattered() {
+        let mut carried = Vec::new();
+        if contents.carried(layer, content, &mut carried)? {
+            *pieces = carried;
+            file::join(pieces);
+        }
+    }
     Ok(File::new(size, pieces, bits))
 }

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::contents::in_place::{LocatedLayer, PlainLayer};
 use crate::contents::{Contents, KeptLayer, Lies, Piece, Pieces};
@@ -32,6 +34,15 @@ pub(super) struct Device {
     pub(super) seal: FileSeal,
     /// What the EROFS image says of it, for people.
     pub(super) tag: String,
+    source: Source,
+}
+
+/// Where a device can be read from now.
+#[derive(Debug)]
+enum Source {
+    /// Opened when it is needed: an image may have hundreds.
+    Path(PathBuf),
+    Open(Arc<File>),
 }
 
 #[derive(Debug)]
@@ -50,7 +61,12 @@ impl Sources {
         for layer in contents.layers {
             let tag = layer.diff_id.to_string();
             let path = layer.kept.path().to_owned();
-            let device = sources.device(Device { seal: layer.kept.seal().clone(), tag, path });
+            let device = sources.device(Device {
+                seal: layer.kept.seal().clone(),
+                tag,
+                source: Source::Path(path.clone()),
+                path,
+            });
             sources.layers.push(Layer { pieces: layer.pieces, device, start: 0, beside: 0 });
             sources.records.push(layer.record);
             sources.diff_ids.push(layer.diff_id);
@@ -71,7 +87,8 @@ impl Sources {
         for (plain, layer) in plain.iter().zip(located) {
             // Its layers are what was checked of it, if anything was.
             let seal = FileSeal { stamp: Stamp::of(&plain.file).map_err(failed())?, verity: None };
-            let device = sources.device(Device { path: plain.path.clone(), seal, tag: "archive".to_owned() });
+            let source = Source::Open(Arc::clone(&plain.file));
+            let device = sources.device(Device { path: plain.path.clone(), seal, tag: "archive".to_owned(), source });
             sources.layers.push(Layer { pieces: layer.pieces, device, start: plain.start, beside: 0 });
             sources.records.push(layer.record);
             sources.diff_ids.extend(layer.diff_id);
@@ -79,7 +96,8 @@ impl Sources {
         }
         let seal = FileSeal::of(beside.1).map_err(failed())?;
         if seal.stamp.size > 0 {
-            let device = sources.device(Device { path: beside.0.to_owned(), seal, tag: "beside".to_owned() });
+            let source = Source::Open(Arc::new(beside.1.try_clone().map_err(failed())?));
+            let device = sources.device(Device { path: beside.0.to_owned(), seal, tag: "beside".to_owned(), source });
             sources.layers.iter_mut().for_each(|layer| layer.beside = device);
         }
         Ok(sources)
@@ -129,6 +147,9 @@ impl Layer {
     }
 }
 
+/// Marks an offset in the file beside the archive, where the image carries what lies there.
+const BESIDE: u64 = 1 << 63;
+
 /// Some of the devices.
 #[derive(Debug)]
 pub(super) struct Used<'s> {
@@ -168,7 +189,24 @@ impl erofs::Contents for Used<'_> {
         Ok(())
     }
 
-    fn read(&self, _: usize, _: ContentId, _: u64, _: &mut [u8]) -> io::Result<()> {
-        Err(io::Error::other("all contents lie in devices"))
+    fn carried(&self, layer: usize, content: ContentId, pieces: &mut Vec<erofs::Piece>) -> io::Result<bool> {
+        let layer = &self.sources.layers[layer];
+        pieces.extend(layer.pieces.of(content).iter().map(|piece| {
+            let offset = match piece.lies {
+                Lies::InLayer => layer.start + piece.offset,
+                Lies::Beside => piece.offset | BESIDE,
+            };
+            erofs::Piece { logical: piece.logical, length: piece.length, device: erofs::Piece::CARRIED, offset }
+        }));
+        Ok(true)
+    }
+
+    fn read(&self, layer: usize, _: ContentId, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let layer = &self.sources.layers[layer];
+        let device = if offset & BESIDE == 0 { layer.device } else { layer.beside };
+        match &self.sources.devices[device].source {
+            Source::Path(path) => File::open(path)?.read_exact_at(buffer, offset & !BESIDE),
+            Source::Open(file) => file.read_exact_at(buffer, offset & !BESIDE),
+        }
     }
 }
