@@ -38,6 +38,16 @@ use crate::unpack::{Error, Losses, Options, Progress, Report};
 /// written.
 pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
     let work = Work::beside(destination, options.replace, options.durability())?;
+    flatten_into(image, work, options, progress)
+}
+
+/// The same by a work directory that was made for the destination.
+pub(crate) fn flatten_into(
+    image: &Image,
+    work: Work,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Report, Error> {
     let mut ground = Ground::prepare(image, work, None, options, progress)?;
     let records = std::mem::take(&mut ground.records);
     let stack = replay(&records, options)?;

@@ -33,6 +33,7 @@ pub use copies::TooManyCopies;
 pub use error::{Error, WhichLayer};
 pub use fitness::Unfit;
 pub use flat::flatten;
+pub(crate) use flat::flatten_into;
 pub use layers::layers;
 pub use options::{OVERRIDE_STAT, Options, Owners};
 pub use over::{LayerOver, layer_over};
