@@ -2,19 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use layflat::core::stack::Last;
 use layflat::core::text::Printable;
 use layflat::extract::Extractor;
-use layflat::{Cancel, Options, Report};
+use layflat::{Cancel, Made as Tree, Options, Report};
 use serde_json::json;
 
 use super::arguments::{Common, Looked, OpenArgs, UnpackArgs};
+use super::made::Made;
 use super::overlap::refuse_replacing_source;
-use super::{SUCCESS, missing, output, progress, table};
+use super::{SUCCESS, missing, output, progress};
 
 /// Copy files and directories out of an image
 ///
@@ -73,11 +74,23 @@ impl Cp {
             }
         }
         settled.say(common);
-        for (path, destination, report) in &copied {
+        for (_, _, report) in &copied {
             output::losses(common, &report.not_kept);
-            if !common.json {
-                say(common, path, destination, report);
+        }
+        if !common.json {
+            // One by its own name, several by that of the directory that they are in.
+            let made = match copied.as_slice() {
+                [(_, destination, _)] => Made::at(destination),
+                _ => Made::at(&self.dest),
+            };
+            let mut all = Tree::default();
+            let mut losses = Vec::new();
+            for (_, _, report) in &copied {
+                all.files += report.made.files;
+                all.bytes = all.bytes.saturating_add(report.made.bytes);
+                losses.extend(report.not_kept.iter().cloned());
             }
+            made.tree(&all, None).losses(&losses).say(common, "");
         }
         if common.json {
             output::json_lines(copied.iter().map(|(path, destination, report)| {
@@ -124,18 +137,6 @@ impl Cp {
         let name = Printable(path.as_bytes());
         Ok((destination, report.with_context(|| format!("cannot copy {name}"))?))
     }
-}
-
-fn say(common: &Common, path: &OsStr, destination: &Path, report: &Report) {
-    output::say(
-        common,
-        format_args!(
-            "{}: {} from {}",
-            Printable(destination.as_os_str().as_bytes()),
-            table::counted(report.entries, "entry", "entries"),
-            Printable(path.as_bytes())
-        ),
-    );
 }
 
 /// `IMAGE:PATH`, at the last colon that a slash follows, but not two as in `docker://`; or else at the last colon.

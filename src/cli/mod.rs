@@ -30,6 +30,7 @@ mod inspect;
 mod layers;
 mod log;
 mod ls;
+mod made;
 mod man;
 mod missing;
 mod mount;
@@ -234,6 +235,7 @@ fn command() -> clap::Command {
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
+    made::start();
     if let Some(answer) = layflat::fs::asked_to_wait() {
         // Whoever does not hear it does it itself.
         let _ = writeln!(std::io::stdout(), "{answer}");
@@ -297,7 +299,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Pack(command) => command.run(common, &cancel),
         Command::Cache(command) => command.run(common, &cancel),
         Command::Completions(command) => command.run(&mut self::command()),
-        Command::Man(command) => command.run(&self::command()),
+        Command::Man(command) => command.run(&self::command(), common),
     };
     let left = layflat::fs::take_leftovers();
     let code = match result {

@@ -102,7 +102,7 @@ fn of_content_files(
         return Ok(found);
     }
     let draft = Draft::make(cache)?;
-    let losses = images::write(&draft.made(), image, &sources, stacking, true, &text, options)?;
+    let (losses, _) = images::write(&draft.made(), image, &sources, stacking, true, &text, options)?;
     draft.publish(cache, &key, losses, sources.kept, options)
 }
 
@@ -144,7 +144,7 @@ fn of_archives(
     }
     let place = place(cache, &key);
     let sources = Sources::in_place(layers, located, (&place.join(BESIDE), &beside))?;
-    let losses = images::write(&draft.made(), image, &sources, stacking, verified, &text, options)?;
+    let (losses, _) = images::write(&draft.made(), image, &sources, stacking, verified, &text, options)?;
     draft.publish(cache, &key, losses, Vec::new(), options)
 }
 

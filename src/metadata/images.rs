@@ -13,7 +13,7 @@ use crate::erofs::{self, BlockSize, Lost, Plan, Shape};
 use crate::fs::Durability;
 use crate::image::Image;
 use crate::lowerdirs::{ContentDevice, ErofsLayout, FILE_NAME, Metadata, Stamp};
-use crate::unpack::{Error, Loss, LossKind, Losses, Options, io, reading};
+use crate::unpack::{Error, Loss, LossKind, Losses, Made, Options, io, reading};
 
 /// How many EROFS images there are, and what for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Stacking {
 /// Where the description is to say that a device lies.
 pub(super) type Place<'a> = &'a dyn Fn(&Path) -> String;
 
-/// Writes the images and the description into a directory. What the images do not hold is said (rule A4).
+/// Writes the images and the description into a directory. Returns what the images do not hold (rule A4), and what they do.
 pub(super) fn write(
     directory: &Path,
     image: &Image,
@@ -48,7 +48,7 @@ pub(super) fn write(
     verified: bool,
     place: Place<'_>,
     options: &Options,
-) -> Result<Vec<Loss>, MetadataError> {
+) -> Result<(Vec<Loss>, Made), MetadataError> {
     let stack = Stack::replay(&sources.records, reading(options)).map_err(Error::from)?;
     let settings = erofs::Options {
         block_size: BlockSize::Sector,
@@ -71,8 +71,12 @@ pub(super) fn write(
         images.push(write_one(directory, name, &plan, sources.devices.len(), options.durability())?);
         Ok::<_, MetadataError>(())
     };
-    match stacking {
-        Stacking::Merged | Stacking::MergedBelow => add("tree.erofs".to_owned(), &stack, &stack.whole())?,
+    let made = match stacking {
+        Stacking::Merged | Stacking::MergedBelow => {
+            let whole = stack.whole();
+            add("tree.erofs".to_owned(), &stack, &whole)?;
+            Made::of(&stack, [&whole])
+        }
         Stacking::Layered => {
             let layers = stack.layers().iter().enumerate().rev();
             let mut count = 0;
@@ -85,8 +89,9 @@ pub(super) fn write(
             for name in ["empty", "empty-2"].iter().skip(count) {
                 add(format!("{name}.erofs"), &nothing, &nothing.whole())?;
             }
+            Made::of(&stack, stack.layers())
         }
-    }
+    };
     let device = |device: &super::sources::Device| ContentDevice { path: place(&device.path), stamp: device.stamp };
     let layout = ErofsLayout {
         format: ErofsLayout::FORMAT,
@@ -104,7 +109,7 @@ pub(super) fn write(
     all.extend(losses.into_list());
     match all.first() {
         Some(first) if options.strict => Err(first.refused().into()),
-        _ => Ok(all),
+        _ => Ok((all, made)),
     }
 }
 

@@ -10,7 +10,7 @@ use super::settle::{Finish, Settler, fullest};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::fs::Work;
 use crate::image::Image;
-use crate::unpack::{Error, Losses, Options, Progress, Report};
+use crate::unpack::{Error, Losses, Made, Options, Progress, Report};
 
 /// Unpacks an image as one root file system in the directory `destination`.
 ///
@@ -80,7 +80,7 @@ pub(crate) fn flatten_into(
     }
     let capabilities = ground.capabilities.clone();
     let root = stack.root_attributes(&whole);
-    let (mut report, work) = ground.report(image, "flat", None, options)?;
+    let (mut report, work) = ground.report(image, "flat", Made::of(&stack, [&whole]), None, options)?;
     // Once more where it lies now: a mode that forbids to move it had to wait, and in a mount point it is another
     // directory.
     report.destination = work.publish(RESULT, |directory| capabilities.set_root(directory, &root))?;
