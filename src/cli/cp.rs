@@ -12,7 +12,7 @@ use layflat::extract::Extractor;
 use layflat::{Cancel, Made as Tree, Options, Report};
 use serde_json::json;
 
-use super::arguments::{Common, Looked, OpenArgs, UnpackArgs};
+use super::arguments::{Common, LayerArg, Looked, OpenArgs, UnpackArgs};
 use super::made::Made;
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, missing, output, progress};
@@ -37,9 +37,8 @@ pub(crate) struct Cp {
     /// The directory to copy into, or the name of the copy
     #[arg(value_name = "DEST", required = true)]
     dest: PathBuf,
-    /// Copy the files as of layer N, counted from 0 at the bottom; also what later layers change or delete
-    #[arg(long, value_name = "N")]
-    layer: Option<usize>,
+    #[command(flatten)]
+    as_of: LayerArg,
     #[command(flatten)]
     unpack: UnpackArgs,
     #[command(flatten)]
@@ -67,7 +66,7 @@ impl Cp {
             let (same, others) = rest.split_at(rest.iter().take_while(|(other, _)| other == image).count());
             rest = others;
             let looked = self.open.look(image, common, cancel)?;
-            let extractor = Extractor::new(&looked.image, &looked.indexes, self.layer, &looked.options)?;
+            let extractor = Extractor::new(&looked.image, &looked.indexes, self.as_of.layer, &looked.options)?;
             for (_, path) in same {
                 let (destination, report) = self.copy(&extractor, (image, path), &looked, &options, common)?;
                 copied.push((path, destination, report));
@@ -113,7 +112,7 @@ impl Cp {
         options: &Options,
         common: &Common,
     ) -> anyhow::Result<(PathBuf, Report)> {
-        let found = extractor.find(path.as_bytes()).map_err(|error| match self.layer {
+        let found = extractor.find(path.as_bytes()).map_err(|error| match self.as_of.layer {
             Some(_) => error.into(),
             None => missing::explained(error, path.as_bytes(), looked, |layer| match layer.checked_sub(1) {
                 Some(below) => format!("--layer {below} copies it"),

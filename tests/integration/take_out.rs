@@ -281,6 +281,9 @@ fn grep_reaches_what_later_layers_changed_or_deleted() {
     assert_eq!(found(&["hunter2", "--all-layers", IMAGE]), ["0:etc/gone:password = hunter2"]);
     assert_eq!(found(&["hunter2", "--layer", "0", IMAGE]), ["etc/gone:password = hunter2"]);
     assert_eq!(found(&["-l", "--all-layers", "old|new", IMAGE]), ["0:etc/changed", "1:etc/changed"]);
+    assert_eq!(found(&["-l", "--changed-by", "1", "e", IMAGE]), ["etc/changed"]);
+    assert_eq!(found(&["hunter2", "--changed-by", "0", IMAGE]), ["etc/gone:password = hunter2"]);
+    assert_eq!(grep(&place, &["--changed-by", "9", "e", IMAGE]), (Some(2), vec![]));
     let output = layflat(&place, &["grep", "--json", "hunter2", "--all-layers", IMAGE]);
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(line, json!({"in_layer": 0, "path": "etc/gone", "line": 1, "text": "password = hunter2"}));
