@@ -1,5 +1,6 @@
 //! `layflat diff`
 
+mod images;
 mod side;
 mod stat;
 mod text;
@@ -25,7 +26,10 @@ use super::arguments::{Common, Looked, OpenArgs};
 use super::owners::{Granted, granted};
 use super::watchdog::alone;
 use super::{FAILURE, SUCCESS, output};
+pub(super) use images::Compared;
 use side::{AsOf, Named, shown};
+#[cfg(feature = "explore")]
+pub(super) use stat::sum;
 
 /// Compare two images, directories or mounts
 ///
