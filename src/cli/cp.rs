@@ -139,7 +139,7 @@ impl Cp {
 }
 
 /// `IMAGE:PATH`, at the last colon that a slash follows, but not two as in `docker://`; or else at the last colon.
-fn split(source: &OsStr) -> anyhow::Result<(OsString, OsString)> {
+pub(super) fn split(source: &OsStr) -> anyhow::Result<(OsString, OsString)> {
     let bytes = source.as_bytes();
     let follows = |at: usize, what: &[u8]| bytes[at + 1..].starts_with(what);
     let colons: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b':' && !follows(at, b"//")).collect();

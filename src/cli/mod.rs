@@ -8,6 +8,7 @@ mod cache;
 mod cat;
 mod changes;
 mod check;
+mod complete;
 mod completions;
 mod config;
 mod copy;
@@ -202,6 +203,7 @@ enum Command {
     Squash(squash::Squash),
     Pack(pack::Pack),
     Cache(cache::Cache),
+    Complete(complete::Complete),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -249,6 +251,10 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return ExitCode::from(run::usage(output::usage(&tips::for_command(error)))),
     };
     output::be_quiet(cli.common.quiet);
+    // A shell waits for it, at any moment.
+    if let Command::Complete(command) = &cli.command {
+        return ExitCode::from(command.run(self::command()).unwrap_or(FAILURE));
+    }
     // The first process of a container has its own way with signals.
     if let Command::RunInit(command) = &cli.command {
         return ExitCode::from(command.run(&cli.common));
@@ -298,6 +304,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Squash(command) => command.run(common, &cancel),
         Command::Pack(command) => command.run(common, &cancel),
         Command::Cache(command) => command.run(common, &cancel),
+        Command::Complete(command) => command.run(self::command()),
         Command::Completions(command) => command.run(&mut self::command()),
         Command::Man(command) => command.run(&self::command(), common),
     };
