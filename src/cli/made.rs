@@ -38,7 +38,11 @@ impl Made {
     pub(crate) fn at(path: &Path) -> Self {
         match path == Path::new("-") {
             true => Self::called("standard output"),
-            false => Self::called(Printable(path.as_os_str().as_encoded_bytes())),
+            false => {
+                // As people would have written it: not `./NAME`.
+                let short = path.strip_prefix(".").ok().filter(|short| !short.as_os_str().is_empty());
+                Self::called(Printable(short.unwrap_or(path).as_os_str().as_encoded_bytes()))
+            }
         }
     }
 
@@ -114,6 +118,7 @@ mod tests {
             made.count(12_447, "file", "files").bytes(1536).to_string(),
             "a\\nb: 1 layer, 12,447 files, 1.5 KiB"
         );
+        assert_eq!(Made::at(Path::new("./x")).bytes(1).to_string(), "x: 1 B");
         let tree = Tree { files: 1, bytes: 10, excluded: 2 };
         let made = Made::at(Path::new("-")).tree(&tree, None).left_out(1_000);
         assert_eq!(made.to_string(), "standard output: 1 file, 10 B (1,002 left out)");
