@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat};
+use rustix::fs::{AtFlags, FileType, RenameFlags, linkat, renameat, renameat_with, statat};
 use rustix::io::Errno;
 
 use crate::blob::Blob;
@@ -19,13 +19,13 @@ use crate::core::layer::read_layer;
 use crate::core::record::{ChangeKind, ContentId, LayerPath};
 use crate::core::stack::{Difference, Last, Node, Stack, What};
 use crate::export::{Change, Whiteouts, write_changed};
-use crate::fs::{Aside, Durability, OutputError, Place, PlaceError, open_path, publishing};
+use crate::fs::{Aside, Durability, OutputError, Place, PlaceError, Work, publishing};
 use crate::image::{Image, Layer};
 use crate::inspect::InsideError;
 use crate::inspect::index::Indexes;
 use crate::unpack::read::read_layers;
 use crate::unpack::stage::{Contents, ContentsFiles};
-use crate::unpack::{Error, Options, Progress, Report, flatten, io};
+use crate::unpack::{Error, Options, Progress, Report, flatten, flatten_into, io};
 
 /// What layers show, to copy from.
 #[derive(Debug)]
@@ -110,7 +110,12 @@ impl<'a> Extractor<'a> {
         let image = self.archived(found, &aside.path(), options, progress)?;
         if found.is_directory {
             drop(aside);
-            return flatten(&image, destination, options, progress);
+            // Where a link leads that came meanwhile is nobody's choice, either.
+            let work = match last {
+                Last::Follow => Work::beside(destination, options.replace, options.durability()),
+                Last::Keep => Work::beside_itself(destination, options.replace, options.durability()),
+            };
+            return flatten_into(&image, work?, options, progress);
         }
         self.leaf(&image, found, (&target, destination), &aside, options, progress)
     }
@@ -231,19 +236,15 @@ struct Target {
 
 impl Target {
     fn find(destination: &Path, last: Last) -> Result<Self, Error> {
-        let io = |error: Errno| unusable(destination, PlaceError::Io(error.into()));
-        // Places follow links.
-        if last == Last::Keep
-            && destination.is_symlink()
-            && let Some(name) = destination.file_name()
-        {
-            let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = open_path(parent.unwrap_or(Path::new("."))).map_err(io)?;
-            return Ok(Self { parent, name: name.to_owned(), is_link: true });
-        }
-        let place = Place::find(destination).map_err(|error| unusable(destination, error))?;
+        let place = match last {
+            Last::Follow => Place::find(destination),
+            Last::Keep => Place::itself(destination),
+        };
+        let place = place.map_err(|error| unusable(destination, error))?;
         let name = place.name().to_owned();
-        Ok(Self { parent: place.into_parent(), name, is_link: false })
+        let there = statat(place.parent(), &name, AtFlags::SYMLINK_NOFOLLOW);
+        let is_link = there.is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Symlink);
+        Ok(Self { parent: place.into_parent(), name, is_link })
     }
 }
 

@@ -136,7 +136,7 @@ pub use self::core::overlayfs::XattrNamespace;
 pub use fs::DestinationError;
 pub use notes::Notes;
 pub use unpack::{Error, WhichLayer};
-pub use unpack::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
+pub use unpack::{LayerReport, Loss, LossKind, Made, NoProgress, Progress, Report, Seconds};
 pub use unpack::{OVERRIDE_STAT, Options, Owners};
 
 /// Removes a directory tree, however deep it is; that it is not there is fine.

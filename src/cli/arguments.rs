@@ -14,6 +14,7 @@ use layflat::core::chain::Chain;
 use layflat::core::reference::Platform;
 use layflat::image::Image;
 use layflat::inspect::index::{Indexes, indexes};
+use layflat::inspect::{Inside, InsideError};
 use layflat::net::registry::{ClientCertificate, Credentials, RegistryOptions};
 use layflat::transport::source;
 use layflat::{Cancel, Limits, Options, Owners, Progress, XattrNamespace, cache};
@@ -130,6 +131,14 @@ pub(crate) struct LookArgs {
     pub(crate) image: ImageArgs,
 }
 
+/// Up to which layer an image is looked at.
+#[derive(Debug, Args)]
+pub(crate) struct LayerArg {
+    /// Take the image as of layer N, counted from 0 at the bottom: with what later layers change or delete
+    #[arg(long, value_name = "N")]
+    pub(crate) layer: Option<usize>,
+}
+
 /// An image whose layers are indexed.
 pub(crate) struct Looked {
     pub(crate) image: Image,
@@ -174,6 +183,16 @@ impl From<NamespaceArg> for XattrNamespace {
         match argument {
             NamespaceArg::Trusted => Self::Trusted,
             NamespaceArg::User => Self::User,
+        }
+    }
+}
+
+impl Looked {
+    /// What the image shows, all of it or as of a layer.
+    pub(crate) fn inside(&self, layer: Option<usize>) -> Result<Inside<'_>, InsideError> {
+        match layer {
+            Some(layer) => Inside::up_to(layer, &self.image, &self.indexes, &self.options),
+            None => Inside::new(&self.image, &self.indexes, &self.options),
         }
     }
 }

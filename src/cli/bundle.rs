@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -14,6 +13,7 @@ use layflat::metadata::Stacking;
 use layflat::userns::{enter, in_user_namespace};
 
 use super::arguments::Common;
+use super::made::Made;
 use super::mount::{CachedArgs, say_layers};
 use super::overlap::refuse_replacing_source;
 use super::owners::own;
@@ -86,7 +86,6 @@ struct ProcessArgs {
 
 impl Bundle {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
-        let started = Instant::now();
         let overrides = self.process.overrides()?;
         let root = rustix::process::geteuid().is_root();
         let inside = in_user_namespace();
@@ -112,7 +111,7 @@ impl Bundle {
             layflat::bundle::flat(&image, &self.directory, &unpack, &options, progress.as_ref())?
         };
         settled.say(common);
-        self.say(common, &report, started.elapsed().as_secs_f64())?;
+        self.say(common, &report, image.layers.len())?;
         Ok(SUCCESS)
     }
 
@@ -132,7 +131,7 @@ impl Bundle {
         })
     }
 
-    fn say(&self, common: &Common, report: &Report, seconds: f64) -> anyhow::Result<()> {
+    fn say(&self, common: &Common, report: &Report, layers: usize) -> anyhow::Result<()> {
         for what in &report.left_out {
             output::say(common, format_args!("note: left out {what}"));
         }
@@ -149,7 +148,12 @@ impl Bundle {
             Some(false) => format!("layflat unshare --mount {directory} -- runc run --bundle {directory} NAME"),
             _ => format!("runc run --bundle {directory} NAME"),
         };
-        output::say(common, format_args!("{directory}: bundle made in {seconds:.2} s; run it: {run}"));
+        let made = Made::at(&self.directory);
+        let made = match &report.unpacked {
+            Some(unpacked) => made.tree(&unpacked.made, None).losses(&unpacked.not_kept),
+            None => made.count(layers as u64, "layer", "layers").losses(&report.not_kept),
+        };
+        made.say(common, &format!("run it: {run}"));
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Args;
 use layflat::blob::Compress;
-use layflat::copy::{CopyOptions, CopyReport, Format, copy_with_referrers};
+use layflat::copy::{CopyOptions, CopyReport, Format, Outcome, copy_with_referrers};
 use layflat::core::reference::Reference;
 use layflat::core::text::Printable;
 use layflat::squash::filter_all;
@@ -18,7 +18,8 @@ use layflat::{Cancel, Options};
 use super::arguments::{Common, OpenArgs};
 use super::ends::EndsArgs;
 use super::filters::FilterArgs;
-use super::table::{align, bytes, counted};
+use super::made::Made;
+use super::table::{align, bytes};
 use super::{SUCCESS, hints, output, progress};
 
 /// Copy images between registries, engines, archives and OCI layouts
@@ -155,7 +156,13 @@ pub(super) fn report_copy(common: &Common, destination: &Reference, report: &Cop
     } else if !common.quiet && !is_stdout(destination) {
         output::lines(table(report))?;
     }
-    output::say(common, summary(destination, report));
+    let left_out = report.blobs.iter().filter(|blob| blob.outcome == Outcome::LeftOut).count() as u64;
+    let made = Made::called(Printable(destination.to_string().as_bytes()))
+        .count(report.images.len() as u64, "image", "images")
+        .any(report.referrers.len() as u64, "referrer", "referrers")
+        .count(report.blobs.len() as u64 - left_out, "blob", "blobs")
+        .bytes(report.bytes());
+    made.left_out(left_out).say(common, "");
     Ok(())
 }
 
@@ -175,12 +182,4 @@ fn table(report: &CopyReport) -> Vec<String> {
         lines.push(format!("{what} {digest} {}", names.join(" ")).trim_end().to_owned());
     }
     lines
-}
-
-fn summary(destination: &Reference, report: &CopyReport) -> String {
-    let images = counted(report.images.len() as u64, "image", "images");
-    let blobs = counted(report.blobs.len() as u64, "blob", "blobs");
-    let size = bytes(report.bytes());
-    let destination = Printable(destination.to_string().as_bytes()).to_string();
-    format!("{destination}: {images}, {blobs}, {size} in {:.2} s", report.seconds)
 }

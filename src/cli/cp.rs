@@ -2,19 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use layflat::core::stack::Last;
 use layflat::core::text::Printable;
 use layflat::extract::Extractor;
-use layflat::{Cancel, Options, Report};
+use layflat::{Cancel, Made as Tree, Options, Report};
 use serde_json::json;
 
-use super::arguments::{Common, Looked, OpenArgs, UnpackArgs};
+use super::arguments::{Common, LayerArg, Looked, OpenArgs, UnpackArgs};
+use super::made::Made;
 use super::overlap::refuse_replacing_source;
-use super::{SUCCESS, missing, output, progress, table};
+use super::{SUCCESS, missing, output, progress};
 
 /// Copy files and directories out of an image
 ///
@@ -36,9 +37,8 @@ pub(crate) struct Cp {
     /// The directory to copy into, or the name of the copy
     #[arg(value_name = "DEST", required = true)]
     dest: PathBuf,
-    /// Copy the files as of layer N, counted from 0 at the bottom; also what later layers change or delete
-    #[arg(long, value_name = "N")]
-    layer: Option<usize>,
+    #[command(flatten)]
+    as_of: LayerArg,
     #[command(flatten)]
     unpack: UnpackArgs,
     #[command(flatten)]
@@ -66,18 +66,30 @@ impl Cp {
             let (same, others) = rest.split_at(rest.iter().take_while(|(other, _)| other == image).count());
             rest = others;
             let looked = self.open.look(image, common, cancel)?;
-            let extractor = Extractor::new(&looked.image, &looked.indexes, self.layer, &looked.options)?;
+            let extractor = Extractor::new(&looked.image, &looked.indexes, self.as_of.layer, &looked.options)?;
             for (_, path) in same {
                 let (destination, report) = self.copy(&extractor, (image, path), &looked, &options, common)?;
                 copied.push((path, destination, report));
             }
         }
         settled.say(common);
-        for (path, destination, report) in &copied {
+        for (_, _, report) in &copied {
             output::losses(common, &report.not_kept);
-            if !common.json {
-                say(common, path, destination, report);
+        }
+        if !common.json {
+            // One by its own name, several by that of the directory that they are in.
+            let made = match copied.as_slice() {
+                [(_, destination, _)] => Made::at(destination),
+                _ => Made::at(&self.dest),
+            };
+            let mut all = Tree::default();
+            let mut losses = Vec::new();
+            for (_, _, report) in &copied {
+                all.files += report.made.files;
+                all.bytes = all.bytes.saturating_add(report.made.bytes);
+                losses.extend(report.not_kept.iter().cloned());
             }
+            made.tree(&all, None).losses(&losses).say(common, "");
         }
         if common.json {
             output::json_lines(copied.iter().map(|(path, destination, report)| {
@@ -100,7 +112,7 @@ impl Cp {
         options: &Options,
         common: &Common,
     ) -> anyhow::Result<(PathBuf, Report)> {
-        let found = extractor.find(path.as_bytes()).map_err(|error| match self.layer {
+        let found = extractor.find(path.as_bytes()).map_err(|error| match self.as_of.layer {
             Some(_) => error.into(),
             None => missing::explained(error, path.as_bytes(), looked, |layer| match layer.checked_sub(1) {
                 Some(below) => format!("--layer {below} copies it"),
@@ -126,20 +138,8 @@ impl Cp {
     }
 }
 
-fn say(common: &Common, path: &OsStr, destination: &Path, report: &Report) {
-    output::say(
-        common,
-        format_args!(
-            "{}: {} from {}",
-            Printable(destination.as_os_str().as_bytes()),
-            table::counted(report.entries, "entry", "entries"),
-            Printable(path.as_bytes())
-        ),
-    );
-}
-
 /// `IMAGE:PATH`, at the last colon that a slash follows, but not two as in `docker://`; or else at the last colon.
-fn split(source: &OsStr) -> anyhow::Result<(OsString, OsString)> {
+pub(super) fn split(source: &OsStr) -> anyhow::Result<(OsString, OsString)> {
     let bytes = source.as_bytes();
     let follows = |at: usize, what: &[u8]| bytes[at + 1..].starts_with(what);
     let colons: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b':' && !follows(at, b"//")).collect();

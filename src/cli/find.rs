@@ -4,7 +4,7 @@ use clap::Args;
 use layflat::Cancel;
 use layflat::inspect::{Fate, Hit, InsideError, Pattern, Traced};
 
-use super::arguments::{Common, LookArgs};
+use super::arguments::{Common, LayerArg, LookArgs};
 use super::output::{Colour, painted};
 use super::table::{columns, counted};
 use super::{FAILURE, SUCCESS, output};
@@ -28,11 +28,10 @@ pub(crate) struct Find {
     #[arg(long)]
     regex: bool,
     /// Also find files that later layers replaced or deleted
-    #[arg(long)]
+    #[arg(long, conflicts_with = "layer")]
     all_layers: bool,
-    /// Find in the image as of layer N, counted from 0 at the bottom
-    #[arg(long, value_name = "N", conflicts_with = "all_layers")]
-    layer: Option<usize>,
+    #[command(flatten)]
+    as_of: LayerArg,
     /// Find only what layer N adds, replaces or deletes
     #[arg(long, value_name = "N", conflicts_with_all = ["layer", "all_layers"])]
     changed_by: Option<usize>,
@@ -44,10 +43,10 @@ impl Find {
         let pattern = if self.regex { Pattern::regexes(patterns)? } else { Pattern::globs(patterns)? };
         let mut looked = self.look.look(common, cancel)?;
         let count = looked.indexes.records.len();
-        if let Some(layer) = self.layer.or(self.changed_by).filter(|&layer| layer >= count) {
+        if let Some(layer) = self.as_of.layer.or(self.changed_by).filter(|&layer| layer >= count) {
             return Err(InsideError::NoSuchLayer { layer, count }.into());
         }
-        looked.indexes.records.truncate(self.layer.map_or(count, |layer| layer + 1));
+        looked.indexes.records.truncate(self.as_of.layer.map_or(count, |layer| layer + 1));
         let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
         let mut hits = traced.find(&pattern, self.shows_fate());
         if let Some(layer) = self.changed_by {

@@ -18,6 +18,7 @@ use layflat::{Cancel, Options, Owners, Report};
 
 use super::arguments::{Common, ImageArgs, UnpackArgs, parse_size};
 use super::filters::FilterArgs;
+use super::made::Made;
 use super::overlap::refuse_replacing_source;
 use super::{SUCCESS, output, progress, tips};
 
@@ -190,7 +191,7 @@ impl Flatten {
         let report = layflat::flatten(&image, dest, &options, progress::progress(common).as_ref())?;
         config.map(Output::publish).transpose()?;
         settled.say(common);
-        output::report(common, dest, &report)?;
+        say(common, dest, None, &report)?;
         Ok(SUCCESS)
     }
 
@@ -232,9 +233,20 @@ impl Flatten {
         output.publish()?;
         config.map(Output::publish).transpose()?;
         report.destination = file.to_owned();
-        output::report_file(common, file, &report)?;
+        say(common, file, Some(file), &report)?;
         Ok(SUCCESS)
     }
+}
+
+/// Says what was made: a tree, in one file or not.
+fn say(common: &Common, name: &Path, file: Option<&Path>, report: &Report) -> anyhow::Result<()> {
+    output::notices(common, &report.notices);
+    output::losses(common, &report.not_kept);
+    if common.json {
+        return file.map_or_else(|| output::json(report), |file| output::json_beside(file, report));
+    }
+    Made::at(name).tree(&report.made, file).losses(&report.not_kept).say(common, "");
+    Ok(())
 }
 
 /// Writes what an image says to run, for [`Output::publish`] to show once the root file system is there.

@@ -5,9 +5,9 @@ use std::io::Write as _;
 use clap::Args;
 use layflat::Cancel;
 use layflat::core::text::Printable;
-use layflat::inspect::{Grep as Search, Inside, Match, Pattern};
+use layflat::inspect::{Grep as Search, Match, Pattern};
 
-use super::arguments::{Common, LookArgs};
+use super::arguments::{Common, LayerArg, LookArgs};
 use super::output::{Colour, painted};
 use super::{FAILURE, SUCCESS, output, progress};
 
@@ -44,24 +44,24 @@ pub(crate) struct Grep {
     /// Also search what later layers replaced or deleted, and print the layer of each match
     #[arg(long)]
     all_layers: bool,
-    /// Search the image as of layer N, counted from 0 at the bottom
-    #[arg(long, value_name = "N")]
-    layer: Option<usize>,
+    #[command(flatten)]
+    as_of: LayerArg,
+    /// Search only what layer N adds or changes
+    #[arg(long, value_name = "N", conflicts_with_all = ["layer", "all_layers"])]
+    changed_by: Option<usize>,
 }
 
 impl Grep {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let mut search = Search::new(&self.pattern, self.fixed_strings, self.ignore_case)?;
         search.all_layers = self.all_layers;
+        search.changed_by = self.changed_by;
         search.names_only = self.files_with_matches;
         if !self.include.is_empty() {
             search.include = Some(Pattern::globs(self.include.iter().map(String::as_str))?);
         }
         let looked = self.look.look(common, cancel)?;
-        let inside = match self.layer {
-            Some(layer) => Inside::up_to(layer, &looked.image, &looked.indexes, &looked.options)?,
-            None => Inside::new(&looked.image, &looked.indexes, &looked.options)?,
-        };
+        let inside = looked.inside(self.as_of.layer)?;
         let mut found = false;
         let mut out = std::io::BufWriter::new(std::io::stdout());
         inside.grep(&search, &looked.options, progress::progress(common).as_ref(), &mut |found_here| {

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use layflat::core::text::Printable;
 use layflat::metadata::{self, LayersReport, Stacking};
 use layflat::{Cancel, Options};
 
 use super::arguments::{Common, ImageArgs, NamespaceArg, UnpackArgs};
 use super::backend::BackendArgs;
+use super::made::Made;
 use super::overlap::refuse_replacing_source;
-use super::table::bytes;
 use super::{SUCCESS, output, progress, tips};
 
 /// Unpack each layer into its own directory, ready for overlayfs
@@ -59,7 +58,7 @@ impl Layers {
             let cache = self.image.open.remote.cache_directory()?;
             let progress = progress::progress(common);
             let report = metadata::layers(&image, &self.dest, &cache, &how, &options, progress.as_ref())?;
-            return say(common, &report);
+            return self.say(common, &report);
         }
         if self.merged {
             bail!("--merged requires --backend erofs");
@@ -69,23 +68,29 @@ impl Layers {
         }
         let report = layflat::layers(&image, &self.dest, &options, progress::progress(common).as_ref())?;
         settled.say(common);
-        output::report(common, &self.dest, &report)?;
+        output::notices(common, &report.notices);
+        output::losses(common, &report.not_kept);
+        if common.json {
+            output::json(&report)?;
+        } else {
+            let made = Made::at(&self.dest).count(report.layers.len() as u64, "layer", "layers");
+            made.tree(&report.made, None).losses(&report.not_kept).say(common, "");
+        }
         Ok(SUCCESS)
     }
-}
 
-/// Says what was made.
-fn say(common: &Common, report: &LayersReport) -> anyhow::Result<u8> {
-    output::losses(common, &report.not_kept);
-    if common.json {
-        output::json(report)?;
-    } else {
-        let name = Printable(report.destination.as_os_str().as_encoded_bytes());
-        let lie = if report.in_place { "in the image's own archive" } else { "in content files" };
-        let checked = if report.verified { "" } else { ", which was not verified" };
-        let layers = super::table::counted(report.layers as u64, "layer", "layers");
-        let size = bytes(report.contents);
-        output::say(common, format_args!("{name}: EROFS images of {layers}, {size} of contents {lie}{checked}"));
+    /// Says what was made of EROFS images.
+    fn say(&self, common: &Common, report: &LayersReport) -> anyhow::Result<u8> {
+        output::losses(common, &report.not_kept);
+        if common.json {
+            output::json(report)?;
+        } else {
+            let lie = if report.in_place { "the image's own archive" } else { "content files" };
+            let checked = if report.verified { "" } else { ", which was not verified" };
+            let made = Made::at(&self.dest).count(report.layers as u64, "layer", "layers");
+            let made = made.tree(&report.made, None).losses(&report.not_kept);
+            made.say(common, &format!("EROFS images over {lie}{checked}"));
+        }
+        Ok(SUCCESS)
     }
-    Ok(SUCCESS)
 }

@@ -7,9 +7,9 @@ use clap::Args;
 use jiff::Timestamp;
 use layflat::Cancel;
 use layflat::core::text::Printable;
-use layflat::inspect::{Inside, ListOptions, Listing, PathEntry, PathKind};
+use layflat::inspect::{ListOptions, Listing, PathEntry, PathKind};
 
-use super::arguments::{Common, LookArgs};
+use super::arguments::{Common, LayerArg, LookArgs};
 use super::output::{Colour, painted};
 use super::table::columns;
 use super::{SUCCESS, missing, output};
@@ -34,9 +34,8 @@ pub(crate) struct Ls {
     /// List a directory itself, not its contents
     #[arg(short, long)]
     directory: bool,
-    /// List the image as of layer N, counted from 0 at the bottom
-    #[arg(long, value_name = "N")]
-    layer: Option<usize>,
+    #[command(flatten)]
+    as_of: LayerArg,
     /// List only what layer N adds, changes and deletes; deleted names are marked, with -l by type `w`
     #[arg(long, value_name = "N", conflicts_with = "layer")]
     changed_by: Option<usize>,
@@ -45,11 +44,8 @@ pub(crate) struct Ls {
 impl Ls {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let looked = self.look.look(common, cancel)?;
-        let inside = match self.layer {
-            Some(layer) => Inside::up_to(layer, &looked.image, &looked.indexes, &looked.options)?,
-            None => Inside::new(&looked.image, &looked.indexes, &looked.options)?,
-        };
-        if let Some(layer) = self.layer {
+        let inside = looked.inside(self.as_of.layer)?;
+        if let Some(layer) = self.as_of.layer {
             let now = format_args!("--layer {layer} lists the image as of layer {layer}");
             output::note(common, format_args!("{now}; what that layer changes: --changed-by {layer}"), None);
         }

@@ -8,7 +8,9 @@ use clap_mangen::Man as Page;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use super::SUCCESS;
+use super::arguments::Common;
 use super::exit::codes;
+use super::made::Made;
 
 /// Write the man pages, one per command, into a directory
 #[derive(Debug, Args)]
@@ -18,12 +20,13 @@ pub(crate) struct Man {
 }
 
 impl Man {
-    pub(crate) fn run(&self, command: &Command) -> anyhow::Result<u8> {
+    pub(crate) fn run(&self, command: &Command, common: &Common) -> anyhow::Result<u8> {
         let mut command = command.clone().disable_help_subcommand(true);
         command.build();
-        std::fs::create_dir_all(&self.dir)
+        let pages = std::fs::create_dir_all(&self.dir)
             .and_then(|()| write(&command, &[], &self.dir))
             .with_context(|| format!("cannot write man pages into {:?}", self.dir))?;
+        Made::at(&self.dir).count(pages, "page", "pages").say(common, "");
         Ok(SUCCESS)
     }
 }
@@ -70,8 +73,9 @@ const FILES: [(&str, &str); 7] = [
 /// The files of the rules alone.
 const RULES: usize = 1;
 
-/// A command's page, and those of its own commands.
-fn write(command: &Command, siblings: &[String], directory: &Path) -> std::io::Result<()> {
+/// Writes a command's page, and those of its own commands; how many they are.
+fn write(command: &Command, siblings: &[String], directory: &Path) -> std::io::Result<u64> {
+    let mut pages = 1;
     let own: Vec<String> =
         command.get_subcommands().filter(|own| !own.is_hide_set()).map(|own| page_name(own).to_owned()).collect();
     for subcommand in command.get_subcommands().filter(|own| !own.is_hide_set()) {
@@ -80,7 +84,7 @@ fn write(command: &Command, siblings: &[String], directory: &Path) -> std::io::R
         // The pages of all commands are a list; those of one command's parts are few.
         let near: Vec<String> =
             if siblings.is_empty() { vec![parent] } else { [vec![parent], others.collect()].concat() };
-        write(subcommand, &near, directory)?;
+        pages += write(subcommand, &near, directory)?;
     }
     let page = Page::new(command.clone()).manual("layflat");
     let mut text = Vec::new();
@@ -121,7 +125,8 @@ fn write(command: &Command, siblings: &[String], directory: &Path) -> std::io::R
     roff.control("SH", ["SEE ALSO"]);
     roff.text(see_also(if siblings.is_empty() { &own } else { siblings }));
     roff.to_writer(&mut text)?;
-    std::fs::write(directory.join(page.get_filename()), text)
+    std::fs::write(directory.join(page.get_filename()), text)?;
+    Ok(pages)
 }
 
 fn page_name(command: &Command) -> &str {

@@ -8,6 +8,7 @@ mod cache;
 mod cat;
 mod changes;
 mod check;
+mod complete;
 mod completions;
 mod config;
 mod copy;
@@ -30,6 +31,7 @@ mod inspect;
 mod layers;
 mod log;
 mod ls;
+mod made;
 mod man;
 mod missing;
 mod mount;
@@ -201,6 +203,7 @@ enum Command {
     Squash(squash::Squash),
     Pack(pack::Pack),
     Cache(cache::Cache),
+    Complete(complete::Complete),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -234,6 +237,7 @@ fn command() -> clap::Command {
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
+    made::start();
     if let Some(answer) = layflat::fs::asked_to_wait() {
         // Whoever does not hear it does it itself.
         let _ = writeln!(std::io::stdout(), "{answer}");
@@ -247,6 +251,10 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return ExitCode::from(run::usage(output::usage(&tips::for_command(error)))),
     };
     output::be_quiet(cli.common.quiet);
+    // A shell waits for it, at any moment.
+    if let Command::Complete(command) = &cli.command {
+        return ExitCode::from(command.run(self::command()).unwrap_or(FAILURE));
+    }
     // The first process of a container has its own way with signals.
     if let Command::RunInit(command) = &cli.command {
         return ExitCode::from(command.run(&cli.common));
@@ -296,8 +304,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Squash(command) => command.run(common, &cancel),
         Command::Pack(command) => command.run(common, &cancel),
         Command::Cache(command) => command.run(common, &cancel),
+        Command::Complete(command) => command.run(self::command()),
         Command::Completions(command) => command.run(&mut self::command()),
-        Command::Man(command) => command.run(&self::command()),
+        Command::Man(command) => command.run(&self::command(), common),
     };
     let left = layflat::fs::take_leftovers();
     let code = match result {

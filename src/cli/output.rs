@@ -12,11 +12,11 @@ use layflat::fs::Destination;
 use layflat::image::Notice;
 use layflat::net::engine::DaemonError;
 use layflat::net::registry::RegistryError;
-use layflat::{Loss, Notes, Report};
+use layflat::{Loss, Notes};
 
 use super::arguments::Common;
 use super::hints;
-use super::table::{bytes, count, counted};
+use super::table::count;
 
 /// Prints one JSON document.
 pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
@@ -203,27 +203,6 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Reports what was unpacked, with the destination as the user named it.
-pub(crate) fn report(common: &Common, destination: &Path, report: &Report) -> anyhow::Result<()> {
-    notices(common, &report.notices);
-    losses(common, &report.not_kept);
-    if common.json {
-        return json(report);
-    }
-    say(
-        common,
-        format_args!(
-            "{}: {}, {}, {} in {:.2} s",
-            Printable(destination.as_os_str().as_encoded_bytes()),
-            counted(report.layers.len() as u64, "layer", "layers"),
-            counted(report.entries, "entry", "entries"),
-            bytes(report.expanded),
-            report.seconds.total
-        ),
-    );
-    Ok(())
-}
-
 /// Prints the irregularities of an image.
 pub(crate) fn notices(common: &Common, notices: &[Notice]) {
     for notice in notices {
@@ -264,16 +243,6 @@ pub(crate) fn refuse_terminal() -> anyhow::Result<()> {
         "standard output is a terminal; redirect it to a file or a program"
     );
     Ok(())
-}
-
-/// Reports one file that was made.
-pub(crate) fn report_file(common: &Common, file: &Path, report: &Report) -> anyhow::Result<()> {
-    if common.json {
-        notices(common, &report.notices);
-        losses(common, &report.not_kept);
-        return json_beside(file, report);
-    }
-    self::report(common, file, report)
 }
 
 /// Prints the JSON document about a file that was made. Where that went to standard output, there is no room for it

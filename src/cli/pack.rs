@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::arguments::{Common, NamespaceArg};
 use super::filters::FilterArgs;
-use super::table::{bytes, count, counted};
+use super::made::Made;
 use super::{SUCCESS, output};
 
 /// Turn an overlay upperdir, or the difference of two trees, into a layer
@@ -110,13 +110,10 @@ impl Pack {
             });
             output::json_beside(&self.output, &document)?;
         } else {
-            let (entries, whiteouts) = (counted(report.entries, "entry", "entries"), count(report.whiteouts));
-            let name = Printable(self.output.as_os_str().as_encoded_bytes()).to_string();
-            let size = bytes(facts.size);
-            output::say(
-                common,
-                format_args!("{name}: {entries}, {whiteouts} of them whiteouts, {size}, diff_id {}", facts.diff_id),
-            );
+            // What is added or changed; directories are entries as well.
+            let made = Made::at(&self.output).count(report.entries - report.whiteouts, "entry", "entries");
+            let made = made.any(report.whiteouts, "whiteout", "whiteouts").bytes(facts.size);
+            made.losses(&report.not_kept).say(common, &format!("diff_id {}", facts.diff_id));
         }
         Ok(SUCCESS)
     }

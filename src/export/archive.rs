@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::entries::{Spooled, Whiteouts, write_entries};
 use crate::core::stack::Stack;
 use crate::image::Image;
-use crate::unpack::{Error, Options, Progress, Report, Seconds, io, reading, report};
+use crate::unpack::{Error, Made, Options, Progress, Report, Seconds, io, reading, report};
 
 /// Writes everything that an image's layers show together as one tar archive: entries sorted by path, the root's first,
 /// each hard link after the name that has the content. The same image and options give the same bytes, however many
@@ -29,9 +29,10 @@ pub fn flat_archive(
     let spooled = Spooled::read(image, scratch, &|_| true, options, progress)?;
     let read = started.elapsed().as_secs_f64();
     let stack = Stack::replay(&spooled.records, reading(options))?;
-    let writer = write_entries(output, &stack, &stack.whole(), &spooled.contents, Whiteouts::None, options)?;
+    let whole = stack.whole();
+    let writer = write_entries(output, &stack, &whole, &spooled.contents, Whiteouts::None, options)?;
     writer.finish().map_err(io("cannot write the end of the archive"))?;
     let total = started.elapsed().as_secs_f64();
     let seconds = Seconds { read, settle: total - read, total };
-    report(image, "tar", spooled.layers, spooled.losses, seconds, options)
+    report(image, "tar", spooled.layers, Made::of(&stack, [&whole]), spooled.losses, seconds, options)
 }

@@ -10,7 +10,7 @@ use crate::core::stack::Stack;
 use crate::erofs::{self, ErofsError, Lost, Piece, Plan, Shape};
 use crate::image::Image;
 use crate::unpack::stage::Contents;
-use crate::unpack::{Error, LossKind, Losses, Options, Progress, Report, Seconds, reading, report};
+use crate::unpack::{Error, LossKind, Losses, Made, Options, Progress, Report, Seconds, reading, report};
 
 /// Writes everything that an image's layers show together as one EROFS image, which the kernel mounts as it is. It has no compression.
 /// The same image and options give the same bytes, however many jobs there are. Owners, modes, devices and extended attributes
@@ -52,7 +52,7 @@ pub fn flat_erofs(
     plan.write(&mut output)?;
     let total = started.elapsed().as_secs_f64();
     let seconds = Seconds { read, settle: total - read, total };
-    report(image, "erofs", spooled.layers, losses, seconds, options)
+    report(image, "erofs", spooled.layers, Made::of(&stack, [&whole]), losses, seconds, options)
 }
 
 /// What an EROFS image could not hold, as reports call it.

@@ -16,7 +16,7 @@ use crate::ext4::{self, Ext4Error, Lost, Plan, Size};
 use crate::fs::Output;
 use crate::image::Image;
 use crate::unpack::stage::Contents;
-use crate::unpack::{Error, LossKind, Losses, Options, Progress, Report, Seconds, io, reading, report};
+use crate::unpack::{Error, LossKind, Losses, Made, Options, Progress, Report, Seconds, io, reading, report};
 
 /// What looks at an image that was made, where it is installed.
 const CHECKER: Tool = Tool { program: "e2fsck", package: "e2fsprogs" };
@@ -78,7 +78,7 @@ pub fn flat_ext4(
     }
     let total = started.elapsed().as_secs_f64();
     let seconds = Seconds { read, settle: total - read, total };
-    report(image, "ext4", spooled.layers, losses, seconds, options)
+    report(image, "ext4", spooled.layers, Made::of(&stack, [&whole]), losses, seconds, options)
 }
 
 /// What looks like chance and always is the same for the same layers: a UUID of version 8, whose meaning is the maker's.

@@ -18,7 +18,7 @@ use crate::core::stack::{Difference, Stack, What};
 use crate::core::text::{Printable, Timestamp};
 use crate::fs::Output;
 use crate::image::Image;
-use crate::unpack::{Error, LossKind, Losses, Options, Progress, Report, Seconds, reading, report};
+use crate::unpack::{Error, LossKind, Losses, Made, Options, Progress, Report, Seconds, reading, report};
 
 const MAKER: Tool = Tool { program: "sqfstar", package: "squashfs-tools, from 4.5 on" };
 /// It comes with the same package, so it is required: an image that nothing has read is not called done.
@@ -77,7 +77,7 @@ pub fn flat_squashfs(
     CHECKER.run(Command::new(CHECKER.program).args(["-strict-errors", "-lls"]).arg(&path), &options.cancel)?;
     let total = started.elapsed().as_secs_f64();
     let seconds = Seconds { read, settle: total - read, total };
-    report(image, "squashfs", spooled.layers, losses, seconds, options)
+    report(image, "squashfs", spooled.layers, Made::of(&stack, [&whole]), losses, seconds, options)
 }
 
 /// Nothing in it depends on when or where it is run. The time of the image is the newest of its files' times: with an earlier one it

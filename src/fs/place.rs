@@ -44,21 +44,22 @@ impl Place {
     /// Finds the place of a path. A symlink there is followed if it is the caller's own, or root's, and leads
     /// somewhere.
     pub(crate) fn find(path: &Path) -> Result<Self, PlaceError> {
-        let named = Self::of(path)?;
+        let named = Self::itself(path)?;
         match statat(&named.parent, &named.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(status) if FileType::from_raw_mode(status.st_mode) == FileType::Symlink => {
                 let own = rustix::process::geteuid().as_raw();
                 if status.st_uid != own && status.st_uid != 0 {
                     return Err(PlaceError::ForeignLink(status.st_uid));
                 }
-                Self::of(&path.canonicalize()?)
+                Self::itself(&path.canonicalize()?)
             }
             Ok(_) | Err(Errno::NOENT) => Ok(named),
             Err(error) => Err(PlaceError::Io(error.into())),
         }
     }
 
-    fn of(path: &Path) -> Result<Self, PlaceError> {
+    /// The place of a name itself. A symlink there is not followed, neither now nor should it come later.
+    pub(crate) fn itself(path: &Path) -> Result<Self, PlaceError> {
         // `DIR/.` and `..` have no name of their own in the text; what they lead to has one.
         let path = match path.file_name() {
             Some(_) => path.to_owned(),

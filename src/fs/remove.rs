@@ -99,7 +99,9 @@ fn move_up(from: &OwnedFd, name: &CStr, top: &OwnedFd, count: &mut u64) -> Resul
         match renameat_with(from, name, top, free.as_c_str(), rustix::fs::RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {}
             // A file system that knows no flags: nothing but a directory that is empty could be replaced.
-            Err(Errno::INVAL) => return rustix::fs::renameat(from, name, top, free.as_c_str()).map(|()| free),
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                return rustix::fs::renameat(from, name, top, free.as_c_str()).map(|()| free);
+            }
             moved => return moved.map(|()| free),
         }
     }

@@ -114,9 +114,29 @@ enum Destination {
 }
 
 impl Work {
-    /// Makes the work directory for a destination, and checks that the destination can be used.
+    /// Makes the work directory for a destination, and checks that the destination can be used. A symlink there is
+    /// followed.
     pub(crate) fn beside(destination: &Path, replace: bool, durability: Durability) -> Result<Self, DestinationError> {
-        let Found { destination, holder, place } = look_at(destination, replace)?;
+        Self::at(destination, Place::find(destination), replace, durability)
+    }
+
+    /// The same for a destination whose name leads nowhere else: a symlink there is no directory.
+    pub(crate) fn beside_itself(
+        destination: &Path,
+        replace: bool,
+        durability: Durability,
+    ) -> Result<Self, DestinationError> {
+        Self::at(destination, Place::itself(destination), replace, durability)
+    }
+
+    fn at(
+        destination: &Path,
+        place: Result<Place, PlaceError>,
+        replace: bool,
+        durability: Durability,
+    ) -> Result<Self, DestinationError> {
+        let place = place.map_err(|error| unfound(destination, error))?;
+        let Found { destination, holder, place } = look_at(destination, place, replace)?;
         let failed = |error: Errno| {
             let parent = match place {
                 Destination::Mount => &destination,
@@ -184,18 +204,20 @@ impl Work {
         let own = self.destination.file_name().unwrap_or_default();
         let (directory, parent) = (self.directory(), self.aside.parent());
         let rename = |flags| rustix::fs::renameat_with(directory, name, parent, own, flags);
+        // For file systems that know no flags.
+        let plain = || renameat(directory, name, parent, own);
         match self.place {
             Destination::Missing => match rename(RenameFlags::NOREPLACE) {
-                Err(Errno::INVAL | Errno::NOSYS) => rename(RenameFlags::empty()),
+                Err(Errno::INVAL | Errno::NOSYS) => plain(),
                 other => other,
             }
             .map_err(failed)?,
             // A rename over a directory succeeds only while that is empty.
-            Destination::Empty => rename(RenameFlags::empty()).map_err(failed)?,
+            Destination::Empty => plain().map_err(failed)?,
             Destination::Full => match rename(RenameFlags::EXCHANGE) {
                 Err(Errno::INVAL | Errno::NOSYS) => {
                     renameat(parent, own, directory, REPLACED).map_err(failed)?;
-                    if let Err(error) = rename(RenameFlags::empty()) {
+                    if let Err(error) = plain() {
                         if renameat(directory, REPLACED, parent, own).is_ok() {
                             return Err(failed(error));
                         }
@@ -255,8 +277,7 @@ struct Found {
 }
 
 /// Looks at a destination by the handle of the directory that it is in, which is held from the start.
-fn look_at(destination: &Path, replace: bool) -> Result<Found, DestinationError> {
-    let place = Place::find(destination).map_err(|error| unfound(destination, error))?;
+fn look_at(destination: &Path, place: Place, replace: bool) -> Result<Found, DestinationError> {
     let path = place.real_path();
     let failed = |error: Errno| DestinationError::Parent { parent: path.clone(), error: error.into() };
     let directory = match open_directory(place.parent(), place.name_bytes()) {

@@ -26,6 +26,8 @@ pub struct Grep {
     pub include: Option<Pattern>,
     /// Also contents that later layers replaced or deleted.
     pub all_layers: bool,
+    /// Only contents that this layer has, whatever later layers do.
+    pub changed_by: Option<usize>,
     /// Only which files match, each once.
     pub names_only: bool,
 }
@@ -39,7 +41,7 @@ impl Grep {
         let text = if fixed { regex::escape(pattern) } else { pattern.to_owned() };
         let built = RegexBuilder::new(&text).case_insensitive(ignore_case).build();
         let pattern = built.map_err(|error| PatternError::regex(pattern, &error))?;
-        Ok(Self { pattern, include: None, all_layers: false, names_only: false })
+        Ok(Self { pattern, include: None, all_layers: false, changed_by: None, names_only: false })
     }
 }
 
@@ -89,6 +91,10 @@ impl Inside<'_> {
         progress: &dyn Progress,
         tell: Tell<'_>,
     ) -> Result<(), InsideError> {
+        let count = self.stack.layers().len();
+        if let Some(layer) = grep.changed_by.filter(|&layer| layer >= count) {
+            return Err(InsideError::NoSuchLayer { layer, count });
+        }
         let wanted = self.searched(grep);
         let tell = std::sync::Mutex::new(tell);
         for (layer, files) in wanted.iter().enumerate().filter(|(_, files)| !files.is_empty()) {
@@ -105,8 +111,9 @@ impl Inside<'_> {
     fn searched(&self, grep: &Grep) -> Vec<HashMap<ContentId, Vec<LayerPath>>> {
         let mut wanted: Vec<HashMap<ContentId, Vec<LayerPath>>> = vec![HashMap::new(); self.indexes.records.len()];
         let is_included = |path: &LayerPath| grep.include.as_ref().is_none_or(|pattern| pattern.matches(path));
-        if grep.all_layers {
-            for (layer, record) in self.indexes.records.iter().enumerate().take(self.stack.layers().len()) {
+        if grep.all_layers || grep.changed_by.is_some() {
+            let layers = self.indexes.records.iter().enumerate().take(self.stack.layers().len());
+            for (layer, record) in layers.filter(|(layer, _)| grep.changed_by.is_none_or(|only| only == *layer)) {
                 for change in &record.changes {
                     let (ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. }) = change.kind
                     else {

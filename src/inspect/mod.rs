@@ -34,7 +34,7 @@ pub use ls::{ListOptions, Listing};
 pub use shown::{Holding, ShownTree};
 pub use survey::{LayerChanges, LayerSurvey, survey, survey_known};
 pub use timeline::{Change, FileState, PathId, State, Timeline, Totals};
-pub use waste::{LayerWaste, Reason, Waste, WastedFile};
+pub use waste::{Cause, LayerWaste, Reason, Waste, WastedDirectory, WastedFile};
 
 /// An image that can be looked into: what its layers show together.
 #[derive(Debug)]

@@ -101,6 +101,8 @@ pub struct Timeline {
     nodes: Vec<PathNode>,
     /// Of each path in turn, bottom layer first.
     states: Vec<State>,
+    /// Two images and not layers: whoever compared them has said what differs.
+    is_comparison: bool,
 }
 
 const NONE: u32 = u32::MAX;
@@ -119,8 +121,9 @@ impl Timeline {
         }))
     }
 
-    /// Two images as if they were two layers: what only the first has is deleted by the second.
-    pub fn between(first: &Inside<'_>, second: &Inside<'_>) -> Self {
+    /// Two images as if they were two layers: what only the first has is deleted by the second. Where both have something,
+    /// `differs` says whether it is changed: [`differences`](crate::compare::differences) knows.
+    pub fn between(first: &Inside<'_>, second: &Inside<'_>, differs: &dyn Fn(&LayerPath) -> bool) -> Self {
         let (one, other) = (first.shown(0), second.shown(1));
         let mut states: Vec<(LayerPath, State)> = Vec::with_capacity(one.len().max(other.len()));
         let (mut one, mut other) = (one.into_iter().peekable(), other.into_iter().peekable());
@@ -137,22 +140,19 @@ impl Timeline {
             }
             let Some((path, state)) = one.next() else { break };
             let now = if order == Ordering::Equal { other.next().map(|(_, state)| state) } else { None };
-            let is_same = match (&state.file, now.as_ref().and_then(|now| now.file.as_ref())) {
-                (Some(before), Some(now)) => before.is_same(now),
-                _ => false,
-            };
+            let is_same = now.is_some() && !differs(&path);
             states.push((path.clone(), state));
             if !is_same {
                 states.push((path, now.unwrap_or(State { layer: 1, file: None })));
             }
         }
-        Self::build(states.iter().map(|(path, state)| (path, state.clone())))
+        Self { is_comparison: true, ..Self::build(states.iter().map(|(path, state)| (path, state.clone()))) }
     }
 
     /// From states that are sorted by path, then by layer.
     fn build<'p>(sorted: impl Iterator<Item = (&'p LayerPath, State)>) -> Self {
         let root = PathNode { parent: 0, first_child: NONE, next: NONE, name: 0..0, states: 0..0 };
-        let mut timeline = Self { names: Vec::new(), nodes: vec![root], states: Vec::new() };
+        let mut timeline = Self { names: Vec::new(), nodes: vec![root], states: Vec::new(), is_comparison: false };
         // The way to the path of before: each directory, and its last child so far.
         let mut way: Vec<(u32, u32)> = vec![(0, NONE)];
         for (path, state) in sorted {
@@ -283,8 +283,10 @@ impl Timeline {
             (None, None) => Change::Absent,
             (None, Some(_)) => Change::Added,
             (Some(_), None) => Change::Deleted,
-            (Some(before), Some(now)) if before.is_same(now) => Change::Same,
-            _ => Change::Changed,
+            (Some(before), Some(now)) => {
+                let is_same = if self.is_comparison { std::ptr::eq(before, now) } else { before.is_same(now) };
+                if is_same { Change::Same } else { Change::Changed }
+            }
         }
     }
 

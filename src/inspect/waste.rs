@@ -1,13 +1,14 @@
 //! Bytes that an image ships but does not show: replaced, deleted, or the same as another file's.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::{Pattern, Traced};
 use crate::core::record::{ChangeKind, LayerPath};
-use crate::core::stack::{Event, InodeId};
+use crate::core::stack::{Event, InodeId, Node};
 
 /// Wasted space in an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,48 @@ pub enum Reason {
     },
 }
 
+/// What one layer ships in vain in one directory, for one cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WastedDirectory {
+    /// The directory. Where all of a tree was deleted at once, its top.
+    pub directory: LayerPath,
+    /// The layer that ships it, from 0 at the bottom.
+    pub layer: usize,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// How many files.
+    pub files: u64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why several files are shipped but not needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// A layer has something else there.
+    Replaced {
+        /// Which.
+        by: usize,
+    },
+    /// A layer hides them.
+    Deleted {
+        /// Which.
+        by: usize,
+    },
+    /// Files that are shown as well have the same content.
+    Duplicated,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replaced { by } => write!(formatter, "replaced by layer {by}"),
+            Self::Deleted { by } => write!(formatter, "deleted by layer {by}"),
+            Self::Duplicated => formatter.write_str("same content as another file"),
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -140,6 +183,39 @@ impl Traced<'_> {
         Waste { layers: self.by_layer(&shipped, &files), files }
     }
 
+    /// The same by directory and cause, what wastes most first.
+    pub fn by_directory(&self, waste: &Waste) -> Vec<WastedDirectory> {
+        let deleted = |event: &&Event| event.now.is_none() && matches!(event.before, Some(Node::Directory { .. }));
+        let places = self.events.iter().filter(deleted).map(|event| (event.layer, self.inside.stack.place(event)));
+        let deleted: HashSet<(usize, LayerPath)> = places.collect();
+        let mut lines: BTreeMap<(LayerPath, usize, Cause), WastedDirectory> = BTreeMap::new();
+        for file in &waste.files {
+            let (mut directory, layer) = (parent(&file.path), file.layer);
+            let cause = match file.reason {
+                Reason::Replaced { by } => Cause::Replaced { by },
+                Reason::Deleted { by } => Cause::Deleted { by },
+                Reason::Duplicated { .. } => Cause::Duplicated,
+            };
+            if let Cause::Deleted { by } = cause {
+                while !directory.is_root() && deleted.contains(&(by, parent(&directory))) {
+                    directory = parent(&directory);
+                }
+            }
+            let line = lines.entry((directory.clone(), layer, cause)).or_insert_with(|| WastedDirectory {
+                directory,
+                layer,
+                bytes: 0,
+                files: 0,
+                cause,
+            });
+            line.bytes += file.bytes;
+            line.files += 1;
+        }
+        let mut lines: Vec<WastedDirectory> = lines.into_values().collect();
+        lines.sort_by_key(|line| std::cmp::Reverse(line.bytes));
+        lines
+    }
+
     /// All but the first of the files that are shown and have the same content. The first is the one in the lowest
     /// layer.
     fn duplicates(&self, mut shown: Vec<(InodeId, &LayerPath)>) -> Vec<WastedFile> {
@@ -182,4 +258,9 @@ impl Traced<'_> {
         layers.sort_by_key(|layer| (std::cmp::Reverse(layer.wasted), layer.layer));
         layers
     }
+}
+
+/// The directory that something is in.
+fn parent(path: &LayerPath) -> LayerPath {
+    path.split_last().map_or_else(LayerPath::root, |(directory, _)| directory)
 }

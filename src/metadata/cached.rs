@@ -106,7 +106,7 @@ fn of_content_files(
         return shared::make(image, cache, &key, &sources, check, options);
     }
     let draft = Draft::make(cache)?;
-    let losses = images::write(&draft.made(), image, &sources, stacking, true, &text, options)?;
+    let (losses, _) = images::write(&draft.made(), image, &sources, stacking, true, &text, options)?;
     the_only(publish(cache, vec![(key, draft, losses)], check, options)?)
 }
 
@@ -154,7 +154,7 @@ fn of_archives(
     }
     let place = place(cache, &key);
     let sources = Sources::in_place(layers, located, (&place.join(BESIDE), &beside))?;
-    let losses = images::write(&draft.made(), image, &sources, stacking, verified, &text, options)?;
+    let (losses, _) = images::write(&draft.made(), image, &sources, stacking, verified, &text, options)?;
     the_only(publish(cache, vec![(key, draft, losses)], &check, options)?)
 }
 

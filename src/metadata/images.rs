@@ -12,7 +12,7 @@ use crate::core::stack::{Difference, Stack};
 use crate::erofs::{self, BlockSize, Lost, Plan, Shape};
 use crate::image::Image;
 use crate::lowerdirs::{ContentDevice, ErofsLayout, FILE_NAME, MeasuredFile, Metadata};
-use crate::unpack::{Error, Loss, LossKind, Losses, Options, io, reading};
+use crate::unpack::{Error, Loss, LossKind, Losses, Made, Options, io, reading};
 
 /// How many EROFS images there are, and what for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Writes the images and the description into a directory. What the images do not hold is said (rule A4).
+/// Writes the images and the description into a directory. Returns what the images do not hold (rule A4), and what they do.
 pub(super) fn write(
     directory: &Path,
     image: &Image,
@@ -113,20 +113,25 @@ pub(super) fn write(
     verified: bool,
     place: Place<'_>,
     options: &Options,
-) -> Result<Vec<Loss>, MetadataError> {
+) -> Result<(Vec<Loss>, Made), MetadataError> {
     let stack = Stack::replay(&sources.records, reading(options)).map_err(Error::from)?;
     let mut writer = Writer::new(directory, sources, stacking, options);
     let mut images = Vec::new();
-    match stacking {
-        Stacking::Merged | Stacking::MergedBelow => images.push(writer.add(TREE, &stack, &stack.whole())?),
+    let made = match stacking {
+        Stacking::Merged | Stacking::MergedBelow => {
+            let whole = stack.whole();
+            images.push(writer.add(TREE, &stack, &whole)?);
+            Made::of(&stack, [&whole])
+        }
         Stacking::Layered => {
             let layers = stack.layers().iter().enumerate().rev();
             for (index, difference) in layers.filter(|(_, difference)| !difference.entries().is_empty()) {
                 images.push(writer.add(&format!("{index:04}.erofs"), &stack, difference)?);
             }
             writer.add_missing(&mut images)?;
+            Made::of(&stack, stack.layers())
         }
-    }
+    };
     let device =
         |device: &super::sources::Device| ContentDevice { path: place(&device.path), seal: device.seal.clone() };
     let layout = ErofsLayout {
@@ -141,7 +146,7 @@ pub(super) fn write(
     all.extend(writer.losses());
     match all.first() {
         Some(first) if options.strict => Err(first.refused().into()),
-        _ => Ok(all),
+        _ => Ok((all, made)),
     }
 }
 

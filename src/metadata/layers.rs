@@ -16,7 +16,7 @@ use crate::contents::in_place::{self, plain_layers};
 use crate::fs::{Work, make_directory};
 use crate::image::Image;
 use crate::lowerdirs::Stamp;
-use crate::unpack::{Error, Loss, Options, Owners, Progress, io};
+use crate::unpack::{Error, Loss, Made, Options, Owners, Progress, io};
 
 /// The name of the result in the work directory.
 const RESULT: &str = "result";
@@ -32,6 +32,9 @@ pub struct LayersReport {
     pub destination: PathBuf,
     /// The layers of the image.
     pub layers: usize,
+    /// What the images show.
+    #[serde(flatten)]
+    pub made: Made,
     /// Bytes in the files that contents lie in.
     pub contents: u64,
     /// Whether those are the user's own archive.
@@ -96,13 +99,21 @@ pub fn layers(
         }
     };
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let not_kept = images::write(&made, image, &sources, how.stacking, verified, &text, options)?;
+    let (not_kept, held) = images::write(&made, image, &sources, how.stacking, verified, &text, options)?;
     if let Some(config) = &image.config {
         images::write_file(&made.join(CONFIG), &config.bytes)?;
     }
     let contents = sources.devices.iter().map(|device| device.seal.stamp.size).sum();
     let destination = work.publish(RESULT, |_| Ok(())).map_err(Error::from)?;
-    Ok(LayersReport { destination, layers: image.layers.len(), contents, in_place: how.in_place, verified, not_kept })
+    Ok(LayersReport {
+        destination,
+        layers: image.layers.len(),
+        made: held,
+        contents,
+        in_place: how.in_place,
+        verified,
+        not_kept,
+    })
 }
 
 /// Whether a path leads to an open file.

@@ -10,7 +10,7 @@ use super::settle::{Finish, Settler, fullest};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::fs::Work;
 use crate::image::Image;
-use crate::unpack::{Error, Losses, Options, Progress, Report};
+use crate::unpack::{Error, Losses, Made, Options, Progress, Report};
 
 /// Unpacks an image as one root file system in the directory `destination`.
 ///
@@ -38,6 +38,16 @@ use crate::unpack::{Error, Losses, Options, Progress, Report};
 /// written.
 pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
     let work = Work::beside(destination, options.replace, options.durability())?;
+    flatten_into(image, work, options, progress)
+}
+
+/// The same by a work directory that was made for the destination.
+pub(crate) fn flatten_into(
+    image: &Image,
+    work: Work,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Report, Error> {
     let mut ground = Ground::prepare(image, work, None, options, progress)?;
     let records = std::mem::take(&mut ground.records);
     let stack = replay(&records, options)?;
@@ -70,7 +80,7 @@ pub fn flatten(image: &Image, destination: &Path, options: &Options, progress: &
     }
     let capabilities = ground.capabilities.clone();
     let root = stack.root_attributes(&whole);
-    let (mut report, work) = ground.report(image, "flat", None, options)?;
+    let (mut report, work) = ground.report(image, "flat", Made::of(&stack, [&whole]), None, options)?;
     // Once more where it lies now: a mode that forbids to move it had to wait, and in a mount point it is another
     // directory.
     report.destination = work.publish(RESULT, |directory| capabilities.set_root(directory, &root))?;

@@ -22,7 +22,7 @@ use crate::fs::{Work, make_directory, open_directory};
 use crate::image::Image;
 use crate::lowerdirs::{FILE_NAME, LayerDirectory, Layout, Modified, modified};
 use crate::unpack::stage::Home;
-use crate::unpack::{Error, Losses, Options, Progress, Report};
+use crate::unpack::{Error, Losses, Made, Options, Progress, Report};
 
 /// The directory of unpacked overlay layers that holds the layers' directories.
 const LAYERS: &str = "layers";
@@ -142,7 +142,8 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
     if let Some(config) = &image.config {
         write_file(result.as_fd(), CONFIG, &config.bytes)?;
     }
-    let (mut report, work) = ground.report(image, "overlay", Some(namespace), options)?;
+    let (mut report, work) =
+        ground.report(image, "overlay", Made::of(&stack, stack.layers()), Some(namespace), options)?;
     report.destination = work.publish(RESULT, |_| Ok(()))?;
     Ok(report)
 }

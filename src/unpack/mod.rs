@@ -33,10 +33,11 @@ pub use copies::TooManyCopies;
 pub use error::{Error, WhichLayer};
 pub use fitness::Unfit;
 pub use flat::flatten;
+pub(crate) use flat::flatten_into;
 pub use layers::layers;
 pub use options::{OVERRIDE_STAT, Options, Owners};
 pub use over::{LayerOver, layer_over};
-pub use report::{LayerReport, Loss, LossKind, NoProgress, Progress, Report, Seconds};
+pub use report::{LayerReport, Loss, LossKind, Made, NoProgress, Progress, Report, Seconds};
 pub(crate) use report::{Losses, merged};
 pub use stage::AttributeProbe;
 
@@ -124,6 +125,7 @@ impl Ground {
         self,
         image: &Image,
         form: &'static str,
+        made: Made,
         xattr_namespace: Option<XattrNamespace>,
         options: &Options,
     ) -> Result<(Report, Work), Error> {
@@ -133,7 +135,7 @@ impl Ground {
         for more in self.losses {
             losses.merge(more);
         }
-        let mut report = report(image, form, self.layers, losses, seconds, options)?;
+        let mut report = report(image, form, self.layers, made, losses, seconds, options)?;
         report.xattr_namespace = xattr_namespace;
         Ok((report, self.work))
     }
@@ -144,10 +146,15 @@ pub(crate) fn report(
     image: &Image,
     form: &'static str,
     layers: Vec<LayerReport>,
+    made: Made,
     losses: Losses,
     seconds: Seconds,
     options: &Options,
 ) -> Result<Report, Error> {
+    let losses = losses.into_list();
+    // Counted as what there was to make.
+    let left_out: u64 = losses.iter().map(Loss::left_out).sum();
+    let made = Made { files: made.files.saturating_sub(left_out), ..made };
     let report = Report {
         image: image.name.clone(),
         image_digest: image.manifest_digest().cloned(),
@@ -160,7 +167,8 @@ pub(crate) fn report(
         expanded: layers.iter().map(|layer| layer.expanded).sum(),
         notices: notices(image, layers.iter().map(|layer| &layer.digest)),
         layers,
-        not_kept: losses.into_list(),
+        made,
+        not_kept: losses,
         seconds,
     };
     if options.strict {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use hashbrown::HashSet;
+
 use crate::blob::LayerFacts;
 use crate::core::digest::Digest;
 use crate::core::overlayfs::XattrNamespace;
-use crate::core::record::{LayerPath, Record};
+use crate::core::record::{ChangeKind, LayerPath, Record};
+use crate::core::stack::{Difference, InodeId, Stack, What};
 use crate::image::Notice;
 use crate::unpack::Error;
 
@@ -37,6 +40,9 @@ pub struct Report {
     pub size: u64,
     /// Uncompressed bytes of all layers.
     pub expanded: u64,
+    /// What was made of them.
+    #[serde(flatten)]
+    pub made: Made,
     /// What the destination could not hold (rule A4).
     pub not_kept: Vec<Loss>,
     /// What is not as it should be about the image, and was no reason to refuse it (rule D4).
@@ -50,6 +56,40 @@ impl Report {
     /// An error, if anything was lost.
     pub(crate) fn refuse_losses(&self) -> Result<(), Error> {
         self.not_kept.first().map_or(Ok(()), |first| Err(first.refused()))
+    }
+}
+
+/// How much was made: one tree, or the directories of several layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Made {
+    /// Names of everything but directories.
+    pub files: u64,
+    /// Bytes of the files' contents, holes counted; in each tree those of an inode once.
+    pub bytes: u64,
+    /// Names that a filter left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub excluded: u64,
+}
+
+impl Made {
+    /// What these hold together.
+    pub(crate) fn of<'d>(stack: &Stack<'_>, trees: impl IntoIterator<Item = &'d Difference>) -> Self {
+        let mut made = Self::default();
+        let mut linked: HashSet<InodeId> = HashSet::new();
+        for tree in trees {
+            linked.clear();
+            made.excluded += tree.left_out();
+            for entry in tree.entries() {
+                let What::Leaf(inode) = entry.what else { continue };
+                made.files += 1;
+                if let ChangeKind::File { size, .. } | ChangeKind::LinkSource { size, .. } = stack.origin(inode).1.kind
+                    && (!stack.is_linked(inode) || linked.insert(inode))
+                {
+                    made.bytes = made.bytes.saturating_add(size);
+                }
+            }
+        }
+        made
     }
 }
 
@@ -138,6 +178,11 @@ pub enum LossKind {
 }
 
 impl LossKind {
+    /// Whether what lost it is not there at all.
+    pub fn is_left_out(self) -> bool {
+        matches!(self, Self::Device | Self::Socket)
+    }
+
     /// Description for a report: what was lost, and what replaces it.
     pub fn describe(self) -> &'static str {
         match self {
@@ -168,6 +213,11 @@ pub struct Loss {
 }
 
 impl Loss {
+    /// How many of these files are not there at all.
+    pub fn left_out(&self) -> u64 {
+        if self.kind.is_left_out() { self.count } else { 0 }
+    }
+
     /// For a line of a report: what was lost, and why.
     pub fn describe(&self) -> String {
         let what = self.kind.describe();

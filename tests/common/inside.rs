@@ -70,7 +70,7 @@ pub fn tree(stack: &Stack) -> Result<Tree, String> {
     let traced = Traced::new(&image, &indexes, &options).unwrap();
     found(stack, &traced, &tree);
     every_layer(stack, &Timeline::of(&traced));
-    let both = Timeline::between(&inside, &inside);
+    let both = Timeline::between(&inside, &inside, &|_| false);
     assert!(both.paths().skip(1).all(|path| both.change(path, Some(0), 1) == Change::Same));
     told(&image, &indexes, &tree);
     Ok(tree)

@@ -32,6 +32,11 @@ const TESTS: &[Test] = &[
     ("l1_as_many_links_as_the_file_system_takes_are_links", true, l1_as_many_links_as_the_file_system_takes_are_links),
     ("a4_only_what_cannot_be_held_is_a_loss", true, a4_only_what_cannot_be_held_is_a_loss),
     ("a4_a_full_disk_is_no_loss", true, a4_a_full_disk_is_no_loss),
+    (
+        "s2_a_file_system_without_rename_flags_is_good_enough",
+        false,
+        s2_a_file_system_without_rename_flags_is_good_enough,
+    ),
     ("s7_a_mount_that_cannot_be_undone_is_named", true, s7_a_mount_that_cannot_be_undone_is_named),
 ];
 
@@ -252,6 +257,51 @@ fn a4_a_full_disk_is_no_loss() {
     let output = place.run(&full, script);
     let message = failed(&output);
     assert!(message.contains("No space left on device"), "{message}");
+}
+
+/// Some network file systems know neither RENAME_NOREPLACE nor RENAME_EXCHANGE, and some sandboxes not the call.
+fn s2_a_file_system_without_rename_flags_is_good_enough() {
+    tools::need(&["strace"]);
+    for error in ["EINVAL", "ENOSYS"] {
+        let place = Place::new();
+        let path = |name: &str| place.0.path().join(name);
+        place.layer("old", &Tar::new().directory("d").file("d/f", "old").file("f", "old").done());
+        place.layer("new", &Tar::new().directory("d").file("d/f", "new").file("f", "new").done());
+        let run = |arguments: &str| {
+            let mut command = Command::new("strace");
+            let inject = format!("inject=renameat2:error={error}");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", &inject]);
+            command.arg(env!("CARGO_BIN_EXE_layflat")).args(arguments.split(' '));
+            command.current_dir(&place.0).env("XDG_CACHE_HOME", path("cache")).output().unwrap()
+        };
+        let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+        let makes = [
+            "flatten layers:old tree",
+            "cp layers:old:/f file",
+            "cp layers:old:/d .",
+            "flatten layers:old -o file.tar",
+            "copy layers:old oci:layout",
+        ];
+        for arguments in makes {
+            done(&run(arguments));
+        }
+        assert_eq!([read("tree/f"), read("file"), read("d/f")], ["old"; 3], "{error}");
+        // Nothing is replaced without being asked to.
+        for arguments in &makes[..4] {
+            let message = failed(&run(&arguments.replace("old", "new")));
+            assert!(message.contains("--replace") || message.contains("not empty"), "{arguments}: {message}");
+        }
+        assert_eq!([read("tree/f"), read("file"), read("d/f")], ["old"; 3], "{error}");
+        for arguments in
+            ["flatten --replace layers:new tree", "cp --replace layers:new:/f file", "cp --replace layers:new:/d ."]
+        {
+            done(&run(arguments));
+        }
+        assert_eq!([read("tree/f"), read("file"), read("d/f")], ["new"; 3], "{error}");
+        let mut left: Vec<_> = fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["cache", "d", "file", "file.tar", "layout", "m", "new", "old", "tree"], "{error}");
+    }
 }
 
 /// A mount is tried before a bundle appears, and the kernel may lack the memory to undo it (umount(2)). What it is in stays, is told, is in nobody's

@@ -230,7 +230,7 @@ fn messages_go_to_standard_error_and_only_data_to_standard_output() {
     assert_eq!(text(&output.stdout), "");
     // An ordinary user is told what could not be kept before that.
     let said: Vec<&str> = text(&output.stderr).lines().filter(|line| !line.starts_with("note: ")).collect();
-    assert!(matches!(said[..], [done] if done.starts_with("flat: 4 layers, 12 entries, 40.0 KiB in ")), "{said:?}");
+    assert!(matches!(said[..], [done] if done.starts_with("flat: 1 file, 10 B in ")), "{said:?}");
     for quiet in ["-q", "--quiet"] {
         let output = run(&place, &["layers", quiet, "image.tar", quiet.trim_start_matches('-')]);
         assert_eq!((text(&output.stdout), text(&output.stderr)), ("", ""));
@@ -434,7 +434,7 @@ fn progress_is_for_terminals() {
     fs::write(place.path("many.tar"), many.done()).unwrap();
     let shown = on_terminal(&place, &[], "flatten layers:many.tar shown");
     assert!(shown.contains("layer 0 [") && shown.contains("entries"), "{shown:?}");
-    assert!(shown.trim_end().lines().last().unwrap().contains("shown: 1 layer, 20,000 entries"), "{shown:?}");
+    assert!(shown.trim_end().lines().last().unwrap().contains("shown: 20,000 files, 136.7 KiB in "), "{shown:?}");
     assert_eq!(on_terminal(&place, &[], "flatten --quiet layers:many.tar quiet"), "");
     let output = run(&place, &["flatten", "layers:many.tar", "piped"]);
     assert!(!text(&output.stderr).contains('['), "{}", text(&output.stderr));
@@ -449,7 +449,7 @@ fn progress_sums_the_layers_up_and_leaves_nothing() {
     names.iter().for_each(|name| drop(place.write(name, &many)));
     let shown = on_terminal(&place, &[], &format!("flatten layers:{} shown", names.join(",")));
     assert!(shown.contains("total [") && shown.contains(" of 4 layers, "), "{shown:?}");
-    let last = shown.rsplit('\r').find(|part| part.contains("shown: 4 layers")).unwrap();
+    let last = shown.rsplit('\r').find(|part| part.contains("shown: 2,000 files")).unwrap();
     assert!(!last.contains(" ["), "{last:?}");
 }
 
@@ -614,14 +614,70 @@ fn a_password_in_a_reference_is_refused_and_never_shown() {
     assert!(refused.contains("\"me:***@a.example/b:1\"") && refused.contains("--password-stdin"), "{refused}");
 }
 
+/// Whatever is made, one line says what, how much, what was left out, and how long it took.
+#[test]
+fn whoever_makes_something_says_how_much() {
+    let place = place();
+    fs::create_dir_all(place.path("upper/d")).unwrap();
+    fs::write(place.path("upper/d/f"), "text").unwrap();
+    fs::create_dir(place.path("copies")).unwrap();
+    let time = regex::Regex::new(r" in \d+\.\d\d s").unwrap();
+    let diff_id = regex::Regex::new("sha256:[0-9a-f]{64}").unwrap();
+    let mut all = String::new();
+    for command in [
+        "flatten image.tar rootfs",
+        "flatten --exclude b image.tar filtered",
+        "flatten image.tar -o image.erofs",
+        "flatten image.tar -o image.ext4",
+        "flatten image.tar -o flat.tar",
+        "flatten image.tar --to tar -o -",
+        "layers image.tar layers",
+        "layers --backend erofs image.tar images",
+        "bundle image.tar box",
+        "copy image.tar oci:layout:1",
+        "copy image.tar oci:layout:2",
+        "squash image.tar oci:layout:3",
+        "append image.tar flat.tar oci:layout:4",
+        "config set image.tar oci:layout:5 --user 1",
+        "pack upper -o layer.tar",
+        "cp image.tar:/b .",
+        "cp --layer 0 image.tar:/a image.tar:/d copies",
+        "report image.tar -o report.html",
+        "man pages",
+    ] {
+        let output = run(&place, &command.split(' ').collect::<Vec<_>>());
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{command}: {said}");
+        // What an ordinary user cannot keep.
+        let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("note: ")).collect();
+        assert_eq!(lines.len(), 1, "{command}: {said}");
+        let line = time.replace(lines[0], " in N s");
+        all.push_str(&format!("$ layflat {command}\n{}\n", diff_id.replace(&line, "sha256:…")));
+    }
+    // How large a page is depends on the version, and how many there are on the commands.
+    let all = regex::Regex::new(r"(report.html: )[0-9.]+ KiB|(pages: )\d+").unwrap().replace_all(&all, "${1}${2}N");
+    insta::assert_snapshot!(all);
+    let output = run(&place, &["--quiet", "flatten", "image.tar", "again"]);
+    assert_eq!(text(&output.stderr), "");
+}
+
 #[test]
 fn completions_for_every_shell() {
     let place = place();
-    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+    for shell in ["bash", "fish", "zsh"] {
+        assert!(printed(&place, &["completions", shell]).contains("layflat complete -- "), "{shell}");
+    }
+    for shell in ["elvish", "powershell"] {
         let script = printed(&place, &["completions", shell]);
         for command in COMMANDS {
             assert!(script.contains(command), "{shell}: {command}");
         }
+    }
+    // What is asked by the others knows every command, too.
+    let first = printed(&place, &["complete", "--", ""]);
+    let commands: Vec<&str> = first.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    for command in COMMANDS {
+        assert!(commands.contains(&command), "{command}: {commands:?}");
     }
     fs::write(place.path("layflat.bash"), printed(&place, &["completions", "bash"])).unwrap();
     let check = std::process::Command::new("bash").arg("-n").arg(place.path("layflat.bash")).status().unwrap();

@@ -34,6 +34,32 @@ fn image(place: &Place, layers: &[Vec<u8>], config: Value, history: Value) {
     layout.list(descriptor).write(&place.path("layout"));
 }
 
+#[test]
+fn annotations_of_the_manifest_are_searched() {
+    let place = Place::new();
+    image(&place, &[Tar::new().directory("bin").done()], json!({}), json!([]));
+    // Annotated as builders do, which gives the manifest another digest.
+    let index: Value = serde_json::from_slice(&fs::read(place.path("layout/index.json")).unwrap()).unwrap();
+    let blob = |digest: &str| place.path("layout/blobs/sha256").join(digest.strip_prefix("sha256:").unwrap());
+    let old = index["manifests"][0]["digest"].as_str().unwrap();
+    let mut manifest: Value = serde_json::from_slice(&fs::read(blob(old)).unwrap()).unwrap();
+    manifest["annotations"] =
+        json!({"org.example.build-token": "hunter2hunter2", "org.opencontainers.image.title": "x"});
+    manifest["layers"][0]["annotations"] = json!({"source": format!("https://x/?key={}", token())});
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    fs::write(blob(&digest(&bytes)), &bytes).unwrap();
+    let mut entry = index["manifests"][0].clone();
+    (entry["digest"], entry["size"]) = (json!(digest(&bytes)), json!(bytes.len()));
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    fs::write(place.path("layout/index.json"), index.to_string()).unwrap();
+    let expected = [
+        "image warning annotation-secret password annotations/org.example.build-token",
+        "0 warning annotation-secret gitlab-token layers/0/annotations/source",
+    ];
+    assert_eq!(findings(&place, &["--fast"]), expected);
+    assert_eq!(findings(&place, &["--fast", "--ignore", "annotation-secret:org.example.build-token"]), expected[1..]);
+}
+
 /// An image with a secret in every place.
 fn leaking() -> Place {
     let place = Place::new();

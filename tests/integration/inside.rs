@@ -129,7 +129,38 @@ fn layer_means_as_of_that_layer() {
     assert_eq!(message(&place, &["find", "--layer", "2", "--quiet", "image.tar", "old"], 1), "");
     let changed = printed(&place, &["find", "--changed-by", "2", "image.tar", "old", "motd"]);
     assert!(changed.contains("0  deleted by layer 2  usr/lib/old\n") && !changed.contains("motd"), "{changed}");
-    assert!(message(&place, &["find", "--layer", "3", "image.tar", "x"], 1).contains("no layer 3: the image has 3"));
+    for command in [&["find", "image.tar", "x"][..], &["ls", "image.tar"], &["cat", "image.tar", "x"]] {
+        let said = message(&place, &[command, &["--layer", "3"]].concat(), 1);
+        assert!(said.contains("no layer 3: the image has 3"), "{command:?}: {said}");
+    }
+}
+
+#[test]
+fn diff_compares_images_as_of_layers() {
+    let place = place();
+    let diff = |arguments: &[&str]| {
+        let output = place.run(&[&["diff", "--ignore", "mtime"], arguments].concat());
+        assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+        (output.status.code(), text(&output.stdout).to_owned())
+    };
+    let (code, changed) = diff(&["--layer", "0,1", "image.tar", "image.tar"]);
+    let signs: Vec<&str> = changed.lines().map(|line| line.split_once(':').unwrap().0).collect();
+    assert_eq!(signs, ["~ etc/motd", "~ etc/shadow", "+ hard", "+ twin-too", "+ usr/lib/new"]);
+    assert_eq!(code, Some(1));
+    // An empty number is all of the image, and one number is for both.
+    assert_eq!(diff(&["--layer", ",2", "image.tar", "image.tar"]), (Some(0), String::new()));
+    assert_eq!(diff(&["--layer", "1", "image.tar", "image.tar"]), (Some(0), String::new()));
+    let (_, deleted) = diff(&["--layer", "1,", "image.tar", "image.tar"]);
+    assert!(deleted.contains("- usr/lib/old: only in A"), "{deleted}");
+    // A directory has no layers, and is compared with the image as of that layer.
+    printed(&place, &["flatten", "--quiet", "image.tar", "tree"]);
+    assert!(diff(&["--layer", "1", "image.tar", "tree"]).1.contains("- usr/lib/old: only in A"));
+    assert_eq!(diff(&["--layer", "2", "tree", "image.tar"]).0, Some(0));
+    for arguments in [&["--layer", "1,1", "image.tar", "tree"][..], &["--layer", "0", "tree", "tree"]] {
+        let said = message(&place, &[&["diff"], arguments].concat(), 2);
+        assert!(said.contains("a directory has no layers"), "{said}");
+    }
+    assert!(message(&place, &["diff", "--layer", "3", "image.tar", "image.tar"], 2).contains("no layer 3"));
 }
 
 /// Everything but owners, which an ordinary user cannot keep, and the sizes of directories, which file systems choose.

@@ -4,6 +4,8 @@
 
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod cli;
+#[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
+mod completion;
 mod documents;
 #[cfg(all(feature = "cli", feature = "xz", feature = "bzip2"))]
 mod gates;

@@ -7,6 +7,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use layflat::core::stack::Last;
+use layflat::extract::Extractor;
+use layflat::inspect::index::indexes;
+use layflat::transport::source::OpenOptions;
+use layflat::{NoProgress, Options, Progress};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -184,6 +189,48 @@ fn cp_never_follows_a_link_that_the_user_did_not_name() {
     assert_eq!(fs::read_link(at("named")).unwrap(), Path::new("victim"));
 }
 
+/// Puts a link where a copy is to go, once the place was looked at: when the layers are about to be read.
+struct Racing<'r> {
+    link: &'r Path,
+    target: &'r Path,
+}
+
+impl Progress for Racing<'_> {
+    fn begin(&self, _: &[u64]) {
+        let _ = symlink(self.target, self.link);
+    }
+}
+
+/// The name of what is copied is not the user's, and somebody else may be quicker than the copy.
+#[test]
+fn a_link_that_comes_while_a_copy_is_made_is_not_followed() {
+    let place = place();
+    let at = |name: &str| place.path().join(name);
+    fs::create_dir(at("victims")).unwrap();
+    fs::write(at("victim"), "precious").unwrap();
+    fs::create_dir(at("out")).unwrap();
+    let reference = format!("layers:{},{}", at("a.tar").display(), at("b.tar").display());
+    let image = layflat::open(&reference.parse().unwrap(), &OpenOptions::default()).unwrap();
+    let options = Options::default();
+    let indexes = indexes(&image, None, &options, &NoProgress).unwrap();
+    let extractor = Extractor::new(&image, &indexes, None, &options).unwrap();
+    for replace in [false, true] {
+        let options = Options { replace, ..Options::default() };
+        for (path, target, is_refused) in [("etc/motd", "../victim", !replace), ("etc", "../victims", true)] {
+            let found = extractor.find(path.as_bytes()).unwrap();
+            let link = at("out").join(path.rsplit('/').next().unwrap());
+            let racing = Racing { link: &link, target: Path::new(target) };
+            let copied = extractor.extract(&found, (&link, Last::Keep), &options, &racing);
+            assert_eq!(copied.is_err(), is_refused, "{path}, replace {replace}: {copied:?}");
+            assert_eq!(fs::symlink_metadata(&link).unwrap().is_symlink(), is_refused, "{path}, replace {replace}");
+            fs::remove_file(&link).unwrap();
+            assert_eq!(names(&at("out")), [""; 0]);
+        }
+    }
+    assert_eq!(fs::read_to_string(at("victim")).unwrap(), "precious");
+    assert_eq!(names(&at("victims")), [""; 0]);
+}
+
 #[test]
 fn cp_refuses_what_it_cannot_mean() {
     let place = place();
@@ -234,6 +281,9 @@ fn grep_reaches_what_later_layers_changed_or_deleted() {
     assert_eq!(found(&["hunter2", "--all-layers", IMAGE]), ["0:etc/gone:password = hunter2"]);
     assert_eq!(found(&["hunter2", "--layer", "0", IMAGE]), ["etc/gone:password = hunter2"]);
     assert_eq!(found(&["-l", "--all-layers", "old|new", IMAGE]), ["0:etc/changed", "1:etc/changed"]);
+    assert_eq!(found(&["-l", "--changed-by", "1", "e", IMAGE]), ["etc/changed"]);
+    assert_eq!(found(&["hunter2", "--changed-by", "0", IMAGE]), ["etc/gone:password = hunter2"]);
+    assert_eq!(grep(&place, &["--changed-by", "9", "e", IMAGE]), (Some(2), vec![]));
     let output = layflat(&place, &["grep", "--json", "hunter2", "--all-layers", IMAGE]);
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(line, json!({"in_layer": 0, "path": "etc/gone", "line": 1, "text": "password = hunter2"}));

@@ -201,7 +201,7 @@ fn compares_two_images() {
     let second = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/archives/gnutar-pax.tar");
     let command = format!("'{}' explore '{}' 'layers:{}'", program(), fixture().display(), second.display());
     let terminal = Terminal::start(120, 30, &command);
-    let screen = terminal.wait_for("- first image, + second image");
+    let screen = terminal.wait_for("- only in A, + only in B");
     assert!(screen.contains("10B - -0644") && screen.contains(" + "), "{screen}");
 }
 

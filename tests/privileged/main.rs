@@ -14,6 +14,7 @@ mod erofs;
 mod erofs_mounts;
 mod explore;
 mod ext4;
+mod jobs;
 mod mount;
 mod pack;
 mod property;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         ("explore", explore::trials),
         ("ext4", ext4::trials),
         ("erofs", erofs::trials),
+        ("jobs", jobs::trials),
         ("erofs_mounts", erofs_mounts::trials),
         ("mount", mount::trials),
         ("pack", pack::trials),

@@ -1,5 +1,6 @@
 //! `layflat diff`
 
+mod images;
 mod side;
 mod stat;
 mod text;
@@ -25,7 +26,10 @@ use super::arguments::{Common, Looked, OpenArgs};
 use super::owners::{Granted, granted};
 use super::watchdog::alone;
 use super::{FAILURE, SUCCESS, output};
-use side::{Named, shown};
+pub(super) use images::Compared;
+use side::{AsOf, Named, shown};
+#[cfg(feature = "explore")]
+pub(super) use stat::sum;
 
 /// Compare two images, directories or mounts
 ///
@@ -39,6 +43,7 @@ use side::{Named, shown};
   layflat diff docker://app:1.3 docker://app:1.4
   layflat diff --stat docker://app:1.3 docker://app:1.4
   layflat diff --ignore mtime,owner rootfs app.tar
+  layflat diff --layer 1,2 app.tar app.tar    # what layer 2 changes
   layflat diff --json app.tar rootfs | jq -r '.[].path'")]
 pub(crate) struct Diff {
     /// A directory, a mount, or an image; `layflat --help` lists all forms of its name
@@ -52,6 +57,10 @@ pub(crate) struct Diff {
     /// the directories that many levels below the root
     #[arg(long, value_name = "LEVELS", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(u16).range(1..))]
     stat: Option<Option<u16>>,
+    /// Compare images as of layer N, counted from 0 at the bottom; with N,M: A as of N and B as of M, or all of the image
+    /// where there is no number
+    #[arg(long, value_name = "N[,M]")]
+    layer: Option<AsOf>,
     /// Do not descend into file systems mounted in the directories that are compared
     #[arg(long)]
     one_file_system: bool,
@@ -67,7 +76,9 @@ impl Diff {
             ..CompareOptions::default()
         };
         let look = |image: &OsString| self.open.look(image, common, cancel);
-        match (Named::of(&self.a)?, Named::of(&self.b)?) {
+        let (a, b) = (Named::of(&self.a)?, Named::of(&self.b)?);
+        let (of_a, of_b) = self.layer.unwrap_or_default().sides(&a, &b)?;
+        match (a, b) {
             (Named::Directory(a), Named::Directory(b)) => {
                 let (a, b) = snapshots(a, b, &options)?;
                 self.report(&a, &b, &options, common)
@@ -75,19 +86,19 @@ impl Diff {
             // What they state does not depend on who asks.
             (Named::Image(a), Named::Image(b)) => {
                 let (first, second) = (look(a)?, look(b)?);
-                let (a, b) = (shown(a, &first, Holding::AsStated)?, shown(b, &second, Holding::AsStated)?);
+                let (a, b) = (shown(a, of_a, &first, Holding::AsStated)?, shown(b, of_b, &second, Holding::AsStated)?);
                 self.report(&a, &b, &options, common)
             }
             (Named::Image(image), Named::Directory(directory)) => {
                 as_its_owner()?;
                 let looked = look(image)?;
-                let image = unpacked(image, &looked, directory)?;
+                let image = unpacked((image, of_a), &looked, directory)?;
                 self.report(&image, &Snapshot::take(directory, &options.snapshot)?, &options, common)
             }
             (Named::Directory(directory), Named::Image(image)) => {
                 as_its_owner()?;
                 let looked = look(image)?;
-                let image = unpacked(image, &looked, directory)?;
+                let image = unpacked((image, of_b), &looked, directory)?;
                 self.report(&Snapshot::take(directory, &options.snapshot)?, &image, &options, common)
             }
         }
@@ -126,7 +137,7 @@ fn as_its_owner() -> anyhow::Result<()> {
 
 /// What an image would be if it were unpacked where the directory is that it is compared with.
 fn unpacked<'l>(
-    name: &OsString,
+    (name, layer): (&OsString, Option<usize>),
     looked: &'l Looked,
     directory: &Path,
 ) -> anyhow::Result<layflat::inspect::ShownTree<'l>> {
@@ -142,7 +153,7 @@ fn unpacked<'l>(
     };
     let options = Options { ..looked.options.clone() };
     let mut probe = AttributeProbe::new(place.path(), &options)?;
-    shown(name, looked, Holding::AsUnpacked(&mut probe))
+    shown(name, layer, looked, Holding::AsUnpacked(&mut probe))
 }
 
 /// A temporary directory on the file system of a directory, which holds what that can hold: beside it, and the handle that its path leads by. None

@@ -77,7 +77,7 @@ fn bar(tally: Tally, most: u64) -> String {
     part("+", grown(tally), Colour::Green) + &part("-", shrunk(tally), Colour::Red)
 }
 
-fn sum(total: Tally) -> String {
+pub(crate) fn sum(total: Tally) -> String {
     let with = |bytes_of: u64| if bytes_of > 0 { format!(" ({})", bytes(bytes_of)) } else { String::new() };
     let change = difference(total.bytes_after, total.bytes_before);
     let change = if change.is_empty() { change } else { format!(" ({change})") };

@@ -19,7 +19,7 @@ pub(super) fn line(TreeDifference { path, what }: &TreeDifference) -> String {
 }
 
 /// Sizes and times as people read them; all else as the library says it.
-fn words(what: &What) -> String {
+pub(super) fn words(what: &What) -> String {
     match *what {
         What::OnlyInA { kind, below, bytes } => format!("only in A ({})", only(kind, below, bytes)),
         What::OnlyInB { kind, below, bytes } => format!("only in B ({})", only(kind, below, bytes)),

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use hashbrown::HashMap;
+
 use layflat::core::text::Printable;
-use layflat::inspect::{Change, FileState, PathId, PathKind, Timeline, Totals};
+use layflat::inspect::{Change, FileState, PathId, PathKind, Timeline, Totals, WastedDirectory};
 
 use super::layers::LayerLine;
-use super::waste::WasteLine;
 
 /// The part of the screen that keys go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(super) enum Preview {
 pub(super) struct Browser {
     pub(super) title: String,
     pub(super) layers: Vec<LayerLine>,
-    pub(super) waste: Vec<WasteLine>,
+    pub(super) waste: Vec<WastedDirectory>,
     pub(super) timeline: Timeline,
     pub(super) totals: Totals,
     /// Layers of the base image, folded into one line or not.
@@ -67,6 +68,10 @@ pub(super) struct Browser {
     pub(super) is_base_folded: bool,
     /// Two images instead of the layers of one.
     pub(super) compares_images: bool,
+    /// Of two images, how what both have differs, by path.
+    pub(super) changed: HashMap<Vec<u8>, Vec<String>>,
+    /// Of two images, how much differs.
+    pub(super) summary: Vec<String>,
     pub(super) layer: usize,
     pub(super) marked: Option<usize>,
     pub(super) pane: Pane,
@@ -87,7 +92,7 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    pub(super) fn new(title: String, layers: Vec<LayerLine>, waste: Vec<WasteLine>, timeline: Timeline) -> Self {
+    pub(super) fn new(title: String, layers: Vec<LayerLine>, waste: Vec<WastedDirectory>, timeline: Timeline) -> Self {
         let layer = layers.len().saturating_sub(1);
         let mut browser = Self {
             title,
@@ -98,6 +103,8 @@ impl Browser {
             base: 0,
             is_base_folded: true,
             compares_images: false,
+            changed: HashMap::new(),
+            summary: Vec::new(),
             layer,
             marked: None,
             pane: Pane::Files,

@@ -6,7 +6,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
 use super::super::table::{bytes, count, counted};
 use super::browser::{Browser, Overlay, Pane, Preview, Sort};
@@ -77,7 +77,7 @@ const HELP: &[(&str, &str)] = &[
     ("s", "sort by size or by name"),
     ("c", "only what this layer changes"),
     ("d", "also what lower layers deleted"),
-    ("/", "filter by part of a name, or of a path if it has a slash; Esc ends it"),
+    ("/", "filter by a part of the name, with a slash of the path"),
     ("m", "mark this layer, and compare others with it"),
     ("b", "fold the layers of the base image (--base IMAGE)"),
     ("w", "what is wasted, by directory"),
@@ -96,9 +96,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, browser: &Browser, theme: Theme) -> Pl
         Layout::vertical([Constraint::Length(1), Constraint::Min(3), Constraint::Length(1)]).areas(frame.area());
     frame.render_widget(Paragraph::new(title(browser)).style(Style::new().add_modifier(Modifier::BOLD)), head);
     let left = (body.width * 2 / 5).min(80);
-    let [layers, right] = Layout::horizontal([Constraint::Length(left), Constraint::Min(20)]).areas(body);
+    let [left, right] = Layout::horizontal([Constraint::Length(left), Constraint::Min(20)]).areas(body);
+    // The list is as long as it has to be, and what is left shows the chosen layer in full.
+    let list = (browser.layer_lines().len() as u16)
+        .saturating_add(2)
+        .clamp(3, left.height.saturating_sub(left.height / 3).max(3));
+    let [layers, layer] = Layout::vertical([Constraint::Length(list), Constraint::Min(0)]).areas(left);
     let [files, details] = Layout::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(right);
     let first_layer = draw_layers(frame, layers, browser, theme);
+    draw_layer(frame, layer, browser, theme);
     let first_row = draw_files(frame, files, browser, theme);
     draw_details(frame, details, browser, theme);
     draw_foot(frame, foot, browser, theme);
@@ -129,7 +135,8 @@ fn window(cursor: usize, count: usize, height: usize) -> usize {
 }
 
 fn draw_layers(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme) -> usize {
-    let block = theme.pane(" Layers ".to_owned(), browser.pane == Pane::Layers);
+    let title = if browser.compares_images { " Images " } else { " Layers " };
+    let block = theme.pane(title.to_owned(), browser.pane == Pane::Layers);
     let inside = block.inner(area);
     let lines = browser.layer_lines();
     let here = lines.iter().position(|&(first, last)| (first..=last).contains(&browser.layer)).unwrap_or(0);
@@ -152,7 +159,11 @@ fn draw_layers(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Them
             } else {
                 format!("base image ({})", counted((high - low + 1) as u64, "layer", "layers"))
             };
-            let number = if low == high { low.to_string() } else { format!("0-{high}") };
+            let number = match (browser.compares_images, low == high) {
+                (true, _) => if low == 0 { "A" } else { "B" }.to_owned(),
+                (false, true) => low.to_string(),
+                (false, false) => format!("0-{high}"),
+            };
             let mut spans = vec![Span::raw(format!("{pointer}{number:>3} {:>5} ", short(size)))];
             if !browser.compares_images {
                 if inside.width >= 40 {
@@ -170,6 +181,20 @@ fn draw_layers(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Them
         .collect();
     frame.render_widget(Paragraph::new(lines).block(block), area);
     first
+}
+
+/// What the chosen layer is: its whole instruction, which the list has no room for, and its sizes.
+fn draw_layer(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme) {
+    let title = if browser.compares_images { " Differences ".to_owned() } else { format!(" Layer {} ", browser.layer) };
+    let block = theme.pane(title, false);
+    let mut lines: Vec<Line<'_>> = browser.summary.iter().map(|line| Line::raw(line.as_str())).collect();
+    if let Some(layer) = browser.layers.get(browser.layer).filter(|_| !browser.compares_images) {
+        lines.push(Line::raw(layer.words.as_str()));
+        lines.push(Line::raw(""));
+        let share = layer.wasted.saturating_mul(100).checked_div(layer.size).unwrap_or(0);
+        lines.push(Line::raw(format!("{} of content, {} wasted ({share} %)", bytes(layer.size), bytes(layer.wasted))));
+    }
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), area);
 }
 
 /// Bytes in at most five letters, as `ls -h` has them.
@@ -192,7 +217,7 @@ fn bar(size: u64, wasted: u64, largest: u64) -> (String, String) {
 
 fn draw_files(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme) -> usize {
     let what = match (browser.compares_images, browser.marked) {
-        (true, _) => " Files: - first image, + second image".to_owned(),
+        (true, _) => " Files: - only in A, + only in B".to_owned(),
         (false, Some(marked)) => format!(" Files: layer {} compared with {marked}", browser.layer),
         (false, None) => format!(" Files after layer {}", browser.layer),
     };
@@ -267,7 +292,7 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: The
     let title = format!(" /{} ", browser.timeline.path(path));
     let block = theme.pane(title, browser.pane == Pane::Details);
     let inside = block.inner(area);
-    let mut lines = history(browser, path, theme);
+    let mut lines = history(browser, path, inside.width, theme);
     match &browser.preview {
         Preview::Reading(reading) if *reading == path => lines.push(Line::raw("reading …")),
         Preview::Text { path: shown, lines: text, is_cut } if *shown == path => {
@@ -289,13 +314,20 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: The
 }
 
 /// What each layer did to a path.
-fn history<'b>(browser: &'b Browser, path: PathId, theme: Theme) -> Vec<Line<'b>> {
+fn history<'b>(browser: &'b Browser, path: PathId, width: u16, theme: Theme) -> Vec<Line<'b>> {
     let mut before: Option<&FileState> = None;
     let mut lines = Vec::new();
+    let key = browser.timeline.path(path);
+    for words in browser.changed.get(key.as_bytes()).into_iter().flatten() {
+        lines.push(Line::styled(format!("~ {words}"), theme.sign('~')));
+    }
+    let is_told = !lines.is_empty();
     for state in browser.timeline.states(path) {
         let (sign, text) = match (before, &state.file) {
+            (None, Some(file)) if browser.compares_images && state.layer == 0 => (' ', describe(file)),
             (None, Some(file)) => ('+', format!("added    {}", describe(file))),
             (Some(_), None) | (None, None) => ('-', "deleted".to_owned()),
+            (Some(_), Some(file)) if is_told => ('~', describe(file)),
             (Some(before), Some(file)) => {
                 let changed: Vec<String> = before
                     .differences(file)
@@ -312,15 +344,16 @@ fn history<'b>(browser: &'b Browser, path: PathId, theme: Theme) -> Vec<Line<'b>
         };
         let layer = &browser.layers[state.layer.min(browser.layers.len() - 1)];
         let who = match (browser.compares_images, state.layer) {
-            (true, 0) => "first ".to_owned(),
-            (true, _) => "second".to_owned(),
+            (true, 0) => "A".to_owned(),
+            (true, _) => "B".to_owned(),
             (false, layer) => format!("layer {layer:>3}"),
         };
         let words = if browser.compares_images { "" } else { layer.words.as_str() };
-        lines.push(Line::from(vec![
-            Span::styled(format!("{who}  {sign} {text}  "), theme.sign(sign)),
-            Span::styled(words, theme.dim()),
-        ]));
+        let what = Span::styled(format!("{who}  {sign} {text}"), theme.sign(sign));
+        // Where they do not both fit, the words are in the pane of the layer.
+        let fits = what.width() + 2 + words.chars().count().min(24) <= usize::from(width);
+        let words = if fits { format!("  {words}") } else { String::new() };
+        lines.push(Line::from(vec![what, Span::styled(words, theme.dim())]));
         before = state.file.as_ref();
     }
     if let Some(digest) = browser.shown(path).and_then(|(file, _)| file.digest()) {
@@ -367,7 +400,8 @@ fn keys(width: u16) -> String {
 /// A box in the middle of the screen.
 fn popup(frame: &mut Frame<'_>, area: Rect, title: &str, wanted: usize, theme: Theme) -> Rect {
     let height = (wanted as u16).saturating_add(2).min(area.height);
-    let width = area.width.saturating_sub(4).min(110);
+    // No frame in a frame where there is no room for both.
+    let width = if area.width <= 100 { area.width } else { (area.width - 4).min(110) };
     let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     let block = theme.pane(format!(" {title} "), true);
     let inside = block.inner(place);
@@ -396,7 +430,7 @@ fn draw_waste(frame: &mut Frame<'_>, area: Rect, browser: &Browser, cursor: usiz
                 short(line.bytes),
                 line.layer,
                 line.directory.to_string().trim_start_matches('/'),
-                line.reason
+                line.cause
             );
             let is_chosen = index == cursor;
             Line::styled(text, if is_chosen { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() })

@@ -9,7 +9,6 @@ mod events;
 mod keys;
 mod layers;
 mod loading;
-mod waste;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -20,13 +19,15 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use layflat::Cancel;
+use layflat::core::record::LayerPath;
 use layflat::core::text::Printable;
-use layflat::inspect::{Inside, Timeline, Traced};
+use layflat::inspect::{Timeline, Traced};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{DisableMouseCapture, EnableMouseCapture, Event, KeyEventKind};
 use ratatui::crossterm::execute;
 
 use super::arguments::{Common, LookArgs, Looked};
+use super::diff::{Compared, sum};
 use super::{SUCCESS, output};
 use browser::{Browser, Preview};
 use content::{Answer, Request};
@@ -108,27 +109,28 @@ fn browser(images: &[Looked], names: &[String]) -> anyhow::Result<Browser> {
             let waste = traced.waste(None);
             let layers = layers::layers(&looked.image, &waste);
             ensure!(!layers.is_empty(), "{name} has no layers");
-            Ok(Browser::new(name.clone(), layers, waste::by_directory(&waste), Timeline::of(&traced)))
+            Ok(Browser::new(name.clone(), layers, traced.by_directory(&waste), Timeline::of(&traced)))
         }
         ([first, second], [one, other]) => {
-            let timeline = Timeline::between(&inside(first)?, &inside(second)?);
+            let compared = Compared::new(first, second)?;
+            let changed = compared.changed();
+            let differs = |path: &LayerPath| changed.contains_key(path.as_bytes());
+            let timeline = Timeline::between(&compared.first, &compared.second, &differs);
             let line = |name: &String, layer| LayerLine {
                 words: name.clone(),
                 size: timeline.totals(None, layer).size(Timeline::ROOT),
                 wasted: 0,
             };
             let layers = vec![line(one, 0), line(other, 1)];
-            let mut browser = Browser::new(format!("{one} → {other}"), layers, Vec::new(), timeline);
+            let mut browser = Browser::new(format!("A: {one}  B: {other}"), layers, Vec::new(), timeline);
             browser.compares_images = true;
+            browser.changed = changed;
+            browser.summary = vec![sum(compared.statistics.total())];
             browser.toggle_changed_only();
             Ok(browser)
         }
         _ => bail!("explore shows one image, or two"),
     }
-}
-
-fn inside(looked: &Looked) -> anyhow::Result<Inside<'_>> {
-    Ok(Inside::new(&looked.image, &looked.indexes, &looked.options)?)
 }
 
 /// Shows the screen and obeys keys, until it is left.

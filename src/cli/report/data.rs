@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use layflat::core::record::LayerPath;
+use layflat::compare::{StatisticsRow, Tally};
 use layflat::core::text::Printable;
 use layflat::image::Image;
 use layflat::inspect::check::{CheckOptions, Finding, check};
-use layflat::inspect::{Change, Inside, PathId, PathKind, Reason, Timeline, Traced, Waste};
+use layflat::inspect::{Change, PathId, PathKind, Reason, Timeline, Traced, Waste, WastedDirectory};
 use serde::Serialize;
 
 use super::super::arguments::{Common, Looked};
+use super::super::diff::Compared;
 use super::super::progress;
 use super::packages::{PackageChange, changes};
 
@@ -73,6 +74,8 @@ pub(super) struct Files {
     layers: Vec<i32>,
     /// Number of the path, layer, sign (0 added, 1 changed, 2 deleted), bytes.
     changes: Vec<(u32, u32, u8, u64)>,
+    /// Number of the path, and bytes there that are shipped and not shown.
+    hidden: Vec<(u32, u64)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -139,9 +142,9 @@ impl Data {
         let comparison = second.map(|second| Comparison::of(first, second)).transpose()?;
         Ok(Self {
             images,
-            files: Files::of(&timeline, layers.len()),
+            files: Files::of(&timeline, &waste, layers.len()),
             advice: advice(&waste, &layers),
-            waste: waste_lines(&waste),
+            waste: traced.by_directory(&waste).into_iter().map(WasteLine::of).collect(),
             findings: found.iter().map(FindingLine::of).collect(),
             layers,
             comparison,
@@ -223,7 +226,7 @@ fn count_changes(timeline: &Timeline, layers: &mut [LayerFacts]) {
 }
 
 impl Files {
-    fn of(timeline: &Timeline, layers: usize) -> Self {
+    fn of(timeline: &Timeline, waste: &Waste, layers: usize) -> Self {
         let Some(last) = layers.checked_sub(1) else { return Self::default() };
         let totals = timeline.totals(None, last);
         let mut files = Self::default();
@@ -239,6 +242,10 @@ impl Files {
                 }
             }
         }
+        // A file that is shown as well as another with the same content hides nothing.
+        let hidden = waste.files.iter().filter(|file| !matches!(file.reason, Reason::Duplicated { .. }));
+        let hidden = hidden.filter_map(|file| Some((timeline.find(&file.path)?.number(), file.bytes)));
+        files.hidden = hidden.collect();
         // The root is always there.
         if let Some(root) = files.layers.first_mut() {
             *root = (*root).max(0);
@@ -247,28 +254,12 @@ impl Files {
     }
 }
 
-fn waste_lines(waste: &Waste) -> Vec<WasteLine> {
-    let mut lines: BTreeMap<(LayerPath, usize, String), WasteLine> = BTreeMap::new();
-    for file in &waste.files {
-        let directory = file.path.split_last().map_or_else(LayerPath::root, |(directory, _)| directory);
-        let reason = match &file.reason {
-            // Which one differs from file to file.
-            Reason::Duplicated { .. } => "same content as another file".to_owned(),
-            reason => reason.to_string(),
-        };
-        let line = lines.entry((directory.clone(), file.layer, reason.clone())).or_insert_with(|| WasteLine {
-            directory: format!("/{}", directory.to_string().trim_start_matches('/')),
-            layer: file.layer,
-            bytes: 0,
-            files: 0,
-            reason,
-        });
-        line.bytes += file.bytes;
-        line.files += 1;
+impl WasteLine {
+    fn of(wasted: WastedDirectory) -> Self {
+        let WastedDirectory { directory, layer, bytes, files, cause } = wasted;
+        let directory = format!("/{}", directory.to_string().trim_start_matches('/'));
+        Self { directory, layer, bytes, files, reason: cause.to_string() }
     }
-    let mut lines: Vec<WasteLine> = lines.into_values().collect();
-    lines.sort_by_key(|line| std::cmp::Reverse(line.bytes));
-    lines
 }
 
 /// Which instructions to join, the one that saves most first.
@@ -337,32 +328,24 @@ impl FindingLine {
 
 impl Comparison {
     fn of(first: &Looked, second: &Looked) -> anyhow::Result<Self> {
-        let one = Inside::new(&first.image, &first.indexes, &first.options)?;
-        let other = Inside::new(&second.image, &second.indexes, &second.options)?;
-        let timeline = Timeline::between(&one, &other);
-        let mut comparison = Self {
-            added: 0,
-            changed: 0,
-            removed: 0,
-            paths: Vec::new(),
-            packages: changes(first, &one, second, &other),
-        };
-        for path in timeline.paths() {
-            let size = |layer| timeline.file_size(path, Some(layer));
-            let sign = match timeline.change(path, Some(0), 1) {
-                Change::Added => '+',
-                Change::Changed => '~',
-                Change::Deleted => '-',
-                Change::Same | Change::Absent => continue,
-            };
-            match sign {
-                '+' => comparison.added += 1,
-                '~' => comparison.changed += 1,
-                _ => comparison.removed += 1,
+        let compared = Compared::new(first, second)?;
+        let total = compared.statistics.total();
+        let line = |StatisticsRow { path, tally }: StatisticsRow| {
+            let path = format!("/{}", path.to_string().trim_matches('/'));
+            match tally {
+                Tally { added: 1.., added_bytes, .. } => ('+', path, 0, added_bytes),
+                Tally { removed: 1.., removed_bytes, .. } => ('-', path, removed_bytes, 0),
+                Tally { bytes_before, bytes_after, .. } => ('~', path, bytes_before, bytes_after),
             }
-            comparison.paths.push((sign, format!("/{}", timeline.path(path)), size(0), size(1)));
-        }
-        comparison.paths.sort_by_key(|(_, _, before, now)| std::cmp::Reverse(before.abs_diff(*now)));
-        Ok(comparison)
+        };
+        let mut paths: Vec<_> = compared.statistics.rows(None).into_iter().map(line).collect();
+        paths.sort_by_key(|(_, _, before, now)| std::cmp::Reverse(before.abs_diff(*now)));
+        Ok(Self {
+            added: total.added,
+            changed: total.changed,
+            removed: total.removed,
+            paths,
+            packages: changes(first, &compared.first, second, &compared.second),
+        })
     }
 }

@@ -17,6 +17,7 @@ use layflat::Cancel;
 use layflat::fs::Output;
 
 use super::arguments::{Common, LookArgs};
+use super::made::Made;
 use super::{SUCCESS, output};
 use data::Data;
 
@@ -63,6 +64,7 @@ impl Report {
         let output = Output::create(output::destination(&self.output)?, self.replace, false)?;
         output.file().write_all(text.as_bytes()).with_context(|| format!("cannot write {:?}", self.output))?;
         output.publish()?;
+        Made::at(&self.output).bytes(text.len() as u64).say(common, "");
         Ok(SUCCESS)
     }
 }

@@ -34,7 +34,7 @@
     const head = make("tr");
     const body = make("tbody");
     columns.forEach((column, index) => {
-      const cell = make("th", null, column.number ? "number" : "");
+      const cell = make("th", null, (column.number ? "number" : "") + (column.path ? " path" : ""));
       cell.scope = "col";
       const button = make("button", column.title);
       button.type = "button";
@@ -118,7 +118,8 @@
   if (image.created) fact("Created", image.created);
   if (image.digest) fact("Digest", image.digest, "path");
 
-  // Layers, the topmost first.
+  // Layers, the topmost first. Each has a colour in the map.
+  const colour = (layer) => "hsl(" + (layer * 137.5 + 205) % 360 + " 65% 78%)";
   const largest = Math.max(1, ...data.layers.map((layer) => layer.size));
   data.layers.map((layer, number) => [layer, number]).reverse().forEach(([layer, number]) => {
     const wasted = layer.replaced + layer.deleted + layer.duplicated;
@@ -131,7 +132,11 @@
       piece.style.width = part * 100 / largest + "%";
       if (part > 0) bar.append(piece);
     }
-    item.append(make("span", String(number), "number"), make("span", bytes(layer.size), "size"), bar);
+    const label = make("span", String(number), "number");
+    const swatch = make("span", null, "swatch");
+    swatch.style.background = colour(number);
+    label.prepend(swatch);
+    item.append(label, make("span", bytes(layer.size), "size"), bar);
     const about = [plural(layer.added, "path", "paths") + " added", count(layer.changed) + " changed", count(layer.removed) + " deleted"];
     if (wasted > 0) about.push(bytes(wasted) + " wasted (" + percent(wasted, layer.size) + " %)");
     item.append(make("span", about.join(", "), "about"));
@@ -148,15 +153,25 @@
   }
 
   // The map: rows of bars, each level below its directory.
-  const children = files.names.map(() => []);
-  for (let node = 1; node < files.names.length; node++) if (files.layers[node] >= 0) children[files.parents[node]].push(node);
-  for (const list of children) list.sort((one, other) => files.sizes[other] - files.sizes[one]);
-  const colour = (layer) => "hsl(" + (layer * 137.5 + 205) % 360 + " 65% 78%)";
+  const hidden = files.names.map(() => 0);
+  for (const [node, number] of files.hidden) hidden[node] += number;
+  for (let node = files.names.length - 1; node > 0; node--) hidden[files.parents[node]] += hidden[node];
+  let withHidden = false, children = [];
+  const weight = (node) => files.sizes[node] + (withHidden ? hidden[node] : 0);
+  const arrange = () => {
+    children = files.names.map(() => []);
+    for (let node = 1; node < files.names.length; node++) {
+      if (files.layers[node] >= 0 || (withHidden && hidden[node] > 0)) children[files.parents[node]].push(node);
+    }
+    for (const list of children) list.sort((one, other) => weight(other) - weight(one));
+  };
+  arrange();
   const path = (node) => {
     const names = [];
     for (let at = node; at > 0; at = files.parents[at]) names.unshift(files.names[at]);
     return "/" + names.join("/");
   };
+  let shown = 0;
   const show = (root) => {
     const way = [];
     for (let node = root; ; node = files.parents[node]) { way.unshift(node); if (node === 0) break; }
@@ -167,7 +182,8 @@
       button.addEventListener("click", () => show(node));
       return button;
     }));
-    const whole = Math.max(1, files.sizes[root]);
+    shown = root;
+    const whole = Math.max(1, weight(root));
     const rows = [];
     let level = [{ node: root, start: 0 }];
     for (let depth = 0; depth < 5 && level.length > 0; depth++) {
@@ -175,7 +191,7 @@
       for (const { node, start } of level) {
         let from = start;
         for (const child of children[node]) {
-          const width = files.sizes[child] * 100 / whole;
+          const width = weight(child) * 100 / whole;
           if (width < 0.4) break;
           cells.push({ node: child, start: from, width });
           from += width;
@@ -194,8 +210,11 @@
         const cell = make(isDirectory ? "button" : "span", files.names[node], "cell");
         cell.style.width = width + "%";
         cell.style.flex = "none";
-        cell.style.background = colour(files.layers[node]);
-        cell.title = path(node) + ", " + bytes(files.sizes[node]) + ", layer " + files.layers[node];
+        const isThere = files.layers[node] >= 0;
+        if (isThere) cell.style.background = colour(files.layers[node]);
+        else cell.classList.add("deleted");
+        cell.title = path(node) + (isThere ? ", " + bytes(files.sizes[node]) + ", layer " + files.layers[node] : ", deleted");
+        if (withHidden && hidden[node] > 0) cell.title += ", " + bytes(hidden[node]) + " not shown";
         if (isDirectory) {
           cell.type = "button";
           cell.setAttribute("aria-label", cell.title);
@@ -210,6 +229,13 @@
     at("map").replaceChildren(...(rows.length > 0 ? rows : [make("p", "There is no content here.")]));
   };
   show(0);
+  at("map-hidden-line").hidden = hidden[0] === 0;
+  at("map-hidden").addEventListener("input", () => {
+    withHidden = at("map-hidden").checked;
+    arrange();
+    // What was deleted has no place without the hidden bytes.
+    show(files.layers[shown] >= 0 || withHidden ? shown : 0);
+  });
 
   // Changes.
   const signs = ["+ added", "~ changed", "- deleted"];

@@ -16,8 +16,8 @@ pub struct Difference {
     hidden: Vec<(u32, SlotId)>,
     /// Whether it is all that a view shows, and so has a root in any case.
     is_whole: bool,
-    /// Whether something was left out.
-    is_filtered: bool,
+    /// How many names a filter left out.
+    left_out: u64,
 }
 
 /// One entry to be unpacked.
@@ -72,7 +72,12 @@ impl Difference {
 
     /// Whether a filter left something out.
     pub fn is_filtered(&self) -> bool {
-        self.is_filtered
+        self.left_out > 0
+    }
+
+    /// How many names a filter left out.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// The names that opaque directories hide without a whiteout.
@@ -108,12 +113,12 @@ impl Difference {
         }
         let is_root_changed =
             matches!(self.entries.first().map(|root| root.what), Some(What::Directory { changed: true, .. }));
-        self.is_filtered = stays.contains(&false);
-        if !self.is_filtered {
+        self.left_out = stays.iter().filter(|&&stays| !stays).count() as u64;
+        if self.left_out == 0 {
             return;
         }
         if !is_root_changed && !self.is_whole && is_needed.first() == Some(&false) {
-            return *self = Self { is_filtered: true, ..Self::default() };
+            return *self = Self { left_out: self.left_out, ..Self::default() };
         }
         let mut place = vec![0; count];
         for (index, mut entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {

@@ -60,7 +60,7 @@ pub struct Finding {
     /// The file that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<LayerPath>,
-    /// Where in the configuration it is, with slashes: `config/Env/TOKEN`, `history/3`.
+    /// Where in the configuration or the manifest it is, with slashes: `config/Env/TOKEN`, `history/3`, `annotations/NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
     /// The line of the file, from 1.

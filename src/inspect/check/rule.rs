@@ -55,6 +55,8 @@ pub enum Rule {
     HistorySecret,
     /// A secret in a label.
     LabelSecret,
+    /// A secret in an annotation of the manifest.
+    AnnotationSecret,
     /// A secret elsewhere in the configuration, like the command or the health check.
     ConfigSecret,
     /// Something was not checked, since something else is wrong.
@@ -72,13 +74,14 @@ struct Facts {
 const BUILD_SECRET: &str =
     "revoke the secret, since whoever has the image has it; pass it with `RUN --mount=type=secret` when building";
 const RUN_SECRET: &str = "revoke the secret, since whoever has the image has it; pass it when the container starts, as a file or from a secret store";
+const ANNOTATION_SECRET: &str = "revoke the secret, since whoever sees the manifest has it; annotations are for everybody, and what the build needs belongs elsewhere";
 const AGAIN: &str = "copy or build the image again: this copy is damaged, or was changed after it was made";
 const BUILDER: &str =
     "build the image again with a current builder, or copy it with `layflat copy`, which writes what it states anew";
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Manifest,
         Self::Config,
         Self::FileName,
@@ -103,6 +106,7 @@ impl Rule {
         Self::EnvSecret,
         Self::HistorySecret,
         Self::LabelSecret,
+        Self::AnnotationSecret,
         Self::ConfigSecret,
         Self::NotChecked,
     ];
@@ -247,6 +251,12 @@ impl Rule {
                 BUILD_SECRET,
             ),
             Self::LabelSecret => ("label-secret", Severity::Warning, "A label holds a secret.", RUN_SECRET),
+            Self::AnnotationSecret => (
+                "annotation-secret",
+                Severity::Warning,
+                "An annotation of the manifest, or of a layer in it, holds a secret.",
+                ANNOTATION_SECRET,
+            ),
             Self::ConfigSecret => (
                 "config-secret",
                 Severity::Warning,

@@ -1,34 +1,29 @@
-//! Secrets in what the configuration states: variables, labels, commands, health checks, and the history.
+//! Secrets in what the configuration states (variables, labels, commands, health checks, the history), and in the
+//! annotations of the manifest.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::secrets::{Found, named_value, search};
-use super::{Finding, Rule};
+use super::secrets::{Found, search, search_named};
+use super::{Finding, Rule, Severity};
 use crate::image::Image;
 
-/// Texts in one configuration that are searched, so that no image makes the search endless.
+/// Texts in one image that are searched, so that no image makes the search endless.
 const MOST: usize = 100_000;
 
-/// What the configuration gives away.
+/// What the configuration and the manifest give away.
 pub(super) fn secrets(image: &Image) -> Vec<Finding> {
-    let Some(config) = &image.config else { return Vec::new() };
-    let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(&config.bytes) else { return Vec::new() };
     let mut stated = Stated::default();
-    // In this order, so that a variable is reported where it is set, and not again where the history says so.
-    for (name, value) in &fields {
-        // Docker keeps how the last step was run beside how the image is run.
-        if name.eq_ignore_ascii_case("config") || name.eq_ignore_ascii_case("container_config") {
-            stated.run(name, value);
-        }
+    if let Some(config) = &image.config
+        && let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(&config.bytes)
+    {
+        stated.configuration(&fields);
     }
-    for (name, value) in &fields {
-        match name.to_ascii_lowercase().as_str() {
-            "config" | "container_config" | "rootfs" => {}
-            "history" => stated.history(value),
-            _ => stated.texts(Rule::ConfigSecret, name, value),
-        }
+    if let Some(manifest) = &image.manifest
+        && let Ok(manifest) = serde_json::from_slice::<Value>(&manifest.bytes)
+    {
+        stated.manifest(&manifest);
     }
     stated.findings
 }
@@ -36,12 +31,46 @@ pub(super) fn secrets(image: &Image) -> Vec<Finding> {
 #[derive(Default)]
 struct Stated {
     findings: Vec<Finding>,
-    /// Values that were reported.
-    seen: HashSet<[u8; 32]>,
+    /// Values that were reported, and as how bad.
+    seen: HashMap<[u8; 32], Severity>,
     texts: usize,
 }
 
 impl Stated {
+    fn configuration(&mut self, fields: &serde_json::Map<String, Value>) {
+        // In this order, so that a variable is reported where it is set, and not again where the history says so.
+        for (name, value) in fields {
+            // Docker keeps how the last step was run beside how the image is run.
+            if name.eq_ignore_ascii_case("config") || name.eq_ignore_ascii_case("container_config") {
+                self.run(name, value);
+            }
+        }
+        for (name, value) in fields {
+            match name.to_ascii_lowercase().as_str() {
+                "config" | "container_config" | "rootfs" => {}
+                "history" => self.history(value),
+                _ => self.texts(Rule::ConfigSecret, name, value),
+            }
+        }
+    }
+
+    /// The annotations of a manifest, of its configuration and of its layers.
+    fn manifest(&mut self, manifest: &Value) {
+        self.annotations("annotations", &manifest["annotations"]);
+        self.annotations("config/annotations", &manifest["config"]["annotations"]);
+        for (index, layer) in manifest["layers"].as_array().into_iter().flatten().enumerate() {
+            let before = self.findings.len();
+            self.annotations(&format!("layers/{index}/annotations"), &layer["annotations"]);
+            self.findings[before..].iter_mut().for_each(|finding| finding.layer = Some(index));
+        }
+    }
+
+    fn annotations(&mut self, at: &str, value: &Value) {
+        for (name, value) in value.as_object().into_iter().flatten() {
+            self.named(Rule::AnnotationSecret, at, name, value.as_str().unwrap_or_default());
+        }
+    }
+
     /// How a container is run.
     fn run(&mut self, at: &str, value: &Value) {
         let Value::Object(fields) = value else { return };
@@ -83,11 +112,10 @@ impl Stated {
 
     /// A value with a name of its own.
     fn named(&mut self, rule: Rule, at: &str, name: &str, value: &str) {
-        let mut found = search(value);
-        if found.is_empty() {
-            found.extend(named_value(name, value));
+        self.texts += 1;
+        if self.texts <= MOST {
+            self.add(rule, &format!("{at}/{name}"), search_named(name, value));
         }
-        self.add(rule, &format!("{at}/{name}"), found);
     }
 
     /// All texts in a value.
@@ -113,7 +141,9 @@ impl Stated {
 
     fn add(&mut self, rule: Rule, place: &str, found: Vec<Found>) {
         for found in found {
-            if self.seen.insert(found.value) {
+            let is_worse = self.seen.get(&found.value).is_none_or(|&before| found.severity < before);
+            if is_worse {
+                self.seen.insert(found.value, found.severity);
                 let text = format!("{} holds {}", crate::core::text::Printable(place.as_bytes()), found.what());
                 let finding = Finding::new(found.severity, rule, text);
                 self.findings.push(Finding { place: Some(place.to_owned()), secret: Some(found.kind), ..finding });

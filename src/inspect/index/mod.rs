@@ -79,6 +79,14 @@ pub(crate) fn known_records(image: &Image, cache: &Path) -> Option<Vec<Record>> 
     image.layers.iter().map(known).collect()
 }
 
+/// The indexes of an image's layers, if `cache` has all of them: no layer is read.
+pub fn known(image: &Image, cache: &Path) -> Option<Indexes> {
+    let known = |layer: &Layer| file::read(cache, layer.diff_id.as_ref()?);
+    let found: Option<Vec<_>> = image.layers.iter().map(known).collect();
+    let (records, contents) = found?.into_iter().unzip();
+    Some(Indexes { records, contents, not_kept: None })
+}
+
 /// The indexes of an image's layers. Those that `cache` has under the DiffIDs which the image states are taken from
 /// there, without reading the layer; the other layers are read and checked, and their indexes kept there. A filter of
 /// `options` is passed over.

@@ -18,7 +18,7 @@ mod policy;
 mod proxy;
 mod pull;
 mod push;
-mod servers;
+pub(crate) mod servers;
 mod tls;
 mod way;
 mod wild;

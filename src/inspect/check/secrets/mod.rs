@@ -14,7 +14,7 @@ use super::Severity;
 pub use kinds::SecretKind;
 pub(super) use names::by_name;
 pub(super) use scan::{Scanned, Scanner};
-pub(super) use words::{named_value, search};
+pub(super) use words::{search, search_named};
 
 /// A secret that was found in some text.
 #[derive(Debug, Clone, PartialEq, Eq)]

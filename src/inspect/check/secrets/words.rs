@@ -74,15 +74,37 @@ pub(crate) fn search(text: &str) -> Vec<Found> {
     for captures in ASSIGNMENT.iter().flat_map(|pattern| pattern.captures_iter(text)) {
         let name = captures.get(1).or(captures.get(2)).map_or("", |name| name.as_str());
         let value = captures.get(3).map_or("", |value| value.as_str());
-        found.extend(named_value(name, value.trim_matches(['"', '\''])));
+        let named = named_value(name, value.trim_matches(['"', '\'']));
+        found.extend(named.filter(|named| !is_example(&found, named)));
     }
+    // Of what one value is taken for, the worst.
+    found.sort_by_key(|found| found.severity);
     let mut seen = std::collections::HashSet::new();
     found.retain(|found| seen.insert(found.value));
     found
 }
 
+/// The secrets in a value with a name of its own. What is found in it stands for what its name says, unless all of it
+/// is milder.
+pub(crate) fn search_named(name: &str, value: &str) -> Vec<Found> {
+    let mut found = search(value);
+    if let Some(named) = named_value(name, value).filter(|named| !is_example(&found, named))
+        && found.iter().all(|found| found.severity > named.severity)
+    {
+        // Milder ones of the same value say nothing more.
+        found.retain(|found| found.value != named.value);
+        found.insert(0, named);
+    }
+    found
+}
+
+/// Whether a value was found to be an example of a token: that it is, whatever it is called.
+fn is_example(found: &[Found], named: &Found) -> bool {
+    found.iter().any(|found| found.value == named.value && found.severity > found.kind.severity())
+}
+
 /// A value that is a secret by its name.
-pub(crate) fn named_value(name: &str, value: &str) -> Option<Found> {
+fn named_value(name: &str, value: &str) -> Option<Found> {
     if !is_secret(name) || value.starts_with(['/', '-']) {
         return None;
     }
@@ -179,6 +201,27 @@ mod tests {
         for value in ["", "yes", "${X}", "$X", "/run/secrets/db", "<password>", "********", "xxxx"] {
             assert!(named_value("DB_PASSWORD", value).is_none(), "{value}");
         }
+    }
+
+    #[test]
+    fn what_is_mild_in_a_value_does_not_stand_for_its_name() {
+        use base64::Engine as _;
+        let part = |json: &str| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(json);
+        let token =
+            format!("{}.{}.{}", part(r#"{"alg":"HS256"}"#), part(r#"{"sub":"1234567890"}"#), "c2lnbmF0dXJlIQ1234567");
+        let kinds = |name: &str, value: &str| {
+            search_named(name, value).iter().map(|found| (found.kind.name(), found.severity)).collect::<Vec<_>>()
+        };
+        use crate::inspect::check::Severity::{Note, Warning};
+        assert_eq!(kinds("GREETING", &token), [("jwt", Note)]);
+        assert_eq!(kinds("DB_PASSWORD", &token), [("password", Warning)]);
+        assert_eq!(kinds("DB_PASSWORD", &format!("{token} hunter2")), [("password", Warning), ("jwt", Note)]);
+        assert_eq!(kinds("X", &format!("API_TOKEN={token}")), [("password", Warning)]);
+        let worse = ["glpat-", "zQWBuTSOoRi4A9spHcVY"].concat();
+        assert_eq!(kinds("DB_PASSWORD", &worse), [("gitlab-token", Warning)]);
+        // What its issuer's checksum says is none.
+        let example = ["ghp_", "zQWBuTSOoRi4A9spHcVY5ncnsDkxyj0mLq18"].concat();
+        assert_eq!(kinds("GITHUB_TOKEN", &example), [("github-token", Note)]);
     }
 
     #[test]
