@@ -90,6 +90,7 @@ const EXPLAINED_OF_BOTH: &[(&str, Applies)] = &[
     ("does not know star's prefix, nor ustar without its version", |facts| facts.has_odd_magic),
     ("does not undo the prefix that Go's writer before 1.8 put into GNU headers", |facts| facts.has_prefix_in_gnu),
     ("takes an extended header for an entry in V7 format", |facts| facts.has_extension_in_v7),
+    ("takes a negative owner in base 256 for a positive one", |facts| facts.has_negative_owner),
 ];
 
 /// What an archive has that readers disagree about, found by looking at every block that could be a header.
@@ -102,6 +103,7 @@ struct Facts {
     has_odd_magic: bool,
     has_prefix_in_gnu: bool,
     has_extension_in_v7: bool,
+    has_negative_owner: bool,
 }
 
 impl Facts {
@@ -115,6 +117,7 @@ impl Facts {
             has_odd_magic: false,
             has_prefix_in_gnu: false,
             has_extension_in_v7: false,
+            has_negative_owner: false,
         };
         for (index, block) in bytes.chunks_exact(512).enumerate() {
             facts.has_zero_block |= block == [0; 512] && bytes[512 * index..].iter().any(|&byte| byte != 0);
@@ -129,6 +132,7 @@ impl Facts {
             facts.has_odd_magic |= !is_known && magic.starts_with(b"ustar") || block[508..] == *b"tar\0";
             facts.has_prefix_in_gnu |= magic == b"ustar  \0" && block[345..357].iter().any(u8::is_ascii_lowercase);
             facts.has_extension_in_v7 |= !is_known && b"xgLKS".contains(&typeflag);
+            facts.has_negative_owner |= block[108] == 0xff || block[116] == 0xff;
             if typeflag == b'x' {
                 facts.add_records(&bytes[512 * (index + 1)..]);
             }
