@@ -476,7 +476,7 @@ fn directory() {
         }
     }
     let said = place.done(&["layers", "--backend", "erofs", "--in-place", "app.tar", "images"]);
-    assert!(said.contains("in the image's own archive"), "{said}");
+    assert!(said.contains("over the image's own archive"), "{said}");
     place.done(&["mount", "images", "target"]);
     assert_eq!(place.read("small"), "content");
     place.umount();
