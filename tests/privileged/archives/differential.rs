@@ -91,6 +91,7 @@ const EXPLAINED_OF_BOTH: &[(&str, Applies)] = &[
     ("does not undo the prefix that Go's writer before 1.8 put into GNU headers", |facts| facts.has_prefix_in_gnu),
     ("takes an extended header for an entry in V7 format", |facts| facts.has_extension_in_v7),
     ("takes a negative owner in base 256 for a positive one", |facts| facts.has_negative_owner),
+    ("takes a number behind a NUL for none; Go and GNU tar pass over the NUL", |facts| facts.has_number_behind_nul),
 ];
 
 /// What an archive has that readers disagree about, found by looking at every block that could be a header.
@@ -104,6 +105,7 @@ struct Facts {
     has_prefix_in_gnu: bool,
     has_extension_in_v7: bool,
     has_negative_owner: bool,
+    has_number_behind_nul: bool,
 }
 
 impl Facts {
@@ -118,6 +120,7 @@ impl Facts {
             has_prefix_in_gnu: false,
             has_extension_in_v7: false,
             has_negative_owner: false,
+            has_number_behind_nul: false,
         };
         for (index, block) in bytes.chunks_exact(512).enumerate() {
             facts.has_zero_block |= block == [0; 512] && bytes[512 * index..].iter().any(|&byte| byte != 0);
@@ -133,6 +136,9 @@ impl Facts {
             facts.has_prefix_in_gnu |= magic == b"ustar  \0" && block[345..357].iter().any(u8::is_ascii_lowercase);
             facts.has_extension_in_v7 |= !is_known && b"xgLKS".contains(&typeflag);
             facts.has_negative_owner |= block[108] == 0xff || block[116] == 0xff;
+            let numbers = [100..108, 108..116, 116..124, 124..136, 136..148].map(|field| &block[field]);
+            facts.has_number_behind_nul |=
+                numbers.iter().any(|field| field[0] == 0 && field.iter().any(|&byte| byte != 0));
             if typeflag == b'x' {
                 facts.add_records(&bytes[512 * (index + 1)..]);
             }
