@@ -123,7 +123,7 @@ impl Shown {
 }
 
 fn bar(size: u64, name: String) -> ProgressBar {
-    let template = "{prefix:>9} [{bar:20}] {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>4} {msg}";
+    let template = "{prefix:>9} [{bar:10}] {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>4} {wide_msg}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(size).with_style(style).with_prefix(name)
 }

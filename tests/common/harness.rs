@@ -66,7 +66,10 @@ pub fn main(groups: &[Group]) -> ExitCode {
         Power::User => eprintln!("not root: tests that need root count as ignored"),
         Power::Nothing(why) => eprintln!("tests that need root or mounts count as ignored: {why}"),
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Many tests wait more than they compute.
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    arguments.test_threads.get_or_insert(2 * processors);
     let only = std::env::var(ONLY).ok();
     let slowest: Option<usize> = std::env::var(TIMES).ok().and_then(|number| number.parse().ok());
     let mut trials = Vec::new();

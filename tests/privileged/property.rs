@@ -1,6 +1,6 @@
 //! Random stacks: the flat rootfs, the overlay mount and the oracle show the same, or all refuse.
 //!
-//! 100 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test privileged property::` tries that many new
+//! 60 stacks, always the same ones; `LAYFLAT_CASES=20000 cargo test --test privileged property::` tries that many new
 //! ones. A failure is shrunk and printed in the notation of `tests/common/mod.rs`, ready to become a line in
 //! fixtures/stacks.
 //!
@@ -134,12 +134,8 @@ fn run_each<S: Strategy>(
     test: Check<'_, S::Value>,
 ) -> Result<(), Failed> {
     let asked = asked();
-    let config = Config {
-        cases: asked.unwrap_or(100),
-        failure_persistence: None,
-        max_shrink_iters: 20_000,
-        ..Config::default()
-    };
+    let config =
+        Config { cases: asked.unwrap_or(60), failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
     let mut runner = match asked {
         Some(_) => TestRunner::new(config),
         None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
