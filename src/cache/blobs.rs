@@ -12,8 +12,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::fs::{flock, means_no_locks, open};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, linkat};
+use crate::fs::{open, share};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use tempfile::TempPath;
 
 use super::lock::Lock;
@@ -100,10 +100,8 @@ impl Blobs {
             return Ok(Growing { file: file.into(), name: None, target });
         }
         let (file, name) = unfinished().tempfile_in(directory)?.into_parts();
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Err(error) if !means_no_locks(error) => Err(error.into()),
-            _ => Ok(Growing { file, name: Some(name), target }),
-        }
+        share(&file)?;
+        Ok(Growing { file, name: Some(name), target })
     }
 
     pub(super) fn error(&self, error: Error) -> Error {

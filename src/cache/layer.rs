@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::Lock;
+use super::{Lock, renew};
 use crate::core::digest::Digest;
 use crate::core::limits::Limits;
-use crate::fs::{Durability, is_writable_by_others, open_directory};
+use crate::fs::{is_writable_by_others, open_directory};
 use crate::lowerdirs::{Depth, Seal};
 
 /// The directory of a cache that holds them.
@@ -188,7 +188,7 @@ pub(crate) fn check(path: &Path, depth: Depth) -> Result<Description, String> {
     if now.stat != seal.stat {
         let renewed = Description { tree: Some(now), ..description };
         // Another user's cache may be readable and no more. Then it is read whole each time.
-        let _ = renew(path, &renewed);
+        let _ = renew(path, DESCRIPTION, &renewed.to_json());
         return Ok(renewed);
     }
     Ok(description)
@@ -222,14 +222,6 @@ fn difference(was: &Seal, now: &Seal, newest: &Path) -> String {
     } else {
         format!("it has {} instead of {}; {:?} was changed last", counted(now), counted(was), newest)
     }
-}
-
-fn renew(path: &Path, description: &Description) -> std::io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(super::UNFINISHED).tempfile_in(path)?;
-    file.write_all(&description.to_json())?;
-    Durability::Synced.sync(file.as_file())?;
-    file.persist(path.join(DESCRIPTION))?;
-    Ok(())
 }
 
 /// How the name of something begins that a digest stands for.

@@ -10,6 +10,7 @@
 
 mod blobs;
 mod contents;
+mod draft;
 mod image;
 mod layer;
 mod lock;
@@ -27,6 +28,7 @@ use rustix::fs::{Access, access};
 
 pub use blobs::Blobs;
 pub use contents::{CacheEntry, CacheError, CacheKind, list};
+pub(crate) use draft::{Draft, renew};
 pub(crate) use image::{IMAGES, KeptImage, find as find_image, lower_directory};
 pub(crate) use layer::{Description, Found, KeptLayer, LAYERS, TREE, file_name, read as read_file};
 pub(crate) use lock::Lock;

@@ -9,17 +9,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use tempfile::TempDir;
-
 use super::index::Index;
 use super::pieces::Pieces;
 use super::write::{ContentWriter, Written};
-use crate::cache::{Lock, UNFINISHED, remove};
+use crate::cache::{Draft, Lock, remove, renew};
 use crate::core::digest::Digest;
 use crate::core::filter::Filter;
 use crate::core::layer::read_layer;
 use crate::core::record::Record;
-use crate::fs::{DestinationError, Durability, is_writable_by_others};
+use crate::fs::{DestinationError, is_writable_by_others};
 use crate::image::Image;
 use crate::lowerdirs::{Check, Checked, FileSeal, Stamp};
 use crate::unpack::read::{Extracted, read_layers};
@@ -87,7 +85,7 @@ impl KeptLayer {
     /// Recognises it from now on by another stamp, which it got from something that left its bytes alone.
     pub(crate) fn renew(&self, stamp: Stamp) {
         if let Some(place) = self.path.parent() {
-            renew(place, &FileSeal { stamp, ..self.seal.clone() });
+            recognise(place, &FileSeal { stamp, ..self.seal.clone() });
         }
     }
 }
@@ -129,7 +127,7 @@ pub fn contents(
     let read = read_layers(image, &missing, options, progress, &|layer, stream, read, tell| {
         let draft = drafts.get(&layer).and_then(|draft| draft.lock().ok()?.take());
         let draft = draft.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
-        let mut writer = ContentWriter::new(draft.data()?);
+        let mut writer = ContentWriter::new(data(&draft)?);
         let record = read_layer(stream, &mut writer, read, tell)?;
         Ok((record, (draft, writer.finish()?)))
     })?;
@@ -165,29 +163,9 @@ fn first_of_each(image: &Image, found: &[Option<KeptContents>]) -> Vec<usize> {
     (0..found.len()).filter(|&layer| found[layer].is_none()).filter(is_new).collect()
 }
 
-/// A directory for a content file to be, which goes unless it is published.
-#[derive(Debug)]
-struct Draft {
-    directory: TempDir,
-    /// A concurrent `prune` leaves it alone.
-    _growing: Option<Lock>,
-}
-
-impl Draft {
-    fn make(group: &Path) -> std::io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(group)?;
-        let growing = Lock::shared(directory.path());
-        Ok(Self { directory, _growing: growing })
-    }
-
-    fn made(&self) -> PathBuf {
-        self.directory.path().join("layer")
-    }
-
-    fn data(&self) -> std::io::Result<File> {
-        DirBuilder::new().mode(0o700).create(self.made())?;
-        File::options().read(true).write(true).create_new(true).open(self.made().join(DATA))
-    }
+/// The content file of a layer that is about to be read.
+fn data(draft: &Draft) -> std::io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(draft.made().join(DATA))
 }
 
 /// A layer that was read and checked, all of it written.
@@ -274,21 +252,14 @@ fn recognised(place: &Path, check: &Check) -> Option<FileSeal> {
         Checked::Same => Some(seal),
         Checked::Renewed(stamp) => {
             let seal = FileSeal { stamp, ..seal };
-            renew(place, &seal);
+            recognise(place, &seal);
             Some(seal)
         }
         Checked::Changed => None,
     }
 }
 
-/// Notes by what a content file is recognised from now on. Another user's cache may be readable and no more; then it is read each time.
-fn renew(place: &Path, seal: &FileSeal) {
-    let write = || {
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(place)?;
-        file.write_all(&seal.to_json())?;
-        Durability::Synced.sync(file.as_file())?;
-        file.persist(place.join(SEAL))?;
-        Ok::<_, std::io::Error>(())
-    };
-    let _ = write();
+/// Notes by what a content file is recognised from now on. Where that cannot be written it is read each time.
+fn recognise(place: &Path, seal: &FileSeal) {
+    let _ = renew(place, SEAL, &seal.to_json());
 }

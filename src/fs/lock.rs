@@ -31,10 +31,8 @@ impl Lock {
     /// What else keeps from locking.
     pub(crate) fn shared(file: impl Into<File>) -> Result<Self> {
         let file = file.into();
-        match flock(&file, FlockOperation::LockShared) {
-            Err(error) if !means_no_locks(error) => Err(error),
-            _ => Ok(Self(file)),
-        }
+        share(&file)?;
+        Ok(Self(file))
     }
 
     /// Locks what was made just now. On a file system without locks it is not locked.
@@ -66,6 +64,17 @@ impl Lock {
     /// What is locked.
     pub(crate) fn file(&self) -> &File {
         &self.0
+    }
+}
+
+/// Locks what is open likewise, as long as it is open.
+///
+/// # Errors
+/// As of [`Lock::shared`].
+pub(crate) fn share(file: impl AsFd) -> Result<()> {
+    match flock(file, FlockOperation::LockShared) {
+        Err(error) if !means_no_locks(error) => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -22,7 +22,7 @@ mod search;
 mod sync;
 mod work;
 
-pub(crate) use again::{flock, open, openat, openat2, read_at};
+pub(crate) use again::{open, openat, openat2, read_at};
 pub(crate) use aside::{ASIDE, Aside, shown};
 pub(crate) use descent::Descent;
 pub use elsewhere::{asked_to_wait, wait_elsewhere};
@@ -32,7 +32,7 @@ pub(crate) use guarded::is_writable_by_others;
 pub use guarded::{Unguarded, check_guarded};
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};
-pub(crate) use lock::{Lock, means_no_locks};
+pub(crate) use lock::{Lock, means_no_locks, share};
 pub(crate) use mounts::{is_mount_root, mounts_below, mounts_in};
 pub use output::{Destination, Output, OutputError};
 pub(crate) use place::Place;

@@ -4,14 +4,13 @@
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File};
-use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::images::{self, Stacking};
 use super::sources::Sources;
 use super::{How, MetadataError, Verify, shared};
-use crate::cache::{Lock, UNFINISHED};
+use crate::cache::{Draft, Lock, renew};
 use crate::contents::in_place::{self, PlainLayer, plain_layers};
 use crate::contents::{KeptLayer, contents, replace_useless};
 use crate::core::digest::Digest;
@@ -105,7 +104,7 @@ fn of_content_files(
     if stacking == Stacking::Layered {
         return shared::make(image, cache, &key, &sources, check, options);
     }
-    let draft = Draft::make(cache)?;
+    let draft = draft(cache)?;
     let (losses, _) = images::write(&draft.made(), image, &sources, stacking, true, &text, options)?;
     the_only(publish(cache, vec![(key, draft, losses)], check, options)?)
 }
@@ -137,7 +136,7 @@ fn of_archives(
     {
         return Ok(found);
     }
-    let draft = Draft::make(cache)?;
+    let draft = draft(cache)?;
     let path = draft.made().join(BESIDE);
     let beside = File::options().read(true).write(true).create_new(true).open(&path);
     let beside = beside.map_err(io(format!("cannot write {path:?}")))?;
@@ -200,7 +199,8 @@ pub(super) fn find(
         layout.diff_ids.iter().filter_map(|diff_id| KeptLayer::find(cache, diff_id, check)).collect();
     match renewed(&place, &mut layout, &contents, check) {
         Some(false) => {}
-        Some(true) => rewrite(&place, &layout),
+        // Where that cannot be written everything is read each time.
+        Some(true) => drop(renew(&place, FILE_NAME, &layout.to_json())),
         None if options.cancel.is_cancelled() => return Err(Error::Cancelled.into()),
         None => return Ok(None),
     }
@@ -256,39 +256,10 @@ fn renewed(place: &Path, layout: &mut ErofsLayout, contents: &[KeptLayer], check
     Some(any || changed_contents)
 }
 
-/// Writes a description anew. Another user's cache may be readable and no more.
-fn rewrite(place: &Path, layout: &ErofsLayout) {
-    let write = || {
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(place)?;
-        file.write_all(&layout.to_json())?;
-        file.as_file().sync_all()?;
-        file.persist(place.join(FILE_NAME))?;
-        Ok::<_, std::io::Error>(())
-    };
-    let _ = write();
-}
-
-/// A directory for images to be, which goes unless it is published.
-pub(super) struct Draft {
-    directory: tempfile::TempDir,
-    /// A concurrent `prune` leaves it alone.
-    _growing: Option<Lock>,
-}
-
-impl Draft {
-    pub(super) fn make(cache: &Path) -> Result<Self, Error> {
-        let group = group(cache);
-        let failed = || io(format!("cannot write to the cache directory {group:?}"));
-        let directory = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&group).map_err(failed())?;
-        let growing = Lock::shared(directory.path());
-        let draft = Self { directory, _growing: growing };
-        DirBuilder::new().mode(0o700).create(draft.made()).map_err(failed())?;
-        Ok(draft)
-    }
-
-    pub(super) fn made(&self) -> PathBuf {
-        self.directory.path().join("images")
-    }
+/// A directory for images to be.
+pub(super) fn draft(cache: &Path) -> Result<Draft, Error> {
+    let group = group(cache);
+    Draft::make(&group).map_err(io(format!("cannot write to the cache directory {group:?}")))
 }
 
 /// Puts drafts, each with its name and what its images do not hold, where everybody finds them, all of them on disk before that (rule S6).

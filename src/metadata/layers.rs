@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode};
 
-use super::cached::BESIDE;
+use super::cached::{BESIDE, text};
 use super::images;
 use super::sources::Sources;
 use super::{How, MetadataError, Verify};
@@ -98,7 +98,6 @@ pub fn layers(
             Sources::in_place(plain, located, (Path::new(BESIDE), &beside))?
         }
     };
-    let text = |path: &Path| path.to_string_lossy().into_owned();
     let (not_kept, held) = images::write(&made, image, &sources, how.stacking, verified, &text, options)?;
     if let Some(config) = &image.config {
         images::write_file(&made.join(CONFIG), &config.bytes)?;

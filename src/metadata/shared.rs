@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::MetadataError;
-use super::cached::{Draft, KeptImages, VERSION, find, publish, text};
+use super::cached::{KeptImages, VERSION, draft, find, publish, text};
 use super::images::{Stacking, TREE, Writer, description, write_file};
 use super::sources::Sources;
 use crate::core::digest::Digest;
@@ -32,7 +32,7 @@ pub(super) fn make(
         let key = of_layer(&chain_id, options);
         let kept = find(cache, &key, check, options)?;
         if kept.is_none() {
-            let draft = Draft::make(cache)?;
+            let draft = draft(cache)?;
             let made = draft.made();
             let mut writer = Writer::new(&made, sources, Stacking::Layered, options);
             let mut layout = description(None, vec![diff_id.clone()]);
@@ -55,7 +55,7 @@ pub(super) fn make(
     let gone = || io("cannot find EROFS images in the cache")(std::io::Error::other("another process removed them"));
     let layers = layers.ok_or_else(gone)?;
 
-    let draft = Draft::make(cache)?;
+    let draft = draft(cache)?;
     let mut layout = ErofsLayout { format: ErofsLayout::SHARED, ..description(Some(image), sources.diff_ids.clone()) };
     for layer in layers.iter().rev() {
         list(&mut layout, layer);

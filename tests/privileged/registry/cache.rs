@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use super::place::{Images as _, Place, fixture, noise, succeeded};
@@ -89,11 +90,10 @@ fn eight_index() {
     assert!(cached.len() == 2 && cached.iter().all(|name| name.starts_with("index/sha256-")), "{cached:?}");
 }
 
-fn killed_while_fetching() {
-    let place = Place::new();
-    let registry = Registry::open(&place);
-    registry.put(&place.image("layout", &[("a", noise(4_000_000, 1))]), "a:1", &[]);
-    let (told, stalls) = std::sync::mpsc::channel();
+/// A registry that sends three megabytes of each blob and then no more, unless the rest is asked for; and what it was
+/// asked for whole.
+fn stalling(registry: &Registry) -> (Proxy, Receiver<String>) {
+    let (told, stalls) = channel();
     let proxy = Proxy::start(Some(registry.address), move |head, _| {
         if head.is_blob() && head.header("range").is_none() {
             told.send(head.path.clone()).unwrap();
@@ -101,6 +101,14 @@ fn killed_while_fetching() {
         }
         Act::Pass
     });
+    (proxy, stalls)
+}
+
+fn killed_while_fetching() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("layout", &[("a", noise(4_000_000, 1))]), "a:1", &[]);
+    let (proxy, stalls) = stalling(&registry);
     let image = proxy.image("a:1");
     let mut first = start(&place, &["flatten", &image, "dest-0"]);
     stalls.recv().unwrap();
@@ -121,14 +129,7 @@ fn contents_while_fetching() {
     let place = Place::new();
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(4_000_000, 1))]), "a:1", &[]);
-    let (told, stalls) = std::sync::mpsc::channel();
-    let proxy = Proxy::start(Some(registry.address), move |head, _| {
-        if head.is_blob() && head.header("range").is_none() {
-            told.send(head.path.clone()).unwrap();
-            return Act::Stall(3_000_000);
-        }
-        Act::Pass
-    });
+    let (proxy, stalls) = stalling(&registry);
     let image = proxy.image("a:1");
     let arguments = ["layers", "--backend", "erofs", "--merged", &image, "dest"];
     let mut first = start(&place, &arguments);
