@@ -62,6 +62,8 @@ impl Terminal {
             .args(["-f", "/dev/null", "-u"])
             .args(arguments)
             .env("XDG_CACHE_HOME", self.place.path().join("cache"))
+            // Without it tmux takes the user's shell from the list of users: for `nobody` that is `nologin`.
+            .env("SHELL", "/bin/sh")
             .current_dir(self.place.path())
             .output()
             .unwrap();
