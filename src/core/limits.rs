@@ -1,5 +1,8 @@
 //! Limits on what an image may demand: entries, sizes, depth.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// The most that an image may ask for (rule S4). Each has a message of its own when it is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -13,7 +16,8 @@ pub struct Limits {
     pub name_length: usize,
     /// Components of one name.
     pub depth: usize,
-    /// Names of one layer, and of all layers together, where the directories on the way to a name count, too.
+    /// Names of all layers that are read together, and of the tree that they make; the directories on the way to a name
+    /// count, too.
     pub names: u64,
     /// Bytes of the paths of all these names, each written in full.
     pub path_bytes: u64,
@@ -53,6 +57,41 @@ impl Limits {
     /// Whether so few stored bytes may not become so many.
     pub(crate) fn is_bomb(&self, expanded: u64, stored: u64) -> bool {
         expanded > Self::RATIO_FROM && expanded / self.ratio.max(1) > stored
+    }
+}
+
+/// A limit that was exceeded: what, how much is allowed, and the limit's name for whoever may raise it.
+pub(crate) type Exceeded = (&'static str, u64, &'static str);
+
+impl Limits {
+    pub(crate) fn check_names(&self, names: u64, path_bytes: u64) -> Result<(), Exceeded> {
+        if names > self.names {
+            let what = "the number of names, counting the directories on the way to them,";
+            return Err((what, self.names, "names"));
+        }
+        if path_bytes > self.path_bytes {
+            return Err(("the length of all paths together", self.path_bytes, "path-bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// Counts the names of layers that are read at the same time: what they ask for together is refused while they are
+/// read, not when all of it lies on the disk. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct NameCount(Arc<NameTotals>);
+
+#[derive(Debug, Default)]
+struct NameTotals {
+    names: AtomicU64,
+    path_bytes: AtomicU64,
+}
+
+impl NameCount {
+    /// Adds some names, and says how many there are by now and how long their paths are.
+    pub(crate) fn add(&self, names: u64, path_bytes: u64) -> (u64, u64) {
+        let add = |total: &AtomicU64, more| total.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        (add(&self.0.names, names), add(&self.0.path_bytes, path_bytes))
     }
 }
 

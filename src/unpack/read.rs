@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::blob::{BlobError, LayerFacts, LayerStream, Pace};
 use crate::core::cancel::Cancel;
 use crate::core::layer::{LayerError, ReadOptions};
+use crate::core::limits::NameCount;
 use crate::core::record::Record;
 use crate::image::{Image, Layer};
 use crate::parallel;
@@ -58,6 +59,7 @@ pub(crate) struct Pass<'a> {
     bar: usize,
     parallel: bool,
     stop: &'a AtomicBool,
+    name_count: &'a NameCount,
     progress: &'a dyn Progress,
 }
 
@@ -85,9 +87,10 @@ pub(crate) fn each_layer<T: Send>(
         order.sort_by_key(|&bar| (!is_remote(bar), halvings(sizes[bar])));
     }
     let stop = AtomicBool::new(false);
+    let name_count = &NameCount::default();
     parallel::each(&order, jobs, &stop, &|bar| {
         let (index, layer) = (which[bar], &image.layers[which[bar]]);
-        work(&Pass { index, layer, options, bar, parallel: jobs > 1, stop: &stop, progress })
+        work(&Pass { index, layer, options, bar, parallel: jobs > 1, stop: &stop, name_count, progress })
     })
 }
 
@@ -137,6 +140,7 @@ impl Pass<'_> {
             limits: self.options.limits,
             filter: self.options.filter.clone(),
             cancel: self.options.cancel.clone(),
+            name_count: self.name_count.clone(),
         }
     }
 

@@ -11,6 +11,7 @@ pub(super) const TESTS: &[Test] = &[
     ("s10_a_hole_is_not_read", false, s10_a_hole_is_not_read),
     ("s10_a_hole_is_unpacked_compared_and_exported_as_one", false, s10_a_hole_is_unpacked_compared_and_exported_as_one),
     ("s10_directories_on_the_way_to_a_name_are_counted", false, s10_directories_on_the_way_to_a_name_are_counted),
+    ("s10_names_are_counted_while_layers_are_read", true, s10_names_are_counted_while_layers_are_read),
     ("s10_directories_behind_symlinks_are_counted", false, s10_directories_behind_symlinks_are_counted),
     ("s10_copies_of_what_lower_layers_have_are_limited", false, s10_copies_of_what_lower_layers_have_are_limited),
     ("s10_room_of_what_later_layers_replace_is_given_back", false, s10_room_of_what_later_layers_replace_is_given_back),
@@ -115,13 +116,33 @@ fn s10_directories_on_the_way_to_a_name_are_counted() {
         let (_, text) = script(&cage, &text, &[&image]);
         assert!(!text.contains("memory allocation"), "{command}: {text}");
     }
-    // Fewer, since all of them are unpacked before they are refused.
-    let image = cage.image(&[gzip(&deep_paths(12, 1000))]);
     for limit in ["names=10000", "path-bytes=1000000"] {
         for form in FORMS {
             let message = cage.run(form, &image, &["--limit", limit]).unwrap_err();
             assert!(message.contains(&format!("--limit {}=", limit.split_once('=').unwrap().0)), "{message}");
         }
+    }
+}
+
+/// Where the file system has room for a tenth of what the layers ask for, it is the limit that ends the work.
+fn s10_names_are_counted_while_layers_are_read() {
+    let cage = Cage::new();
+    let files = |layer: usize| (0..10_000).map(move |number| file(&format!("{layer}/{}/{number}", number / 100), ""));
+    let one = |number: usize| gzip(&layer(&files(number).collect::<Vec<_>>()));
+    let image = cage.image(&[one(0), one(1)]);
+    let small = r#"mkdir -p in/small && mount -t tmpfs -o nr_inodes=2500 tmpfs in/small && exec "$0" -q "$@""#;
+    for limit in ["names=1000", "path-bytes=10000"] {
+        for form in FORMS {
+            let arguments = [form, "--jobs", "1", "--limit", limit, &image, "in/small/made"];
+            let (_, text) = shell(&cage, &["unshare", "--mount", "sh"], small, &arguments);
+            assert!(text.contains(&format!("--limit {}=", limit.split_once('=').unwrap().0)), "{text}");
+        }
+    }
+    // Those of all layers count together.
+    for form in FORMS {
+        let arguments = [form, "--limit", "names=15000", &image, "in/made"];
+        let (_, text) = script(&cage, r#"exec "$0" -q "$@""#, &arguments);
+        assert!(text.contains("--limit names="), "{text}");
     }
 }
 

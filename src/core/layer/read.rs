@@ -6,7 +6,7 @@ use super::change::{Meaning, WhiteoutError, meaning};
 use super::{AttributeError, Unkept};
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
-use crate::core::limits::Limits;
+use crate::core::limits::{Exceeded, Limits, NameCount};
 use crate::core::record::{
     Attributes, Change, ChangeKind, ContentId, DeviceKind, LayerPath, NameId, Names, PathError, Record,
 };
@@ -222,6 +222,8 @@ pub struct ReadOptions {
     pub filter: Filter,
     /// Stops early.
     pub cancel: Cancel,
+    /// Where names are counted: together with those of all layers whose options are clones of these.
+    pub name_count: NameCount,
 }
 
 /// Reads a layer to the end of its archive, and on to the last byte of `input`.
@@ -274,6 +276,7 @@ fn read<S: Sink, R: BufRead>(
         filter: &options.filter,
         open: false,
         last_parent: (LayerPath::root(), NameId::ROOT),
+        name_count: options.name_count.clone(),
     };
     let mut taken = 0u64;
     loop {
@@ -351,6 +354,7 @@ struct LayerReader<'a, S> {
     open: bool,
     /// The directory of the last name: most entries are in the same one as the one before.
     last_parent: (LayerPath, NameId),
+    name_count: NameCount,
 }
 
 impl<S: Sink> LayerReader<'_, S> {
@@ -473,17 +477,27 @@ impl<S: Sink> LayerReader<'_, S> {
         let Some((parent, name)) = path.split_last() else {
             return Ok(NameId::ROOT);
         };
+        let known = self.record.names.len();
         if self.last_parent.0 != parent {
             let id = self.record.names.intern_path(&parent).ok_or_else(too_many)?;
             self.last_parent = (parent, id);
         }
         let id = self.record.names.intern(self.last_parent.1, name).ok_or_else(too_many)?;
-        let limit = self.limits.names;
-        if self.record.names.len() as u64 > limit {
-            let what = "the number of names, counting the directories on the way to them,".to_owned();
-            return Err(LayerError::Limit { what, limit, name: "names" });
-        }
+        self.count_names(path, self.record.names.len() - known)?;
         Ok(id)
+    }
+
+    /// Counts the last `new` prefixes of a path, which the layer had not named before.
+    fn count_names(&self, path: &LayerPath, new: usize) -> Result<(), LayerError> {
+        if new == 0 {
+            return Ok(());
+        }
+        let path = path.as_bytes();
+        let ends = path.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'/').map(|(slash, _)| slash);
+        let lengths = std::iter::once(path.len()).chain(ends).take(new).map(|length| length as u64 + 1);
+        let (names, path_bytes) = self.name_count.add(new as u64, lengths.sum());
+        let exceeded = |(what, limit, name): Exceeded| LayerError::Limit { what: what.to_owned(), limit, name };
+        self.limits.check_names(names, path_bytes).map_err(exceeded)
     }
 
     fn check_limits(&self, entry: &Entry) -> Result<(), LayerError> {

@@ -265,16 +265,8 @@ impl<'r> View<'r> {
 
     /// Names may be made that no layer has: on the way through symlinks.
     fn check_limits(&self) -> Result<(), Problem> {
-        let Limits { names, path_bytes, .. } = self.limits;
-        if self.slots.len() as u64 >= names {
-            let what = "the number of names, counting the directories on the way to them,";
-            return Err(Problem::Limit { what, limit: names, name: "names" });
-        }
-        if self.path_bytes > path_bytes {
-            let what = "the length of all paths together";
-            return Err(Problem::Limit { what, limit: path_bytes, name: "path-bytes" });
-        }
-        Ok(())
+        let exceeded = |(what, limit, name)| Problem::Limit { what, limit, name };
+        self.limits.check_names(self.slots.len() as u64 + 1, self.path_bytes).map_err(exceeded)
     }
 
     fn slot_bytes(&self, slot: &Slot) -> &[u8] {
