@@ -9,6 +9,7 @@ use super::options::BundleOptions;
 use super::rootfs::Rootfs;
 use super::write::{write, write_config};
 use super::{ROOTFS, Report};
+use crate::cache::KeptImage;
 use crate::image::Image;
 use crate::lowerdirs::{self, FILE_NAME, LayoutError};
 use crate::metadata::{How, Stacking, ready};
@@ -65,7 +66,7 @@ pub fn overlay(
     };
     // Whoever mounts the bundle may do so from elsewhere.
     let layers = kept.path().canonicalize().map_err(file("find", kept.path()))?;
-    let looked_into = mount_layout_nowhere(&layers)?;
+    let looked_into = mount_layout_nowhere(&layers, MountOptions::default())?;
     let left_out = write_config(image, &Rootfs::new(looked_into, lay.owners.clone()), bundle, &result)?;
     let rootfs = result.join(ROOTFS);
     std::fs::create_dir(&rootfs).map_err(file("make", &rootfs))?;
@@ -74,14 +75,12 @@ pub fn overlay(
     let text = serde_json::to_vec_pretty(&description);
     write(&path, &text.map_err(|source| BundleError::Json { path: path.clone(), source })?)?;
     let made = OverlayBundle { directory: result, layers };
-    // What has a mount in it cannot be removed, and a bundle whose mount was asked for is not whole without it.
-    let _held = mounted.then(crate::fs::hold);
     if mounted {
-        // Tried before: where this fails, what is to be replaced must still be there.
-        made.mount(MountOptions::default())?;
-        // Once more, should it fail: what is mounted there keeps all of it from being removed.
-        umount(&made.rootfs(), true).or_else(|_| umount(&made.rootfs(), true))?;
+        // Where this fails, what is to be replaced must still be there.
+        made.try_mount()?;
     }
+    // A bundle whose mount was asked for is not whole without it.
+    let _held = mounted.then(crate::fs::hold);
     let directory = work.publish(RESULT, |_| Ok(())).map_err(Error::from)?;
     let made = OverlayBundle { directory: directory.clone(), ..made };
     if mounted && let Err(error) = made.mount(MountOptions::default()) {
@@ -132,18 +131,30 @@ impl OverlayBundle {
     /// # Errors
     /// Layers that are gone, parts that are links, and as for [`mount`](crate::mount::mount()).
     pub fn mount(&self, options: MountOptions) -> Result<Mounted, BundleError> {
+        let (_held, options) = self.prepare(options)?;
+        Ok(mount_layout(&self.layers, &self.rootfs(), options)?)
+    }
+
+    /// Finds out whether it can be mounted. Nothing stays mounted, whatever ends this process.
+    fn try_mount(&self) -> Result<(), BundleError> {
+        let (_held, options) = self.prepare(MountOptions::default())?;
+        mount_layout_nowhere(&self.layers, options)?;
+        Ok(())
+    }
+
+    /// Holds its layers, which are then in use until they are mounted, and adds where its changes go.
+    fn prepare(&self, options: MountOptions) -> Result<(Option<KeptImage>, MountOptions), BundleError> {
         if !self.layers.join(FILE_NAME).exists() {
             return Err(BundleError::LayersGone { bundle: self.directory.clone(), layers: self.layers.clone() });
         }
         self.check()?;
-        // In use until it is mounted.
-        let _held = cached::hold(&self.layers).map_err(|problem| BundleError::LayersDamaged {
+        let held = cached::hold(&self.layers).map_err(|problem| BundleError::LayersDamaged {
             bundle: self.directory.clone(),
             layers: self.layers.clone(),
             problem,
         })?;
         let upper = UpperDirectories { upper: self.directory.join(UPPER), work: self.directory.join(WORK) };
-        Ok(mount_layout(&self.layers, &self.rootfs(), MountOptions { upper: Some(upper), ..options })?)
+        Ok((held, MountOptions { upper: Some(upper), ..options }))
     }
 
     /// Unmounts its root file system, and clears what overlayfs leaves in its work directory, which only root could

@@ -12,7 +12,7 @@ use super::directory::LowerDirectory;
 use super::error::MountError;
 use super::layout;
 use super::options::LONGEST_STRING;
-use super::request::{Method, MountOptions, MountRequest, Mounted, mount, open_target};
+use super::request::{Method, MountOptions, MountRequest, Mounted, mount, mount_nowhere, open_target};
 use crate::core::overlayfs::XattrNamespace;
 use crate::fs::check_guarded;
 use crate::lowerdirs::{Checked, FILE_NAME, FileSeal, Layout, LayoutError, Metadata};
@@ -102,32 +102,47 @@ impl ErofsRequest {
             let why = "these are EROFS images, which only the kernel mounts; unpack the layers for another backend";
             return Err(MountError::NoErofs(why.to_owned()));
         }
+        let request = Self { images, options };
         let mut loops = Vec::new();
-        if let ([image], None) = (images.as_slice(), &options.upper) {
+        if let Some(image) = request.only_image() {
             let target = open_target(target)?;
-            create(image, &options, &mut loops).and_then(|mounted| attach(&mounted, &target)).map_err(plainly)?;
+            create(image, &request.options, &mut loops).and_then(|mounted| attach(&mounted, &target)).map_err(plainly)?;
             return Ok(Mounted { method: Method::Erofs, writable: false });
         }
-        let lower = images.iter().map(|image| {
-            // What is not to work there does not in the overlay.
-            let mounted = create(image, &MountOptions::default(), &mut loops).map_err(plainly)?;
-            Ok(LowerDirectory::of_mount(mounted, &image.path))
-        });
-        let lower = lower.collect::<Result<Vec<_>, MountError>>()?;
-        let options = MountOptions { method: Some(Method::FdLayers), ..options };
-        let mounted = mount(&MountRequest { lower, namespace: XattrNamespace::Trusted, options }, target)?;
+        let mounted = mount(&request.into_overlay(&mut loops)?, target)?;
         Ok(Mounted { method: Method::Erofs, ..mounted })
     }
 
-    /// A read-only mount of a single image that is nowhere: to look into, through its descriptor, with which it goes.
+    /// The same as a mount that is nowhere: it goes with its descriptor.
     ///
     /// # Errors
     /// As for [`ErofsRequest::mount`].
-    pub(crate) fn mount_nowhere(&self) -> Result<OwnedFd, MountError> {
-        let [image] = self.images.as_slice() else {
-            return Err(MountError::NoErofs("there are several images".to_owned()));
-        };
-        create(image, &self.options, &mut Vec::new()).map_err(plainly)
+    pub(crate) fn mount_nowhere(self) -> Result<OwnedFd, MountError> {
+        let mut loops = Vec::new();
+        match self.only_image() {
+            Some(image) => create(image, &self.options, &mut loops).map_err(plainly),
+            None => mount_nowhere(&self.into_overlay(&mut loops)?),
+        }
+    }
+
+    /// The image, where there is nothing to merge it with.
+    fn only_image(&self) -> Option<&ErofsImage> {
+        match (self.images.as_slice(), &self.options.upper) {
+            ([image], None) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// An overlay of the images' own mounts.
+    fn into_overlay(self, loops: &mut Vec<Loop>) -> Result<MountRequest, MountError> {
+        let lower = self.images.iter().map(|image| {
+            // What is not to work there does not in the overlay.
+            let mounted = create(image, &MountOptions::default(), loops).map_err(plainly)?;
+            Ok(LowerDirectory::of_mount(mounted, &image.path))
+        });
+        let lower = lower.collect::<Result<Vec<_>, MountError>>()?;
+        let options = MountOptions { method: Some(Method::FdLayers), ..self.options };
+        Ok(MountRequest { lower, namespace: XattrNamespace::Trusted, options })
     }
 }
 

@@ -110,8 +110,7 @@ pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> R
 pub fn mount(request: &MountRequest, target: &Path) -> Result<Mounted, MountError> {
     check(request)?;
     let target = open_target(target)?;
-    let open = |upper| OpenUpper::open(upper, &request.lower, request.namespace);
-    let mut upper = request.options.upper.as_ref().map(open).transpose()?;
+    let mut upper = open_upper(request)?;
     let method = try_methods(request, upper.as_ref(), &target)?;
     if let Some(upper) = &mut upper {
         upper.keep();
@@ -128,24 +127,36 @@ pub(super) fn open_target(target: &Path) -> Result<Directory, MountError> {
     Ok(target)
 }
 
-/// A read-only mount of what [`mount_layout`] mounts that is nowhere: to look into, through its descriptor, with which it goes.
-pub(crate) fn mount_layout_nowhere(directory: &Path) -> Result<OwnedFd, MountError> {
-    let options = MountOptions::default();
+/// What [`mount_layout`] mounts, as a mount that is nowhere: to look into through its descriptor, with which it goes, or to
+/// see that it can be mounted.
+///
+/// # Errors
+/// As for [`mount_layout`]; there is no other way where the kernel does not know this one.
+pub(crate) fn mount_layout_nowhere(directory: &Path, options: MountOptions) -> Result<OwnedFd, MountError> {
     if layout::read_erofs(directory)?.is_some() {
         return ErofsRequest::of_layout(directory, options)?.mount_nowhere();
     }
     mount_nowhere(&MountRequest::of_layout(directory, options)?)
 }
 
-/// A read-only mount of layers that is nowhere: to look into, through its descriptor, with which it goes.
-fn mount_nowhere(request: &MountRequest) -> Result<OwnedFd, MountError> {
+pub(super) fn mount_nowhere(request: &MountRequest) -> Result<OwnedFd, MountError> {
     check(request)?;
-    let create = |method| context::create(request, None, method);
-    match create(Method::FdLayers) {
+    let mut upper = open_upper(request)?;
+    let create = |method| context::create(request, upper.as_ref(), method);
+    let mounted = match create(Method::FdLayers) {
         Err(Failure::Unknown(_)) => create(Method::PathLayers),
         other => other,
+    };
+    let mounted = mounted.map_err(|(Failure::Unknown(error) | Failure::Final(error))| error)?;
+    if let Some(upper) = &mut upper {
+        upper.keep();
     }
-    .map_err(|(Failure::Unknown(error) | Failure::Final(error))| error)
+    Ok(mounted)
+}
+
+fn open_upper(request: &MountRequest) -> Result<Option<OpenUpper>, MountError> {
+    let open = |upper| OpenUpper::open(upper, &request.lower, request.namespace);
+    request.options.upper.as_ref().map(open).transpose()
 }
 
 /// What needs no kernel to be seen.
