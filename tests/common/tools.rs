@@ -63,11 +63,13 @@ pub fn need_from(package: &str, program: &str) {
     }
 }
 
-/// A command of a program that the test needs.
+/// A command of a program that the test needs, in a locale that takes every name.
 #[track_caller]
 pub fn command(program: &str) -> Command {
     need(&[program]);
-    Command::new(program)
+    let mut command = Command::new(program);
+    command.env("LC_ALL", "C.UTF-8");
+    command
 }
 
 /// The first of these programs that is not installed, and its package.

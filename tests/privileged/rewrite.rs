@@ -160,7 +160,6 @@ fn extracted(stack: &Stack, expected: &Tree, command: &[&str]) -> Result<(), Fai
     let output = tools::command(command[0])
         .args(&command[1..])
         .args(["-xpf", "../archive.tar"])
-        .env("LC_ALL", "C.UTF-8")
         .current_dir(&place)
         .output()
         .unwrap();

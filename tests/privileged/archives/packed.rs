@@ -32,7 +32,6 @@ fn run(directory: &Path, command: &[&str], input: &str) -> Vec<u8> {
     let mut child = tools::command(command[0])
         .args(&command[1..])
         .current_dir(directory)
-        .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
