@@ -215,6 +215,7 @@ mod tests {
 
     use super::super::write::ContentWriter;
     use super::*;
+    use crate::blob::Pace;
     use crate::core::layer::{ReadOptions, read_headers, read_layer};
     use crate::core::record::{ChangeKind, Record};
 
@@ -288,7 +289,7 @@ mod tests {
                 let in_place = shown(&whole, &tables[0].0, &outer, start, &tables[0].1);
 
                 let data = tempfile::tempfile().unwrap();
-                let mut writer = ContentWriter::new(data.try_clone().unwrap());
+                let mut writer = ContentWriter::new(data.try_clone().unwrap(), Pace::Ahead);
                 read_layer(&mut archive.as_slice(), &mut writer, &options, &mut |_| {}).unwrap();
                 let written = writer.finish().unwrap();
                 let kept = shown(&whole, &written.pieces, &data, 0, &outer);

@@ -127,7 +127,7 @@ pub fn contents(
     let read = read_layers(image, &missing, options, progress, &|layer, stream, read, tell| {
         let draft = drafts.get(&layer).and_then(|draft| draft.lock().ok()?.take());
         let draft = draft.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
-        let mut writer = ContentWriter::new(data(&draft)?);
+        let mut writer = ContentWriter::new(data(&draft)?, stream.stream.pace());
         let record = read_layer(stream, &mut writer, read, tell)?;
         Ok((record, (draft, writer.finish()?)))
     })?;

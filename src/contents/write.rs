@@ -1,22 +1,20 @@
 //! The sink that writes a content file.
 
 use std::fs::File;
-use std::io::{BufWriter, Error};
+use std::io::Error;
 
 use super::blocks::Blocks;
 use super::pieces::{Lies, Pieces};
+use crate::blob::Pace;
 use crate::core::layer::{Failure, Place, Sink, Unkept};
 use crate::core::record::{Attributes, ContentId, NameId, Names};
 use crate::lowerdirs::{FileSeal, MeasuredFile};
 use crate::unpack::{LossKind, Losses};
 
-/// Bytes that are written at once.
-const BUFFER: usize = 1 << 20;
-
 /// Writes the contents of a layer's files into one file.
 #[derive(Debug)]
 pub(super) struct ContentWriter {
-    blocks: Blocks<BufWriter<MeasuredFile>>,
+    blocks: Blocks<MeasuredFile>,
     pieces: Pieces,
     name: NameId,
     size: u64,
@@ -33,14 +31,19 @@ pub(super) struct Written {
 }
 
 impl ContentWriter {
-    pub(super) fn new(file: File) -> Self {
-        let blocks = Blocks::new(BufWriter::with_capacity(BUFFER, MeasuredFile::new(file)), Lies::InLayer);
+    /// Into a file that is empty. Where reading has threads of its own, measuring has one, too.
+    pub(super) fn new(file: File, pace: Pace) -> Self {
+        let file = match pace {
+            Pace::OnDemand => MeasuredFile::new(file),
+            Pace::Ahead => MeasuredFile::measured_behind(file),
+        };
+        let blocks = Blocks::new(file, Lies::InLayer);
         Self { blocks, pieces: Pieces::default(), name: NameId::ROOT, size: 0, losses: Losses::default() }
     }
 
     pub(super) fn finish(self) -> Result<Written, Error> {
         let (out, length) = self.blocks.finish()?;
-        let (_, seal) = out.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish()?;
+        let (_, seal) = out.finish()?;
         debug_assert_eq!(seal.stamp.size, length);
         Ok(Written { seal, pieces: self.pieces, losses: self.losses })
     }

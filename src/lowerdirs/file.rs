@@ -10,10 +10,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+
 use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::core::verity::{self, Measuring, SPAN, Span};
-use crate::parallel;
+use crate::parallel::{self, Thread};
 
 /// What is hashed without asking whether to stop: 4 MiB.
 const SPANS_AT_ONCE: u64 = 8;
@@ -152,38 +154,102 @@ fn measure(file: &File, size: u64, cancel: &Cancel) -> Result<Digest> {
     if cancel.is_cancelled() { Err(interrupted()) } else { Ok(verity::digest(&measured.concat())) }
 }
 
-/// Measures what is written to a file.
+/// A file that is measured while it is written, from a buffer of its own.
 #[derive(Debug)]
 pub(crate) struct MeasuredFile {
     file: File,
-    measuring: Measuring,
+    buffer: Vec<u8>,
+    by: Measurer,
+}
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 20;
+/// Buffers between the thread that writes and the one that measures.
+const BEHIND: usize = 3;
+
+#[derive(Debug)]
+enum Measurer {
+    /// The thread that writes.
+    Writer(Measuring),
+    /// A thread of its own, a few buffers behind.
+    Follower { written: Sender<Vec<u8>>, measured: Receiver<Vec<u8>>, digest: Thread<Digest> },
 }
 
 impl MeasuredFile {
     /// Of a file that is empty.
     pub(crate) fn new(file: File) -> Self {
-        Self { file, measuring: Measuring::default() }
+        Self { file, buffer: Vec::with_capacity(BUFFER), by: Measurer::Writer(Measuring::default()) }
+    }
+
+    /// The same, measured by a thread of its own if there can be one.
+    pub(crate) fn measured_behind(file: File) -> Self {
+        let (written, to_measure) = bounded::<Vec<u8>>(BEHIND);
+        let (done, measured) = bounded(BEHIND + 2);
+        let follow = move || {
+            let mut measuring = Measuring::default();
+            for mut buffer in to_measure {
+                measuring.update(&buffer);
+                buffer.clear();
+                // There is room for all: those between the threads, and one at each.
+                let _ = done.send(buffer);
+            }
+            measuring.finish()
+        };
+        match parallel::spawn(follow) {
+            Ok(digest) => Self { by: Measurer::Follower { written, measured, digest }, ..Self::new(file) },
+            Err(_) => Self::new(file),
+        }
     }
 
     /// The file, and what it is now that nothing more is written.
     ///
     /// # Errors
-    /// As of stat(2).
-    pub(crate) fn finish(self) -> Result<(File, FileSeal)> {
-        let seal = FileSeal { stamp: Stamp::of(&self.file)?, verity: Some(self.measuring.finish()) };
-        Ok((self.file, seal))
+    /// As of write(2) and stat(2).
+    pub(crate) fn finish(mut self) -> Result<(File, FileSeal)> {
+        self.write_buffer()?;
+        let stamp = Stamp::of(&self.file)?;
+        let verity = match self.by {
+            Measurer::Writer(measuring) => measuring.finish(),
+            Measurer::Follower { written, digest, .. } => {
+                drop(written);
+                digest.join().ok_or_else(|| Error::other("what was written was not measured"))?
+            }
+        };
+        Ok((self.file, FileSeal { stamp, verity: Some(verity) }))
+    }
+
+    fn write_buffer(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(&self.buffer)?;
+        match &mut self.by {
+            Measurer::Writer(measuring) => {
+                measuring.update(&self.buffer);
+                self.buffer.clear();
+            }
+            Measurer::Follower { written, measured, .. } => {
+                let next = measured.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
+                let full = std::mem::replace(&mut self.buffer, next);
+                written.send(full).map_err(|_| Error::other("what was written was not measured"))?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Write for MeasuredFile {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.measuring.update(&bytes[..count]);
+        if self.buffer.len() == BUFFER {
+            self.write_buffer()?;
+        }
+        let count = bytes.len().min(BUFFER - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.file.flush()
+        self.write_buffer()
     }
 }
 
@@ -193,7 +259,10 @@ mod tests {
     use std::time::Duration;
 
     fn file(bytes: &[u8]) -> (File, FileSeal) {
-        let mut file = MeasuredFile::new(tempfile::tempfile().unwrap());
+        written(MeasuredFile::new(tempfile::tempfile().unwrap()), bytes)
+    }
+
+    fn written(mut file: MeasuredFile, bytes: &[u8]) -> (File, FileSeal) {
         bytes.chunks(100_003).for_each(|piece| file.write_all(piece).unwrap());
         file.finish().unwrap()
     }
@@ -202,6 +271,8 @@ mod tests {
     fn c4_what_was_written_is_measured_as_what_is_read() {
         for length in [0, 1, 4096, 4097, SPAN, SPAN * 20 + 77] {
             let bytes: Vec<u8> = (0..length).map(|at| (at / 9) as u8).collect();
+            let (behind, seal) = written(MeasuredFile::measured_behind(tempfile::tempfile().unwrap()), &bytes);
+            assert_eq!(FileSeal::of(&behind).unwrap(), seal, "{length}");
             let (file, seal) = file(&bytes);
             assert_eq!(FileSeal::of(&file).unwrap(), seal, "{length}");
             let every_byte = Check { every_byte: true, ..Check::default() };

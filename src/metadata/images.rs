@@ -1,7 +1,7 @@
 //! Writes the EROFS images of a stack, and the description that lists them.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
 use super::MetadataError;
@@ -82,10 +82,9 @@ impl<'a> Writer<'a> {
         let path = self.directory.join(name);
         let failed = || io(format!("cannot write {path:?}"));
         let file = File::create_new(&path).map_err(failed())?;
-        let mut out = BufWriter::with_capacity(1 << 20, MeasuredFile::new(file));
+        let mut out = MeasuredFile::new(file);
         plan.write(&mut out)?;
-        let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;
-        let (_, seal) = file.finish().map_err(failed())?;
+        let (_, seal) = out.finish().map_err(failed())?;
         Ok(Metadata { file: name.to_owned(), seal, devices: used.devices })
     }
 
