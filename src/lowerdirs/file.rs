@@ -163,7 +163,7 @@ pub(crate) struct MeasuredFile {
 }
 
 /// Bytes that are written at once.
-const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 256 << 10;
 /// Buffers between the thread that writes and the one that measures.
 const BEHIND: usize = 3;
 
