@@ -51,7 +51,7 @@ pub(crate) struct ImageArgs {
 pub(crate) struct OpenArgs {
     /// Platform to select from a multi-platform image, like linux/arm64 [default: this machine's]
     #[arg(help_heading = COMMON, long, value_name = "PLATFORM")]
-    platform: Option<Platform>,
+    pub(crate) platform: Option<Platform>,
     /// Change a safety limit: entries, layer-size, file-size, name-length, depth, names, path-bytes, extended-header, ratio, metadata-size, copy-up
     #[arg(help_heading = COMMON, hide_short_help = true, long = "limit", value_name = "NAME=N", value_parser = parse_limit)]
     limits: Vec<(String, u64)>,
@@ -213,12 +213,6 @@ impl LookArgs {
     /// The same for another image.
     pub(crate) fn look_at_another(&self, image: &OsString, common: &Common, cancel: &Cancel) -> anyhow::Result<Looked> {
         self.image.open.look(image, common, cancel)
-    }
-
-    /// Opens another image in the same way.
-    #[cfg(feature = "explore")]
-    pub(crate) fn open_another(&self, image: &OsString, cancel: &Cancel) -> anyhow::Result<Image> {
-        open(image, &self.image.open, cancel)
     }
 
     /// Indexes the layers of an image.

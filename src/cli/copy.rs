@@ -104,7 +104,7 @@ impl Copy {
         let report = copy_with_referrers(&images, &referrers, store, &options, progress.as_ref())?;
         drop(progress);
         self.filters.say_idle(common);
-        report_copy(common, &destination, &report)?;
+        report_copy(common, &destination, &report, self.filters.left_out())?;
         Ok(SUCCESS)
     }
 }
@@ -145,8 +145,13 @@ fn is_stdout(destination: &Reference) -> bool {
     file == Path::new("-")
 }
 
-/// Prints what was copied.
-pub(super) fn report_copy(common: &Common, destination: &Reference, report: &CopyReport) -> anyhow::Result<()> {
+/// Prints what was copied, and how many names filters left out.
+pub(super) fn report_copy(
+    common: &Common,
+    destination: &Reference,
+    report: &CopyReport,
+    names: u64,
+) -> anyhow::Result<()> {
     for note in &report.notes {
         output::note(common, note, hints::of_note(note));
     }
@@ -162,7 +167,7 @@ pub(super) fn report_copy(common: &Common, destination: &Reference, report: &Cop
         .any(report.referrers.len() as u64, "referrer", "referrers")
         .count(report.blobs.len() as u64 - left_out, "blob", "blobs")
         .bytes(report.bytes());
-    made.left_out(left_out).say(common, "");
+    made.left_out(left_out + names).say(common, "");
     Ok(())
 }
 

@@ -92,7 +92,7 @@ impl EditArgs {
             cancel: cancel.clone(),
         };
         let report = copy(&images, store, &copying, progress.as_ref())?;
-        report_copy(common, &destination, &report)?;
+        report_copy(common, &destination, &report, 0)?;
         if !signatures.is_empty() {
             let note = format!(
                 "{source} has {}: what refers to its digest says nothing of the new image, and was not copied",

@@ -59,6 +59,11 @@ impl FilterArgs {
         Ok(self.made.get_or_init(|| filter).clone())
     }
 
+    /// How many names they left out of layers that were written anew.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.made.get().map_or(0, |filter| filter.exclude.left_out())
+    }
+
     /// Says which patterns left nothing out: most likely they are not what was meant.
     pub(crate) fn say_idle(&self, common: &Common) {
         let Some(filter) = self.made.get() else { return };

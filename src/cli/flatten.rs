@@ -1,12 +1,14 @@
 //! `layflat flatten`
 
 use std::io::Write as _;
+use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum as _};
+use layflat::blob::{Compress, Compressor};
 use layflat::core::text::Printable;
 use layflat::export::{
     ErofsCompression, Ext4, flat_archive, flat_compressed_erofs, flat_erofs, flat_ext4, flat_squashfs,
@@ -26,7 +28,7 @@ use super::{SUCCESS, output, progress, tips};
 ///
 /// DEST is created by a single rename: on an error it does not appear at all. An empty directory or an empty mounted
 /// file system may be there already. With -o, the root file system is written to one file instead: a sorted tar
-/// archive, an EROFS or an ext4 image, or a SquashFS image made by sqfstar.
+/// archive (also .tar.gz, .tar.zst), an EROFS or an ext4 image, or a SquashFS image made by sqfstar.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "layflat flatten [OPTIONS] <IMAGE> <DEST>\n       layflat flatten [OPTIONS] <IMAGE> --output <FILE>"
@@ -49,7 +51,8 @@ pub(crate) struct Flatten {
     /// The file to write; `-` is standard output
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["dest", "uid_map", "record_ownership"])]
     output: Option<PathBuf>,
-    /// Compress an EROFS image, with mkfs.erofs (package erofs-utils)
+    /// Compress a tar archive with gzip or zstd, or an EROFS image with lz4 or zstd, by mkfs.erofs (package erofs-utils)
+    /// [default: by the name of FILE]
     #[arg(long, value_name = "ALGORITHM", requires = "output")]
     compression: Option<Compression>,
     /// Size of an ext4 image, or with `+` what is free in it: 2G, +500M [default: +25%, at least +64M]
@@ -86,19 +89,21 @@ enum Format {
     Ext4,
 }
 
-/// Compression of an EROFS image.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+/// Compression of an archive or an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Compression {
-    /// LZ4, which every kernel with EROFS reads
+    /// Of a tar archive
+    Gzip,
+    /// Of an EROFS image: every kernel with EROFS reads it
     Lz4,
-    /// Zstandard, by erofs-utils 1.8 or later, for Linux 6.10 or later
+    /// Of a tar archive; of an EROFS image by erofs-utils 1.8 or later, for Linux 6.10 or later
     Zstd,
 }
 
 /// How the file is made.
 #[derive(Debug, Clone)]
 enum Maker {
-    Archive,
+    Archive(Compress),
     Erofs,
     Ext4(Ext4),
     Squashfs,
@@ -130,12 +135,21 @@ impl Flatten {
         {
             anyhow::ensure!(is_ext4 || !is_given, "{option} is only for ext4 images: -o FILE.ext4, or --to ext4");
         }
-        Ok(match (format, self.compression) {
+        let named = self.output.as_deref().and_then(compression_of).filter(|_| matches!(format, Format::Tar));
+        Ok(match (format, self.compression.or(named)) {
             (Format::Erofs, None) => Maker::Erofs,
             (Format::Erofs, Some(Compression::Lz4)) => Maker::CompressedErofs(ErofsCompression::Lz4),
             (Format::Erofs, Some(Compression::Zstd)) => Maker::CompressedErofs(ErofsCompression::Zstd),
-            (_, Some(_)) => anyhow::bail!("--compression is only for EROFS images"),
-            (Format::Tar, None) => Maker::Archive,
+            (Format::Tar, Some(Compression::Gzip)) => Maker::Archive(Compress::GZIP),
+            (Format::Tar, Some(Compression::Zstd)) => Maker::Archive(Compress::ZSTD),
+            (Format::Tar, Some(Compression::Lz4)) => {
+                anyhow::bail!("a tar archive is compressed with gzip or zstd, not with lz4")
+            }
+            (Format::Erofs, Some(Compression::Gzip)) => {
+                anyhow::bail!("an EROFS image is compressed with lz4 or zstd, not with gzip")
+            }
+            (_, Some(_)) => anyhow::bail!("--compression is only for tar archives and EROFS images"),
+            (Format::Tar, None) => Maker::Archive(Compress::None),
             (Format::Squashfs, None) => Maker::Squashfs,
             (Format::Ext4, None) => Maker::Ext4(Ext4 {
                 size: self.size.unwrap_or_default(),
@@ -148,19 +162,25 @@ impl Flatten {
     /// The format of the file that is written: as it was said, or as the file is named.
     fn format(&self) -> anyhow::Result<Option<Format>> {
         let (None, Some(file)) = (self.to, &self.output) else { return Ok(self.to) };
+        if compression_of(file).is_some() {
+            return Ok(Some(Format::Tar));
+        }
         let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let formats = Format::value_variants().iter().filter_map(Format::to_possible_value);
         let names: Vec<String> = formats.map(|format| format.get_name().to_owned()).collect();
         Format::from_str(ending, true).map(Some).map_err(|_| match tips::compressor(file) {
             Some(program) => {
                 let name = file.display();
-                anyhow::anyhow!("{name}: the archive is not compressed here: --to tar -o - | {program} > {name}")
+                anyhow::anyhow!(
+                    "{name}: layflat compresses with gzip or zstd alone: --to tar -o - | {program} > {name}"
+                )
             }
             None => anyhow::anyhow!(
-                "{}: --to {} is needed, or a name that ends in .{}",
+                "{}: --to {} is needed, or a name that ends in .tar.gz, .tar.zst, .{}{}",
                 file.display(),
                 names.join("|"),
-                names.join(" or .")
+                names.join(", ."),
+                other_file_systems(ending)
             ),
         })
     }
@@ -198,7 +218,7 @@ impl Flatten {
     fn file(&self, maker: Maker, file: &Path, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let owners = match maker {
             // They hold any owner, whoever writes them.
-            Maker::Archive | Maker::Erofs | Maker::Ext4(_) | Maker::Squashfs => Owners::AsTheyAre,
+            Maker::Archive(_) | Maker::Erofs | Maker::Ext4(_) | Maker::Squashfs => Owners::AsTheyAre,
             // Made of a tree, as the tool sees that.
             Maker::CompressedErofs(_) => self.unpack.owners.settle()?.owners,
         };
@@ -208,7 +228,7 @@ impl Flatten {
         }
         let destination = output::destination(file)?;
         let output = match maker {
-            Maker::Archive | Maker::Erofs => Output::create(destination, options.replace, options.no_sync)?,
+            Maker::Archive(_) | Maker::Erofs => Output::create(destination, options.replace, options.no_sync)?,
             Maker::Ext4(_) | Maker::Squashfs | Maker::CompressedErofs(_) => {
                 Output::create_seekable(destination, options.replace, options.no_sync)?
             }
@@ -219,9 +239,15 @@ impl Flatten {
         let progress = progress::progress(common);
         let progress = progress.as_ref();
         let mut report: Report = match maker {
-            Maker::Archive => {
-                let buffered = std::io::BufWriter::with_capacity(256 << 10, output.file());
-                flat_archive(&image, buffered, &output.scratch(), options, progress)?
+            Maker::Archive(compress) => {
+                let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok());
+                let mut compressor = Compressor::new(output.file(), compress, jobs.unwrap_or(NonZero::<usize>::MIN))?;
+                let buffered = std::io::BufWriter::with_capacity(256 << 10, &mut compressor);
+                let report = flat_archive(&image, buffered, &output.scratch(), options, progress)?;
+                compressor
+                    .finish()
+                    .with_context(|| format!("cannot write {}", Printable(file.as_os_str().as_bytes())))?;
+                report
             }
             Maker::Erofs => flat_erofs(&image, output.file(), &output.scratch(), options, progress)?,
             Maker::Ext4(ext4) => flat_ext4(&image, &ext4, &output, options, progress)?,
@@ -235,6 +261,26 @@ impl Flatten {
         report.destination = file.to_owned();
         say(common, file, Some(file), &report)?;
         Ok(SUCCESS)
+    }
+}
+
+/// What to do for file systems that no tool fills right without a mount: `mkfs.xfs` has neither times nor hard links, `mkfs.btrfs` no device
+/// numbers.
+fn other_file_systems(ending: &str) -> String {
+    match ending {
+        "xfs" | "btrfs" => format!(
+            "; mkfs.{ending} cannot make an image that has all files right: mount an empty one, and unpack into it with layflat flatten IMAGE MOUNTPOINT"
+        ),
+        _ => String::new(),
+    }
+}
+
+/// How a tar archive is compressed that has this name.
+fn compression_of(file: &Path) -> Option<Compression> {
+    match tips::compressor(file)? {
+        "gzip" => Some(Compression::Gzip),
+        "zstd" => Some(Compression::Zstd),
+        _ => None,
     }
 }
 

@@ -10,7 +10,7 @@ use layflat::inspect::{Action, PathEvent, history};
 
 use super::arguments::{Common, LookArgs};
 use super::output::{Colour, painted};
-use super::table::{bytes, columns};
+use super::table::{alteration, bytes, columns};
 use super::{SUCCESS, output};
 
 /// Show which layers touched a path, and the build command of each
@@ -52,9 +52,8 @@ fn row(event: &PathEvent) -> Vec<String> {
 
 fn what(event: &PathEvent) -> String {
     if !event.differences.is_empty() {
-        let change =
-            |change: &layflat::inspect::Alteration| format!("{} {} → {}", change.what, change.before, change.now);
-        return event.differences.iter().map(change).collect::<Vec<_>>().join(", ");
+        let changes = event.differences.iter().map(|change| alteration(&change.what, &change.before, &change.now));
+        return changes.collect::<Vec<_>>().join(", ");
     }
     let Some((now, facts)) = event.now.as_ref().and_then(|now| now.facts.as_ref().map(|facts| (now, facts))) else {
         return String::new();

@@ -160,7 +160,8 @@ Configuration, each file from ~/.config/containers or /etc/containers
   policy.json                          which images may be used (--policy)
 Short names (aliases, unqualified-search-registries) are suggested, but never
 pulled without being asked.
-Rules of a repository for check and waste: .layflat.toml in the working directory
+Rules of a repository for check, waste and report: .layflat.toml in the working
+directory
 
 Exit status
   0  success; diff: equal; check, waste, cache verify: nothing to complain about

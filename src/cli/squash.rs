@@ -87,7 +87,7 @@ impl Squash {
         let report = copy(&images, store, &copying, progress.as_ref())?;
         drop(progress);
         self.filters.say_idle(common);
-        report_copy(common, &destination, &report)?;
+        report_copy(common, &destination, &report, self.filters.left_out())?;
         Ok(SUCCESS)
     }
 }

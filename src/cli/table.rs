@@ -1,5 +1,8 @@
 //! Numbers and columns for people.
 
+use jiff::Timestamp;
+use layflat::core::text::Timestamp as Time;
+
 pub(crate) use layflat::core::text::{count, counted};
 
 /// Bytes in binary units, as `ls -h` has them: `1.5 MiB`.
@@ -15,6 +18,30 @@ pub(crate) fn bytes(number: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `2023-11-14 22:13:20` in UTC; what no calendar has as seconds, `@1e18`.
+pub(crate) fn time(time: Time, exact: bool) -> String {
+    let second = match Timestamp::from_second(time.seconds) {
+        Ok(stamp) => stamp.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => format!("@{}", time.seconds),
+    };
+    if exact { format!("{second}.{:09}", time.nanoseconds) } else { second }
+}
+
+/// How an attribute changed, as the library says it: times become such that people read.
+pub(crate) fn alteration(what: &str, before: &str, now: &str) -> String {
+    let parse = |text: &str| {
+        let (seconds, nanoseconds) = text.split_once('.')?;
+        Some(Time { seconds: seconds.parse().ok()?, nanoseconds: nanoseconds.parse().ok()? })
+    };
+    match (what, parse(before), parse(now)) {
+        ("mtime", Some(before), Some(now)) => {
+            let exact = before.nanoseconds != 0 || now.nanoseconds != 0;
+            format!("mtime {} → {}", time(before, exact), time(now, exact))
+        }
+        _ => format!("{what} {before} → {now}"),
+    }
 }
 
 /// A line of the history as it was in the Dockerfile.
@@ -77,6 +104,16 @@ mod tests {
             [["1", "\x1b[31mgone\x1b[0m", "x"], ["10", "here now", "y"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(columns(&rows, &[0]), [" 1  \x1b[31mgone\x1b[0m      x", "10  here now  y"]);
         assert_eq!(align(&rows), [" 1      \x1b[31mgone\x1b[0m  x", "10  here now  y"]);
+    }
+
+    #[test]
+    fn times_are_those_of_a_calendar() {
+        let now = "1700000000.000000000";
+        assert_eq!(alteration("mode", "0644", "0755"), "mode 0644 → 0755");
+        assert_eq!(alteration("mtime", "0.000000000", now), "mtime 1970-01-01 00:00:00 → 2023-11-14 22:13:20");
+        assert!(
+            alteration("mtime", "-1.000000005", now).contains("23:59:59.000000005 → 2023-11-14 22:13:20.000000000")
+        );
     }
 
     #[test]

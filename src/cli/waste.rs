@@ -10,7 +10,7 @@ use layflat::transport::source;
 use serde_json::{Value, json};
 
 use super::arguments::{Common, LookArgs};
-use super::gate::{Format, GateArgs, Problem, RuleFacts, Verdict};
+use super::gate::{Format, GateArgs, Problem, RuleFacts, Verdict, WasteSettings};
 use super::output::{Colour, painted};
 use super::table::{bytes, columns};
 use super::{FAILURE, SUCCESS, output};
@@ -43,8 +43,8 @@ pub(crate) struct Waste {
     gate: GateArgs,
 }
 
-/// What an image was allowed to waste.
-struct Most {
+/// What an image is allowed to waste.
+pub(super) struct Most {
     bytes: Option<u64>,
     percent: Option<f64>,
 }
@@ -76,9 +76,10 @@ impl Waste {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let format = self.gate.format(common)?;
         let settings = self.gate.settings()?.waste;
+        let rules = Most::of(&settings);
         let most = Most {
-            bytes: self.max_wasted.or(settings.max_wasted).map(|size| size.as_u64()),
-            percent: self.max_wasted_percent.or(settings.max_wasted_percent),
+            bytes: self.max_wasted.map(|size| size.as_u64()).or(rules.bytes),
+            percent: self.max_wasted_percent.or(rules.percent),
         };
         let ignored: Vec<&str> = settings.ignore.iter().chain(&self.ignore).map(String::as_str).collect();
         let ignored = (!ignored.is_empty()).then(|| Pattern::globs(ignored));
@@ -126,8 +127,18 @@ impl Waste {
 }
 
 impl Most {
+    /// As a repository's rules have it.
+    pub(super) fn of(settings: &WasteSettings) -> Self {
+        Self { bytes: settings.max_wasted.map(|size| size.as_u64()), percent: settings.max_wasted_percent }
+    }
+
+    /// Whether there is any limit.
+    pub(super) fn is_set(&self) -> bool {
+        self.bytes.is_some() || self.percent.is_some()
+    }
+
     /// What the image does not keep to, one line for each.
-    fn broken_by(&self, waste: &layflat::inspect::Waste) -> Vec<(&'static str, String)> {
+    pub(super) fn broken_by(&self, waste: &layflat::inspect::Waste) -> Vec<(&'static str, String)> {
         let wasted = waste.wasted();
         let most = self.bytes.filter(|&most| wasted > most);
         let broken =
@@ -186,7 +197,7 @@ fn text(waste: &layflat::inspect::Waste, listed: usize, common: &Common) -> anyh
 }
 
 /// How much of the content is wasted, in percent.
-fn share(waste: &layflat::inspect::Waste) -> f64 {
+pub(super) fn share(waste: &layflat::inspect::Waste) -> f64 {
     match waste.shipped() {
         0 => 0.0,
         shipped => waste.wasted() as f64 * 100.0 / shipped as f64,

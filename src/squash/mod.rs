@@ -77,6 +77,9 @@ fn rewrite(
         }
     }
 
+    let left_out = stack.layers().iter().map(crate::core::stack::Difference::left_out).sum();
+    options.filter.exclude.count_left_out(left_out);
+
     let mut layers = Vec::new();
     let mut new = NewLayers::new(scratch)?;
     for (index, difference) in stack.layers().iter().enumerate() {

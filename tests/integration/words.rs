@@ -1,6 +1,7 @@
 //! What people type who know other tools, and what the program answers: which words, and what to type instead.
 
 use std::fs;
+use std::io::Read as _;
 
 use insta::assert_snapshot;
 
@@ -89,14 +90,30 @@ fn the_name_of_the_output_tells_its_format() {
             "flatten image.tar new.tar",
             "layers image.tar new.tar.gz",
             "bundle image.tar new.erofs",
-            "flatten image.tar -o out.tar.gz",
+            "flatten image.tar -o out.tar.xz",
             "flatten image.tar -o out.xyz",
+            "flatten image.tar -o out.xfs",
+            "flatten image.tar --to tar --compression lz4 -o out",
+            "flatten image.tar --compression gzip -o out.squashfs",
             "flatten image.tar -o -",
             "flatten image.tar -o out.tar",
             "flatten image.tar dir -o out.tar",
             "flatten image.tar",
         ],
     ));
+    // The same archive in all of them.
+    for name in ["out.tar.gz", "out.tgz", "out.tar.zst"] {
+        let output = run(&place, &["flatten", "-q", "image.tar", "-o", name]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let packed = fs::read(place.path(name)).unwrap();
+        let mut unpacked = Vec::new();
+        if name.ends_with("zst") {
+            unpacked = zstd::decode_all(&packed[..]).unwrap();
+        } else {
+            flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
+        }
+        assert!(unpacked == written, "{name}");
+    }
     let output = run(&place, &["flatten", "-q", "image.tar", "meant.tar/"]);
     assert!(output.status.success() && place.path("meant.tar/b").is_file(), "{}", text(&output.stderr));
 }

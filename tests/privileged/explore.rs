@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::harness::{Test, Trial, trials as of};
+use crate::common::images::{INDEX, Layout, Tar, tagged};
 use crate::common::tools;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -15,6 +16,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("goes_from_layer_to_layer", false, goes_from_layer_to_layer),
         ("shows_content_of_deleted_files", false, shows_content_of_deleted_files),
         ("writes_a_deleted_file", false, writes_a_deleted_file),
+        ("writes_directories_and_links", false, writes_directories_and_links),
+        ("searches_deleted_files_too", false, searches_deleted_files_too),
+        ("shows_the_command_that_does_the_same", false, shows_the_command_that_does_the_same),
+        ("asks_which_platform", false, asks_which_platform),
+        ("long_lines_are_wrapped", false, long_lines_are_wrapped),
         ("filters", false, filters),
         ("fits_narrow_and_wide_screens_and_resizes", false, fits_narrow_and_wide_screens_and_resizes),
         ("uses_no_colours_where_none_are_wanted", false, uses_no_colours_where_none_are_wanted),
@@ -41,11 +47,24 @@ struct Terminal {
 
 impl Terminal {
     fn start(width: u32, height: u32, command: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), (width, height), command)
+    }
+
+    fn start_in(place: tempfile::TempDir, (width, height): (u32, u32), command: &str) -> Self {
         tools::need(&["tmux"]);
-        let place = tempfile::tempdir().unwrap();
         let terminal = Self { place };
         let shell = format!("{command}; echo ended with $?; sleep 600");
         terminal.tmux(&["new-session", "-d", "-x", &width.to_string(), "-y", &height.to_string(), &shell]);
+        terminal
+    }
+
+    /// The program with this image, once a screen has these words.
+    fn explore_layout(layout: &Layout, image: &str, words: &str) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        layout.write(&place.path().join("oci"));
+        let command = format!("'{}' explore '{image}'", program());
+        let terminal = Self::start_in(place, (80, 24), &command);
+        terminal.wait_for(words);
         terminal
     }
 
@@ -158,6 +177,87 @@ fn writes_a_deleted_file() {
     terminal.keys(&["Enter"]);
     terminal.wait_for("File exists");
     assert_eq!(std::fs::read(terminal.place.path().join("c")).unwrap(), b"mine");
+}
+
+fn writes_directories_and_links() {
+    let layer =
+        Tar::new().directory("etc/").directory("etc/app/").file("etc/app/key", "secret").symlink("etc/app/link", "key");
+    let (below, above) = (layer.done(), Tar::new().file("etc/.wh.app", "").done());
+    let mut layout = Layout::default();
+    let image = layout.image(&[&below, &above]);
+    let terminal = Terminal::explore_layout(&layout.list(tagged(image, "x")), "oci:oci:x", "Files after layer 1");
+    terminal.keys(&["/", "a", "p", "p", "Enter", "x"]);
+    terminal.wait_for("write to: app");
+    terminal.keys(&["Enter"]);
+    terminal.wait_for("written: app: 3 entries");
+    assert_eq!(std::fs::read_to_string(terminal.place.path().join("app/key")).unwrap(), "secret");
+    assert_eq!(std::fs::read_link(terminal.place.path().join("app/link")).unwrap(), Path::new("key"));
+    // What is there is never replaced.
+    terminal.keys(&["x", "Enter"]);
+    terminal.wait_for("exists already");
+    terminal.keys(&["/", "Escape"]);
+    std::thread::sleep(Duration::from_secs(1));
+    terminal.keys(&["/", "l", "i", "n", "k", "Enter", "x", "2", "Enter"]);
+    terminal.wait_for("written: link2: 1 entry");
+    assert_eq!(std::fs::read_link(terminal.place.path().join("link2")).unwrap(), Path::new("key"));
+}
+
+fn searches_deleted_files_too() {
+    let terminal = Terminal::explore(120, 30);
+    // Layer 1 deleted it, and layer 3 shows nothing of that: it is found, and chosen.
+    terminal.keys(&["/", "a"]);
+    let screen = terminal.wait_for("a  (deleted by layer 1)");
+    assert!(screen.contains("┌ /a ") && screen.contains("layer   1  - deleted"), "{screen}");
+    terminal.keys(&["BSpace", "d", "/", "Enter"]);
+    terminal.wait_for("┌ /d/");
+    let first = terminal.screen();
+    terminal.keys(&["n"]);
+    terminal.wait_for("(deleted by layer 3)");
+    let next = |screen: &str| screen.lines().find(|line| line.contains("┌ /d/")).map(str::to_owned);
+    let start = Instant::now();
+    while next(&terminal.screen()) == next(&first) {
+        assert!(start.elapsed() < Duration::from_secs(60), "{first}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    terminal.keys(&["N"]);
+    let wanted = next(&first).unwrap();
+    terminal.wait_for(&wanted);
+}
+
+fn shows_the_command_that_does_the_same() {
+    let terminal = Terminal::explore(120, 30);
+    terminal.keys(&["/", "c", "Enter", "e"]);
+    terminal.wait_for("layflat cat --layer 2 ");
+    terminal.keys(&["/", "BSpace", "z", "Enter", "e"]);
+    terminal.wait_for("layflat cat --layer 2 ");
+    terminal.keys(&["h", "e"]);
+    terminal.wait_for("layflat cp --layer 2 ");
+    terminal.keys(&["m", "[", "e"]);
+    terminal.wait_for("layflat diff --layer 3,2 ");
+}
+
+fn asks_which_platform() {
+    let mut layout = Layout::default();
+    let manifests = ["linux/amd64", "linux/arm64/v8", "linux/s390x"].map(|platform| layout.image_for(platform));
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+    let index = layout.document(INDEX, &index);
+    let terminal = Terminal::explore_layout(&layout.list(tagged(index, "all")), "oci:oci:all", "Which one?");
+    terminal.keys(&["k", "k", "j", "j", "Enter"]);
+    let screen = terminal.wait_for("Files after layer 0");
+    assert!(screen.contains("linux/s390x") && screen.contains("linux-s390x"), "{screen}");
+    terminal.keys(&["e"]);
+    terminal.wait_for("layflat cat --platform linux/s390x oci:oci:all");
+    terminal.keys(&["q"]);
+    terminal.wait_for("ended with 0");
+}
+
+fn long_lines_are_wrapped() {
+    let layer = Tar::new().file("long", format!("{}end\n", "0123456789".repeat(12))).done();
+    let mut layout = Layout::default();
+    let image = layout.image(&[&layer]);
+    let terminal = Terminal::explore_layout(&layout.list(tagged(image, "x")), "oci:oci:x", "Files after layer 0");
+    terminal.keys(&["v"]);
+    terminal.wait_for("end");
 }
 
 fn filters() {

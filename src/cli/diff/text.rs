@@ -1,12 +1,10 @@
 //! Differences as lines for people.
 
-use jiff::Timestamp;
 use layflat::compare::{TreeDifference, What};
-use layflat::core::text::Timestamp as Time;
 use layflat::tree::KindName;
 
 use super::super::output::{Colour, painted};
-use super::super::table::{bytes, counted};
+use super::super::table::{bytes, counted, time};
 
 /// One difference: a sign and the path, and how they differ.
 pub(super) fn line(TreeDifference { path, what }: &TreeDifference) -> String {
@@ -42,19 +40,10 @@ fn only(kind: KindName, below: u64, size: u64) -> String {
     words.join(", ")
 }
 
-/// `2023-11-14 22:13:20` in UTC; what no calendar has as seconds, `@1e18`.
-fn time(time: Time, exact: bool) -> String {
-    let second = match Timestamp::from_second(time.seconds) {
-        Ok(stamp) => stamp.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => format!("@{}", time.seconds),
-    };
-    if exact { format!("{second}.{:09}", time.nanoseconds) } else { second }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use layflat::core::text::Bytes;
+    use layflat::core::text::{Bytes, Timestamp as Time};
 
     #[test]
     fn a_line_has_a_sign_and_readable_numbers() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use hashbrown::HashMap;
 
-use layflat::core::text::Printable;
+use layflat::core::reference::Platform;
 use layflat::inspect::{Change, FileState, PathId, PathKind, Timeline, Totals, WastedDirectory};
 
 use super::layers::LayerLine;
@@ -58,7 +58,10 @@ pub(super) enum Preview {
 /// All that the screen shows.
 #[derive(Debug)]
 pub(super) struct Browser {
-    pub(super) title: String,
+    /// The names of the image, or of both.
+    pub(super) names: Vec<String>,
+    /// The platform that was chosen, for commands that do the same.
+    pub(super) platform: Option<Platform>,
     pub(super) layers: Vec<LayerLine>,
     pub(super) waste: Vec<WastedDirectory>,
     pub(super) timeline: Timeline,
@@ -83,6 +86,8 @@ pub(super) struct Browser {
     pub(super) cursor: usize,
     pub(super) overlay: Overlay,
     pub(super) preview: Preview,
+    /// Lines of a page.
+    pub(super) page: isize,
     /// Lines of the details that are scrolled past.
     pub(super) scrolled: usize,
     pub(super) as_hex: bool,
@@ -92,10 +97,16 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    pub(super) fn new(title: String, layers: Vec<LayerLine>, waste: Vec<WastedDirectory>, timeline: Timeline) -> Self {
+    pub(super) fn new(
+        names: Vec<String>,
+        layers: Vec<LayerLine>,
+        waste: Vec<WastedDirectory>,
+        timeline: Timeline,
+    ) -> Self {
         let layer = layers.len().saturating_sub(1);
         let mut browser = Self {
-            title,
+            names,
+            platform: None,
             layers,
             waste,
             timeline,
@@ -116,6 +127,7 @@ impl Browser {
             cursor: 0,
             overlay: Overlay::None,
             preview: Preview::None,
+            page: 15,
             scrolled: 0,
             as_hex: false,
             message: String::new(),
@@ -185,15 +197,16 @@ impl Browser {
     }
 
     fn listed(&self) -> Vec<Row> {
-        let matching = (!self.filter.is_empty()).then(|| self.matching());
-        let is_listed = |path: PathId| {
+        // Whoever looks for a name wants to know, too, that it was deleted.
+        let with_deleted = self.shows_deleted || !self.filter.is_empty();
+        let is_shown = |path: PathId| {
             let change = self.timeline.change(path, self.from(), self.layer);
-            let is_there =
-                change != Change::Absent || (self.shows_deleted && self.timeline.last(path, self.layer).is_some());
-            is_there
-                && (!self.changed_only || self.totals.is_touched(path))
-                && matching.as_ref().is_none_or(|matching| matching.contains(&path))
+            let is_there = change != Change::Absent || (with_deleted && self.timeline.last(path, self.layer).is_some());
+            is_there && (!self.changed_only || self.totals.is_touched(path))
         };
+        let matching = (!self.filter.is_empty()).then(|| self.matching(&is_shown));
+        let is_listed =
+            |path: PathId| matching.as_ref().map_or_else(|| is_shown(path), |matching| matching.contains(&path));
         let mut rows = Vec::new();
         let mut pending = self.sorted_children(Timeline::ROOT, 0, &is_listed);
         while let Some(row) = pending.pop() {
@@ -225,17 +238,11 @@ impl Browser {
     }
 
     /// The paths that the filter finds, with the directories on the way to them.
-    fn matching(&self) -> HashSet<PathId> {
-        let wanted = self.filter.to_lowercase();
-        let whole = wanted.contains('/');
+    fn matching(&self, is_shown: &dyn Fn(PathId) -> bool) -> HashSet<PathId> {
+        let wanted = Wanted::new(&self.filter);
         let mut found = HashSet::new();
         for path in self.timeline.paths() {
-            let name = if whole {
-                format!("/{}", self.timeline.path(path))
-            } else {
-                Printable(self.timeline.name(path)).to_string()
-            };
-            if !name.to_lowercase().contains(&wanted) {
+            if !wanted.is_in(&self.timeline, path) || !is_shown(path) {
                 continue;
             }
             let mut at = Some(path);
@@ -353,25 +360,107 @@ impl Browser {
         self.relist();
     }
 
+    /// The cursor goes to the first path that is found; where the filter ends, it stays where it is.
     pub(super) fn set_filter(&mut self, filter: String) {
+        let selected = self.selected();
         self.filter = filter;
+        if self.filter.is_empty()
+            && let Some(path) = selected
+        {
+            self.open_way_to(path);
+            if !self.shows_deleted && self.sign(path) == '×' {
+                self.shows_deleted = true;
+                self.message = "deleted files stay shown: d hides them".to_owned();
+            }
+        }
         self.relist();
+        self.preview = Preview::None;
+        let wanted = Wanted::new(&self.filter);
+        let first = self.rows.iter().position(|row| wanted.is_in(&self.timeline, row.path));
+        if let Some(row) = first.filter(|_| !self.filter.is_empty()) {
+            self.move_to(row);
+        }
+    }
+
+    /// Goes to the next path that the filter finds, or to the one before, round the end of the list.
+    pub(super) fn next_match(&mut self, forward: bool) {
+        if self.filter.is_empty() {
+            self.message = "nothing is searched for: / begins".to_owned();
+            return;
+        }
+        let wanted = Wanted::new(&self.filter);
+        let count = self.rows.len();
+        let step = |steps: usize| if forward { self.cursor + steps } else { self.cursor + count - steps };
+        let next = (1..=count).map(|steps| step(steps) % count);
+        let next = next.into_iter().find(|&row| wanted.is_in(&self.timeline, self.rows[row].path));
+        if let Some(row) = next {
+            self.move_to(row);
+        }
+    }
+
+    fn open_way_to(&mut self, path: PathId) {
+        let mut at = self.timeline.parent(path);
+        while let Some(directory) = at {
+            self.expanded.insert(directory);
+            at = self.timeline.parent(directory);
+        }
     }
 
     /// Goes to a path in the layer that has it, whatever is closed on the way.
     pub(super) fn go_to(&mut self, layer: usize, path: PathId) {
         self.filter.clear();
         self.changed_only = false;
-        let mut at = self.timeline.parent(path);
-        while let Some(directory) = at {
-            self.expanded.insert(directory);
-            at = self.timeline.parent(directory);
-        }
+        self.open_way_to(path);
         self.choose_layer(layer);
         self.relist();
         if let Some(row) = self.rows.iter().position(|row| row.path == path) {
             self.move_to(row);
         }
         self.pane = Pane::Files;
+    }
+}
+
+/// What a filter looks for: a part of a name, or with a slash of a path, in whatever case.
+struct Wanted {
+    text: Vec<u8>,
+    is_path: bool,
+}
+
+impl Wanted {
+    fn new(filter: &str) -> Self {
+        Self { text: filter.to_ascii_lowercase().into_bytes(), is_path: filter.contains('/') }
+    }
+
+    fn is_in(&self, timeline: &Timeline, path: PathId) -> bool {
+        if !self.is_path {
+            return self.is_part_of(timeline.name(path));
+        }
+        self.is_part_of(format!("/{}", timeline.path(path)).as_bytes())
+    }
+
+    fn is_part_of(&self, name: &[u8]) -> bool {
+        let Some((first, rest)) = self.text.split_first() else { return true };
+        let mut from = 0;
+        // Most places differ in the first letter.
+        while let Some(at) = name[from..].iter().position(|letter| letter.to_ascii_lowercase() == *first) {
+            let after = &name[from + at + 1..];
+            if after.get(..rest.len()).is_some_and(|after| after.eq_ignore_ascii_case(rest)) {
+                return true;
+            }
+            from += at + 1;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_name_is_found_in_any_case() {
+        let is_part = |wanted: &str, name: &str| Wanted::new(wanted).is_part_of(name.as_bytes());
+        assert!(is_part("ssl", "OpenSSL.cnf") && is_part("aab", "aaab") && is_part("B", "ab") && is_part("", "x"));
+        assert!(!is_part("ssl", "ss") && !is_part("x", "") && is_part("größe", "Dateigröße"));
     }
 }

@@ -3,15 +3,20 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender};
 
-use layflat::core::record::ContentId;
+use layflat::NoProgress;
+use layflat::core::record::{ContentId, LayerPath};
+use layflat::core::stack::Last;
 use layflat::core::text::Printable;
+use layflat::extract::Extractor;
 use layflat::inspect::PathId;
 use layflat::inspect::index::copy_content;
 
 use super::super::arguments::Looked;
 use super::super::output::one_line;
+use super::super::table::counted;
 
 /// As much of a file as is shown.
 const SHOWN: usize = 256 << 10;
@@ -22,9 +27,15 @@ pub(super) struct Request {
     pub(super) path: PathId,
     /// Which of the images.
     pub(super) image: usize,
-    pub(super) layer: usize,
-    pub(super) content: ContentId,
-    pub(super) how: How,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// The content of a regular file.
+    Content { layer: usize, content: ContentId, how: How },
+    /// Anything, with all that is in it, as of a layer or at last, copied to a new name.
+    Copy { source: LayerPath, layer: Option<usize>, name: String },
 }
 
 #[derive(Debug)]
@@ -42,7 +53,7 @@ pub(super) enum How {
 #[derive(Debug)]
 pub(super) enum Answer {
     Lines { path: PathId, lines: Vec<String>, is_cut: bool },
-    Written { name: String },
+    Written { what: String },
     Failed { path: PathId, problem: String },
 }
 
@@ -50,9 +61,9 @@ pub(super) enum Answer {
 pub(super) fn answer(images: &[Looked], requests: Receiver<Request>, answers: &Sender<Answer>) {
     for request in requests {
         let path = request.path;
-        let answered = match request.how {
-            How::File { ref name, mode } => write(images, &request, name, mode),
-            How::Text | How::Hex => read(images, &request),
+        let answered = match images.get(request.image) {
+            Some(looked) => one(looked, &request),
+            None => continue,
         };
         let answered =
             answered.unwrap_or_else(|error| Answer::Failed { path, problem: one_line(&format!("{error:#}")) });
@@ -62,9 +73,21 @@ pub(super) fn answer(images: &[Looked], requests: Receiver<Request>, answers: &S
     }
 }
 
-fn copy(images: &[Looked], request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
-    let Some(Looked { image, indexes, options }) = images.get(request.image) else { return Ok(()) };
-    let (layer, id) = (request.layer, request.content);
+fn one(looked: &Looked, request: &Request) -> anyhow::Result<Answer> {
+    match &request.what {
+        What::Content { layer, content, how: How::File { name, mode } } => {
+            write(looked, (*layer, *content), name, *mode)
+        }
+        What::Content { layer, content, how } => {
+            let (lines, is_cut) = read(looked, (*layer, *content), matches!(how, How::Hex))?;
+            Ok(Answer::Lines { path: request.path, lines, is_cut })
+        }
+        What::Copy { source, layer, name } => copy(looked, source, *layer, name),
+    }
+}
+
+fn stream(looked: &Looked, (layer, id): (usize, ContentId), out: &mut dyn Write) -> anyhow::Result<()> {
+    let Looked { image, indexes, options } = looked;
     let known = indexes.contents.get(layer).and_then(|contents| contents.get(id.0 as usize));
     match image.layers.get(layer).zip(known) {
         Some((blob, known)) => Ok(copy_content(blob, layer, id, known, out, options)?),
@@ -72,19 +95,18 @@ fn copy(images: &[Looked], request: &Request, out: &mut dyn Write) -> anyhow::Re
     }
 }
 
-fn read(images: &[Looked], request: &Request) -> anyhow::Result<Answer> {
+fn read(looked: &Looked, content: (usize, ContentId), as_hex: bool) -> anyhow::Result<(Vec<String>, bool)> {
     let mut start = Start { bytes: Vec::new(), is_cut: false };
-    let result = copy(images, request, &mut start);
+    let result = stream(looked, content, &mut start);
     if !start.is_cut {
         result?;
     }
-    let lines = if matches!(request.how, How::Hex) { hex(&start.bytes) } else { text(&start.bytes) };
-    Ok(Answer::Lines { path: request.path, lines, is_cut: start.is_cut })
+    Ok((if as_hex { hex(&start.bytes) } else { text(&start.bytes) }, start.is_cut))
 }
 
-fn write(images: &[Looked], request: &Request, name: &str, mode: u32) -> anyhow::Result<Answer> {
+fn write(looked: &Looked, content: (usize, ContentId), name: &str, mode: u32) -> anyhow::Result<Answer> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode & 0o777).open(name)?;
-    let written = copy(images, request, &mut file).and_then(|()| Ok(file.sync_all()?));
+    let written = stream(looked, content, &mut file).and_then(|()| Ok(file.sync_all()?));
     if let Err(error) = written {
         // It is ours: it was not there before.
         return Err(match std::fs::remove_file(name) {
@@ -92,7 +114,21 @@ fn write(images: &[Looked], request: &Request, name: &str, mode: u32) -> anyhow:
             Err(left) => error.context(format!("the incomplete file stays, since it cannot be removed ({left})")),
         });
     }
-    Ok(Answer::Written { name: name.to_owned() })
+    Ok(Answer::Written { what: name.to_owned() })
+}
+
+/// As `layflat cp` does it.
+fn copy(looked: &Looked, source: &LayerPath, layer: Option<usize>, name: &str) -> anyhow::Result<Answer> {
+    let extractor = Extractor::new(&looked.image, &looked.indexes, layer, &looked.options)?;
+    let found = extractor.find(source.as_bytes())?;
+    let report = extractor.extract(&found, (Path::new(name), Last::Keep), &looked.options, &NoProgress)?;
+    let lost: u64 = report.not_kept.iter().map(|loss| loss.count).sum();
+    let lost = if lost > 0 {
+        format!("; not kept of {}: owners, attributes or devices", counted(lost, "entry", "entries"))
+    } else {
+        String::new()
+    };
+    Ok(Answer::Written { what: format!("{name}: {}{lost}", counted(report.entries, "entry", "entries")) })
 }
 
 /// The first bytes of what is written.

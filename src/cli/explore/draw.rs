@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
-use super::super::table::{bytes, count, counted};
+use super::super::table::{alteration, bytes, count, counted};
 use super::browser::{Browser, Overlay, Pane, Preview, Sort};
 
 /// Where the panes are, for the mouse, and the lines that they begin with.
@@ -19,6 +19,8 @@ pub(super) struct Places {
     pub(super) files: Rect,
     pub(super) first_row: usize,
     pub(super) details: Rect,
+    /// How far the details can be scrolled.
+    pub(super) most_scrolled: usize,
 }
 
 /// How things are emphasised; without colours, by weight alone.
@@ -41,7 +43,7 @@ impl Theme {
         }
     }
 
-    fn dim(self) -> Style {
+    pub(super) fn dim(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
@@ -57,14 +59,14 @@ const KEYS: &[&str] = &[
     "q quit",
     "Tab pane",
     "[ ] layer",
-    "/ filter",
+    "/ search",
     "v view",
     "c changed",
     "d deleted",
     "w waste",
     "m compare",
     "s sort",
-    "x write",
+    "x extract",
     "e command",
 ];
 
@@ -77,12 +79,13 @@ const HELP: &[(&str, &str)] = &[
     ("s", "sort by size or by name"),
     ("c", "only what this layer changes"),
     ("d", "also what lower layers deleted"),
-    ("/", "filter by a part of the name, with a slash of the path"),
+    ("/", "search for a part of a name, with a slash of a path; deleted files, too"),
+    ("n N", "the next, the previous one that was found; Esc ends the search"),
     ("m", "mark this layer, and compare others with it"),
     ("b", "fold the layers of the base image (--base IMAGE)"),
     ("w", "what is wasted, by directory"),
     ("v, X", "show the content; in hexadecimal digits"),
-    ("x", "write the file to disk, deleted or not"),
+    ("x", "write a file or a directory to disk, deleted or not"),
     ("e", "the command that does the same"),
     ("q", "quit"),
     ("", ""),
@@ -94,7 +97,10 @@ const HELP: &[(&str, &str)] = &[
 pub(super) fn draw(frame: &mut Frame<'_>, browser: &Browser, theme: Theme) -> Places {
     let [head, body, foot] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(3), Constraint::Length(1)]).areas(frame.area());
-    frame.render_widget(Paragraph::new(title(browser)).style(Style::new().add_modifier(Modifier::BOLD)), head);
+    frame.render_widget(
+        Paragraph::new(title(browser, head.width)).style(Style::new().add_modifier(Modifier::BOLD)),
+        head,
+    );
     let left = (body.width * 2 / 5).min(80);
     let [left, right] = Layout::horizontal([Constraint::Length(left), Constraint::Min(20)]).areas(body);
     // The list is as long as it has to be, and what is left shows the chosen layer in full.
@@ -106,26 +112,41 @@ pub(super) fn draw(frame: &mut Frame<'_>, browser: &Browser, theme: Theme) -> Pl
     let first_layer = draw_layers(frame, layers, browser, theme);
     draw_layer(frame, layer, browser, theme);
     let first_row = draw_files(frame, files, browser, theme);
-    draw_details(frame, details, browser, theme);
+    let most_scrolled = draw_details(frame, details, browser, theme);
     draw_foot(frame, foot, browser, theme);
     match &browser.overlay {
         Overlay::Help => draw_help(frame, body, theme),
         Overlay::Waste { cursor } => draw_waste(frame, body, browser, *cursor, theme),
         Overlay::None | Overlay::Filter | Overlay::Extract { .. } => {}
     }
-    Places { layers, first_layer, files, first_row, details }
+    Places { layers, first_layer, files, first_row, details, most_scrolled }
 }
 
-fn title(browser: &Browser) -> String {
+fn title(browser: &Browser, width: u16) -> String {
     let size: u64 = browser.layers.iter().map(|layer| layer.size).sum();
     let wasted: u64 = browser.layers.iter().map(|layer| layer.wasted).sum();
-    if browser.compares_images {
-        return format!(" layflat  {}", browser.title);
+    let platform = browser.platform.as_ref().map(|platform| format!("  {platform}")).unwrap_or_default();
+    let fitting = |text: &str, rest: usize| end_of(text, usize::from(width).saturating_sub(rest));
+    if let [one, other] = browser.names.as_slice() {
+        let each = 9 + (platform.chars().count() + 8 + usize::from(width)) / 2;
+        return format!(" layflat  A: {}  B: {}{platform}", fitting(one, each), fitting(other, each));
     }
     let share = wasted.saturating_mul(100).checked_div(size);
     let share = share.map_or_else(String::new, |share| format!(" ({share} %)"));
     let layers = counted(browser.layers.len() as u64, "layer", "layers");
-    format!(" layflat  {}  {layers}  {}  wasted {}{share}", browser.title, bytes(size), bytes(wasted))
+    let facts = format!("{platform}  {layers}  {}  wasted {}{share}", bytes(size), bytes(wasted));
+    let name = browser.names.first().map_or("", String::as_str);
+    format!(" layflat  {}{facts}", fitting(name, 10 + facts.chars().count()))
+}
+
+/// A name's end where there is no room for all of it: that tells most.
+fn end_of(text: &str, width: usize) -> String {
+    let count = text.chars().count();
+    if count <= width {
+        return text.to_owned();
+    }
+    let end: String = text.chars().skip(count + 1 - width.max(1)).collect();
+    format!("…{end}")
 }
 
 /// The first line to show of a list, so that the chosen one is seen.
@@ -230,7 +251,7 @@ fn draw_files(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme
         title.push_str(", with deleted");
     }
     if !browser.filter.is_empty() {
-        title.push_str(&format!(", filter {:?}", browser.filter));
+        title.push_str(&format!(", with {:?} in the name", browser.filter));
     }
     title.push(' ');
     let block = theme.pane(title, browser.pane == Pane::Files);
@@ -285,9 +306,11 @@ fn file_line<'b>(browser: &Browser, path: PathId, depth: u16, width: u16, theme:
     Line::styled(text, style)
 }
 
-fn draw_details(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme) {
+/// Tells how far it can be scrolled.
+fn draw_details(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme) -> usize {
     let Some(path) = browser.selected() else {
-        return frame.render_widget(theme.pane(" Details ".to_owned(), browser.pane == Pane::Details), area);
+        frame.render_widget(theme.pane(" Details ".to_owned(), browser.pane == Pane::Details), area);
+        return 0;
     };
     let title = format!(" /{} ", browser.timeline.path(path));
     let block = theme.pane(title, browser.pane == Pane::Details);
@@ -307,10 +330,39 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: The
         }
         _ => {}
     }
+    let width = usize::from(inside.width);
+    let lines: Vec<Line<'_>> = lines.into_iter().flat_map(|line| wrapped(line, width)).collect();
     let most = lines.len().saturating_sub(inside.height as usize);
     let lines: Vec<Line<'_>> =
         lines.into_iter().skip(browser.scrolled.min(most)).take(inside.height as usize).collect();
     frame.render_widget(Paragraph::new(lines).block(block), area);
+    most
+}
+
+/// A line as several, where it is too long for one.
+fn wrapped(line: Line<'_>, width: usize) -> Vec<Line<'_>> {
+    if width == 0 || line.width() <= width {
+        return vec![line];
+    }
+    let style = line.style;
+    let mut lines = Vec::new();
+    let (mut spans, mut used) = (Vec::new(), 0);
+    for span in line.spans {
+        let mut piece = String::new();
+        for letter in span.content.chars() {
+            let letter_width = Span::raw(&*letter.encode_utf8(&mut [0; 4])).width();
+            if used + letter_width > width {
+                spans.push(Span::styled(std::mem::take(&mut piece), span.style));
+                lines.push(Line::from(std::mem::take(&mut spans)).style(style));
+                used = 0;
+            }
+            piece.push(letter);
+            used += letter_width;
+        }
+        spans.push(Span::styled(piece, span.style));
+    }
+    lines.push(Line::from(spans).style(style));
+    lines
 }
 
 /// What each layer did to a path.
@@ -334,7 +386,7 @@ fn history<'b>(browser: &'b Browser, path: PathId, width: u16, theme: Theme) -> 
                     .into_iter()
                     .map(
                         |(what, before, now)| {
-                            if before == now { what.to_owned() } else { format!("{what} {before} → {now}") }
+                            if before == now { what.to_owned() } else { alteration(what, &before, &now) }
                         },
                     )
                     .collect();
@@ -374,8 +426,8 @@ fn describe(file: &FileState) -> String {
 
 fn draw_foot(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme) {
     let text = match &browser.overlay {
-        Overlay::Filter => format!(" filter: {}█   (Enter keeps it, Esc ends it)", browser.filter),
-        Overlay::Extract { name } => format!(" write to: {name}█   (Enter writes a new file, Esc cancels)"),
+        Overlay::Filter => format!(" search: {}█   (Enter keeps what is found, Esc ends it)", browser.filter),
+        Overlay::Extract { name } => format!(" write to: {name}█   (Enter writes it, Esc cancels)"),
         _ if !browser.message.is_empty() => format!(" {}", browser.message),
         _ => keys(area.width),
     };
@@ -461,6 +513,18 @@ mod tests {
                 assert!((first..first + 10).contains(&cursor), "{cursor} of {count}");
             }
         }
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_and_long_names_cut() {
+        let shown = |line: &Line<'_>| line.spans.iter().map(|span| span.content.as_ref()).collect::<String>();
+        let lines = wrapped(Line::from(vec![Span::raw("abcd"), Span::raw("日本x")]), 5);
+        assert_eq!(lines.iter().map(shown).collect::<Vec<_>>(), ["abcd", "日本x"]);
+        assert_eq!(wrapped(Line::raw("abc"), 3).len(), 1);
+        assert_eq!(
+            (end_of("abc", 3).as_str(), end_of("abcd", 3).as_str(), end_of("abc", 0).as_str()),
+            ("abc", "…cd", "…")
+        );
     }
 
     #[test]

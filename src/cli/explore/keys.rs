@@ -1,12 +1,12 @@
 //! What keys and the mouse do.
 
 use layflat::core::text::Printable;
-use layflat::inspect::PathKind;
+use layflat::inspect::{PathId, PathKind};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::{Position, Rect};
 
 use super::browser::{Browser, Overlay, Pane, Preview};
-use super::content::{How, Request};
+use super::content::{How, Request, What};
 use super::draw::Places;
 
 /// What the screen's loop has to do after a key.
@@ -16,9 +16,6 @@ pub(super) enum Next {
     Quit,
     Ask(Request),
 }
-
-/// Lines of a page; what is seen differs little.
-const PAGE: isize = 15;
 
 pub(super) fn key(browser: &mut Browser, key: KeyEvent) -> Next {
     let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
@@ -44,11 +41,13 @@ pub(super) fn key(browser: &mut Browser, key: KeyEvent) -> Next {
         KeyCode::BackTab => browser.pane = next(next(browser.pane)),
         KeyCode::Char('s') => browser.toggle_sort(),
         KeyCode::Char('c') => browser.toggle_changed_only(),
-        KeyCode::Char('d') if is_control => scroll(browser, PAGE / 2),
-        KeyCode::Char('u') if is_control => scroll(browser, -PAGE / 2),
+        KeyCode::Char('d') if is_control => scroll(browser, browser.page / 2),
+        KeyCode::Char('u') if is_control => scroll(browser, -browser.page / 2),
         KeyCode::Char('d') => browser.toggle_deleted(),
         KeyCode::Char('m') => browser.mark(),
-        KeyCode::Char('b') => browser.fold_base(),
+        KeyCode::Char('n') => browser.next_match(true),
+        KeyCode::Char('N') => browser.next_match(false),
+        KeyCode::Char('b') if !is_control => browser.fold_base(),
         KeyCode::Char('[') => browser.step_layer(false),
         KeyCode::Char(']') => browser.step_layer(true),
         KeyCode::Char('e') => browser.message = command(browser),
@@ -57,8 +56,10 @@ pub(super) fn key(browser: &mut Browser, key: KeyEvent) -> Next {
         KeyCode::Char('X') => return ask(browser, true),
         KeyCode::Up | KeyCode::Char('k') => scroll(browser, -1),
         KeyCode::Down | KeyCode::Char('j') => scroll(browser, 1),
-        KeyCode::PageUp => scroll(browser, -PAGE),
-        KeyCode::PageDown => scroll(browser, PAGE),
+        KeyCode::Char('b') if is_control => scroll(browser, -browser.page),
+        KeyCode::PageUp => scroll(browser, -browser.page),
+        KeyCode::Char('f') if is_control => scroll(browser, browser.page),
+        KeyCode::PageDown => scroll(browser, browser.page),
         KeyCode::Home | KeyCode::Char('g') => scroll(browser, isize::MIN / 2),
         KeyCode::End | KeyCode::Char('G') => scroll(browser, isize::MAX / 2),
         KeyCode::Left | KeyCode::Char('h') if browser.pane == Pane::Files => browser.collapse(),
@@ -118,9 +119,7 @@ fn typed_name(browser: &mut Browser, mut name: String, code: KeyCode) -> Next {
     match code {
         KeyCode::Esc => return Next::Draw,
         KeyCode::Enter if !name.is_empty() => {
-            let mode = browser.selected().and_then(|path| browser.shown(path)).map_or(0o644, |(file, _)| file.mode);
-            browser.message = format!("writing {name} …");
-            return request(browser, How::File { name, mode });
+            return write(browser, name);
         }
         KeyCode::Backspace => drop(name.pop()),
         KeyCode::Char(letter) => name.push(letter),
@@ -135,8 +134,8 @@ fn in_waste(browser: &mut Browser, cursor: usize, code: KeyCode) -> Next {
     let cursor = match code {
         KeyCode::Up | KeyCode::Char('k') => cursor.saturating_sub(1),
         KeyCode::Down | KeyCode::Char('j') => (cursor + 1).min(last),
-        KeyCode::PageUp => cursor.saturating_sub(PAGE.unsigned_abs()),
-        KeyCode::PageDown => (cursor + PAGE.unsigned_abs()).min(last),
+        KeyCode::PageUp => cursor.saturating_sub(browser.page.unsigned_abs()),
+        KeyCode::PageDown => (cursor + browser.page.unsigned_abs()).min(last),
         KeyCode::Enter => {
             if let Some(line) = browser.waste.get(cursor) {
                 let (layer, directory) = (line.layer, line.directory.clone());
@@ -156,7 +155,7 @@ fn in_waste(browser: &mut Browser, cursor: usize, code: KeyCode) -> Next {
 /// The selected file's content, for the details.
 fn ask(browser: &mut Browser, as_hex: bool) -> Next {
     browser.as_hex = as_hex;
-    let next = request(browser, if as_hex { How::Hex } else { How::Text });
+    let next = content(browser, if as_hex { How::Hex } else { How::Text });
     if let (Next::Ask(request), Some(path)) = (&next, browser.selected()) {
         debug_assert_eq!(request.path, path);
         browser.preview = Preview::Reading(path);
@@ -164,52 +163,75 @@ fn ask(browser: &mut Browser, as_hex: bool) -> Next {
     next
 }
 
-fn request(browser: &mut Browser, how: How) -> Next {
+/// Which of two images has what is shown.
+fn image(browser: &Browser, path: PathId) -> usize {
+    let states = browser.timeline.states(path);
+    let second = states.iter().any(|state| state.layer == 1 && state.file.is_some());
+    usize::from(browser.compares_images && second)
+}
+
+fn content(browser: &mut Browser, how: How) -> Next {
     let Some(path) = browser.selected() else { return Next::Draw };
     let Some((file, _)) = browser.shown(path) else { return Next::Draw };
     let Some((layer, content)) = file.content else {
-        browser.message = format!("{} has no content: it is a {}", browser.timeline.path(path), file.kind.name());
+        let what = if file.kind == PathKind::File { "an empty file" } else { file.kind.name() };
+        browser.message = format!("/{} has no content to show: {what}", browser.timeline.path(path));
         return Next::Draw;
     };
-    let states = browser.timeline.states(path);
-    let second = states.iter().any(|state| state.layer == 1 && state.file.is_some());
-    let image = usize::from(browser.compares_images && second);
-    Next::Ask(Request { path, image, layer, content, how })
+    Next::Ask(Request { path, image: image(browser, path), what: What::Content { layer, content, how } })
+}
+
+/// Writes what is selected, deleted or not, to a name that nothing has.
+fn write(browser: &mut Browser, name: String) -> Next {
+    let Some(path) = browser.selected() else { return Next::Draw };
+    let Some((file, deleted_by)) = browser.shown(path) else { return Next::Draw };
+    let (mode, has_content) = (file.mode, file.content.is_some());
+    let layer = as_of(browser, deleted_by);
+    browser.message = format!("writing {name} …");
+    if has_content {
+        return content(browser, How::File { name, mode });
+    }
+    let source = browser.timeline.path(path);
+    Next::Ask(Request { path, image: image(browser, path), what: What::Copy { source, layer, name } })
+}
+
+/// The layer as of which something is there that is shown; of two images, always the last.
+fn as_of(browser: &Browser, deleted_by: Option<usize>) -> Option<usize> {
+    let layer = deleted_by.map_or(browser.layer, |layer| layer.saturating_sub(1));
+    (!browser.compares_images).then_some(layer)
 }
 
 fn extract(browser: &mut Browser) {
     let Some(path) = browser.selected() else { return };
-    match browser.shown(path) {
-        Some((file, _)) if file.kind == PathKind::File => {
-            let name = Printable(browser.timeline.name(path)).to_string();
-            browser.overlay = Overlay::Extract { name };
-        }
-        Some((file, _)) => {
-            browser.message = format!("a {} cannot be written to a file; e shows a command", file.kind.name());
-        }
-        None => {}
+    if browser.shown(path).is_some() {
+        let name = Printable(browser.timeline.name(path)).to_string();
+        browser.overlay = Overlay::Extract { name };
     }
 }
 
 /// What to type for the same.
 fn command(browser: &Browser) -> String {
-    let image = shell(&browser.title);
-    let Some(path) = browser.selected() else { return format!("layflat ls -R {image}") };
-    let name = shell(&format!("/{}", browser.timeline.path(path)));
+    let platform = browser.platform.as_ref().map(|platform| format!("--platform {platform} ")).unwrap_or_default();
+    let names: Vec<String> = browser.names.iter().map(|name| shell(name)).collect();
+    let [image, ..] = names.as_slice() else { return String::new() };
+    if browser.compares_images {
+        return format!("layflat diff {platform}{}", names.join(" "));
+    }
+    if let Some(marked) = browser.marked.filter(|&marked| marked != browser.layer) {
+        return format!("layflat diff {platform}--layer {marked},{} {image} {image}", browser.layer);
+    }
+    let Some(path) = browser.selected() else { return format!("layflat ls -R {platform}{image}") };
+    let name = format!("/{}", browser.timeline.path(path));
     match browser.shown(path) {
-        _ if browser.compares_images => "layflat diff IMAGE IMAGE2".to_owned(),
-        Some((file, _)) if file.kind == PathKind::File => {
-            let layer = browser
-                .timeline
-                .states(path)
-                .iter()
-                .rev()
-                .find(|state| state.layer <= browser.layer && state.file.is_some());
-            let layer = layer.map_or(browser.layer, |state| state.layer);
-            format!("layflat cat --layer {layer} {image} {name}")
+        Some((file, deleted_by)) => {
+            let layer = as_of(browser, deleted_by).unwrap_or(browser.layer);
+            let layer = if layer + 1 == browser.layers.len() { String::new() } else { format!("--layer {layer} ") };
+            match file.kind {
+                PathKind::File => format!("layflat cat {platform}{layer}{image} {}", shell(&name)),
+                _ => format!("layflat cp {platform}{layer}{} .", shell(&format!("{}:{name}", browser.names[0]))),
+            }
         }
-        Some(_) => format!("layflat ls -l {image} {name}"),
-        None => format!("layflat log {image} {name}"),
+        None => format!("layflat log {platform}{image} {}", shell(&name)),
     }
 }
 
@@ -227,19 +249,23 @@ pub(super) fn mouse(browser: &mut Browser, event: MouseEvent, places: Places) ->
     let at = Position { x: event.column, y: event.row };
     let line = |area: Rect| usize::from(event.row.saturating_sub(area.y + 1));
     let is_in = |area: Rect| area.contains(at) && event.row > area.y && event.row + 1 < area.y + area.height;
+    if let (Overlay::Waste { cursor }, Some(step)) = (&browser.overlay, wheel(event)) {
+        let last = browser.waste.len().saturating_sub(1);
+        browser.overlay = Overlay::Waste { cursor: cursor.saturating_add_signed(step).min(last) };
+    }
     if browser.overlay != Overlay::None {
         return Next::Draw;
     }
+    if let Some(step) = wheel(event) {
+        browser.pane = match () {
+            () if places.layers.contains(at) => Pane::Layers,
+            () if places.details.contains(at) => Pane::Details,
+            () => Pane::Files,
+        };
+        scroll(browser, if browser.pane == Pane::Layers { step.signum() } else { step });
+        return Next::Draw;
+    }
     match event.kind {
-        MouseEventKind::ScrollUp | MouseEventKind::ScrollDown => {
-            let step: isize = if event.kind == MouseEventKind::ScrollUp { -3 } else { 3 };
-            browser.pane = match () {
-                () if places.layers.contains(at) => Pane::Layers,
-                () if places.details.contains(at) => Pane::Details,
-                () => Pane::Files,
-            };
-            scroll(browser, if browser.pane == Pane::Layers { step.signum() } else { step });
-        }
         MouseEventKind::Down(MouseButton::Left) if is_in(places.layers) => {
             browser.pane = Pane::Layers;
             let chosen = browser.layer_lines().get(places.first_layer + line(places.layers)).copied();
@@ -260,4 +286,13 @@ pub(super) fn mouse(browser: &mut Browser, event: MouseEvent, places: Places) ->
         _ => {}
     }
     Next::Draw
+}
+
+/// How many lines the wheel goes on.
+fn wheel(event: MouseEvent) -> Option<isize> {
+    match event.kind {
+        MouseEventKind::ScrollUp => Some(-3),
+        MouseEventKind::ScrollDown => Some(3),
+        _ => None,
+    }
 }

@@ -9,6 +9,7 @@ mod events;
 mod keys;
 mod layers;
 mod loading;
+mod platform;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -35,6 +36,7 @@ use draw::{Places, Theme};
 use events::Events;
 use keys::Next;
 use layers::LayerLine;
+use platform::{Chooser, Chosen};
 
 /// How long a key is waited for before the screen is drawn again.
 const WAIT: Duration = Duration::from_millis(100);
@@ -61,20 +63,33 @@ impl Explore {
             std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
             "explore needs a terminal; inspect, ls, find, log and waste print the same"
         );
-        let first = self.look.image.open(cancel)?;
-        let second = self.image2.as_ref().map(|image| self.look.open_another(image, cancel)).transpose()?;
-        let base = self.base.as_ref().map(|image| self.look.open_another(image, cancel)).transpose()?;
+        let theme = Theme { has_colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) };
+        let mut chooser = Chooser::new(&self.look, theme, cancel);
+        let Some(first) = chooser.open(&self.look.image.image)? else { return Ok(SUCCESS) };
+        let second = match &self.image2 {
+            Some(image) => match chooser.open(image)? {
+                None => return Ok(SUCCESS),
+                opened => opened,
+            },
+            None => None,
+        };
+        let base = match &self.base {
+            Some(image) => match chooser.open(image)? {
+                None => return Ok(SUCCESS),
+                opened => opened,
+            },
+            None => None,
+        };
         let base = base.map_or(0, |base| common_layers(&first, &base));
         let names = std::iter::once(&self.look.image.image).chain(&self.image2);
         let names: Vec<String> = names.map(|name| Printable(name.as_bytes()).to_string()).collect();
         // Notes would be written over the screen.
         output::be_quiet(true);
-        let theme = Theme { has_colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) };
         // A program that ends leaves the terminal as it was.
         let _held = layflat::fs::hold();
         let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
         let result = (|| {
-            let events = Events::listen()?;
+            let Chosen { platform, events } = chooser.done()?;
             let mut images = Vec::new();
             for (image, name) in std::iter::once(first).chain(second).zip(&names) {
                 match loading::index(&mut terminal, &events, &self.look, name, image, cancel)? {
@@ -84,6 +99,7 @@ impl Explore {
             }
             let mut browser = browser(&images, &names)?;
             browser.base = base;
+            browser.platform = platform;
             execute!(std::io::stdout(), EnableMouseCapture)?;
             browse(&mut terminal, &events, &mut browser, &images, theme, cancel)
         })();
@@ -109,7 +125,7 @@ fn browser(images: &[Looked], names: &[String]) -> anyhow::Result<Browser> {
             let waste = traced.waste(None);
             let layers = layers::layers(&looked.image, &waste);
             ensure!(!layers.is_empty(), "{name} has no layers");
-            Ok(Browser::new(name.clone(), layers, traced.by_directory(&waste), Timeline::of(&traced)))
+            Ok(Browser::new(vec![name.clone()], layers, traced.by_directory(&waste), Timeline::of(&traced)))
         }
         ([first, second], [one, other]) => {
             let compared = Compared::new(first, second)?;
@@ -122,7 +138,7 @@ fn browser(images: &[Looked], names: &[String]) -> anyhow::Result<Browser> {
                 wasted: 0,
             };
             let layers = vec![line(one, 0), line(other, 1)];
-            let mut browser = Browser::new(format!("A: {one}  B: {other}"), layers, Vec::new(), timeline);
+            let mut browser = Browser::new(names.to_vec(), layers, Vec::new(), timeline);
             browser.compares_images = true;
             browser.changed = changed;
             browser.summary = vec![sum(compared.statistics.total())];
@@ -171,6 +187,8 @@ fn obey(
     while !cancel.is_cancelled() {
         let mut places = Places::default();
         terminal.draw(|frame| places = draw::draw(frame, browser, theme))?;
+        browser.page = isize::from(places.files.height.saturating_sub(3).max(1) as i16);
+        browser.scrolled = browser.scrolled.min(places.most_scrolled);
         let next = match events.next(WAIT)? {
             Some(Event::Key(key)) if key.kind != KeyEventKind::Release => keys::key(browser, key),
             Some(Event::Mouse(event)) => keys::mouse(browser, event, places),
@@ -188,7 +206,7 @@ fn obey(
                     browser.message = problem.clone();
                     browser.preview = Preview::Failed { path, problem };
                 }
-                Answer::Written { name } => browser.message = format!("written: {name}"),
+                Answer::Written { what } => browser.message = format!("written: {what}"),
             }
         }
     }

@@ -6,7 +6,7 @@ mod ignore;
 mod sarif;
 mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use layflat::core::digest::Digest;
@@ -17,7 +17,7 @@ use super::arguments::Common;
 use super::output;
 
 pub(crate) use ignore::Ignore;
-pub(crate) use settings::{FailOn, Settings};
+pub(crate) use settings::{FailOn, Settings, WasteSettings};
 
 /// How a verdict is given, and by which rules.
 #[derive(Debug, Args)]
@@ -96,7 +96,7 @@ impl GateArgs {
         match &self.config {
             Some(file) => Settings::read(file),
             None if self.no_config => Ok(Settings::default()),
-            None => Settings::read_if_there(Path::new(settings::NAME)),
+            None => Settings::of_working_directory(),
         }
     }
 }

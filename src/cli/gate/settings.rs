@@ -14,7 +14,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// Where it is looked for.
-pub(super) const NAME: &str = ".layflat.toml";
+const NAME: &str = ".layflat.toml";
 /// Its largest size in bytes.
 const MOST: u64 = 1 << 20;
 
@@ -66,6 +66,14 @@ impl FailOn {
 }
 
 impl Settings {
+    /// Those of the working directory, if it has any.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn of_working_directory() -> anyhow::Result<Self> {
+        Self::read_if_there(Path::new(NAME))
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -85,7 +93,7 @@ impl Settings {
     }
 
     /// The same, if the file is there. Nobody has asked for it, so that it must not make anyone wait, as a pipe would.
-    pub(super) fn read_if_there(path: &Path) -> anyhow::Result<Self> {
+    fn read_if_there(path: &Path) -> anyhow::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             _ => {}

@@ -11,13 +11,16 @@ use serde::Serialize;
 
 use super::super::arguments::{Common, Looked};
 use super::super::diff::Compared;
+use super::super::gate::{Ignore, Settings};
 use super::super::progress;
 use super::packages::{PackageChange, changes};
+use super::verdict::{Verdict, of_findings, of_waste};
 
 /// Everything that a report shows.
 #[derive(Debug, Serialize)]
 pub(super) struct Data {
     pub(super) images: Vec<ImageFacts>,
+    pub(super) verdicts: Vec<Verdict>,
     /// Of the image that the report is about: the second one, if there are two.
     pub(super) layers: Vec<LayerFacts>,
     pub(super) files: Files,
@@ -123,8 +126,10 @@ impl Data {
         names: &[String],
         first: &Looked,
         second: Option<&Looked>,
+        settings: &Settings,
         common: &Common,
     ) -> anyhow::Result<Self> {
+        let ignored = Ignore::parse(&settings.check.ignore)?;
         let looked = second.unwrap_or(first);
         let traced = Traced::new(&looked.image, &looked.indexes, &looked.options)?;
         let waste = traced.waste(None);
@@ -137,11 +142,13 @@ impl Data {
             images.push(facts(name, &first.image, &traced.waste(None), &Timeline::of(&traced)));
         }
         images.push(facts(names.last().map_or("", String::as_str), &looked.image, &waste, &timeline));
-        let found =
-            check(&looked.image, CheckOptions::default(), &looked.options, progress::progress(common).as_ref())?;
+        let what = CheckOptions { secrets: settings.check.secrets.unwrap_or(true), ..CheckOptions::default() };
+        let mut found = check(&looked.image, what, &looked.options, progress::progress(common).as_ref())?;
+        found.retain(|finding| !ignored.covers(finding));
         let comparison = second.map(|second| Comparison::of(first, second)).transpose()?;
         Ok(Self {
             images,
+            verdicts: vec![of_waste(&traced, &waste, &settings.waste)?, of_findings(&found, settings.check.fail_on)],
             files: Files::of(&timeline, &waste, layers.len()),
             advice: advice(&waste, &layers),
             waste: traced.by_directory(&waste).into_iter().map(WasteLine::of).collect(),
@@ -149,6 +156,14 @@ impl Data {
             layers,
             comparison,
         })
+    }
+}
+
+/// A time of a configuration as people read it; what is not one stays as it is.
+fn readable(time: &str) -> String {
+    match time.parse::<jiff::Timestamp>() {
+        Ok(stamp) => stamp.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        Err(_) => time.to_owned(),
     }
 }
 
@@ -164,7 +179,7 @@ fn facts(name: &str, image: &Image, waste: &Waste, timeline: &Timeline) -> Image
             let parts = [&config.os, &config.architecture].map(|part| text(part.as_bytes()));
             parts.join("/")
         }),
-        created: config.map_or_else(String::new, |config| text(config.created.as_bytes())),
+        created: config.map_or_else(String::new, |config| readable(&text(config.created.as_bytes()))),
         layers: image.layers.len(),
         stored: image.layers.iter().map(|layer| layer.blob.len()).sum(),
         size: waste.shipped(),
@@ -298,7 +313,7 @@ fn advice(waste: &Waste, layers: &[LayerFacts]) -> Vec<Advice> {
                     "Do not copy in layer {made} what layer {by} deletes or replaces ({files}): list it in .dockerignore, or copy \
                      from a build stage."
                 ),
-                () => format!("Make in layer {made} only what stays: layer {by} deletes or replaces {files} of it."),
+                () => format!("Make the changes of layers {made} and {by} in one layer: layer {by} deletes or replaces {files} of layer {made}."),
             };
             Advice { saves, text }
         })

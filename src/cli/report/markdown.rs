@@ -10,14 +10,17 @@ pub(super) fn write(data: &Data) -> String {
     let mut out = String::new();
     let Some(image) = data.images.last() else { return out };
     out.push_str(&format!("## Image report: {}\n\n", code(&image.name)));
-    let share = (image.wasted * 100).checked_div(image.size).unwrap_or(0);
     out.push_str(&format!(
-        "{}, {} of content in {}, {} wasted ({share} %).\n\n",
+        "{}, {} in {}, {} compressed.\n\n",
         counted(image.layers as u64, "layer", "layers"),
         bytes(image.size),
         counted(image.files, "file", "files"),
-        bytes(image.wasted),
+        bytes(image.stored),
     ));
+    for verdict in &data.verdicts {
+        out.push_str(&format!("- {} {}\n", verdict.is.mark(), verdict.text));
+    }
+    out.push('\n');
     if let [before, now] = data.images.as_slice() {
         let row = |what: &str, before: u64, now: u64| {
             format!("| {what} | {} | {} | {} |\n", bytes(before), bytes(now), delta(before, now))
@@ -27,8 +30,8 @@ pub(super) fn write(data: &Data) -> String {
             code(&before.name),
             code(&now.name)
         ));
-        out.push_str(&row("stored", before.stored, now.stored));
-        out.push_str(&row("content", before.size, now.size));
+        out.push_str(&row("compressed", before.stored, now.stored));
+        out.push_str(&row("size", before.size, now.size));
         out.push_str(&row("wasted", before.wasted, now.wasted));
         out.push('\n');
     }

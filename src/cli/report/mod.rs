@@ -6,17 +6,19 @@ mod data;
 mod html;
 mod markdown;
 mod packages;
+mod verdict;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use layflat::Cancel;
 use layflat::fs::Output;
 
 use super::arguments::{Common, LookArgs};
+use super::gate::Settings;
 use super::made::Made;
 use super::{SUCCESS, output};
 use data::Data;
@@ -25,7 +27,8 @@ use data::Data;
 ///
 /// The report is one HTML file that needs no network: the layers with what made them and what they waste, a map of the
 /// files by size, every change by layer, what to change in the Dockerfile, and what `check` finds. With IMAGE2 it also
-/// shows what differs between the two. --markdown writes a summary for a pull request or a job instead.
+/// shows what differs between the two. --markdown writes a summary for a pull request or a job instead. Its head says
+/// whether the limits and rules of .layflat.toml in the working directory are kept.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples
   layflat report app.tar -o report.html
@@ -41,13 +44,19 @@ pub(crate) struct Report {
     /// Replace the file if it exists
     #[arg(long)]
     replace: bool,
-    /// Write Markdown instead of HTML
+    /// Write Markdown instead of HTML, as for a FILE that ends in .md
     #[arg(long)]
     markdown: bool,
 }
 
 impl Report {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        let is_markdown = self.markdown || self.output.extension().is_some_and(|extension| extension == "md");
+        ensure!(
+            is_markdown || self.output != Path::new("-") || !std::io::stdout().is_terminal(),
+            "the report is an HTML page: name a file for it with -o report.html, or take --markdown"
+        );
+        let settings = Settings::of_working_directory()?;
         let first = self.look.look(common, cancel)?;
         let second = match &self.image2 {
             Some(image) => Some(self.look.look_at_another(image, common, cancel)?),
@@ -55,9 +64,9 @@ impl Report {
         };
         let names = std::iter::once(&self.look.image.image).chain(&self.image2);
         let names: Vec<String> = names.map(|name| data::text(name.as_encoded_bytes())).collect();
-        let data = Data::collect(&names, &first, second.as_ref(), common)?;
-        let text = if self.markdown { markdown::write(&data) } else { html::write(&data)? };
-        if self.markdown && self.output == Path::new("-") {
+        let data = Data::collect(&names, &first, second.as_ref(), &settings, common)?;
+        let text = if is_markdown { markdown::write(&data) } else { html::write(&data)? };
+        if is_markdown && self.output == Path::new("-") {
             output::print(|out| out.write_all(text.as_bytes()))?;
             return Ok(SUCCESS);
         }

@@ -23,9 +23,8 @@
   const files = data.files;
 
   // A table with pages; columns: {title, number, value(row) to sort by, cell(row) an element or text}.
-  const table = (place, caption, columns, rows, sorted) => {
+  const table = (place, caption, columns, rows, sorted, size = 20) => {
     const state = { page: 0, column: sorted ? sorted[0] : -1, down: sorted ? sorted[1] : false, rows };
-    const size = 100;
     const scroll = make("div", null, "scroll");
     scroll.tabIndex = 0;
     scroll.setAttribute("role", "region");
@@ -106,14 +105,18 @@
     group.append(make("dt", name), make("dd", value, className));
     facts.append(group);
   };
-  const share = percent(image.wasted, image.size);
-  const worst = ["error", "warning", "note"].find((severity) => data.findings.some((finding) => finding.severity === severity));
-  fact("Content", bytes(image.size));
-  fact("Stored", bytes(image.stored));
+  const marks = { good: "✓", warn: "!", bad: "✗" }, grades = { good: "good: ", warn: "worth a look: ", bad: "bad: " };
+  for (const verdict of data.verdicts) {
+    const line = make("li", null, verdict.is);
+    const mark = make("span", marks[verdict.is], "mark");
+    mark.setAttribute("aria-hidden", "true");
+    line.append(mark, make("span", grades[verdict.is], "unseen"), verdict.text);
+    at("verdicts").append(line);
+  }
+  fact("Size", bytes(image.size));
+  fact("Compressed", bytes(image.stored));
   fact("Layers", count(image.layers));
   fact("Files", count(image.files));
-  fact("Wasted", bytes(image.wasted) + " (" + share + " %)", share < 5 ? "good" : share < 20 ? "warn" : "bad");
-  fact("Findings", data.findings.length === 0 ? "none" : plural(data.findings.length, "finding", "findings"), worst === "error" ? "bad" : worst === "warning" ? "warn" : "good");
   if (image.platform) fact("Platform", image.platform);
   if (image.created) fact("Created", image.created);
   if (image.digest) fact("Digest", image.digest, "path");
@@ -199,17 +202,12 @@
       }
       if (cells.length === 0) break;
       const row = make("div", null, "row");
-      let end = 0;
       for (const { node, start, width } of cells) {
-        if (start - end > 0.01) {
-          const gap = make("span", null, "gap");
-          gap.style.width = start - end + "%";
-          row.append(gap);
-        }
         const isDirectory = children[node].length > 0;
-        const cell = make(isDirectory ? "button" : "span", files.names[node], "cell");
+        // A letter or two of a name tells nothing.
+        const cell = make(isDirectory ? "button" : "span", width < 3 ? "" : files.names[node], "cell");
+        cell.style.left = start + "%";
         cell.style.width = width + "%";
-        cell.style.flex = "none";
         const isThere = files.layers[node] >= 0;
         if (isThere) cell.style.background = colour(files.layers[node]);
         else cell.classList.add("deleted");
@@ -221,7 +219,6 @@
           cell.addEventListener("click", () => show(node));
         }
         row.append(cell);
-        end = start + width;
       }
       rows.push(row);
       level = cells;
@@ -249,7 +246,7 @@
     { title: "Change", value: (row) => row[2], cell: (row) => make("span", signs[row[2]], ["good", "warn", "bad"][row[2]]) },
     { title: "Size", number: true, value: (row) => row[3], cell: (row) => bytes(row[3]) },
     { title: "Path", path: true, value: (row) => known(row[0]), cell: (row) => known(row[0]) },
-  ], files.changes, [2, true]);
+  ], files.changes, [2, true], 100);
   const choose = at("layer");
   const option = (value, text) => { const element = make("option", text); element.value = value; choose.append(element); };
   option("", "all");
@@ -286,7 +283,7 @@
     const comparison = data.comparison, [before, now] = data.images;
     at("comparison-section").hidden = false;
     at("comparison-title").textContent = "Compared with " + before.name;
-    const rows = [["Stored", before.stored, now.stored], ["Content", before.size, now.size], ["Wasted", before.wasted, now.wasted]];
+    const rows = [["Compressed", before.stored, now.stored], ["Size", before.size, now.size], ["Wasted", before.wasted, now.wasted]];
     table(at("comparison"), "Sizes", [
       { title: "What", value: (row) => row[0], cell: (row) => row[0] },
       { title: "Before", number: true, value: (row) => row[1], cell: (row) => bytes(row[1]) },

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -19,6 +19,8 @@ struct Patterns {
     given: Vec<(String, AtomicBool)>,
     /// Whether something matched each of them.
     all_matched: AtomicBool,
+    /// How much was left out for them.
+    left_out: AtomicU64,
 }
 
 /// A pattern that cannot be read.
@@ -68,7 +70,12 @@ impl Globs {
             pattern: problem.glob().unwrap_or_default().to_owned(),
             problem: problem.kind().to_string(),
         })?;
-        Ok(Self(Some(Arc::new(Patterns { set, given, all_matched: AtomicBool::new(false) }))))
+        Ok(Self(Some(Arc::new(Patterns {
+            set,
+            given,
+            all_matched: AtomicBool::new(false),
+            left_out: AtomicU64::new(0),
+        }))))
     }
 
     /// Whether there are none: then nothing matches.
@@ -92,6 +99,18 @@ impl Globs {
             patterns.all_matched.store(all, Ordering::Relaxed);
         }
         !matched.is_empty()
+    }
+
+    /// Remembers, for these patterns and their clones, how many names were left out for them.
+    pub(crate) fn count_left_out(&self, names: u64) {
+        if let Some(patterns) = &self.0 {
+            patterns.left_out.fetch_add(names, Ordering::Relaxed);
+        }
+    }
+
+    /// How many names were left out of layers that were written anew: those that a pattern matches, and what is below.
+    pub fn left_out(&self) -> u64 {
+        self.0.as_ref().map_or(0, |patterns| patterns.left_out.load(Ordering::Relaxed))
     }
 
     /// The patterns that nothing has matched yet, of all that these patterns and their clones were asked for.

@@ -31,7 +31,7 @@ use crate::net::registry::RegistryOptions;
 
 pub(crate) use crate::transport::io::files::Files;
 use crate::transport::io::spool;
-pub use raw::{engine_names, manifest, names};
+pub use raw::{engine_names, manifest, names, platforms};
 pub use referrers::{Referrer, referrers};
 use required::admit_path;
 pub use set::{Attachment, Index, Named, Selection, Tree, open_set};
