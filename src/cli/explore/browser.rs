@@ -31,6 +31,9 @@ pub(super) struct Row {
     pub(super) depth: u16,
 }
 
+/// As many paths as a search lists. Nobody reads more, and to list a million takes longer than to type the next letter.
+pub(super) const MOST_FOUND: usize = 10_000;
+
 /// What lies over the panes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Overlay {
@@ -83,6 +86,8 @@ pub(super) struct Browser {
     pub(super) shows_deleted: bool,
     pub(super) filter: String,
     pub(super) rows: Vec<Row>,
+    /// Whether everything that the filter finds is listed.
+    pub(super) has_all: bool,
     pub(super) cursor: usize,
     pub(super) overlay: Overlay,
     pub(super) preview: Preview,
@@ -124,6 +129,7 @@ impl Browser {
             shows_deleted: false,
             filter: String::new(),
             rows: Vec::new(),
+            has_all: true,
             cursor: 0,
             overlay: Overlay::None,
             preview: Preview::None,
@@ -190,13 +196,13 @@ impl Browser {
     /// After something about the list was changed; the cursor stays on its path if that is still listed.
     fn relist(&mut self) {
         let selected = self.selected();
-        self.rows = self.listed();
+        (self.rows, self.has_all) = self.listed();
         let same = selected.and_then(|path| self.rows.iter().position(|row| row.path == path));
         self.cursor = same.unwrap_or(self.cursor).min(self.rows.len().saturating_sub(1));
         self.scrolled = 0;
     }
 
-    fn listed(&self) -> Vec<Row> {
+    fn listed(&self) -> (Vec<Row>, bool) {
         // Whoever looks for a name wants to know, too, that it was deleted.
         let with_deleted = self.shows_deleted || !self.filter.is_empty();
         let is_shown = |path: PathId| {
@@ -205,8 +211,10 @@ impl Browser {
             is_there && (!self.changed_only || self.totals.is_touched(path))
         };
         let matching = (!self.filter.is_empty()).then(|| self.matching(&is_shown));
-        let is_listed =
-            |path: PathId| matching.as_ref().map_or_else(|| is_shown(path), |matching| matching.contains(&path));
+        let is_listed = |path: PathId| match &matching {
+            Some((listed, _)) => listed[path.number() as usize],
+            None => is_shown(path),
+        };
         let mut rows = Vec::new();
         let mut pending = self.sorted_children(Timeline::ROOT, 0, &is_listed);
         while let Some(row) = pending.pop() {
@@ -215,7 +223,7 @@ impl Browser {
                 pending.extend(self.sorted_children(row.path, row.depth + 1, &is_listed));
             }
         }
-        rows
+        (rows, matching.as_ref().is_none_or(|&(_, is_all)| is_all))
     }
 
     /// The last first, to be taken from the end.
@@ -237,20 +245,30 @@ impl Browser {
         }
     }
 
-    /// The paths that the filter finds, with the directories on the way to them.
-    fn matching(&self, is_shown: &dyn Fn(PathId) -> bool) -> HashSet<PathId> {
+    /// The paths that the filter finds, with the directories on the way to them; and whether these are all.
+    fn matching(&self, is_shown: &dyn Fn(PathId) -> bool) -> (Vec<bool>, bool) {
         let wanted = Wanted::new(&self.filter);
-        let mut found = HashSet::new();
+        let mut matches = vec![false; self.timeline.len()];
+        let mut listed = vec![false; self.timeline.len()];
+        let index = |path: PathId| path.number() as usize;
+        let mut count = 0;
         for path in self.timeline.paths() {
-            if !wanted.is_in(&self.timeline, path) || !is_shown(path) {
+            // What is below a path that has the words has them, too.
+            let is_below = wanted.is_path() && self.timeline.parent(path).is_some_and(|parent| matches[index(parent)]);
+            matches[index(path)] = is_below || wanted.is_in(&self.timeline, path);
+            if !matches[index(path)] || !is_shown(path) {
                 continue;
             }
+            if count == MOST_FOUND {
+                return (listed, false);
+            }
+            count += 1;
             let mut at = Some(path);
-            while let Some(path) = at.filter(|&path| found.insert(path)) {
+            while let Some(path) = at.filter(|&path| !std::mem::replace(&mut listed[index(path)], true)) {
                 at = self.timeline.parent(path);
             }
         }
-        found
+        (listed, true)
     }
 
     // What keys do.
@@ -420,26 +438,33 @@ impl Browser {
     }
 }
 
-/// What a filter looks for: a part of a name, or with a slash of a path, in whatever case.
-struct Wanted {
-    text: Vec<u8>,
-    is_path: bool,
-}
+/// What a filter looks for, in lower case: a part of a name, or with a slash of a path.
+struct Wanted(Vec<u8>);
 
 impl Wanted {
     fn new(filter: &str) -> Self {
-        Self { text: filter.to_ascii_lowercase().into_bytes(), is_path: filter.contains('/') }
+        Self(filter.to_ascii_lowercase().into_bytes())
+    }
+
+    fn is_path(&self) -> bool {
+        self.0.contains(&b'/')
     }
 
     fn is_in(&self, timeline: &Timeline, path: PathId) -> bool {
-        if !self.is_path {
+        let Some(slash) = self.0.iter().rposition(|&letter| letter == b'/') else {
             return self.is_part_of(timeline.name(path));
-        }
-        self.is_part_of(format!("/{}", timeline.path(path)).as_bytes())
+        };
+        // Only where the names on both sides of the slash fit, the whole path is worth a look.
+        let (before, after) = (&self.0[..slash], &self.0[slash + 1..]);
+        let starts = timeline.name(path).get(..after.len()).is_some_and(|name| name.eq_ignore_ascii_case(after));
+        let before = before.rsplit(|&letter| letter == b'/').next().unwrap_or_default();
+        let above = timeline.parent(path).map_or(&b""[..], |parent| timeline.name(parent));
+        let ends = above.len() >= before.len() && above[above.len() - before.len()..].eq_ignore_ascii_case(before);
+        starts && ends && self.is_part_of(format!("/{}", timeline.path(path)).as_bytes())
     }
 
     fn is_part_of(&self, name: &[u8]) -> bool {
-        let Some((first, rest)) = self.text.split_first() else { return true };
+        let Some((first, rest)) = self.0.split_first() else { return true };
         let mut from = 0;
         // Most places differ in the first letter.
         while let Some(at) = name[from..].iter().position(|letter| letter.to_ascii_lowercase() == *first) {

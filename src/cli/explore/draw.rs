@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
 use super::super::table::{alteration, bytes, count, counted};
-use super::browser::{Browser, Overlay, Pane, Preview, Sort};
+use super::browser::{Browser, MOST_FOUND, Overlay, Pane, Preview, Sort};
 
 /// Where the panes are, for the mouse, and the lines that they begin with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -251,7 +251,8 @@ fn draw_files(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme
         title.push_str(", with deleted");
     }
     if !browser.filter.is_empty() {
-        title.push_str(&format!(", with {:?} in the name", browser.filter));
+        let first = if browser.has_all { String::new() } else { format!("the first {} ", count(MOST_FOUND as u64)) };
+        title.push_str(&format!(", {first}with {:?} in the name", browser.filter));
     }
     title.push(' ');
     let block = theme.pane(title, browser.pane == Pane::Files);
@@ -266,7 +267,13 @@ fn draw_files(frame: &mut Frame<'_>, area: Rect, browser: &Browser, theme: Theme
         })
         .collect();
     if lines.is_empty() {
-        lines.push(Line::styled("nothing to show", theme.dim()));
+        let why = match (browser.changed_only, browser.compares_images) {
+            _ if !browser.filter.is_empty() => "nothing to show: no name has this in it",
+            (true, true) => "nothing to show: the images do not differ; c shows all files",
+            (true, false) => "nothing to show: nothing is changed; c shows all files",
+            (false, _) => "nothing to show",
+        };
+        lines.push(Line::styled(why, theme.dim()));
     }
     frame.render_widget(Paragraph::new(lines).block(block), area);
     first

@@ -6,6 +6,7 @@ mod data;
 mod html;
 mod markdown;
 mod packages;
+mod rpm;
 mod verdict;
 
 use std::ffi::OsString;

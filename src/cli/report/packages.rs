@@ -1,4 +1,4 @@
-//! What a distribution's own database says about the packages of an image: dpkg's and apk's, which are text.
+//! What a distribution's own database says about the packages of an image: dpkg's and apk's, which are text, and rpm's.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::arguments::Looked;
 use super::data::text;
+use super::rpm;
 
 /// A package that one image has and the other has not, or not in the same version.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -23,8 +24,11 @@ const DATABASES: [(&str, &str, &str); 3] = [
     ("usr/lib/apk/db/installed", "P:", "V:"),
 ];
 
+/// Where rpm's database is.
+const RPM: [&str; 2] = ["var/lib/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite"];
+
 /// A database of more bytes is none.
-const MOST: usize = 64 << 20;
+const MOST: usize = 256 << 20;
 
 pub(super) fn changes(first: &Looked, one: &Inside<'_>, second: &Looked, other: &Inside<'_>) -> Vec<PackageChange> {
     compare(&installed(first, one), &installed(second, other))
@@ -41,12 +45,16 @@ fn compare(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
 
 fn installed(looked: &Looked, inside: &Inside<'_>) -> BTreeMap<String, String> {
     let mut packages = BTreeMap::new();
-    for (path, name, version) in DATABASES {
+    let database = |path: &str| {
         let mut database = Limited(Vec::new());
         // An image without it has other packages, or none.
-        if inside.cat(path.as_bytes(), &mut database, &looked.options).is_ok() {
-            packages.extend(parse(&database.0, name, version));
-        }
+        inside.cat(path.as_bytes(), &mut database, &looked.options).is_ok().then_some(database.0)
+    };
+    for (path, name, version) in DATABASES {
+        packages.extend(database(path).map(|database| parse(&database, name, version)).unwrap_or_default());
+    }
+    for path in RPM {
+        packages.extend(database(path).map(|database| rpm::packages(&database)).unwrap_or_default());
     }
     packages
 }

@@ -47,7 +47,9 @@ pub(super) fn of_waste(traced: &Traced<'_>, all: &Waste, settings: &WasteSetting
     let share = share(waste);
     let most = Most::of(settings);
     let facts = format!("{} of {} wasted ({share:.1} %)", bytes(waste.wasted()), bytes(waste.shipped()));
-    let broken: Vec<String> = most.broken_by(waste).into_iter().map(|(_, text)| text).collect();
+    // As it stands in the file, and not as an option.
+    let broken = most.broken_by(waste).into_iter().map(|(_, text)| text.replace(" of --", " of "));
+    let broken: Vec<String> = broken.map(|text| format!("{text} in .layflat.toml")).collect();
     let (is, text) = match () {
         () if !broken.is_empty() => (Grade::Bad, broken.join("; ")),
         () if most.is_set() => (Grade::Good, format!("{facts}, within the limits of .layflat.toml")),
