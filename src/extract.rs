@@ -132,6 +132,13 @@ impl<'a> Extractor<'a> {
     ) -> Result<Report, Error> {
         let tree: PathBuf = crate::fs::shown(&aside.path()).join("tree");
         let mut report = flatten(image, &tree, options, progress)?;
+        // The directory that it was unpacked in is nothing of the image's.
+        for loss in &mut report.not_kept {
+            let named = loss.examples.len();
+            loss.examples.retain(|path| path != "/");
+            loss.count = loss.count.saturating_sub((named - loss.examples.len()) as u64);
+        }
+        report.not_kept.retain(|loss| loss.count > 0);
         let tree = crate::fs::open_directory(aside.directory(), b"tree").map_err(io("cannot use what was unpacked"))?;
         let name = found.name().unwrap_or_default();
         let failed = |error: Errno| match error {

@@ -58,7 +58,7 @@ const ENVIRONMENT: [(&str, &str); 12] = [
 
 /// Files that are read or written, and what for.
 const FILES: [(&str, &str); 7] = [
-    (".layflat.toml", "In the working directory: the rules of a repository for check and waste."),
+    (".layflat.toml", "In the working directory: the rules of a repository for check, waste and report."),
     ("~/.cache/layflat", "Blobs, indexes and unpacked layers; layflat cache lists and prunes them."),
     (
         "/etc/containers/registries.conf, registries.conf.d, ~/.config/containers/registries.conf",

@@ -253,6 +253,17 @@ fn cp_reports_each_copy() {
     assert_eq!(facts, [json!(["/etc/motd", "./motd"]), json!(["/usr", "./usr"])]);
 }
 
+/// The owner of the temporary directory that a file is unpacked in is nobody's loss.
+#[test]
+fn what_cp_could_not_keep_is_that_of_the_copies() {
+    let place = place();
+    let output = layflat(&place, &["cp", "--json", &of("/etc/motd"), "copy"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lost = report["not_kept"].as_array().unwrap();
+    assert!(lost.iter().all(|loss| loss["count"] == 1 && loss["examples"][0] != "/"), "{report}");
+}
+
 /// Exit status and lines.
 fn grep(place: &TempDir, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
     let output = layflat(place, &[&["grep"], arguments].concat());
