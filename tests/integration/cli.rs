@@ -636,6 +636,8 @@ fn whoever_makes_something_says_how_much() {
         "bundle image.tar box",
         "copy image.tar oci:layout:1",
         "copy image.tar oci:layout:2",
+        "copy --exclude b image.tar oci:filtered:1",
+        "squash --exclude b image.tar oci:squashed:1",
         "squash image.tar oci:layout:3",
         "append image.tar flat.tar oci:layout:4",
         "config set image.tar oci:layout:5 --user 1",
