@@ -39,6 +39,14 @@ for (const file of process.argv.slice(2)) {
     }));
     check(`${name}: layers, map and changes are drawn`, seen.layers === 3 && seen.cells > 5 && seen.rows === 100, JSON.stringify(seen));
     check(`${name}: the page is not wider than the screen`, !seen.overflow);
+    // Each bar stands below the directory that it is in.
+    const astray = () => page.evaluate(() => {
+      const rows = [...document.querySelectorAll("#map .row")].map((row) => [...row.children].map((cell) => cell.getBoundingClientRect()));
+      const within = (cell, above) => cell.left >= above.left - 1 && cell.right <= above.right + 1;
+      return rows.slice(1).flatMap((row, index) => row.filter((cell) => !rows[index].some((above) => within(cell, above)))).length;
+    });
+    check(`${name}: bars stand below their directories`, await astray() === 0);
+    check(`${name}: verdicts are words`, await page.$$eval("#verdicts li", (lines) => lines.length === 2 && lines.every((line) => /^.(good|worth a look|bad): ./.test(line.textContent))));
     const column = (number) => page.$$eval(`#changes tbody td:nth-child(${number})`, (cells) => cells.map((cell) => cell.textContent));
     await page.click("#changes th:nth-child(4) button");
     const sorted = await column(4);
