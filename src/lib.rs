@@ -128,7 +128,7 @@ pub use mount::mount_layout;
 #[doc(inline)]
 pub use transport::source::open;
 #[doc(inline)]
-pub use unpack::{flatten, layers};
+pub use unpack::{flatten, layers, mstack};
 
 pub use self::core::cancel::Cancel;
 pub use self::core::limits::Limits;

@@ -23,7 +23,8 @@ use super::{SUCCESS, output, progress, tips};
 #[command(after_help = "Examples:
   layflat layers app.tar app-layers && layflat mount app-layers mnt
   docker save app | layflat layers - app-layers
-  layflat layers --backend erofs --merged app.tar app-images && layflat mount app-images mnt")]
+  layflat layers --backend erofs --merged app.tar app-images && layflat mount app-images mnt
+  layflat layers --mstack app.tar app.mstack    # for systemd-nspawn --mstack=")]
 pub(crate) struct Layers {
     #[command(flatten)]
     image: ImageArgs,
@@ -36,6 +37,9 @@ pub(crate) struct Layers {
     /// With --backend erofs: make one image of all layers, not one a layer
     #[arg(long)]
     merged: bool,
+    /// Name the directories as systemd 260 and later wants them, for RootMStack= and systemd-nspawn --mstack=. Their whiteouts are user.overlay.*
+    #[arg(long, conflicts_with_all = ["backend", "merged", "in_place", "verify", "xattr_namespace"])]
+    mstack: bool,
     /// Xattr namespace for whiteouts and opaque directories [default: trusted if permitted, else user]
     #[arg(long, value_name = "NAMESPACE")]
     xattr_namespace: Option<NamespaceArg>,
@@ -66,7 +70,12 @@ impl Layers {
         if self.backend.is_fuse() {
             bail!("--backend fuse is for mount; unpacked layers are the same for overlayfs and fuse-overlayfs");
         }
-        let report = layflat::layers(&image, &self.dest, &options, progress::progress(common).as_ref())?;
+        let progress = progress::progress(common);
+        let report = if self.mstack {
+            layflat::mstack(&image, &self.dest, &options, progress.as_ref())?
+        } else {
+            layflat::layers(&image, &self.dest, &options, progress.as_ref())?
+        };
         settled.say(common);
         output::notices(common, &report.notices);
         output::losses(common, &report.not_kept);

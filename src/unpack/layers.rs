@@ -51,12 +51,75 @@ const CONFIG: &str = "image-config.json";
 /// A damaged or hostile image, a digest that is not what the image states, a destination that cannot be used or
 /// written.
 pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
+    arranged(Arrangement::Layout, image, destination, options, progress)
+}
+
+/// Unpacks an image as a mount stack of systemd (260 and later: systemd.mstack(7)), for `RootMStack=` and `systemd-nspawn
+/// --mstack=`: `destination` gets one directory `layer@NNNN-…` a layer and, if the image has a configuration, `.image-config.json`.
+///
+/// The whiteouts are written as `user.overlay.*`, which is what systemd's mount obeys, whatever
+/// [`Options::xattr_namespace`] says. Else it is as [`layers`].
+///
+/// # Errors
+/// As [`layers`].
+pub fn mstack(image: &Image, destination: &Path, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
+    let options = Options { xattr_namespace: Some(XattrNamespace::User), ..options.clone() };
+    arranged(Arrangement::Mstack, image, destination, &options, progress)
+}
+
+/// What the directories are called, and what lies beside them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrangement {
+    /// Our own, with a [`FILE_NAME`] that lists them.
+    Layout,
+    /// A mount stack, where names say all: systemd sorts what follows `layer@` by number, bottom first, takes no notice of names that
+    /// begin with a dot, and refuses all others.
+    Mstack,
+}
+
+impl Arrangement {
+    /// A layer's directory: in order, and to be told apart by a person.
+    fn layer(self, index: usize, diff_id: &Digest) -> String {
+        let short = &diff_id.hex()[..12];
+        match self {
+            Self::Layout => format!("{index:04}-{short}"),
+            // What is below the lowest layer has number 0.
+            Self::Mstack => format!("layer@{:04}-{short}", index + 1),
+        }
+    }
+
+    /// What is below the lowest layer, so that there are two directories to mount.
+    fn empty(self) -> [&'static str; 2] {
+        match self {
+            Self::Layout => ["empty", "empty-2"],
+            Self::Mstack => ["layer@0000-empty", "layer@0000-empty-2"],
+        }
+    }
+
+    /// The path of a layer's directory from the destination.
+    fn path(self, name: &str) -> String {
+        match self {
+            Self::Layout => format!("{LAYERS}/{name}"),
+            Self::Mstack => name.to_owned(),
+        }
+    }
+}
+
+fn arranged(
+    arrangement: Arrangement,
+    image: &Image,
+    destination: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Report, Error> {
     let work = Work::beside(destination, options.replace, options.durability())?;
     let result =
         make_directory(work.directory(), RESULT, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
-    let directory =
-        make_directory(&result, LAYERS, Mode::from_raw_mode(0o777)).map_err(io("cannot make the result"))?;
-    let directory = Arc::new(directory);
+    let directory = match arrangement {
+        Arrangement::Layout => make_directory(&result, LAYERS, Mode::from_raw_mode(0o777)),
+        Arrangement::Mstack => open_directory(work.directory(), RESULT.as_bytes()),
+    };
+    let directory = Arc::new(directory.map_err(io("cannot make the result"))?);
     let namespace = match options.xattr_namespace {
         Some(namespace) => namespace,
         None => allowed_namespace(work.directory())?,
@@ -85,7 +148,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
         if difference.entries().is_empty() {
             continue;
         }
-        let name = directory_name(index, &ground.layers[index].diff_id);
+        let name = arrangement.layer(index, &ground.layers[index].diff_id);
         rustix::fs::renameat(ground.work.directory(), stage_name(index), directory.as_fd(), &name)
             .map_err(io("cannot move a layer"))?;
         settler.stages[index].moved(Home::new(&directory, name.clone()));
@@ -94,33 +157,55 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
             rustix::fs::fchmod(root, mode).map_err(io("cannot set a layer's mode"))?;
         }
         settler.stages[index].close();
-        ground.layers[index].directory = Some(format!("{LAYERS}/{name}"));
+        ground.layers[index].directory = Some(arrangement.path(&name));
     }
     let losses = settler.losses;
     ground.losses.push(losses);
 
     let mut lowerdir: Vec<String> = ground.layers.iter().rev().filter_map(|layer| layer.directory.clone()).collect();
     // Overlayfs mounts no single lowerdir (rule O4).
-    for name in ["empty", "empty-2"] {
+    for name in arrangement.empty() {
         if lowerdir.len() < 2 {
             let empty = make_directory(directory.as_fd(), name, Mode::RWXU).map_err(io("cannot make a layer"))?;
             ground
                 .capabilities
                 .set_root(empty.as_fd(), &root_attributes(&stack))
                 .map_err(io("cannot set a layer's attributes"))?;
-            lowerdir.push(format!("{LAYERS}/{name}"));
+            lowerdir.push(arrangement.path(name));
         }
     }
+    if arrangement == Arrangement::Layout {
+        let layout = describe(image, &ground, namespace, lowerdir, directory.as_fd())?;
+        write_file(result.as_fd(), FILE_NAME, &layout.to_json())?;
+    }
+    if let Some(config) = &image.config {
+        let hidden = if arrangement == Arrangement::Mstack { "." } else { "" };
+        write_file(result.as_fd(), &format!("{hidden}{CONFIG}"), &config.bytes)?;
+    }
+    let form = if arrangement == Arrangement::Mstack { "mstack" } else { Layout::FORM };
+    let (mut report, work) = ground.report(image, form, Made::of(&stack, stack.layers()), Some(namespace), options)?;
+    report.destination = work.publish(RESULT, |_| Ok(()))?;
+    Ok(report)
+}
+
+/// The [`FILE_NAME`] of layers that lie in `directory`.
+fn describe(
+    image: &Image,
+    ground: &Ground,
+    namespace: XattrNamespace,
+    lowerdir: Vec<String>,
+    directory: BorrowedFd<'_>,
+) -> Result<Layout, Error> {
     let remember = |name: &String| {
         let own = name.trim_start_matches(LAYERS).trim_start_matches('/');
-        match open_directory(directory.as_fd(), own.as_bytes()).and_then(modified) {
+        match open_directory(directory, own.as_bytes()).and_then(modified) {
             Ok(modified) => Ok((name.clone(), modified)),
             // A root that its owner may not read, unless that is root, cannot be looked at later, either.
             Err(Errno::ACCESS) => Ok((name.clone(), Modified::default())),
             Err(errno) => Err(io("cannot look at a layer")(errno)),
         }
     };
-    let layout = Layout {
+    Ok(Layout {
         modified: lowerdir.iter().map(remember).collect::<Result<_, Error>>()?,
         format: Layout::FORMAT,
         form: Layout::FORM.to_owned(),
@@ -137,20 +222,7 @@ pub fn layers(image: &Image, destination: &Path, options: &Options, progress: &d
             })
             .collect(),
         lowerdir,
-    };
-    write_file(result.as_fd(), FILE_NAME, &layout.to_json())?;
-    if let Some(config) = &image.config {
-        write_file(result.as_fd(), CONFIG, &config.bytes)?;
-    }
-    let (mut report, work) =
-        ground.report(image, "overlay", Made::of(&stack, stack.layers()), Some(namespace), options)?;
-    report.destination = work.publish(RESULT, |_| Ok(()))?;
-    Ok(report)
-}
-
-/// `NNNN-<the first twelve digits of the diff_id>`: in order, and to be told apart by a person.
-fn directory_name(index: usize, diff_id: &Digest) -> String {
-    format!("{index:04}-{}", &diff_id.hex()[..12])
+    })
 }
 
 pub(super) fn root_attributes(stack: &Stack<'_>) -> Attributes {

@@ -34,7 +34,7 @@ pub use error::{Error, WhichLayer};
 pub use fitness::Unfit;
 pub use flat::flatten;
 pub(crate) use flat::flatten_into;
-pub use layers::layers;
+pub use layers::{layers, mstack};
 pub use options::{OVERRIDE_STAT, Options, Owners};
 pub use over::{LayerOver, layer_over};
 pub use report::{LayerReport, Loss, LossKind, Made, NoProgress, Progress, Report, Seconds};

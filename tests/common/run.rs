@@ -243,6 +243,29 @@ pub fn lay_over(stack: &Stack, namespace: XattrNamespace, base: &Path) -> Result
     Ok(show_lower(&lower, &mountpoint, namespace))
 }
 
+/// Unpacks a stack as systemd's mount stack, and mounts it as systemd 262 does: what follows `layer@`, sorted by number, bottom first, with
+/// `userxattr`; names that begin with a dot do not count, and others are refused.
+pub fn lay_mstack(stack: &Stack, base: &Path) -> Result<Tree, String> {
+    let scratch = Scratch::new(base);
+    let (place, mountpoint) = (scratch.0.join("image.mstack"), scratch.0.join("mount"));
+    layflat::mstack(&image_of(stack), &place, &Options::default(), &NoProgress)
+        .map_err(|error| Chain(&error).to_string())?;
+    let names = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let number = |name: &str| -> u32 {
+        let (number, _) = name.strip_prefix("layer@").unwrap_or_else(|| panic!("{name}")).split_once('-').unwrap();
+        number.parse().unwrap()
+    };
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort_by_key(|name| std::cmp::Reverse(number(name)));
+    let lower: Vec<PathBuf> = names.iter().map(|name| place.join(name)).collect();
+    // Of a single one systemd makes a bind mount, where escaped attributes are not what they mean.
+    if lower.len() < 2 {
+        return Err(format!("fewer than two layers: {names:?}"));
+    }
+    std::fs::create_dir(&mountpoint).unwrap();
+    Ok(show_lower(&lower, &mountpoint, XattrNamespace::User))
+}
+
 /// What a form shows, and, of the overlay layers, each layer's own directory as a listing.
 fn look(place: &Path, form: Form) -> (Tree, Vec<String>) {
     let Form::Overlay(namespace) = form else {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use crate::images::{Layout, Tar, tagged};
-use crate::place::Place;
+use crate::place::{Place, names};
 use assert_cmd::Command;
 use serde_json::Value;
 
@@ -257,6 +257,34 @@ fn one_report_as_json() {
         assert_ne!(layers[1]["chain_id"], layers[1]["diff_id"]);
         assert!(report["seconds"]["total"].as_f64().unwrap() > 0.0);
         assert!(report["not_kept"].as_array().is_some());
+    }
+}
+
+/// What systemd reads is the names: of directories that do not begin with a dot, nothing else may be there.
+#[test]
+fn a_mount_stack_has_the_names_that_systemd_reads() {
+    let place = place();
+    printed(&place, &["layers", "--mstack", "image.tar", "image.mstack"]);
+    let layers = ["ae2fbf958a4d", "c5bf4a3bad9d", "f7908c0a12d2", "4aa65cbe6965"];
+    let mut expected = vec![".image-config.json".to_owned()];
+    expected.extend(layers.iter().zip(1..).map(|(layer, number)| format!("layer@000{number}-{layer}")));
+    assert_eq!(names(&place.path("image.mstack")), expected);
+    // A single layer gets an empty one below it: of one alone systemd makes a bind mount.
+    fs::write(place.path("one.tar"), Tar::new().file("f", "").done()).unwrap();
+    let report: Value =
+        serde_json::from_str(&printed(&place, &["layers", "--mstack", "--json", "layers:one.tar", "one.mstack"]))
+            .unwrap();
+    assert_eq!((&report["form"], &report["xattr_namespace"]), (&"mstack".into(), &"user".into()));
+    let found = names(&place.path("one.mstack"));
+    assert!(
+        matches!(&found[..], [empty, layer] if empty == "layer@0000-empty" && layer.starts_with("layer@0001-")),
+        "{found:?}"
+    );
+    for other in [["--backend", "erofs"], ["--xattr-namespace", "trusted"]] {
+        let output = run(&place, &["layers", "--mstack", other[0], other[1], "image.tar", "other.mstack"]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("--mstack") && message.contains(other[0]), "{message}");
     }
 }
 

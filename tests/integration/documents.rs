@@ -36,7 +36,8 @@ fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
 #[test]
 fn what_documents_cite_is_there() {
     let paths =
-        Regex::new("`((?:src|tests|fixtures|scripts|docs|examples|benches|fuzz|[.]ci)/[A-Za-z0-9_./-]*)").unwrap();
+        Regex::new("`((?:src|tests|fixtures|scripts|docs|contrib|examples|benches|fuzz|[.]ci)/[A-Za-z0-9_./-]*)")
+            .unwrap();
     let links = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
     let mut missing = Vec::new();
     for document in documents() {

@@ -36,9 +36,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&case, "overlay_user", mounts, move |case| check(case, user, &quick_place())));
         trials.push(trial(&case, "over", root, |case| check_over(case, XattrNamespace::Trusted)));
         trials.push(trial(&case, "erofs", erofs, |case| check_erofs(case, Shape::Merged, Where::Carried)));
-        let others: [(&str, Check); 4] = [
+        let others: [(&str, Check); 5] = [
             ("over_user", |case| check_over(case, XattrNamespace::User)),
             ("cached", |case| check_cached(case, XattrNamespace::Trusted)),
+            ("mstack", check_mstack),
             ("flat_disk", |case| check(case, Form::Flat, &std::env::temp_dir())),
             ("overlay_disk", |case| check(case, Form::Overlay(XattrNamespace::Trusted), &std::env::temp_dir())),
         ];
@@ -118,6 +119,19 @@ fn check_over(case: &Case, namespace: XattrNamespace) -> Result<(), Failed> {
         (Expected::Reject(words), Err(error)) if error.contains(words) => Ok(()),
         (Expected::Tree(tree), Ok(found)) => {
             let overlay = case.overlay.as_ref().map(|overlay| overlay.replace("OVERLAY.", namespace.prefix()));
+            compare(&Tree::parse(overlay.as_ref().unwrap_or(tree)), &found)
+        }
+        (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
+    }
+}
+
+/// Mounted as systemd does it, by the names alone.
+fn check_mstack(case: &Case) -> Result<(), Failed> {
+    match (&case.expected, run::lay_mstack(&case.stack, run::tmpfs())) {
+        (Expected::Reject(words), Err(error)) if error.contains(words) => Ok(()),
+        (Expected::Tree(tree), Ok(found)) => {
+            let overlay =
+                case.overlay.as_ref().map(|overlay| overlay.replace("OVERLAY.", XattrNamespace::User.prefix()));
             compare(&Tree::parse(overlay.as_ref().unwrap_or(tree)), &found)
         }
         (expected, found) => Err(format!("expected {expected:?}, found {found:?}").into()),
