@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use tempfile::TempPath;
 
 use super::lock::Lock;
-use super::partial::{Partial, Wanted};
+use super::partial::{Leased, Partial, Wanted};
 use super::waiting::Waiting;
 use super::{NotKept, UNFINISHED};
 use crate::blob::{Arriving, Blob, Remote};
@@ -193,14 +193,15 @@ impl<R: Remote> Remote for Fetched<R> {
         // Another layer or another process may have fetched it since, or be at it.
         let kept = || self.blobs.kept(&self.digest).filter(|kept| kept.length == self.remote.len());
         let path = self.blobs.path(&self.digest);
-        match Partial::wait(&path, &self.digest, self.remote.len(), &self.blobs.waiting, kept) {
+        let leased = match Partial::wait(&path, &self.digest, self.remote.len(), &self.blobs.waiting, kept) {
             Wanted::Whole(kept) => return Ok(Box::new(kept.reader())),
             Wanted::Mine(partial) => return partial.fetch(&self.remote, &self.blobs),
-            Wanted::Alone => {}
-        }
+            Wanted::Leased(leased) => Some(leased),
+            Wanted::Alone => None,
+        };
         let stream = self.remote.open()?;
         let growing = self.blobs.begin(&self.digest).map_err(|error| self.blobs.error(error))?;
-        Ok(Box::new(Keeping { stream, growing, blobs: self.blobs.clone() }))
+        Ok(Box::new(Keeping { stream, growing, blobs: self.blobs.clone(), leased }))
     }
 }
 
@@ -267,19 +268,22 @@ struct Keeping {
     stream: Box<dyn Arriving>,
     growing: Growing,
     blobs: Blobs,
+    leased: Option<Leased>,
 }
 
 impl Read for Keeping {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let count = self.stream.read(buffer)?;
         self.growing.file.write_all(&buffer[..count]).map_err(|error| self.blobs.error(error))?;
+        self.leased.as_mut().map(Leased::beat);
         Ok(count)
     }
 }
 
 impl Arriving for Keeping {
     fn verified(self: Box<Self>) -> Result<()> {
-        let Self { stream, growing, blobs } = *self;
+        // The lease ends when the blob is there.
+        let Self { stream, growing, blobs, leased: _leased } = *self;
         stream.verified()?;
         growing.publish().map_err(|error| blobs.error(error))
     }

@@ -14,9 +14,10 @@ use std::time::{Duration, SystemTime};
 use super::UNFINISHED;
 use super::image::{self, IMAGES, layers_of};
 use super::layer::{LAYERS, TREE, check};
-use super::lock::Lock;
+use super::lock::{Lock, are_local_on_directories};
 use super::mounted::Mounted;
 use crate::core::digest::{Algorithm, Digest};
+use crate::fs::LONGEST_WORK;
 use crate::lowerdirs::Depth;
 
 pub(super) const BLOBS: &str = "blobs";
@@ -26,12 +27,16 @@ pub(super) const INDEXES: &str = "index";
 pub(super) const CONTENTS: &str = "contents";
 /// EROFS images.
 pub(super) const EROFS: &str = "erofs";
+/// File system images, one file each.
+pub(crate) const EXPORTS: &str = "exports";
 /// Where versions of layflat before this one kept whole images.
 pub(super) const OLD: &str = "overlay";
 /// The directories of a cache besides that of the blobs; what they hold is named by a digest, too.
-const OTHERS: [&str; 6] = [LAYERS, IMAGES, INDEXES, OLD, CONTENTS, EROFS];
+const OTHERS: [&str; 7] = [LAYERS, IMAGES, INDEXES, OLD, CONTENTS, EROFS, EXPORTS];
 /// What is not finished and has a name that nobody else looks for may be so new that it is not locked yet.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
+/// Who was given the path of an exported file has it mounted, by whatever program, and on whatever machine: for so long nobody removes it.
+const LEASED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What something in the cache is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -120,16 +125,16 @@ pub struct CacheError {
 /// # Errors
 /// A directory that cannot be read.
 pub fn list(cache: &Path) -> Result<Vec<CacheEntry>, CacheError> {
-    let mut entries = entries(cache)?;
+    let mut entries = entries(cache, true)?;
     for entry in &mut entries {
         entry.damaged = damage(entry);
     }
     Ok(entries)
 }
 
-/// The same, without what is wrong with them.
-pub(super) fn entries(cache: &Path) -> Result<Vec<CacheEntry>, CacheError> {
-    let mounted = Mounted::look();
+/// The same, without what is wrong with them. `leased`: whether exported files count as in use for a while.
+pub(super) fn entries(cache: &Path, leased: bool) -> Result<Vec<CacheEntry>, CacheError> {
+    let mounted = Mounted::look(cache);
     let mut entries = Vec::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512].map(Algorithm::name) {
         for file in children(&cache.join(BLOBS).join(algorithm))? {
@@ -146,6 +151,13 @@ pub(super) fn entries(cache: &Path) -> Result<Vec<CacheEntry>, CacheError> {
                 entries.extend(entry(CacheKind::of(group), name, path, &mounted)?);
             }
         }
+    }
+    // Who holds one on another machine has used it in the last day.
+    let recent = if are_local_on_directories(cache) { LONGEST_WORK } else { Duration::ZERO };
+    for entry in &mut entries {
+        let is_recent = entry.used.elapsed().map_or(true, |age| age < recent);
+        entry.in_use |= is_recent && entry.path.is_dir();
+        entry.in_use |= leased && is_export(&entry.path) && entry.used.elapsed().map_or(true, |age| age < LEASED);
     }
     // What an image is made of is in use as long as the image is.
     let held: Vec<PathBuf> = entries
@@ -174,7 +186,7 @@ fn damage(entry: &CacheEntry) -> Option<String> {
 }
 
 /// `sha256-<hex>`, with or without something behind it.
-fn begins_with_digest(name: &str) -> bool {
+pub(super) fn begins_with_digest(name: &str) -> bool {
     let mut parts = name.splitn(3, '-');
     let (algorithm, hex) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     format!("{algorithm}:{hex}").parse::<Digest>().is_ok()
@@ -206,6 +218,11 @@ fn is_claimed(path: &Path) -> bool {
     let name = lossy(path.file_name().unwrap_or_default());
     let what = name.strip_prefix(UNFINISHED).unwrap_or_default();
     begins_with_digest(what) || format!("sha256:{what}").parse::<Digest>().is_ok() || name.starts_with(crate::fs::ASIDE)
+}
+
+/// Whether something is an exported file's directory.
+fn is_export(path: &Path) -> bool {
+    path.parent().is_some_and(|group| group.ends_with(EXPORTS)) && !is_unfinished(path)
 }
 
 /// Something that is there; nothing, if it has just gone.
@@ -252,8 +269,12 @@ fn lossy(name: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::prune::prune;
+    use super::super::prune::{PruneOptions, prune};
     use super::*;
+
+    fn to(most: u64) -> PruneOptions {
+        PruneOptions { most, ..PruneOptions::default() }
+    }
 
     fn make(cache: &Path, name: &str, seconds: i64) -> PathBuf {
         let path = cache.join(name);
@@ -280,17 +301,17 @@ mod tests {
         let lock = Lock::shared(&held).unwrap();
         let each = list(cache).unwrap().iter().map(|entry| entry.size).min().unwrap();
 
-        let pruned = prune(cache, 4 * each).unwrap();
+        let pruned = prune(cache, &to(4 * each)).unwrap();
         let removed: Vec<_> = pruned.removed.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(removed, ["sha256:new-x", ".layflat-0123", &blob(b"old")]);
         assert!(
             !killed.exists() && !old.exists() && !remains.exists() && held.exists() && young.exists() && form.exists()
         );
         assert!(pruned.left <= 4 * each && pruned.in_use >= each);
-        prune(cache, 0).unwrap();
+        prune(cache, &to(0)).unwrap();
         assert!(!young.exists() && !form.exists() && held.exists());
         drop(lock);
-        assert_eq!(prune(cache, 0).unwrap().left, 0);
+        assert_eq!(prune(cache, &to(0)).unwrap().left, 0);
         assert!(list(&cache.join("none")).unwrap().is_empty());
     }
 
@@ -310,7 +331,7 @@ mod tests {
         ];
         let kept: Vec<PathBuf> = theirs.iter().map(|name| make(place.path(), name, 100)).collect();
         assert!(list(place.path()).unwrap().is_empty());
-        assert!(prune(place.path(), 0).unwrap().removed.is_empty());
+        assert!(prune(place.path(), &to(0)).unwrap().removed.is_empty());
         assert!(kept.iter().all(|path| path.exists()));
     }
 }

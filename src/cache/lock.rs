@@ -64,10 +64,20 @@ impl Lock {
     }
 }
 
-/// Whether the file system of a directory has no locks: then nobody can tell what is in use.
+/// Whether the file system of a directory has no locks, or none that other machines see: then nobody can tell what is in use.
 pub(super) fn cannot_lock(directory: &Path) -> bool {
     let lock = |file| fs::Lock::take(file, FlockOperation::NonBlockingLockShared);
-    opened(directory).and_then(lock).is_err_and(fs::means_no_locks)
+    opened(directory).and_then(lock).is_err_and(fs::means_no_locks) || are_local(directory)
+}
+
+/// Whether locks on directories say nothing of what other machines do.
+pub(super) fn are_local_on_directories(directory: &Path) -> bool {
+    opened(directory).is_ok_and(fs::locks_on_directories_are_local)
+}
+
+/// Whether locks in a directory, which need not be there yet, say nothing of what other machines do.
+pub(super) fn are_local(directory: &Path) -> bool {
+    opened(directory).is_ok_and(fs::locks_are_local)
 }
 
 fn opened(path: &Path) -> Result<OwnedFd> {

@@ -1,23 +1,29 @@
 //! What is mounted, as far as this user can see it: a lower directory of an overlay is not to be removed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 
+use super::record::{Record, records};
 use crate::core::limits::Limits;
 use crate::lowerdirs::{ErofsLayout, FILE_NAME};
 
-/// The overlays and EROFS images that are mounted, in every mount namespace that has a process which may be looked at.
+/// The overlays and EROFS images that are mounted, in every mount namespace that has a process which may be looked at, and what other machines have
+/// recorded.
 #[derive(Debug)]
-pub(super) struct Mounted(Vec<Vec<u8>>);
+pub(super) struct Mounted {
+    lines: Vec<Vec<u8>>,
+    records: Vec<Record>,
+}
 
 impl Mounted {
-    pub(super) fn look() -> Self {
+    /// What of a cache is mounted.
+    pub(super) fn look(cache: &Path) -> Self {
         let mut seen = HashSet::new();
         let mut lines = Vec::new();
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -29,21 +35,82 @@ impl Mounted {
             }
             // A process may have ended, or be another user's.
             let Ok(mounts) = std::fs::read(process.join("mountinfo")) else { continue };
-            let is_ours = |line: &&[u8]| find(line, b" - overlay ").or(find(line, b" - erofs ")).is_some();
+            let kinds: [&[u8]; 3] = [b" - overlay ", b" - erofs ", b" - fuse.fuse-overlayfs "];
+            let is_ours = |line: &&[u8]| kinds.iter().any(|kind| find(line, kind).is_some());
             for line in mounts.split(|&byte| byte == b'\n').filter(is_ours) {
                 lines.push(unescape(line));
                 lines.extend(contents_of(line));
             }
         }
-        Self(lines)
+        lines.extend(backing_files());
+        let mut records = records(cache);
+        records.retain(|record| !record.is_over(|record| is_here(&lines, cache, record)));
+        Self { lines, records }
     }
 
-    /// Whether a directory in this one is a layer of an overlay.
+    /// Whether a directory of the cache is a layer of an overlay, or has what is mounted, here or elsewhere.
     pub(super) fn uses(&self, directory: &Path) -> bool {
-        let Ok(directory) = directory.canonicalize() else { return false };
-        let within = [directory.as_os_str().as_bytes(), b"/"].concat();
-        self.0.iter().any(|line| find(line, &within).is_some())
+        is_named(&self.lines, directory) || self.records.iter().any(|record| names(record, directory))
     }
+
+    /// The machines that have recorded that they have something mounted.
+    pub(super) fn hosts(&self) -> BTreeSet<String> {
+        self.records.iter().map(|record| record.host().to_owned()).collect()
+    }
+
+    /// Removes the records of mounts that are over, and all of these machines.
+    pub(super) fn tidy(cache: &Path, gone: &[String]) {
+        let lines = Self::look(cache).lines;
+        for record in records(cache) {
+            let is_gone = gone.iter().any(|host| host == record.host());
+            if is_gone || record.is_over(|record| is_here(&lines, cache, record)) {
+                record.forget();
+            }
+        }
+    }
+}
+
+fn is_named(lines: &[Vec<u8>], directory: &Path) -> bool {
+    let Ok(directory) = directory.canonicalize() else { return false };
+    let within = [directory.as_os_str().as_bytes(), b"/"].concat();
+    lines.iter().any(|line| find(line, &within).is_some())
+}
+
+/// Whether what a record is about is mounted here. What fuse-overlayfs mounts does not say what it uses.
+fn is_here(lines: &[Vec<u8>], cache: &Path, record: &Record) -> bool {
+    let target = format!(" {} ", record.target());
+    record.uses().iter().any(|used| is_named(lines, &cache.join(used)))
+        || lines.iter().any(|line| find(line, target.as_bytes()).is_some())
+}
+
+/// Whether a record names a directory, by its last two names: the others are each machine's own.
+fn names(record: &Record, directory: &Path) -> bool {
+    record.uses().iter().any(|used| directory.ends_with(used))
+}
+
+/// The files behind this machine's loop devices, which may be mounted.
+fn backing_files() -> Vec<Vec<u8>> {
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    devices.filter_map(|device| std::fs::read(device.path().join("loop/backing_file")).ok()).collect()
+}
+
+/// The paths that the options of what is mounted on a directory name, whose path must be canonical.
+pub(super) fn paths_at(target: &Path) -> Vec<PathBuf> {
+    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let fields = |line: &[u8]| -> Vec<Vec<u8>> { line.split(|&byte| byte == b' ').map(unescape).collect() };
+    let mut paths = Vec::new();
+    for line in mounts.split(|&byte| byte == b'\n') {
+        let fields = fields(line);
+        if fields.get(4).is_none_or(|point| point.as_slice() != target.as_os_str().as_bytes()) {
+            continue;
+        }
+        let behind = fields.iter().skip_while(|field| field.as_slice() != b"-").skip(2);
+        let pieces = behind.flat_map(|field| field.split(|byte| b",=:".contains(byte)));
+        paths.extend(
+            pieces.filter(|piece| piece.starts_with(b"/")).map(|piece| PathBuf::from(OsStr::from_bytes(piece))),
+        );
+    }
+    paths
 }
 
 /// What the contents of a mounted EROFS image lie in: the mount names only the image, and what lies beside that names the rest.
@@ -114,7 +181,7 @@ mod tests {
         std::fs::create_dir_all(&two).unwrap();
         let line =
             format!("29 1 0:2 / /m ro - overlay layflat lowerdir+={}/layers/0", two.canonicalize().unwrap().display());
-        let mounted = Mounted(vec![line.into_bytes()]);
+        let mounted = Mounted { lines: vec![line.into_bytes()], records: Vec::new() };
         assert!(mounted.uses(&two) && !mounted.uses(&one));
     }
 }

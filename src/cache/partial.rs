@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
-use std::io::{Read, Result};
+use std::io::{ErrorKind, Read, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use super::UNFINISHED;
 use super::blobs::{Blobs, sync_directory_of};
+use super::lease::{Grant, Lease};
+use super::lock::are_local;
 use super::turn::{Claim, claim};
 use super::waiting::Waiting;
 use crate::blob::{Arriving, Remote};
@@ -38,6 +40,8 @@ pub(super) struct Partial {
     /// Bytes that were there.
     had: u64,
     _ours: Ours,
+    /// Where other machines do not see the lock.
+    lease: Option<Lease>,
 }
 
 /// Who fetches a blob.
@@ -48,6 +52,22 @@ pub(super) enum Wanted<T> {
     Mine(Partial),
     /// This one, for itself.
     Alone,
+    /// This one, for all, without keeping what there is of it: nothing can be locked.
+    Leased(Leased),
+}
+
+/// Who fetches a blob where locks do not tell. It must be said that there is progress.
+#[derive(Debug)]
+pub(super) struct Leased {
+    lease: Lease,
+    _ours: Ours,
+}
+
+impl Leased {
+    /// Says that something came.
+    pub(super) fn beat(&mut self) {
+        self.lease.beat();
+    }
 }
 
 /// What this process fetches. Nobody in it waits for that: it may be the waiting one who would have to go on reading.
@@ -84,15 +104,49 @@ impl Partial {
         whole: impl Fn() -> Option<T>,
     ) -> Wanted<T> {
         let Some(path) = place(target, digest) else { return Wanted::Alone };
+        let directory = target.parent().unwrap_or(target);
+        let is_local = are_local(directory);
         let length = || path.metadata().map_or(0, |metadata| metadata.len());
         let mut progress = (length(), Instant::now());
+        let mut lease = None;
         let look = || {
             if let Some(whole) = whole() {
                 return Some(Wanted::Whole(whole));
             }
+            if is_local && lease.is_none() {
+                match Lease::try_take_quiet(directory, digest.hex()) {
+                    Grant::Mine(mine) => lease = Some(mine),
+                    Grant::Busy if Ours::is_there(&path) => return Some(Wanted::Alone),
+                    // Whoever has it says itself whether there is progress.
+                    Grant::Busy => return None,
+                    Grant::Impossible => {}
+                }
+            }
             match Self::try_open(&path, target, size) {
-                Ok(partial) => return Some(Wanted::Mine(partial)),
+                Ok(partial) => {
+                    // It may have become whole just before that.
+                    if let Some(whole) = whole() {
+                        let _ = std::fs::remove_file(&partial.path);
+                        return Some(Wanted::Whole(whole));
+                    }
+                    return Some(Wanted::Mine(Self { lease: lease.take(), ..partial }));
+                }
                 Err(Claim::Busy) if !Ours::is_there(&path) => {}
+                Err(Claim::Impossible) => {
+                    let Some(ours) = Ours::put(&path) else { return Some(Wanted::Alone) };
+                    let granted = match lease.take() {
+                        Some(lease) => Grant::Mine(lease),
+                        None => Lease::try_take_quiet(directory, digest.hex()),
+                    };
+                    return match granted {
+                        Grant::Mine(lease) => Some(match whole() {
+                            Some(whole) => Wanted::Whole(whole),
+                            None => Wanted::Leased(Leased { lease, _ours: ours }),
+                        }),
+                        Grant::Busy => None,
+                        Grant::Impossible => Some(Wanted::Alone),
+                    };
+                }
                 Err(_) => return Some(Wanted::Alone),
             }
             let now = length();
@@ -121,7 +175,7 @@ impl Partial {
         if had != length {
             lock.file().set_len(0).map_err(|_| Claim::Impossible)?;
         }
-        Ok(Self { lock, path: path.to_owned(), target: target.to_owned(), had, _ours: ours })
+        Ok(Self { lock, path: path.to_owned(), target: target.to_owned(), had, _ours: ours, lease: None })
     }
 
     /// The whole blob: what is here, and then what is elsewhere.
@@ -172,7 +226,7 @@ struct Fetch {
 
 impl Read for Fetch {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let Some(partial) = &self.partial else { return Ok(0) };
+        let Some(partial) = &mut self.partial else { return Ok(0) };
         if self.at < partial.had {
             let most = buffer.len().min(usize::try_from(partial.had - self.at).unwrap_or(usize::MAX));
             let count = read_at(partial.lock.file(), &mut buffer[..most], self.at)?;
@@ -186,6 +240,7 @@ impl Read for Fetch {
             self.blobs.error(error)
         })?;
         self.at += count as u64;
+        partial.lease.as_mut().map(Lease::beat);
         Ok(count)
     }
 }
@@ -198,7 +253,11 @@ impl Arriving for Fetch {
         let Some(partial) = self.partial.take() else { return Ok(()) };
         let publish = || {
             Durability::Synced.sync(partial.lock.file())?;
-            std::fs::rename(&partial.path, &partial.target)?;
+            match std::fs::rename(&partial.path, &partial.target) {
+                // Another machine took this one for dead, went on with the same file, and was quicker.
+                Err(error) if error.kind() == ErrorKind::NotFound && partial.target.exists() => {}
+                other => other?,
+            }
             sync_directory_of(&partial.target)
         };
         publish().map_err(|error| self.blobs.error(error))

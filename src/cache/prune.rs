@@ -1,6 +1,6 @@
 //! Removal of what was not used for the longest time, and of what killed processes left behind.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::UNFINISHED;
@@ -21,19 +21,37 @@ pub struct Pruned {
     pub left: u64,
     /// Bytes of those that are in use, and so were not to be removed.
     pub in_use: u64,
-    /// The file system has no locks: nobody can tell what is in use, and nothing was removed.
+    /// The machines that have recorded that they have some of it mounted.
+    pub mounted_by: BTreeSet<String>,
+    /// The file system has no locks, or none that other machines see: nobody can tell what is in use, and nothing was removed.
     pub without_locks: bool,
 }
 
-/// Removes what was not used for the longest time, until at most `most` bytes are left, and what killed processes left
-/// behind. What is in use or mounted stays in any case; with a layer go the images that it is part of.
+/// What is to be removed.
+#[derive(Debug, Clone, Default)]
+pub struct PruneOptions {
+    /// So many bytes may be left.
+    pub most: u64,
+    /// Exported files also go if they were asked for in the last seven days. Whoever asked may have them mounted.
+    pub exports: bool,
+    /// Machines that are gone for good: what they have recorded as mounted is not.
+    pub gone: Vec<String>,
+}
+
+/// Removes what was not used for the longest time, until at most so many bytes are left, and what killed processes left
+/// behind. What is in use or mounted, here or on another machine, stays in any case; with a layer go the images that it is part of.
 ///
 /// # Errors
 /// As [`list`](super::list); what cannot be removed.
-pub fn prune(cache: &Path, most: u64) -> Result<Pruned, CacheError> {
-    let entries = entries(cache)?;
+pub fn prune(cache: &Path, options: &PruneOptions) -> Result<Pruned, CacheError> {
+    let without_locks = cannot_lock(cache);
+    if !without_locks {
+        Mounted::tidy(cache, &options.gone);
+    }
+    let entries = entries(cache, !options.exports)?;
     let mut left: u64 = entries.iter().map(|entry| entry.size).sum();
-    let mut pruned = Pruned { removed: Vec::new(), freed: 0, left, in_use: 0, without_locks: cannot_lock(cache) };
+    let mounted_by = Mounted::look(cache).hosts();
+    let mut pruned = Pruned { removed: Vec::new(), freed: 0, left, in_use: 0, mounted_by, without_locks };
     let (remains, used): (Vec<CacheEntry>, Vec<CacheEntry>) =
         entries.into_iter().partition(|entry| entry.kind == CacheKind::Remains);
     let mut users = Users::of(cache);
@@ -43,11 +61,11 @@ pub fn prune(cache: &Path, most: u64) -> Result<Pruned, CacheError> {
         .map(|entry| (entry.path.clone(), entry.clone()))
         .collect();
     for entry in remains.into_iter().chain(used) {
-        if entry.in_use {
+        if entry.in_use || without_locks {
             pruned.in_use += entry.size;
             continue;
         }
-        let is_wanted = left > most || entry.kind == CacheKind::Remains;
+        let is_wanted = left > options.most || entry.kind == CacheKind::Remains;
         let is_gone = entry.kind == CacheKind::Image && !images.contains_key(&entry.path);
         if !is_wanted || is_gone {
             continue;
@@ -110,7 +128,8 @@ pub(crate) fn remove(path: &Path) -> Result<bool, CacheError> {
     let Some(lock) = Lock::exclusive(path) else { return Ok(false) };
     let Some(_users) = hold_users(path) else { return Ok(false) };
     // Looked at once more, now that nobody can begin to use it.
-    if is_mounted(path, &Mounted::look()) {
+    let cache = path.parent().and_then(Path::parent).unwrap_or(path);
+    if is_mounted(path, &Mounted::look(cache)) {
         return Ok(false);
     }
     let failed = |error| CacheError { path: path.to_owned(), error };

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::blobs::is_right;
-use super::contents::{CONTENTS, CacheEntry, CacheError, CacheKind, EROFS, INDEXES, entries};
+use super::contents::{CONTENTS, CacheEntry, CacheError, CacheKind, EROFS, EXPORTS, INDEXES, entries};
 use super::image;
 use super::layer::check;
 use super::prune::remove_with_images;
+use super::sealed::SEAL;
 use crate::core::cancel::Cancel;
 use crate::lowerdirs::{Check, Depth, FileSeal, erofs_damage, file_damage};
 
@@ -48,7 +49,7 @@ pub struct Verified {
 /// A directory that cannot be read; what cannot be removed.
 pub fn verify(cache: &Path, repair: bool, cancel: &Cancel) -> Result<Option<Verified>, CacheError> {
     let mut verified = Verified { checked: 0, damaged: Vec::new() };
-    for entry in entries(cache)? {
+    for entry in entries(cache, true)? {
         if cancel.is_cancelled() {
             return Ok(None);
         }
@@ -82,14 +83,24 @@ fn damage(entry: &CacheEntry, every_byte: &Check) -> Option<String> {
         CacheKind::Image => image::damage(&entry.path),
         CacheKind::Directory(group) if group == INDEXES => index_damage(&entry.path),
         CacheKind::Directory(group) if group == CONTENTS => {
-            let seal = FileSeal::read(&entry.path.join("seal.json"));
+            let seal = FileSeal::read(&entry.path.join(SEAL));
             let index = || index_damage(&entry.path.join("index")).map(|problem| format!("index: {problem}"));
             file_damage(&entry.path.join("data"), seal, every_byte).or_else(index)
+        }
+        CacheKind::Directory(group) if group == EXPORTS => {
+            let seal = FileSeal::read(&entry.path.join(SEAL));
+            file_damage(&sealed_file(&entry.path), seal, every_byte)
         }
         CacheKind::Directory(group) if group == EROFS => erofs_damage(&entry.path, every_byte),
         kind if kind.is_old() => crate::lowerdirs::damage(&entry.path),
         _ => None,
     }
+}
+
+/// The file system image in a directory.
+fn sealed_file(place: &Path) -> PathBuf {
+    let mut files = std::fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.find(|file| file.file_stem().is_some_and(|stem| stem == "rootfs")).unwrap_or_else(|| place.join("rootfs"))
 }
 
 fn index_damage(path: &Path) -> Option<String> {

@@ -11,6 +11,10 @@ const TELL_AFTER: Duration = Duration::from_secs(1);
 /// How often is looked: locks of flock(2) can be waited for, but such a wait obeys no [`Cancel`].
 const SHORTEST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(50);
+/// Who waits long looks less often: a thousand nodes may wait for one.
+const LONGEST_OF_ALL: Duration = Duration::from_secs(1);
+/// Waiting takes so much longer than it must, at most.
+const SHARE: u32 = 32;
 
 /// What ends waiting early, and who hears of it.
 #[derive(Debug, Clone, Default)]
@@ -39,8 +43,14 @@ impl Waiting {
             if began.elapsed() >= TELL_AFTER {
                 self.notes.tell(format!("waiting for another process, which {what}"));
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST);
+            let until = Instant::now() + pause;
+            while let Some(rest) = until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
+                if self.cancel.is_cancelled() {
+                    return None;
+                }
+                std::thread::sleep(rest.min(LONGEST));
+            }
+            pause = (pause * 2).min((began.elapsed() / SHARE).clamp(LONGEST, LONGEST_OF_ALL));
         }
     }
 }

@@ -152,6 +152,15 @@ pub(crate) struct UnpackArgs {
     /// Atomically replace an existing destination
     #[arg(long)]
     pub(crate) replace: bool,
+    #[command(flatten)]
+    tree: TreeArgs,
+    #[command(flatten)]
+    pub(crate) owners: OwnerArgs,
+}
+
+/// What a tree is to be like.
+#[derive(Debug, Args)]
+pub(crate) struct TreeArgs {
     /// Fail if any owner, xattr, device or time cannot be preserved, instead of reporting it
     #[arg(hide_short_help = true, long)]
     strict: bool,
@@ -165,8 +174,6 @@ pub(crate) struct UnpackArgs {
     /// Restore SELinux labels (security.selinux) from the image
     #[arg(hide_short_help = true, long)]
     selinux: bool,
-    #[command(flatten)]
-    pub(crate) owners: OwnerArgs,
 }
 
 /// The xattr namespace for overlayfs whiteouts and opaque directories.
@@ -418,9 +425,15 @@ impl OpenArgs {
 impl UnpackArgs {
     /// The library's options.
     pub(crate) fn options(&self, open: &OpenArgs, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
+        Ok(Options { replace: self.replace, ..self.tree.options(open, owners, cancel)? })
+    }
+}
+
+impl TreeArgs {
+    /// The library's options.
+    pub(crate) fn options(&self, open: &OpenArgs, owners: Owners, cancel: &Cancel) -> anyhow::Result<Options> {
         Ok(Options {
             owners,
-            replace: self.replace,
             strict: self.strict,
             ignore_root_entry: self.ignore_root_entry,
             no_sync: self.no_sync,

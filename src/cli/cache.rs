@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use layflat::Cancel;
-use layflat::cache::{CacheEntry, directory, list, prune, verify};
+use layflat::cache::{CacheEntry, PruneOptions, directory, list, prune, verify};
 use layflat::core::text::Printable;
 
 use super::arguments::{Common, parse_size};
@@ -42,6 +42,12 @@ enum Action {
         /// Remove all entries that are not in use, without asking
         #[arg(long, conflicts_with = "max_size")]
         all: bool,
+        /// Also remove exported files that were asked for in the last seven days; whoever asked may have them mounted
+        #[arg(long)]
+        exports: bool,
+        /// Forget what this machine has recorded as mounted, since it is gone for good
+        #[arg(long, value_name = "HOST")]
+        gone: Vec<String>,
     },
 }
 
@@ -54,7 +60,7 @@ impl Cache {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let directory = self.cache_dir.clone().or_else(directory);
         let directory = directory.context("cannot find the cache directory; specify it with --cache-dir")?;
-        match self.action {
+        match &self.action {
             Action::Ls => {
                 let entries = list(&directory)?;
                 if common.json {
@@ -64,14 +70,14 @@ impl Cache {
                     output::say(common, total(&entries));
                 }
             }
-            Action::Verify { repair } => return verify_all(&directory, repair, common, cancel),
-            Action::Prune { max_size, all } => {
+            Action::Verify { repair } => return verify_all(&directory, *repair, common, cancel),
+            Action::Prune { max_size, all, exports, gone } => {
                 let Some(most) = max_size.or(all.then_some(0)).or_else(|| asked(&directory)) else {
                     anyhow::bail!(
                         "nothing removed: --max-size SIZE says how much to keep, --all removes all that is not in use"
                     );
                 };
-                let pruned = prune(&directory, most)?;
+                let pruned = prune(&directory, &PruneOptions { most, exports: *exports, gone: gone.clone() })?;
                 if common.json {
                     output::json(&pruned)?;
                 } else {
@@ -79,12 +85,21 @@ impl Cache {
                         if pruned.in_use > 0 { format!(", {} in use", bytes(pruned.in_use)) } else { String::new() };
                     let (count, freed, left) = (pruned.removed.len(), bytes(pruned.freed), bytes(pruned.left));
                     output::say(common, format_args!("{count} removed, {freed} freed; {left} left{in_use}"));
+                    let others = elsewhere(pruned.mounted_by.iter());
+                    if !others.is_empty() {
+                        output::say(
+                            common,
+                            format_args!(
+                                "note: some of it is mounted on {others}; if one of these is gone for good: --gone HOST"
+                            ),
+                        );
+                    }
                     if pruned.without_locks {
                         let place = Printable(directory.as_os_str().as_encoded_bytes());
                         output::say(
                             common,
                             format_args!(
-                                "note: the file system of {place} has no locks (flock), so nobody can tell what is in use and nothing is removed; when nothing uses it, remove the directory"
+                                "note: the file system of {place} has no locks (flock) that all machines see, so nobody can tell what is in use and nothing is removed; when nothing uses it, remove the directory"
                             ),
                         );
                     }
@@ -93,6 +108,13 @@ impl Cache {
         }
         Ok(SUCCESS)
     }
+}
+
+/// Other machines.
+fn elsewhere<'h>(hosts: impl Iterator<Item = &'h String>) -> String {
+    let this = rustix::system::uname();
+    let others = hosts.filter(|host| host.as_bytes() != this.nodename().to_bytes());
+    others.map(|host| Printable(host.as_bytes()).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Asks whether everything is to go, where someone can answer: 0 if so.

@@ -20,6 +20,7 @@ mod ends;
 mod exit;
 #[cfg(feature = "explore")]
 mod explore;
+mod export;
 mod filters;
 mod find;
 mod flatten;
@@ -100,6 +101,7 @@ Unpack
   umount       Unmount it
   run          Run a command in an image: a container without an engine
   bundle       Make an OCI runtime bundle for runc or crun
+  export       Make one file of an image in the cache, for all who share it
   cp           Copy files and directories out of an image
   unshare      Run a command in a user and mount namespace (rootless mounts)
 Look inside (nothing is unpacked)
@@ -176,6 +178,7 @@ After a signal it cleans up and dies of that signal.";
 enum Command {
     Flatten(flatten::Flatten),
     Layers(layers::Layers),
+    Export(Box<export::Export>),
     Mount(Box<mount::Mount>),
     Umount(umount::Umount),
     Run(Box<run::Run>),
@@ -278,6 +281,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Flatten(command) => command.run(common, &cancel),
         Command::Layers(command) => command.run(common, &cancel),
+        Command::Export(command) => command.run(common, &cancel),
         Command::Mount(command) => command.run(common, &cancel),
         Command::Umount(command) => command.run(common),
         Command::Run(command) => command.run(common, &signals),

@@ -21,7 +21,7 @@ use super::root::Root;
 use super::{Container, ContainerError, Network, place};
 use crate::bundle::{Mount, Process};
 use crate::fs::mounts_in;
-use crate::mount::{MountOptions, UpperDirectories, mount_layout};
+use crate::mount::{MountOptions, UpperDirectories, mount_for_process};
 use crate::userns::in_user_namespace;
 
 /// Devices that every program may use, with their numbers (Documentation/admin-guide/devices.txt).
@@ -114,7 +114,7 @@ impl Prepared {
         }
         let upper = Some(UpperDirectories { upper, work });
         // The image's device nodes would be the host's devices.
-        mount_layout(&container.layout, &root, MountOptions { upper, nodev: true, ..MountOptions::default() })?;
+        mount_for_process(&container.layout, &root, MountOptions { upper, nodev: true, ..MountOptions::default() })?;
         Ok(Self { root, trees })
     }
 

@@ -14,5 +14,4 @@ mod store;
 mod write;
 
 pub use pieces::{BLOCK, Lies, Piece, Pieces};
-pub(crate) use store::replace_useless;
 pub use store::{Contents, KeptContents, KeptLayer, contents};

@@ -12,14 +12,14 @@ use std::sync::Mutex;
 use super::index::Index;
 use super::pieces::Pieces;
 use super::write::{ContentWriter, Written};
-use crate::cache::{Draft, Lock, remove, renew};
+use crate::cache::{Draft, Lock, SEAL, Turn, file_name, recognise, recognised, replace_useless, sweep};
 use crate::core::digest::Digest;
 use crate::core::filter::Filter;
 use crate::core::layer::read_layer;
 use crate::core::record::Record;
-use crate::fs::{DestinationError, is_writable_by_others};
+use crate::fs::DestinationError;
 use crate::image::Image;
-use crate::lowerdirs::{Check, Checked, FileSeal, Stamp};
+use crate::lowerdirs::{Check, FileSeal, Stamp};
 use crate::unpack::read::{Extracted, read_layers};
 use crate::unpack::{Error, Loss, Options, Progress, io};
 
@@ -29,8 +29,6 @@ const GROUP: &str = "contents";
 const DATA: &str = "data";
 /// What is known of it.
 const INDEX: &str = "index";
-/// By what it is recognised.
-const SEAL: &str = "seal.json";
 
 /// The contents of an image's layers, bottom first.
 #[derive(Debug)]
@@ -77,7 +75,7 @@ impl KeptLayer {
     pub(crate) fn find(cache: &Path, diff_id: &Digest, check: &Check) -> Option<Self> {
         let place = place(cache, diff_id);
         let lock = Lock::shared(&place)?;
-        let seal = recognised(&place, check)?;
+        let seal = recognised(&place, DATA, check)?;
         lock.touch();
         Some(Self { path: place.join(DATA), seal, _lock: lock })
     }
@@ -121,29 +119,37 @@ pub fn contents(
     let mut found: Vec<Option<KeptContents>> =
         image.layers.iter().map(|layer| layer.diff_id.as_ref().and_then(|diff_id| known(diff_id, check))).collect();
     let missing = first_of_each(image, &found);
-    let drafts = missing.iter().map(|&layer| Ok((layer, Mutex::new(Some(Draft::make(&group)?)))));
-    let drafts: HashMap<usize, Mutex<Option<Draft>>> =
-        drafts.collect::<Result<_, std::io::Error>>().map_err(io("cannot begin a content file"))?;
-    let read = read_layers(image, &missing, options, progress, &|layer, stream, read, tell| {
-        let draft = drafts.get(&layer).and_then(|draft| draft.lock().ok()?.take());
-        let draft = draft.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
-        let mut writer = ContentWriter::new(data(&draft)?, stream.stream.pace());
-        let record = read_layer(stream, &mut writer, read, tell)?;
-        Ok((record, (draft, writer.finish()?)))
-    })?;
-    progress.settling();
-    let failed = || format!("cannot keep the contents of layers in {group:?}");
-    let finished = read.into_iter().map(finish).collect::<std::io::Result<Vec<_>>>().map_err(io(failed()))?;
-    if !finished.is_empty() {
-        let sync = File::open(&group).and_then(|group| Ok(options.durability().sync_tree(&group)?));
-        sync.map_err(io(failed()))?;
-    }
-    for (layer, finished) in missing.iter().zip(finished) {
-        found[*layer] = Some(publish(cache, finished, check)?);
-    }
     if !missing.is_empty() {
-        let sync = File::open(&group).and_then(|group| Ok(options.durability().sync(&group)?));
-        sync.map_err(io(failed()))?;
+        sweep(&group);
+    }
+    // What another process is at is waited for, but what nobody is at comes first: by that no two processes wait for each other.
+    let mut turns: Vec<(usize, Option<Turn>)> = Vec::new();
+    let mut elsewhere = Vec::new();
+    for layer in missing {
+        match image.layers[layer].diff_id.as_ref().map(|diff_id| (diff_id, Turn::try_take(&group, &file_name(diff_id))))
+        {
+            Some((diff_id, None)) => elsewhere.push((layer, diff_id)),
+            turn => turns.push((layer, turn.and_then(|(_, turn)| turn))),
+        }
+    }
+    let keep = |turns: Vec<(usize, Option<Turn>)>, found: &mut Vec<Option<KeptContents>>| {
+        // One may have been made just before its turn was taken.
+        for (layer, _) in &turns {
+            found[*layer] =
+                image.layers[*layer].diff_id.as_ref().and_then(|diff_id| find(&place(cache, diff_id), diff_id, check));
+        }
+        let (missing, turns): (Vec<usize>, Vec<Option<Turn>>) =
+            turns.into_iter().filter(|(layer, _)| found[*layer].is_none()).unzip();
+        let made = make(image, cache, &missing, check, options, progress)?;
+        missing.into_iter().zip(made).for_each(|(layer, made)| found[layer] = Some(made));
+        drop(turns);
+        Ok::<_, Error>(())
+    };
+    keep(turns, &mut found)?;
+    for (layer, diff_id) in elsewhere {
+        let what = format_args!("reads layer {diff_id}");
+        let turn = Turn::take(&group, &file_name(diff_id), &options.waiting(), &what).ok_or(Error::Cancelled)?;
+        keep(vec![(layer, Some(turn))], &mut found)?;
     }
     for (layer, found) in image.layers.iter().zip(&mut found) {
         if found.is_none() {
@@ -154,6 +160,40 @@ pub fn contents(
     let layers: Option<Vec<_>> = found.into_iter().collect();
     let layers = layers.ok_or_else(|| std::io::Error::other("another process removed it"));
     Ok(Contents { layers: layers.map_err(io("cannot find a content file in the cache"))? })
+}
+
+/// Reads layers and keeps their contents.
+fn make(
+    image: &Image,
+    cache: &Path,
+    missing: &[usize],
+    check: &Check,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<KeptContents>, Error> {
+    let group = &cache.join(GROUP);
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let drafts = missing.iter().map(|&layer| Ok((layer, Mutex::new(Some(Draft::make(group)?)))));
+    let drafts: HashMap<usize, Mutex<Option<Draft>>> =
+        drafts.collect::<Result<_, std::io::Error>>().map_err(io("cannot begin a content file"))?;
+    let read = read_layers(image, missing, options, progress, &|layer, stream, read, tell| {
+        let draft = drafts.get(&layer).and_then(|draft| draft.lock().ok()?.take());
+        let draft = draft.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
+        let mut writer = ContentWriter::new(data(&draft)?, stream.stream.pace());
+        let record = read_layer(stream, &mut writer, read, tell)?;
+        Ok((record, (draft, writer.finish()?)))
+    })?;
+    progress.settling();
+    let failed = || format!("cannot keep the contents of layers in {group:?}");
+    let finished = read.into_iter().map(finish).collect::<std::io::Result<Vec<_>>>().map_err(io(failed()))?;
+    let sync = File::open(group).and_then(|group| Ok(options.durability().sync_tree(&group)?));
+    sync.map_err(io(failed()))?;
+    let made = finished.into_iter().map(|finished| publish(cache, finished, check)).collect::<Result<_, _>>()?;
+    let sync = File::open(group).and_then(|group| Ok(options.durability().sync(&group)?));
+    sync.map_err(io(failed()))?;
+    Ok(made)
 }
 
 /// The layers that are to be read: of those with one DiffID the lowest.
@@ -208,19 +248,6 @@ fn publish(cache: &Path, finished: Finished, check: &Check) -> Result<KeptConten
     }
 }
 
-/// Renames a directory to a place where there may be one that is of no use.
-pub(crate) fn replace_useless(made: &Path, place: &Path, is_useless: impl Fn(&Path) -> bool) -> std::io::Result<()> {
-    match std::fs::rename(made, place) {
-        Err(_) if place.exists() && is_useless(place) => {
-            if !remove(place).map_err(std::io::Error::other)? {
-                return Err(std::io::Error::other("what is there was changed and is in use: unmount it first"));
-            }
-            std::fs::rename(made, place)
-        }
-        other => other,
-    }
-}
-
 fn place(cache: &Path, diff_id: &Digest) -> PathBuf {
     cache.join(GROUP).join(format!("{}-{}", diff_id.algorithm().name(), diff_id.hex()))
 }
@@ -236,30 +263,6 @@ fn find(place: &Path, diff_id: &Digest, check: &Check) -> Option<KeptContents> {
 
 fn read(place: &Path, check: &Check) -> Option<(Index, FileSeal)> {
     let index = Index::decode(&std::fs::read(place.join(INDEX)).ok()?)?;
-    let seal = recognised(place, check)?;
+    let seal = recognised(place, DATA, check)?;
     (seal.verity.as_ref() == Some(&index.verity) && seal.stamp.size == index.size).then_some((index, seal))
-}
-
-/// What a content file is, if it is as it was made.
-fn recognised(place: &Path, check: &Check) -> Option<FileSeal> {
-    let seal = FileSeal::read(&place.join(SEAL))?;
-    let data = File::open(place.join(DATA)).ok()?;
-    let is_ours = data.metadata().is_ok_and(|metadata| metadata.is_file() && !is_writable_by_others(&metadata));
-    if !is_ours {
-        return None;
-    }
-    match seal.check(&data, check).ok()? {
-        Checked::Same => Some(seal),
-        Checked::Renewed(stamp) => {
-            let seal = FileSeal { stamp, ..seal };
-            recognise(place, &seal);
-            Some(seal)
-        }
-        Checked::Changed => None,
-    }
-}
-
-/// Notes by what a content file is recognised from now on. Where that cannot be written it is read each time.
-fn recognise(place: &Path, seal: &FileSeal) {
-    let _ = renew(place, SEAL, &seal.to_json());
 }

@@ -10,8 +10,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::lock::{LONGEST_WORK, locks_on_directories_are_local};
 use super::openat;
 use rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, fstat, linkat, mkdirat, renameat, renameat_with, statat,
@@ -250,6 +251,7 @@ fn remove_empty(parent: &OwnedFd, name: &CStr, directory: &Lock) -> Result<()> {
 
 /// Removes what killed processes of this user left in a directory.
 fn sweep(parent: &OwnedFd) {
+    let locks_are_local = locks_on_directories_are_local(parent);
     let Ok(entries) =
         openat(parent, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).and_then(Dir::new)
     else {
@@ -261,6 +263,10 @@ fn sweep(parent: &OwnedFd) {
             continue;
         }
         let Ok(directory) = open_directory(parent, name.to_bytes()) else { continue };
+        // Another machine may work in it.
+        if locks_are_local && is_recent(&directory) {
+            continue;
+        }
         if let Some(directory) = abandoned(directory) {
             // Whoever has made such a directory without a marker was killed right then, or right before it was gone: it is empty.
             let _ = match is_marked(&directory) {
@@ -269,6 +275,13 @@ fn sweep(parent: &OwnedFd) {
             };
         }
     }
+}
+
+/// Whether something was changed so recently that there may be work in it.
+fn is_recent(directory: &OwnedFd) -> bool {
+    let changed = fstat(directory).map(|status| u64::try_from(status.st_mtime).unwrap_or_default());
+    let changed = changed.map(|changed| SystemTime::UNIX_EPOCH + Duration::from_secs(changed));
+    changed.is_ok_and(|changed| changed.elapsed().map_or(true, |age| age < LONGEST_WORK))
 }
 
 /// Whether a name is one that we make.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, fstat, statat};
 use rustix::io::{Errno, Result};
@@ -83,6 +84,53 @@ pub(crate) fn means_no_locks(error: Errno) -> bool {
     matches!(error, Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS)
 }
 
+/// Where a lock on a directory says nothing of other machines, one of them may use what was changed less than so long ago.
+pub(crate) const LONGEST_WORK: Duration = Duration::from_secs(2 * 24 * 3600);
+
+/// File systems that other machines may have, too, by the numbers that their sources have, as statfs(2) shows them.
+const NFS: u32 = 0x6969;
+const LUSTRE: u32 = 0x0bd0_0bd0;
+const BEEGFS: u32 = 0x1983_0326;
+const GPFS: u32 = 0x4750_4653;
+const CIFS: u32 = 0xff53_4d42;
+const SMB: u32 = 0xfe53_4d42;
+const PLAN_9: u32 = 0x0102_1997;
+const FUSE: u32 = 0x6573_5546;
+
+/// Whether locks in a directory are seen by this machine alone, although others have the file system, too: Lustre with `localflock`, NFS with
+/// `local_lock` or `nolock`, and BeeGFS, which does not tell how it is configured. Then a lock says nothing of what other machines do.
+pub(crate) fn locks_are_local(directory: impl AsFd) -> bool {
+    match file_system(&directory) {
+        BEEGFS => true,
+        NFS | LUSTRE => mount_options(directory).is_some_and(|options| make_locks_local(&options)),
+        _ => false,
+    }
+}
+
+/// Whether locks on directories are seen by this machine alone, although others may have the file system, too: of these only CephFS hands them on. The
+/// kernel keeps those of the others to itself.
+pub(crate) fn locks_on_directories_are_local(directory: impl AsFd) -> bool {
+    matches!(file_system(&directory), NFS | LUSTRE | BEEGFS | GPFS | CIFS | SMB | PLAN_9 | FUSE)
+}
+
+fn file_system(directory: impl AsFd) -> u32 {
+    // the type of the field differs by architecture, its value does not
+    rustix::fs::fstatfs(directory).map_or(0, |status| status.f_type as u32)
+}
+
+/// What the file system that something lies on was mounted with (proc_pid_mountinfo(5)): the last field.
+fn mount_options(directory: impl AsFd) -> Option<String> {
+    let status = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID).ok()?;
+    let id = status.stx_mnt_id.to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let line = mounts.lines().find(|line| line.split(' ').next() == Some(&id))?;
+    line.rsplit(' ').next().map(str::to_owned)
+}
+
+fn make_locks_local(options: &str) -> bool {
+    options.split(',').any(|option| matches!(option, "localflock" | "nolock" | "local_lock=all" | "local_lock=flock"))
+}
+
 impl AsFd for Lock {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -105,6 +153,20 @@ mod tests {
         assert_eq!(Lock::take(open(), alone).unwrap_err(), Errno::WOULDBLOCK);
         drop(lock);
         assert!(Lock::take(open(), alone).is_ok());
+    }
+
+    #[test]
+    fn locks_that_other_machines_do_not_see_are_known_by_mount_options() {
+        let here = File::open(".").unwrap();
+        assert!(!locks_are_local(&here) && !locks_on_directories_are_local(&here));
+        assert!(mount_options(File::open(".").unwrap()).is_some_and(|options| options.starts_with('r')));
+        for options in ["rw,localflock", "rw,vers=3,nolock,addr=10.0.0.1,local_lock=all", "rw,local_lock=flock,addr=x"]
+        {
+            assert!(make_locks_local(options), "{options}");
+        }
+        for options in ["rw,flock", "rw,vers=4.2,local_lock=none", "rw,vers=3,local_lock=posix"] {
+            assert!(!make_locks_local(options), "{options}");
+        }
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl Stamp {
             ctime: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
+
+    /// Whether it is that of the same file, on whatever device: each node that mounts a shared file system has a number of its own for it, and a
+    /// machine may have another one after it was started again.
+    fn is_as(&self, other: &Self) -> bool {
+        Self { device: other.device, ..*self } == *other
+    }
 }
 
 /// A file as it was made.
@@ -86,10 +92,10 @@ impl FileSeal {
     /// Of a file that is read for that.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub(crate) fn of(file: &File) -> Result<Self> {
+    /// It cannot be read, or the work was cancelled.
+    pub(crate) fn of(file: &File, cancel: &Cancel) -> Result<Self> {
         let stamp = Stamp::of(file)?;
-        Ok(Self { stamp, verity: Some(measure(file, stamp.size, &Cancel::default())?) })
+        Ok(Self { stamp, verity: Some(measure(file, stamp.size, cancel)?) })
     }
 
     /// Whether a file still is what it was. One that is not recognised is read; an archive in place has changed then.
@@ -98,10 +104,10 @@ impl FileSeal {
     /// It cannot be read, or the check was cancelled.
     pub(crate) fn check(&self, file: &File, check: &Check) -> Result<Checked> {
         let now = Stamp::of(file)?;
-        let is_recognised = now == self.stamp;
         let Some(verity) = &self.verity else {
-            return Ok(if is_recognised { Checked::Same } else { Checked::Changed });
+            return Ok(if now == self.stamp { Checked::Same } else { Checked::Changed });
         };
+        let is_recognised = now.is_as(&self.stamp);
         if is_recognised && !check.every_byte {
             return Ok(Checked::Same);
         }
@@ -272,9 +278,9 @@ mod tests {
         for length in [0, 1, 4096, 4097, SPAN, SPAN * 20 + 77] {
             let bytes: Vec<u8> = (0..length).map(|at| (at / 9) as u8).collect();
             let (behind, seal) = written(MeasuredFile::measured_behind(tempfile::tempfile().unwrap()), &bytes);
-            assert_eq!(FileSeal::of(&behind).unwrap(), seal, "{length}");
+            assert_eq!(FileSeal::of(&behind, &Cancel::default()).unwrap(), seal, "{length}");
             let (file, seal) = file(&bytes);
-            assert_eq!(FileSeal::of(&file).unwrap(), seal, "{length}");
+            assert_eq!(FileSeal::of(&file, &Cancel::default()).unwrap(), seal, "{length}");
             let every_byte = Check { every_byte: true, ..Check::default() };
             assert_eq!(seal.check(&file, &every_byte).unwrap(), Checked::Same, "{length}");
         }
@@ -303,6 +309,17 @@ mod tests {
         assert_eq!(archive.check(&file, &Check::default()).unwrap(), Checked::Same);
         std::thread::sleep(Duration::from_millis(10));
         file.set_modified(written).unwrap();
+        assert_eq!(archive.check(&file, &Check::default()).unwrap(), Checked::Changed);
+    }
+
+    #[test]
+    fn c4_a_file_is_recognised_on_every_node_that_mounts_its_file_system() {
+        let (file, seal) = file(b"content");
+        let device = seal.stamp.device + 1;
+        let elsewhere = FileSeal { stamp: Stamp { device, ..seal.stamp }, ..seal.clone() };
+        assert_eq!(elsewhere.check(&file, &Check::default()).unwrap(), Checked::Same);
+        // An archive in place has nothing to be compared with.
+        let archive = FileSeal { verity: None, ..elsewhere };
         assert_eq!(archive.check(&file, &Check::default()).unwrap(), Checked::Changed);
     }
 

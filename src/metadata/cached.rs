@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use super::images::{self, Stacking};
 use super::sources::Sources;
 use super::{How, MetadataError, Verify, shared};
-use crate::cache::{Draft, Lock, renew};
+use crate::cache::{Draft, Lock, Turn, renew, replace_useless, sweep};
 use crate::contents::in_place::{self, PlainLayer, plain_layers};
-use crate::contents::{KeptLayer, contents, replace_useless};
+use crate::contents::{KeptLayer, contents};
 use crate::core::digest::Digest;
 use crate::fs::{DestinationError, is_writable_by_others};
 use crate::image::Image;
@@ -98,6 +98,9 @@ fn of_content_files(
     let sources = Sources::of_content_files(contents(image, cache, check.every_byte, options, progress)?);
     // Bare layers have no configuration, so that what they are is only known now; and contents that were removed are the same ones again.
     let key = key(&lines(&sources.diff_ids), stacking, options);
+    sweep(&group(cache));
+    let turn = Turn::take(&group(cache), &key, &options.waiting(), &format_args!("makes EROFS image {key}"));
+    let _turn = turn.ok_or(Error::Cancelled)?;
     if let Some(found) = find(cache, &key, check, options)? {
         return Ok(found);
     }
@@ -152,7 +155,7 @@ fn of_archives(
         return Ok(found);
     }
     let place = place(cache, &key);
-    let sources = Sources::in_place(layers, located, (&place.join(BESIDE), &beside))?;
+    let sources = Sources::in_place(layers, located, (&place.join(BESIDE), &beside), &options.cancel)?;
     let (losses, _) = images::write(&draft.made(), image, &sources, stacking, verified, &text, options)?;
     the_only(publish(cache, vec![(key, draft, losses)], &check, options)?)
 }

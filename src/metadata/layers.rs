@@ -95,7 +95,7 @@ pub fn layers(
             if length == 0 {
                 std::fs::remove_file(&path).map_err(failed())?;
             }
-            Sources::in_place(plain, located, (Path::new(BESIDE), &beside))?
+            Sources::in_place(plain, located, (Path::new(BESIDE), &beside), &options.cancel)?
         }
     };
     let (not_kept, held) = images::write(&made, image, &sources, how.stacking, verified, &text, options)?;

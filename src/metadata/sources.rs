@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::contents::in_place::{LocatedLayer, PlainLayer};
 use crate::contents::{Contents, KeptLayer, Lies, Piece, Pieces};
+use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::core::record::{ChangeKind, ContentId, Record};
 use crate::core::stack::{Difference, Stack, What};
@@ -81,6 +82,7 @@ impl Sources {
         plain: &[PlainLayer],
         located: Vec<LocatedLayer>,
         beside: (&Path, &File),
+        cancel: &Cancel,
     ) -> Result<Self, Error> {
         let failed = || io("cannot look at an archive");
         let mut sources = Self::default();
@@ -94,7 +96,7 @@ impl Sources {
             sources.diff_ids.extend(layer.diff_id);
             sources.losses.extend(layer.losses);
         }
-        let seal = FileSeal::of(beside.1).map_err(failed())?;
+        let seal = FileSeal::of(beside.1, cancel).map_err(failed())?;
         if seal.stamp.size > 0 {
             let source = Source::Open(Arc::new(beside.1.try_clone().map_err(failed())?));
             let device = sources.device(Device { path: beside.0.to_owned(), seal, tag: "beside".to_owned(), source });

@@ -28,7 +28,7 @@ pub(crate) use directory::is_mount_point;
 pub use erofs::{ErofsImage, ErofsRequest};
 pub use error::{MountError, UnmountError};
 pub use options::MOST_LAYERS;
-pub(crate) use request::mount_layout_nowhere;
 pub use request::{Method, MountOptions, MountRequest, Mounted, may_mount, mount, mount_layout};
+pub(crate) use request::{mount_for_process, mount_layout_nowhere};
 pub use umount::umount;
 pub use upper::UpperDirectories;

@@ -9,6 +9,7 @@ use super::layout;
 use super::options::MOST_LAYERS;
 use super::syscall;
 use super::upper::{OpenUpper, UpperDirectories};
+use crate::cache::record_mount;
 use crate::core::overlayfs::XattrNamespace;
 use crate::lowerdirs::Check;
 use crate::userns::in_user_namespace;
@@ -96,6 +97,12 @@ impl MountRequest {
 /// # Errors
 /// As [`MountRequest::of_layout`], [`ErofsRequest::of_layout`] and [`mount`].
 pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> Result<Mounted, MountError> {
+    record_mount(directory, target);
+    mount_for_process(directory, target, options)
+}
+
+/// The same, for a mount that goes with a process which holds what it uses: other machines see that by its locks.
+pub(crate) fn mount_for_process(directory: &Path, target: &Path, options: MountOptions) -> Result<Mounted, MountError> {
     if layout::read_erofs(directory)?.is_some() {
         return ErofsRequest::of_layout(directory, options)?.mount(target);
     }

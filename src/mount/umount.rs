@@ -2,6 +2,7 @@
 
 use super::error::UnmountError;
 use super::fuse::FILE_SYSTEM;
+use crate::cache::recorded_at;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -22,16 +23,23 @@ const EROFS_MAGIC: u32 = 0xe0f5_e1e2;
 pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     let path = || target.to_owned();
     let fuse = check(target)?;
+    let records = recorded_at(target);
     let mut flags = UnmountFlags::NOFOLLOW;
     flags.set(UnmountFlags::DETACH, lazy);
     let unmounted = unmount(target, flags);
+    let forget = || {
+        // One that is detached may be in use for long; this machine finds out when it no longer is.
+        for record in records.iter().filter(|_| !lazy) {
+            let _ = std::fs::remove_file(record);
+        }
+    };
     if fuse
         && unmounted == Err(Errno::PERM)
         && let Some(unmounted) = super::fuse::unmount(target, lazy)
     {
-        return unmounted.map_err(|source| UnmountError::Refused { path: path(), source });
+        return unmounted.map(|()| forget()).map_err(|source| UnmountError::Refused { path: path(), source });
     }
-    unmounted.map_err(|errno| match errno {
+    unmounted.map(|()| forget()).map_err(|errno| match errno {
         Errno::BUSY => UnmountError::Busy(path()),
         Errno::PERM => UnmountError::NotPermitted(path()),
         // also for a mount of another namespace, but of those only the owner could tell

@@ -12,13 +12,14 @@ use crate::place::{Place, names};
 use assert_cmd::Command;
 use serde_json::Value;
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "flatten",
     "layers",
     "mount",
     "umount",
     "run",
     "bundle",
+    "export",
     "unshare",
     "diff",
     "inspect",

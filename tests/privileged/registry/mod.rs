@@ -13,6 +13,7 @@ mod directories;
 mod faults;
 mod login;
 mod looks;
+mod nodes;
 mod place;
 mod policy;
 mod proxy;
@@ -32,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         faults::TESTS,
         push::TESTS,
         cache::TESTS,
+        nodes::TESTS,
         daemon::TESTS,
         directories::TESTS,
         configuration::TESTS,

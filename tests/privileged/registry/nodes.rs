@@ -1,0 +1,360 @@
+//! One cache for many processes and nodes: each thing is fetched and made once, and nothing goes that another node uses.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use super::place::{Images as _, Place, fixture, noise, succeeded};
+use super::proxy::{Act, Proxy};
+use super::servers::Registry;
+use crate::common::harness::Test;
+use crate::common::images::Tar;
+use crate::common::tools;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("nodes::eight_processes_make_one_export_and_ask_for_each_blob_once", false, eight_export),
+    ("nodes::eight_processes_read_each_layer_once_for_erofs", false, eight_contents),
+    ("nodes::an_export_is_the_image_and_made_anew_if_it_was_changed", false, changed),
+    ("nodes::an_export_has_a_name_for_each_image_and_format", false, named),
+    ("nodes::who_waits_for_a_killed_maker_makes_it", false, killed),
+    ("nodes::an_export_stays_for_seven_days", false, leased),
+    ("nodes::without_locks_eight_processes_ask_for_each_blob_once", true, eight_without_locks),
+    ("nodes::without_locks_a_killed_maker_is_replaced", true, killed_without_locks),
+    ("nodes::what_another_node_has_mounted_stays", true, mounted_elsewhere),
+    ("nodes::what_was_mounted_before_this_node_was_started_again_does_not_stay", true, started_again),
+    ("nodes::an_unmounted_image_is_forgotten", true, unmounted),
+    ("nodes::a_hit_writes_nothing", false, quiet),
+    ("nodes::the_digest_of_an_image_needs_no_layer", false, digest),
+];
+
+type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// A registry that counts how often each blob is asked for.
+fn counting(registry: &Registry) -> (Proxy, Asked) {
+    let asked = Asked::default();
+    let count = Arc::clone(&asked);
+    let proxy = Proxy::start(Some(registry.address), move |head, _| {
+        if head.is_blob() {
+            *count.lock().unwrap().entry(head.path.clone()).or_default() += 1;
+        }
+        Act::Pass
+    });
+    (proxy, asked)
+}
+
+/// What processes that run at once print.
+fn at_once(commands: impl IntoIterator<Item = Command>) -> Vec<String> {
+    let start = |mut command: Command| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let children: Vec<Child> = commands.into_iter().map(start).collect();
+    children.into_iter().map(|child| succeeded(&child.wait_with_output().unwrap())).collect()
+}
+
+/// An image of two layers at a registry.
+fn two_layers(place: &Place) -> Registry {
+    let registry = Registry::open(place);
+    registry.put(&place.image("layout", &[("a", noise(2_000_000, 1)), ("b", noise(1_000_000, 2))]), "a:1", &[]);
+    registry
+}
+
+fn export(place: &Place, image: &str) -> PathBuf {
+    PathBuf::from(place.printed(&["export", "--to", "erofs", image]).trim_end())
+}
+
+fn eight_export() {
+    let place = Place::new();
+    let registry = two_layers(&place);
+    let (proxy, asked) = counting(&registry);
+    let image = proxy.image("a:1");
+    let printed = at_once((0..8).map(|_| place.layflat(&["export", "--json", "--to", "erofs", &image])));
+    let reports: Vec<serde_json::Value> = printed.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    assert!(reports.iter().all(|report| report["path"] == reports[0]["path"]), "{reports:?}");
+    assert_eq!(reports.iter().filter(|report| report["made"] == true).count(), 1, "{reports:?}");
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() == 3 && asked.values().all(|&times| times == 1), "{asked:?}");
+    let left: Vec<String> = place.cached().into_iter().filter(|name| name.contains("new-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn eight_contents() {
+    let place = Place::new();
+    let registry = two_layers(&place);
+    let (proxy, asked) = counting(&registry);
+    let image = proxy.image("a:1");
+    let names: Vec<String> = (0..8).map(|number| format!("dest-{number}")).collect();
+    let arguments = |name| ["layers", "--backend", "erofs", "--merged", &image, name].map(str::to_owned);
+    at_once(names.iter().map(|name| {
+        let mut command = place.layflat(&[]);
+        command.args(arguments(name.as_str()));
+        command
+    }));
+    assert!(asked.lock().unwrap().values().all(|&times| times == 1), "{asked:?}");
+    // All have the same files, by links to the one that was made.
+    let inode = |name: &String| {
+        let entries = std::fs::read_dir(place.path(name).join("contents")).unwrap();
+        let mut inodes: Vec<u64> = entries.map(|entry| entry.unwrap().metadata().unwrap().ino()).collect();
+        inodes.sort_unstable();
+        inodes
+    };
+    assert!(names.iter().all(|name| inode(name) == inode(&names[0])));
+}
+
+fn changed() {
+    let place = Place::new();
+    let image = fixture();
+    let file = export(&place, &image);
+    place.printed(&["flatten", &image, "-o", "flat.erofs"]);
+    let flat = std::fs::read(place.path("flat.erofs")).unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), flat);
+    let mut bytes = flat.clone();
+    bytes[1500] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let verified = place.run(&["cache", "verify"]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(String::from_utf8(verified.stdout).unwrap().contains("rootfs.erofs was changed"));
+    let output = place.run(&["export", "--to", "erofs", &image]);
+    assert_eq!(PathBuf::from(succeeded(&output).trim_end()), file);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("is not as it was made: it is made anew"));
+    assert_eq!(std::fs::read(&file).unwrap(), flat);
+    // What has the same bytes is recognised from then on.
+    std::fs::write(&file, &flat).unwrap();
+    for _ in 0..2 {
+        assert_eq!(place.json(&["export", "--to", "erofs", &image])["made"], false);
+    }
+    assert_eq!(place.json(&["export", "--to", "erofs", "--verify", "full", &image])["made"], false);
+}
+
+fn named() {
+    tools::need(&["sqfstar", "unsquashfs"]);
+    let place = Place::new();
+    let one = place.image("one", &[("a", noise(1000, 1))]);
+    let two = place.image("two", &[("a", noise(1000, 2))]);
+    let export = |arguments: &[&str]| place.printed(&[&["export", "--to"], arguments].concat());
+    let files = [
+        export(&["erofs", &one]),
+        export(&["squashfs", &one]),
+        export(&["erofs", &two]),
+        export(&["erofs", "--ignore-root-entry", &one]),
+    ];
+    let different: std::collections::BTreeSet<&String> = files.iter().collect();
+    assert_eq!(different.len(), files.len(), "{files:?}");
+    assert!(files[1].ends_with("/rootfs.squashfs\n"));
+    let listed = tools::command("unsquashfs").arg("-ls").arg(files[1].trim_end()).output().unwrap();
+    assert!(succeeded(&listed).contains("squashfs-root/a"));
+    // A cache for all of a group is opened by opening the directories above.
+    assert_eq!(std::fs::metadata(files[0].trim_end()).unwrap().mode() & 0o444, 0o444);
+    place.write("bare.tar", Tar::new().file("a", b"content").done());
+    let message = place.message(&["export", "--to", "erofs", "layers:bare.tar"]);
+    assert!(message.starts_with("the image does not state what its layers are"), "{message}");
+}
+
+/// A registry that sends a megabyte of each blob and then no more, unless the rest is asked for, or `again` it.
+fn stalling(registry: &Registry) -> (Proxy, std::sync::mpsc::Receiver<String>) {
+    let (told, stalls) = channel();
+    let asked = Asked::default();
+    let proxy = Proxy::start(Some(registry.address), move |head, _| {
+        let times =
+            asked.lock().unwrap().entry(head.path.clone()).and_modify(|times| *times += 1).or_insert(1).to_owned();
+        if head.is_blob() && times == 1 {
+            told.send(head.path.clone()).unwrap();
+            return Act::Stall(1_000_000);
+        }
+        Act::Pass
+    });
+    (proxy, stalls)
+}
+
+fn killed() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("layout", &[("a", noise(2_000_000, 1))]), "a:1", &[]);
+    let (proxy, stalls) = stalling(&registry);
+    let image = proxy.image("a:1");
+    let start = || place.layflat(&["export", "--to", "erofs", &image]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = start();
+    // The configuration, and the layer.
+    stalls.recv().unwrap();
+    stalls.recv().unwrap();
+    let second = start();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let file = succeeded(&second.wait_with_output().unwrap());
+    place.printed(&["flatten", "oci:layout", "-o", "flat.erofs"]);
+    assert_eq!(std::fs::read(file.trim_end()).unwrap(), std::fs::read(place.path("flat.erofs")).unwrap());
+}
+
+fn leased() {
+    let place = Place::new();
+    let file = export(&place, &fixture());
+    place.printed(&["cache", "prune", "--all"]);
+    assert!(file.exists());
+    let entry = std::fs::File::open(file.parent().unwrap()).unwrap();
+    let age = |days: u64| std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 3600);
+    entry.set_modified(age(6)).unwrap();
+    place.printed(&["cache", "prune", "--all"]);
+    assert!(file.exists());
+    entry.set_modified(age(8)).unwrap();
+    // Asked for again.
+    export(&place, &fixture());
+    place.printed(&["cache", "prune", "--all"]);
+    assert!(file.exists());
+    entry.set_modified(age(8)).unwrap();
+    place.printed(&["cache", "prune", "--all"]);
+    assert!(!file.exists());
+    let file = export(&place, &fixture());
+    place.printed(&["cache", "prune", "--all", "--exports"]);
+    assert!(!file.exists());
+}
+
+/// Layflat on a file system without locks: every flock(2) fails. It is the child itself, which can be killed.
+fn without_locks(place: &Place, arguments: &[&str]) -> Command {
+    tools::need(&["strace"]);
+    let mut command = place.command("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"]);
+    command.arg(assert_cmd::cargo::cargo_bin!("layflat")).args(arguments);
+    command
+}
+
+fn eight_without_locks() {
+    let place = Place::new();
+    let registry = two_layers(&place);
+    for arguments in [["export", "--to", "erofs"], ["ls", "--layer", "1"]] {
+        let (proxy, asked) = counting(&registry);
+        let image = proxy.image("a:1");
+        let printed = at_once((0..8).map(|_| without_locks(&place, &[&arguments[..], &[&image]].concat())));
+        assert!(printed.iter().all(|text| *text == printed[0]), "{printed:?}");
+        let asked = asked.lock().unwrap();
+        assert!(asked.values().all(|&times| times == 1), "{arguments:?}: {asked:?}");
+        let left: Vec<String> = place.cached().into_iter().filter(|name| name.contains("new-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        std::fs::remove_dir_all(place.path("home/.cache/layflat")).unwrap();
+    }
+}
+
+fn killed_without_locks() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("layout", &[("a", noise(2_000_000, 1))]), "a:1", &[]);
+    let (proxy, stalls) = stalling(&registry);
+    let image = proxy.image("a:1");
+    let arguments = ["export", "--to", "erofs", &image];
+    let mut first = without_locks(&place, &arguments).spawn().unwrap();
+    stalls.recv().unwrap();
+    stalls.recv().unwrap();
+    let leases = || place.cached().into_iter().filter(|name| name.ends_with(".lease")).count();
+    assert_eq!(leases(), 2, "of the export and of the blob: {:?}", place.cached());
+    let second = without_locks(&place, &arguments).stdout(Stdio::piped()).spawn().unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let file = succeeded(&second.wait_with_output().unwrap());
+    place.printed(&["flatten", "oci:layout", "-o", "flat.erofs"]);
+    assert_eq!(std::fs::read(file.trim_end()).unwrap(), std::fs::read(place.path("flat.erofs")).unwrap());
+    assert_eq!(leases(), 0);
+}
+
+/// A script that runs in namespaces of its own, with these options of unshare(1), where `$layflat` is the program and `$image` an image.
+fn in_namespaces(place: &Place, options: &[&str], script: &str) -> String {
+    std::fs::create_dir_all(place.path("target")).unwrap();
+    let output = place
+        .command("unshare")
+        .args(options)
+        .args(["sh", "-euc", script])
+        .env("layflat", assert_cmd::cargo::cargo_bin!("layflat"))
+        .env("image", fixture())
+        .output()
+        .unwrap();
+    succeeded(&output)
+}
+
+/// What makes a node of a namespace: another boot.
+const ANOTHER_BOOT: &str =
+    "echo 11111111-2222-3333-4444-555555555555 >boot; mount --bind boot /proc/sys/kernel/random/boot_id;";
+
+fn mounted_elsewhere() {
+    for backend in ["overlay", "erofs"] {
+        let place = Place::new();
+        let script = format!(
+            "hostname n2; {ANOTHER_BOOT} $layflat mount --backend {backend} $image target || exit 0; touch mounted"
+        );
+        in_namespaces(&place, &["--mount", "--uts"], &script);
+        if !place.path("mounted").exists() {
+            // A kernel without EROFS from files.
+            assert_eq!(backend, "erofs");
+            continue;
+        }
+        let before = place.cached();
+        let report = place.json(&["cache", "prune", "--all"]);
+        assert_eq!(report["mounted_by"], serde_json::json!(["n2"]));
+        assert!(report["in_use"].as_u64().unwrap() > 0);
+        let removed = report["removed"].as_array().unwrap();
+        assert!(removed.iter().all(|entry| entry["kind"] == "blob" || entry["kind"] == "index"), "{removed:?}");
+        assert_eq!(place.cached(), before);
+        let said = String::from_utf8(place.run(&["cache", "prune", "--all"]).stderr).unwrap();
+        assert!(said.contains("note: some of it is mounted on n2"), "{said}");
+        assert_eq!(place.json(&["cache", "prune", "--all", "--gone", "n2"])["mounted_by"], serde_json::json!([]));
+        assert!(place.cached().is_empty(), "{:?}", place.cached());
+    }
+}
+
+fn started_again() {
+    let place = Place::new();
+    let script = format!("{ANOTHER_BOOT} $layflat mount --backend overlay $image target");
+    in_namespaces(&place, &["--mount"], &script);
+    place.printed(&["cache", "prune", "--all"]);
+    let has_id = std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| !id.trim().is_empty());
+    let is_host = std::fs::read_link("/proc/self/ns/uts").is_ok_and(|link| link.ends_with("uts:[4026531838]"));
+    assert_eq!(place.cached().is_empty(), has_id && is_host, "{:?}", place.cached());
+}
+
+fn unmounted() {
+    let place = Place::new();
+    let script = "$layflat mount --backend overlay $image target; ls home/.cache/layflat/mounts | wc -l
+        $layflat umount target; ls home/.cache/layflat/mounts | wc -l
+        $layflat mount --backend overlay $image target; umount target";
+    assert_eq!(in_namespaces(&place, &["--mount", "--uts"], script), "1\n0\n");
+    // By another program: this node finds out.
+    place.printed(&["cache", "prune", "--all"]);
+    assert!(place.cached().is_empty(), "{:?}", place.cached());
+}
+
+fn quiet() {
+    let place = Place::new();
+    let registry = two_layers(&place);
+    let image = registry.image("a:1");
+    let uses: [&[&str]; 4] = [
+        &["export", "--to", "erofs", &image],
+        &["ls", &image],
+        &["layers", "--backend", "erofs", "--merged", "--replace", &image, "dest"],
+        &["flatten", "--replace", &image, "flat"],
+    ];
+    uses.iter().for_each(|arguments| drop(place.printed(arguments)));
+    // The layers' files got other names: that is noted once.
+    place.printed(uses[2]);
+    let state = || -> BTreeMap<PathBuf, (i64, i64, i64, i64)> {
+        let times = |path: &PathBuf| {
+            let metadata = path.symlink_metadata().unwrap();
+            (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec())
+        };
+        let entries = walkdir::WalkDir::new(place.path("home/.cache/layflat"));
+        let paths = entries.into_iter().map(|entry| entry.unwrap().path().to_owned());
+        paths.map(|path| (path.clone(), times(&path))).collect()
+    };
+    for arguments in [uses[0], uses[1], uses[3]] {
+        let before = state();
+        place.printed(arguments);
+        let after = state();
+        let touched: Vec<_> = after.iter().filter(|(path, times)| before.get(*path) != Some(times)).collect();
+        assert!(touched.is_empty(), "{arguments:?}: {touched:?}");
+    }
+}
+
+fn digest() {
+    let place = Place::new();
+    let registry = two_layers(&place);
+    let (proxy, asked) = counting(&registry);
+    let digest = place.printed(&["digest", &proxy.image("a:1")]);
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    assert!(asked.lock().unwrap().is_empty(), "{asked:?}");
+}
