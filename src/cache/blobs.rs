@@ -16,7 +16,7 @@ use crate::fs::{open, share};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use tempfile::TempPath;
 
-use super::lock::Lock;
+use super::lock::{Lock, Of};
 use super::partial::{Leased, Partial, Wanted};
 use super::waiting::Waiting;
 use super::{NotKept, UNFINISHED};
@@ -28,13 +28,20 @@ use crate::fs::Durability;
 #[derive(Debug, Clone)]
 pub struct Blobs {
     directory: PathBuf,
+    /// Those of a cache that is only read.
+    lower: Option<PathBuf>,
     waiting: Waiting,
 }
 
 impl Blobs {
     /// Those of the cache in this directory, which need not be there yet.
     pub fn of(cache: &Path) -> Self {
-        Self { directory: cache.join("blobs"), waiting: Waiting::default() }
+        Self { directory: cache.join("blobs"), lower: None, waiting: Waiting::default() }
+    }
+
+    /// The same; those of another cache are taken from there, and never written.
+    pub fn over(self, lower: Option<&Path>) -> Self {
+        Self { lower: lower.map(|cache| cache.join("blobs")), ..self }
     }
 
     /// The same; who has to wait for a blob that another process fetches does it like this.
@@ -71,17 +78,23 @@ impl Blobs {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.directory.join(digest.algorithm().name()).join(digest.hex())
+        path(&self.directory, digest)
     }
 
     fn kept(&self, digest: &Digest) -> Option<Kept> {
-        let path = self.path(digest);
-        let lock = Lock::shared(&path)?;
+        let lower = self.lower.as_ref().and_then(|lower| Self::kept_in(Of::Lower, path(lower, digest), digest));
+        lower.or_else(|| Self::kept_in(Of::Own, self.path(digest), digest))
+    }
+
+    fn kept_in(of: Of, path: PathBuf, digest: &Digest) -> Option<Kept> {
+        let lock = Lock::shared_in(of, &path)?;
         let metadata = lock.file().metadata().ok().filter(std::fs::Metadata::is_file)?;
         let kept = Kept { length: metadata.len(), lock: Arc::new(lock), path };
         if kept.lock.is_suspect() && !kept.is_right(digest) {
             // It is fetched again.
-            let _ = std::fs::remove_file(&kept.path);
+            if of == Of::Own {
+                let _ = std::fs::remove_file(&kept.path);
+            }
             return None;
         }
         kept.lock.touch();
@@ -107,6 +120,10 @@ impl Blobs {
     pub(super) fn error(&self, error: Error) -> Error {
         Error::new(error.kind(), NotKept { directory: self.directory.clone(), error })
     }
+}
+
+fn path(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join(digest.algorithm().name()).join(digest.hex())
 }
 
 /// A blob that is here.

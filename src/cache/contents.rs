@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use super::UNFINISHED;
 use super::image::{self, IMAGES, layers_of};
 use super::layer::{LAYERS, TREE, check};
-use super::lock::{Lock, are_local_on_directories};
+use super::lock::{Lock, Of, are_local_on_directories};
 use super::mounted::Mounted;
 use crate::core::digest::{Algorithm, Digest};
 use crate::fs::LONGEST_WORK;
@@ -175,7 +175,7 @@ pub(super) fn entries(cache: &Path, leased: bool) -> Result<Vec<CacheEntry>, Cac
 /// What is wrong with something, as far as that can be told without reading all of it.
 fn damage(entry: &CacheEntry) -> Option<String> {
     match &entry.kind {
-        CacheKind::Layer => check(&entry.path, Depth::Stat).err(),
+        CacheKind::Layer => check(Of::Own, &entry.path, Depth::Stat).err(),
         CacheKind::Image => image::damage(&entry.path),
         CacheKind::Blob if entry.used == SystemTime::UNIX_EPOCH => {
             Some("it was not what its digest says when it was last read".to_owned())

@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Lock;
 use super::layer::{Description, Found, KeptLayer, LAYERS, TREE, file_name};
+use super::{Lock, Of};
 use crate::core::digest::Digest;
 use crate::fs::{open_directory, open_path};
 use crate::lowerdirs::{FILE_NAME, Layout};
@@ -24,15 +24,15 @@ pub(crate) struct KeptImage {
 }
 
 /// The image in a directory of a cache.
-pub(crate) fn find(path: &Path) -> Found<KeptImage> {
-    let Some(lock) = Lock::shared(path) else { return Found::Nothing };
+pub(crate) fn find(of: Of, path: &Path) -> Found<KeptImage> {
+    let Some(lock) = Lock::shared_in(of, path) else { return Found::Nothing };
     let look = || {
         let layout = read(path)?;
         let directories = directories(path, &layout)?;
         let layers: Vec<usize> = (0..directories.len()).collect();
         let jobs = crate::parallel::jobs(None, 0).get();
         let found = crate::parallel::each(&layers, jobs, &std::sync::atomic::AtomicBool::new(false), &|layer| {
-            KeptLayer::find(&directories[layer])
+            KeptLayer::find(of, &directories[layer])
         });
         let mut kept = Vec::new();
         for ((found, directory), expected) in found.into_iter().zip(&directories).zip(&layout.layers) {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::{Lock, renew};
+use super::{Lock, Of, renew};
 use crate::core::digest::Digest;
 use crate::core::limits::Limits;
 use crate::fs::{is_writable_by_others, open_directory};
@@ -99,8 +99,8 @@ pub(crate) enum Found<T> {
 
 impl KeptLayer {
     /// The layer in a directory.
-    pub(crate) fn find(path: &Path) -> Found<Self> {
-        let Some(lock) = Lock::shared(path) else {
+    pub(crate) fn find(of: Of, path: &Path) -> Found<Self> {
+        let Some(lock) = Lock::shared_in(of, path) else {
             // Something that is not ours to lock is not a layer.
             return if path.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
                 Found::Damaged("it is not a directory".to_owned())
@@ -108,7 +108,7 @@ impl KeptLayer {
                 Found::Nothing
             };
         };
-        match check(path, Depth::Stat) {
+        match check(of, path, Depth::Stat) {
             Ok(description) => {
                 lock.touch();
                 Found::Whole(Self { path: path.to_owned(), description, _lock: lock })
@@ -146,7 +146,7 @@ pub(crate) fn read(layer: &Path, description: &Description, name: &str) -> Resul
 ///
 /// A tree whose stat data are others is read: a copy of a cache has the same contents and other times of change. Then what
 /// is known of it is written anew.
-pub(crate) fn check(path: &Path, depth: Depth) -> Result<Description, String> {
+pub(crate) fn check(of: Of, path: &Path, depth: Depth) -> Result<Description, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let metadata = path.symlink_metadata().map_err(|error| text(&error))?;
     if is_writable_by_others(&metadata) {
@@ -188,7 +188,9 @@ pub(crate) fn check(path: &Path, depth: Depth) -> Result<Description, String> {
     if now.stat != seal.stat {
         let renewed = Description { tree: Some(now), ..description };
         // Another user's cache may be readable and no more. Then it is read whole each time.
-        let _ = renew(path, DESCRIPTION, &renewed.to_json());
+        if of == Of::Own {
+            let _ = renew(path, DESCRIPTION, &renewed.to_json());
+        }
         return Ok(renewed);
     }
     Ok(description)
@@ -244,7 +246,7 @@ mod tests {
     }
 
     fn found(path: &Path) -> String {
-        match KeptLayer::find(path) {
+        match KeptLayer::find(Of::Own, path) {
             Found::Nothing => "nothing".to_owned(),
             Found::Whole(_) => "whole".to_owned(),
             Found::Damaged(problem) => problem,

@@ -12,30 +12,47 @@ use crate::fs::{self, open};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// Which of two caches something is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// The one that is filled.
+    Own,
+    /// One that is only read: nothing in it is changed, not even a time.
+    Lower,
+}
+
 /// A lock that is held.
 #[derive(Debug)]
-pub(crate) struct Lock(fs::Lock);
+pub(crate) struct Lock {
+    lock: fs::Lock,
+    of: Of,
+}
 
 impl Lock {
     /// For a user of something; others may use it, too. Nothing, if it is not there or was just removed. A process that
     /// probes for use holds it for a moment, which is waited for. Where the file system has no locks nothing keeps it, nor
     /// does anybody remove it.
     pub(crate) fn shared(path: &Path) -> Option<Self> {
-        Self::of(path, fs::Lock::shared)
+        Self::shared_in(Of::Own, path)
+    }
+
+    /// The same of something in either cache.
+    pub(crate) fn shared_in(of: Of, path: &Path) -> Option<Self> {
+        Self::take(of, path, fs::Lock::shared)
     }
 
     /// For whoever wants to remove it: nobody uses it.
     pub(crate) fn exclusive(path: &Path) -> Option<Self> {
-        Self::of(path, |file| fs::Lock::take(file, FlockOperation::NonBlockingLockExclusive))
+        Self::take(Of::Own, path, |file| fs::Lock::take(file, FlockOperation::NonBlockingLockExclusive))
     }
 
-    fn of(path: &Path, lock: impl FnOnce(OwnedFd) -> Result<fs::Lock>) -> Option<Self> {
+    fn take(of: Of, path: &Path, lock: impl FnOnce(OwnedFd) -> Result<fs::Lock>) -> Option<Self> {
         let lock = lock(opened(path).ok()?).ok()?;
-        lock.is_at(CWD, path).ok()?.then_some(Self(lock))
+        lock.is_at(CWD, path).ok()?.then_some(Self { lock, of })
     }
 
     pub(crate) fn file(&self) -> &File {
-        self.0.file()
+        self.lock.file()
     }
 
     /// Notes that it was used now: by this the cache knows what was not used for the longest time. That is known to the
@@ -55,12 +72,15 @@ impl Lock {
     }
 
     pub(crate) fn is_suspect(&self) -> bool {
-        fstat(&self.0).is_ok_and(|metadata| metadata.st_mtime == 0)
+        fstat(&self.lock).is_ok_and(|metadata| metadata.st_mtime == 0)
     }
 
     fn set_time(&self, time: Timespec) {
+        if self.of == Of::Lower {
+            return;
+        }
         // Another user's cache may be readable and no more.
-        let _ = futimens(&self.0, &Timestamps { last_access: time, last_modification: time });
+        let _ = futimens(&self.lock, &Timestamps { last_access: time, last_modification: time });
     }
 }
 

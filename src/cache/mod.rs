@@ -36,7 +36,7 @@ pub use contents::{CacheEntry, CacheError, CacheKind, list};
 pub(crate) use draft::{Draft, renew};
 pub(crate) use image::{IMAGES, KeptImage, find as find_image, lower_directory};
 pub(crate) use layer::{Description, Found, KeptLayer, LAYERS, TREE, file_name, read as read_file};
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Lock, Of};
 pub(crate) use prune::remove;
 pub use prune::{PruneOptions, Pruned, prune};
 pub(crate) use record::{record_mount, recorded_at};

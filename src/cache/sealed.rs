@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::{remove, renew};
+use super::{Of, remove, renew};
 use crate::fs::is_writable_by_others;
 use crate::lowerdirs::{Check, Checked, FileSeal};
 
@@ -11,7 +11,7 @@ use crate::lowerdirs::{Check, Checked, FileSeal};
 pub(crate) const SEAL: &str = "seal.json";
 
 /// What the file of this name in a directory is, if it is as it was made.
-pub(crate) fn recognised(place: &Path, name: &str, check: &Check) -> Option<FileSeal> {
+pub(crate) fn recognised(of: Of, place: &Path, name: &str, check: &Check) -> Option<FileSeal> {
     let seal = FileSeal::read(&place.join(SEAL))?;
     let file = File::open(place.join(name)).ok()?;
     let is_ours = file.metadata().is_ok_and(|metadata| metadata.is_file() && !is_writable_by_others(&metadata));
@@ -22,7 +22,9 @@ pub(crate) fn recognised(place: &Path, name: &str, check: &Check) -> Option<File
         Checked::Same => Some(seal),
         Checked::Renewed(stamp) => {
             let seal = FileSeal { stamp, ..seal };
-            recognise(place, &seal);
+            if of == Of::Own {
+                recognise(place, &seal);
+            }
             Some(seal)
         }
         Checked::Changed => None,

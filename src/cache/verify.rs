@@ -9,6 +9,7 @@ use super::blobs::is_right;
 use super::contents::{CONTENTS, CacheEntry, CacheError, CacheKind, EROFS, EXPORTS, INDEXES, entries};
 use super::image;
 use super::layer::check;
+use super::lock::Of;
 use super::prune::remove_with_images;
 use super::sealed::SEAL;
 use crate::core::cancel::Cancel;
@@ -79,7 +80,7 @@ fn damage(entry: &CacheEntry, every_byte: &Check) -> Option<String> {
             true => None,
             false => Some("its bytes are not what its digest says".to_owned()),
         },
-        CacheKind::Layer => check(&entry.path, Depth::Content).err(),
+        CacheKind::Layer => check(Of::Own, &entry.path, Depth::Content).err(),
         CacheKind::Image => image::damage(&entry.path),
         CacheKind::Directory(group) if group == INDEXES => index_damage(&entry.path),
         CacheKind::Directory(group) if group == CONTENTS => {

@@ -119,6 +119,9 @@ pub(crate) struct RemoteArgs {
     /// Cache for blobs, layer indexes and unpacked layers [default: $XDG_CACHE_HOME/layflat]
     #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// Another cache, which is looked into first and never written: of a site, or of an image of the machine
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "DIR", conflicts_with = "no_cache")]
+    lower_cache: Option<PathBuf>,
     /// Neither read nor fill the cache of blobs and layer indexes
     #[arg(help_heading = REMOTE, hide_short_help = true, long)]
     no_cache: bool,
@@ -325,7 +328,14 @@ impl RemoteArgs {
     /// The blob cache, unless it is disabled.
     fn blobs(&self, cancel: &Cancel) -> anyhow::Result<Option<Blobs>> {
         let waiting = Waiting::new(cancel.clone(), output::notes());
-        Ok(self.trusted_cache()?.map(|directory| Blobs::of(&directory).waiting(waiting)))
+        let lower = self.lower_cache()?;
+        Ok(self.trusted_cache()?.map(|directory| Blobs::of(&directory).over(lower).waiting(waiting)))
+    }
+
+    /// The cache that is only read, after a check that no other user can change it.
+    pub(crate) fn lower_cache(&self) -> anyhow::Result<Option<&Path>> {
+        self.lower_cache.as_deref().map_or(Ok(()), cache::check_owner)?;
+        Ok(self.lower_cache.as_deref())
     }
 }
 
@@ -415,6 +425,7 @@ impl OpenArgs {
         Ok(Options {
             jobs: self.jobs,
             limits: self.limits()?,
+            lower_cache: self.remote.lower_cache()?.map(Path::to_owned),
             cancel: cancel.clone(),
             notes: output::notes(),
             ..Options::default()

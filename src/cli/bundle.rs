@@ -104,6 +104,8 @@ impl Bundle {
         let how = self.cached.backend.how(Stacking::MergedBelow)?;
         let options = BundleOptions { overrides, confinement, how };
         let unpack = self.cached.options(settled.owners.clone(), cancel)?;
+        // It is mounted later, and that is recorded where its layers are.
+        let unpack = layflat::Options { lower_cache: None, ..unpack };
         let report = if self.overlay {
             let cache = self.cached.directory()?;
             layflat::bundle::overlay(&image, &self.directory, &cache, root, &unpack, &options, progress.as_ref())?

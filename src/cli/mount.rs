@@ -212,6 +212,9 @@ impl CachedArgs {
             }
             kept.insert(self.ready(source, &how, owners, common, cancel)?).path()
         };
+        let lower = self.open.remote.lower_cache()?.and_then(|lower| lower.canonicalize().ok());
+        let lies_in = |lower: &PathBuf| directory.canonicalize().is_ok_and(|directory| directory.starts_with(lower));
+        options.unrecorded = lower.as_ref().is_some_and(lies_in);
         let mounted = mount_layout(directory, target, options)?;
         let (name, source, target) = (path.to_owned(), directory.to_owned(), target.to_owned());
         let why_unpacked = kept.and_then(|kept| kept.why_unpacked().map(str::to_owned));

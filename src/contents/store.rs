@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use super::index::Index;
 use super::pieces::Pieces;
 use super::write::{ContentWriter, Written};
-use crate::cache::{Draft, Lock, SEAL, Turn, file_name, recognise, recognised, replace_useless, sweep};
+use crate::cache::{Draft, Lock, Of, SEAL, Turn, file_name, recognise, recognised, replace_useless, sweep};
 use crate::core::digest::Digest;
 use crate::core::filter::Filter;
 use crate::core::layer::read_layer;
@@ -72,10 +72,10 @@ impl KeptLayer {
     }
 
     /// The content file of a DiffID, if it is there and as it was made, without what is known of it.
-    pub(crate) fn find(cache: &Path, diff_id: &Digest, check: &Check) -> Option<Self> {
+    pub(crate) fn find(of: Of, cache: &Path, diff_id: &Digest, check: &Check) -> Option<Self> {
         let place = place(cache, diff_id);
-        let lock = Lock::shared(&place)?;
-        let seal = recognised(&place, DATA, check)?;
+        let lock = Lock::shared_in(of, &place)?;
+        let seal = recognised(of, &place, DATA, check)?;
         lock.touch();
         Some(Self { path: place.join(DATA), seal, _lock: lock })
     }
@@ -109,8 +109,12 @@ pub fn contents(
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&group);
     made.map_err(io(format!("cannot make the cache directory {group:?}")))?;
     let known = |diff_id: &Digest, check: &Check| {
+        let lower = options.lower_cache.as_deref();
+        if let Some(found) = lower.and_then(|lower| find(Of::Lower, &place(lower, diff_id), diff_id, check)) {
+            return Some(found);
+        }
         let place = place(cache, diff_id);
-        let found = find(&place, diff_id, check);
+        let found = find(Of::Own, &place, diff_id, check);
         if found.is_none() && place.exists() && !options.cancel.is_cancelled() {
             options.notes.tell(format!("what the cache has of layer {diff_id} is not as it was made: it is read anew"));
         }
@@ -135,8 +139,10 @@ pub fn contents(
     let keep = |turns: Vec<(usize, Option<Turn>)>, found: &mut Vec<Option<KeptContents>>| {
         // One may have been made just before its turn was taken.
         for (layer, _) in &turns {
-            found[*layer] =
-                image.layers[*layer].diff_id.as_ref().and_then(|diff_id| find(&place(cache, diff_id), diff_id, check));
+            found[*layer] = image.layers[*layer]
+                .diff_id
+                .as_ref()
+                .and_then(|diff_id| find(Of::Own, &place(cache, diff_id), diff_id, check));
         }
         let (missing, turns): (Vec<usize>, Vec<Option<Turn>>) =
             turns.into_iter().filter(|(layer, _)| found[*layer].is_none()).unzip();
@@ -235,14 +241,14 @@ fn publish(cache: &Path, finished: Finished, check: &Check) -> Result<KeptConten
     // Locked before it can be found: nobody removes it before the caller has used it.
     let lock = Lock::shared(&made).ok_or_else(|| std::io::Error::other("it cannot be locked"));
     let lock = lock.map_err(io(format!("cannot keep the contents of a layer in {place:?}")))?;
-    match replace_useless(&made, &place, |place| read(place, check).is_none()) {
+    match replace_useless(&made, &place, |place| read(Of::Own, place, check).is_none()) {
         Ok(()) => {
             let kept = KeptLayer { path: place.join(DATA), seal, _lock: lock };
             Ok(KeptContents { diff_id, record, pieces, losses, kept })
         }
         // Another process, or another layer of the image, was quicker.
         Err(error) => {
-            let found = find(&place, &diff_id, &Check::default());
+            let found = find(Of::Own, &place, &diff_id, &Check::default());
             found.ok_or(Error::from(DestinationError::Publish { path: place, error }))
         }
     }
@@ -253,16 +259,16 @@ fn place(cache: &Path, diff_id: &Digest) -> PathBuf {
 }
 
 /// The layer in a place, if all of it is as it was made (rule S8).
-fn find(place: &Path, diff_id: &Digest, check: &Check) -> Option<KeptContents> {
-    let lock = Lock::shared(place)?;
-    let (Index { diff_id: found, record, pieces, losses, .. }, seal) = read(place, check)?;
+fn find(of: Of, place: &Path, diff_id: &Digest, check: &Check) -> Option<KeptContents> {
+    let lock = Lock::shared_in(of, place)?;
+    let (Index { diff_id: found, record, pieces, losses, .. }, seal) = read(of, place, check)?;
     lock.touch();
     let kept = KeptLayer { path: place.join(DATA), seal, _lock: lock };
     (found == *diff_id).then_some(KeptContents { diff_id: found, record, pieces, losses, kept })
 }
 
-fn read(place: &Path, check: &Check) -> Option<(Index, FileSeal)> {
+fn read(of: Of, place: &Path, check: &Check) -> Option<(Index, FileSeal)> {
     let index = Index::decode(&std::fs::read(place.join(INDEX)).ok()?)?;
-    let seal = recognised(place, DATA, check)?;
+    let seal = recognised(of, place, DATA, check)?;
     (seal.verity.as_ref() == Some(&index.verity) && seal.stamp.size == index.size).then_some((index, seal))
 }

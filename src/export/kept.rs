@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{flat_erofs, flat_squashfs};
-use crate::cache::{Draft, EXPORTS, Lock, SEAL, Turn, file_name, recognised, replace_useless, sweep};
+use crate::cache::{Draft, EXPORTS, Lock, Of, SEAL, Turn, file_name, recognised, replace_useless, sweep};
 use crate::core::digest::Digest;
 use crate::core::filter::Filter;
 use crate::fs::{Destination, DestinationError, Output};
@@ -97,19 +97,27 @@ pub fn kept_file(
     progress: &dyn Progress,
 ) -> Result<KeptFile, Error> {
     let options = &Options { filter: Filter::default(), owners: Owners::AsTheyAre, replace: false, ..options.clone() };
-    let cache = std::path::absolute(cache).map_err(io("cannot find the cache directory"))?;
+    let absolute = |cache: &Path| std::path::absolute(cache).map_err(io("cannot find the cache directory"));
+    let cache = absolute(cache)?;
+    let lower_cache = options.lower_cache.as_deref().map(absolute).transpose()?;
     let stated: Option<Vec<Digest>> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let stated = stated.ok_or_else(|| {
         Error::Product("the image does not state what its layers are, so that nothing can be kept of it".into())
     })?;
-    let exports = Exports { group: cache.join(EXPORTS), key: key(&stated, file_system, options), file_system, options };
+    let key = key(&stated, file_system, options);
+    let check = Check { every_byte, cancel: options.cancel.clone() };
+    let exports = |of, cache: &Path| Exports { group: cache.join(EXPORTS), key: key.clone(), file_system, options, of };
+    let lower = lower_cache.as_deref().map(|lower| exports(Of::Lower, lower).find(&check)).transpose()?.flatten();
+    let exports = exports(Of::Own, &cache);
     // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&exports.group);
     made.map_err(io(format!("cannot make the cache directory {:?}", exports.group)))?;
-    let check = Check { every_byte, cancel: options.cancel.clone() };
-    let found = match exports.find(&check)? {
+    let found = match lower {
         Some(found) => found,
-        None => exports.make(image, progress)?,
+        None => match exports.find(&check)? {
+            Some(found) => found,
+            None => exports.make(image, progress)?,
+        },
     };
     match found.not_kept.first() {
         Some(first) if options.strict => Err(first.refused()),
@@ -123,6 +131,7 @@ struct Exports<'a> {
     key: String,
     file_system: FileSystem,
     options: &'a Options,
+    of: Of,
 }
 
 impl Exports<'_> {
@@ -133,9 +142,9 @@ impl Exports<'_> {
     /// The file, if it is there and as it was made.
     fn find(&self, check: &Check) -> Result<Option<KeptFile>, Error> {
         let place = self.place();
-        let Some(lock) = Lock::shared(&place) else { return Ok(None) };
+        let Some(lock) = Lock::shared_in(self.of, &place) else { return Ok(None) };
         let name = self.file_system.file_name();
-        let seal = recognised(&place, &name, check);
+        let seal = recognised(self.of, &place, &name, check);
         if self.options.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -172,7 +181,7 @@ impl Exports<'_> {
         // Locked before it can be found: nobody removes it before it is found here.
         let lock = Lock::shared(&made);
         let published = replace_useless(&made, &place, |place| {
-            recognised(place, &self.file_system.file_name(), &Check::default()).is_none()
+            recognised(Of::Own, place, &self.file_system.file_name(), &Check::default()).is_none()
         });
         drop(lock);
         let failed = |error| Error::from(DestinationError::Publish { path: place.clone(), error });

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::images::{self, Stacking};
 use super::sources::Sources;
 use super::{How, MetadataError, Verify, shared};
-use crate::cache::{Draft, Lock, Turn, renew, replace_useless, sweep};
+use crate::cache::{Draft, Lock, Of, Turn, renew, replace_useless, sweep};
 use crate::contents::in_place::{self, PlainLayer, plain_layers};
 use crate::contents::{KeptLayer, contents};
 use crate::core::digest::Digest;
@@ -90,6 +90,11 @@ fn of_content_files(
 ) -> Result<KeptImages, MetadataError> {
     let lines = |diff_ids: &[Digest]| diff_ids.iter().map(|diff_id| format!("layer {diff_id}\n")).collect::<String>();
     let stated: Option<Vec<Digest>> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    if let Some((diff_ids, lower)) = stated.as_ref().zip(options.lower_cache.as_deref())
+        && let Some(found) = find_in(Of::Lower, lower, &key(&lines(diff_ids), stacking, options), check, options)?
+    {
+        return Ok(found);
+    }
     if let Some(diff_ids) = &stated
         && let Some(found) = find(cache, &key(&lines(diff_ids), stacking, options), check, options)?
     {
@@ -191,17 +196,28 @@ pub(super) fn find(
     check: &Check,
     options: &Options,
 ) -> Result<Option<KeptImages>, MetadataError> {
+    find_in(Of::Own, cache, key, check, options)
+}
+
+fn find_in(
+    of: Of,
+    cache: &Path,
+    key: &str,
+    check: &Check,
+    options: &Options,
+) -> Result<Option<KeptImages>, MetadataError> {
     let place = place(cache, key);
-    let Some(lock) = Lock::shared(&place) else { return Ok(None) };
+    let Some(lock) = Lock::shared_in(of, &place) else { return Ok(None) };
     let Some(mut layout) = describe(&place) else { return Ok(None) };
     // Nothing of it is removed from now on.
     let shared = layout.images.iter().filter_map(|image| ErofsLayout::shared_layer(&image.file));
-    let shared = shared.filter_map(|key| Lock::shared(&group(cache).join(key)).inspect(Lock::touch));
+    let shared = shared.filter_map(|key| Lock::shared_in(of, &group(cache).join(key)).inspect(Lock::touch));
     let locks: Vec<Lock> = shared.chain([lock]).collect();
     let contents: Vec<KeptLayer> =
-        layout.diff_ids.iter().filter_map(|diff_id| KeptLayer::find(cache, diff_id, check)).collect();
+        layout.diff_ids.iter().filter_map(|diff_id| KeptLayer::find(of, cache, diff_id, check)).collect();
     match renewed(&place, &mut layout, &contents, check) {
         Some(false) => {}
+        Some(true) if of == Of::Lower => {}
         // Where that cannot be written everything is read each time.
         Some(true) => drop(renew(&place, FILE_NAME, &layout.to_json())),
         None if options.cancel.is_cancelled() => return Err(Error::Cancelled.into()),

@@ -71,6 +71,8 @@ pub fn layers(
     let sources = match &plain {
         None => {
             let every_byte = how.verify() == Verify::Full;
+            // Its files get other names here, which a cache that is only read would notice.
+            let options = &Options { lower_cache: None, ..options.clone() };
             let mut sources = Sources::of_content_files(contents(image, cache, every_byte, options, progress)?);
             std::fs::create_dir(made.join(CONTENTS)).map_err(failed())?;
             for device in &mut sources.devices {

@@ -40,6 +40,8 @@ pub struct MountOptions {
     pub method: Option<Method>,
     /// What the mount is called in `/proc/self/mounts`; `layflat` when `None`.
     pub source: Option<String>,
+    /// Nothing is recorded in the cache that it is of: other machines may remove what it uses.
+    pub unrecorded: bool,
     /// How EROFS images, and what their contents lie in, are checked.
     pub check: Check,
 }
@@ -97,7 +99,9 @@ impl MountRequest {
 /// # Errors
 /// As [`MountRequest::of_layout`], [`ErofsRequest::of_layout`] and [`mount`].
 pub fn mount_layout(directory: &Path, target: &Path, options: MountOptions) -> Result<Mounted, MountError> {
-    record_mount(directory, target);
+    if !options.unrecorded {
+        record_mount(directory, target);
+    }
     mount_for_process(directory, target, options)
 }
 

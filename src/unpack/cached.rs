@@ -28,8 +28,8 @@ use super::settle::{Finish, Settler};
 use super::stage::Home;
 use super::{Ground, io, replay, settle_error, stage_name};
 use crate::cache::{
-    Description, Found, IMAGES, KeptImage, KeptLayer, LAYERS, Lock, TREE, Turn, file_name, find_image, lower_directory,
-    read_file, sweep,
+    Description, Found, IMAGES, KeptImage, KeptLayer, LAYERS, Lock, Of, TREE, Turn, file_name, find_image,
+    lower_directory, read_file, sweep,
 };
 use crate::core::chain::{Cause, Context};
 use crate::core::digest::Digest;
@@ -81,17 +81,26 @@ impl CachedLayers {
 /// As for [`layers`](super::layers()).
 pub fn overlay(image: &Image, cache: &Path, options: &Options, progress: &dyn Progress) -> Result<CachedLayers, Error> {
     let options = &Options { replace: false, filter: Filter::default(), ..options.clone() };
+    // An ordinary user's own form is in the user namespace, and root's is of no use to others.
+    let namespaces = [XattrNamespace::Trusted, XattrNamespace::User]
+        .into_iter()
+        .filter(|namespace| options.xattr_namespace.is_none_or(|wanted| wanted == *namespace));
+    if let Some((config, lower)) = image.config.as_ref().zip(options.lower_cache.as_deref()) {
+        let store = Store::in_cache(Of::Lower, lower, options);
+        for namespace in namespaces.clone() {
+            if let Found::Whole(kept) = store.find(&store.image(&config.digest, namespace)) {
+                return checked(kept, options);
+            }
+        }
+    }
     let store = Store::open(cache, options)?;
     let mut repaired = None;
     if let Some(config) = &image.config {
-        for namespace in [XattrNamespace::Trusted, XattrNamespace::User] {
-            // An ordinary user's own form is in the user namespace, and root's is of no use to others.
-            if options.xattr_namespace.is_none_or(|wanted| wanted == namespace) {
-                match store.find(&store.image(&config.digest, namespace)) {
-                    Found::Whole(kept) => return checked(kept, options),
-                    Found::Damaged(problem) => repaired = Some(problem),
-                    Found::Nothing => {}
-                }
+        for namespace in namespaces {
+            match store.find(&store.image(&config.digest, namespace)) {
+                Found::Whole(kept) => return checked(kept, options),
+                Found::Damaged(problem) => repaired = Some(problem),
+                Found::Nothing => {}
             }
         }
     }
@@ -109,7 +118,7 @@ pub(crate) fn hold(directory: &Path) -> Result<Option<KeptImage>, String> {
     if !is_shared {
         return Ok(None);
     }
-    match find_image(directory) {
+    match find_image(Of::Own, directory) {
         Found::Whole(image) => Ok(Some(image)),
         Found::Damaged(problem) => Err(problem),
         Found::Nothing => Err("it was removed".to_owned()),
@@ -128,6 +137,7 @@ fn checked(kept: CachedLayers, options: &Options) -> Result<CachedLayers, Error>
 struct Store<'a> {
     layers: PathBuf,
     images: PathBuf,
+    of: Of,
     options: &'a Options,
 }
 
@@ -144,7 +154,7 @@ enum Slot {
 
 impl<'a> Store<'a> {
     fn open(cache: &Path, options: &'a Options) -> Result<Self, Error> {
-        let store = Self { layers: cache.join(LAYERS), images: cache.join(IMAGES), options };
+        let store = Self::in_cache(Of::Own, cache, options);
         for directory in [&store.layers, &store.images] {
             // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| Error::Io {
@@ -155,13 +165,17 @@ impl<'a> Store<'a> {
         Ok(store)
     }
 
+    fn in_cache(of: Of, cache: &Path, options: &'a Options) -> Self {
+        Self { layers: cache.join(LAYERS), images: cache.join(IMAGES), of, options }
+    }
+
     fn image(&self, id: &Digest, namespace: XattrNamespace) -> PathBuf {
         self.images.join(key(id, namespace, self.options))
     }
 
     /// The unpacked layers of an image, if all of them are there.
     fn find(&self, path: &Path) -> Found<CachedLayers> {
-        match find_image(path) {
+        match find_image(self.of, path) {
             Found::Nothing => Found::Nothing,
             Found::Damaged(problem) => Found::Damaged(problem),
             Found::Whole(image) => {
@@ -448,7 +462,7 @@ impl Slot {
 
 /// A layer that is there, with its record; what is wrong with it.
 fn kept(path: &Path) -> Result<Option<Slot>, String> {
-    match KeptLayer::find(path) {
+    match KeptLayer::find(Of::Own, path) {
         Found::Nothing => Ok(None),
         Found::Damaged(problem) => Err(problem),
         Found::Whole(layer) => {

@@ -2,6 +2,7 @@
 
 use crate::core::idmap::IdMaps;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cache::Waiting;
@@ -35,6 +36,8 @@ pub struct Options {
     /// Do not wait until the result is on disk (rule S6). A power loss soon after may leave empty files: for trees that
     /// can be made again.
     pub no_sync: bool,
+    /// Another cache, which is looked into first and never written.
+    pub lower_cache: Option<PathBuf>,
     /// Set from another thread or a signal handler to stop early; nothing is left behind.
     pub cancel: Cancel,
     /// Hear what the user should know at once, such as that another process is waited for.

@@ -150,7 +150,8 @@ struct Making<'a> {
 impl Making<'_> {
     /// Takes a layer's index from the cache; whether it is there.
     fn look(&mut self, layer: usize) -> bool {
-        let known = |diff_id: &Digest| file::read(self.cache?, diff_id);
+        let lower = self.options.lower_cache.as_deref();
+        let known = |diff_id: &Digest| lower.into_iter().chain(self.cache).find_map(|cache| file::read(cache, diff_id));
         self.found[layer] = self.image.layers[layer].diff_id.as_ref().and_then(known);
         self.found[layer].is_some()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("nodes::what_was_mounted_before_this_node_was_started_again_does_not_stay", true, started_again),
     ("nodes::an_unmounted_image_is_forgotten", true, unmounted),
     ("nodes::a_hit_writes_nothing", false, quiet),
+    ("nodes::a_lower_cache_is_read_and_never_written", false, lower),
+    ("nodes::what_is_mounted_from_a_lower_cache_writes_nothing_there", true, lower_mounted),
     ("nodes::the_digest_of_an_image_needs_no_layer", false, digest),
 ];
 
@@ -319,6 +321,78 @@ fn unmounted() {
     assert!(place.cached().is_empty(), "{:?}", place.cached());
 }
 
+type Times = (i64, i64, i64, i64);
+
+/// All that is in a directory, with the times of its last change.
+fn state(directory: &Path) -> BTreeMap<PathBuf, Times> {
+    let times = |path: &PathBuf| {
+        let metadata = path.symlink_metadata().unwrap();
+        (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec())
+    };
+    let paths = walkdir::WalkDir::new(directory).into_iter().map(|entry| entry.unwrap().path().to_owned());
+    paths.map(|path| (path.clone(), times(&path))).collect()
+}
+
+fn lower() {
+    let place = Place::new();
+    let registry = two_layers(&place);
+    let image = registry.image("a:1");
+    for arguments in [&["ls", &image][..], &["export", "--to", "erofs", &image], &["flatten", &image, "one"]] {
+        place.printed(&[arguments, &["--cache-dir", "lower"]].concat());
+    }
+    // As if nothing of it had been used for long, so that a use would be noted.
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    for path in state(&place.path("lower")).keys() {
+        std::fs::File::open(path).unwrap().set_modified(old).unwrap();
+    }
+    let before = state(&place.path("lower"));
+    let (proxy, asked) = counting(&registry);
+    let image = proxy.image("a:1");
+    let over =
+        |arguments: &[&str]| place.printed(&[arguments, &["--cache-dir", "own", "--lower-cache", "lower"]].concat());
+    over(&["flatten", &image, "two"]);
+    over(&["ls", &image]);
+    let file = over(&["export", "--to", "erofs", &image]);
+    assert!(file.contains("/lower/exports/"), "{file}");
+    assert_eq!(place.printed(&["diff", "one", "two"]), "");
+    assert!(asked.lock().unwrap().is_empty(), "{asked:?}");
+    assert_eq!(state(&place.path("lower")), before);
+    let own = walkdir::WalkDir::new(place.path("own")).into_iter().flatten();
+    assert_eq!(own.filter(|entry| entry.file_type().is_file()).count(), 0);
+    // What it does not have goes into one's own.
+    registry.put(&place.image("other", &[("a", noise(2_000_000, 1)), ("c", noise(1000, 3))]), "b:1", &[]);
+    over(&["flatten", &proxy.image("b:1"), "three"]);
+    assert_eq!(asked.lock().unwrap().len(), 2, "{asked:?}");
+    assert_eq!(state(&place.path("lower")), before);
+}
+
+fn lower_mounted() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("target")).unwrap();
+    let made = place.printed(&["flatten", &fixture(), "flat"]);
+    assert!(made.is_empty());
+    for backend in ["overlay", "erofs"] {
+        let mount = |caches: &[&str]| {
+            let script = "$layflat mount --backend $backend $caches $image target || exit 0
+                $layflat diff flat target; $layflat umount target; echo done";
+            let mut command = place.command("unshare");
+            command.args(["--mount", "sh", "-euc", script]).env("backend", backend).env("caches", caches.join(" "));
+            command.env("layflat", assert_cmd::cargo::cargo_bin!("layflat")).env("image", fixture());
+            succeeded(&command.output().unwrap())
+        };
+        if mount(&["--cache-dir", "lower"]).is_empty() {
+            // A kernel without EROFS from files.
+            assert_eq!(backend, "erofs");
+            continue;
+        }
+        let before = state(&place.path("lower"));
+        assert_eq!(mount(&["--cache-dir", "own", "--lower-cache", "lower"]), "done\n");
+        assert_eq!(state(&place.path("lower")), before);
+        let own = walkdir::WalkDir::new(place.path("own")).into_iter().flatten();
+        assert_eq!(own.filter(|entry| entry.file_type().is_file()).count(), 0);
+    }
+}
+
 fn quiet() {
     let place = Place::new();
     let registry = two_layers(&place);
@@ -332,15 +406,7 @@ fn quiet() {
     uses.iter().for_each(|arguments| drop(place.printed(arguments)));
     // The layers' files got other names: that is noted once.
     place.printed(uses[2]);
-    let state = || -> BTreeMap<PathBuf, (i64, i64, i64, i64)> {
-        let times = |path: &PathBuf| {
-            let metadata = path.symlink_metadata().unwrap();
-            (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec())
-        };
-        let entries = walkdir::WalkDir::new(place.path("home/.cache/layflat"));
-        let paths = entries.into_iter().map(|entry| entry.unwrap().path().to_owned());
-        paths.map(|path| (path.clone(), times(&path))).collect()
-    };
+    let state = || state(&place.path("home/.cache/layflat"));
     for arguments in [uses[0], uses[1], uses[3]] {
         let before = state();
         place.printed(arguments);
