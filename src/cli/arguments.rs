@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use layflat::cache::{Blobs, Waiting};
-use layflat::configuration::ConfigurationFile;
+use layflat::configuration::{ConfigurationFile, Mirror};
 use layflat::core::chain::Chain;
 use layflat::core::reference::Platform;
 use layflat::image::Image;
@@ -99,6 +99,13 @@ pub(crate) struct RemoteArgs {
     /// Use HTTP instead of HTTPS
     #[arg(help_heading = REMOTE, hide_short_help = true, long)]
     plain_http: bool,
+    /// Server that is asked for manifests and blobs by their digests before any registry, like a site's mirror, Spegel or Dragonfly: http://HOST:PORT.
+    /// What it lacks comes from the registry; it is told no password
+    #[arg(help_heading = REMOTE, hide_short_help = true, long = "mirror", value_name = "URL")]
+    mirrors: Vec<Mirror>,
+    /// Directory with HOST/hosts.toml files, in containerd's format
+    #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "DIR", default_value = "/etc/containerd/certs.d")]
+    hosts_dir: PathBuf,
     /// Retries after a transient failure
     #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "N", default_value_t = 5)]
     retries: u32,
@@ -279,6 +286,8 @@ impl RemoteArgs {
             configuration: ConfigurationFile::Usual,
             notes: output::notes(),
             client_certificate,
+            mirrors: self.mirrors.clone(),
+            hosts_directory: Some(self.hosts_dir.clone()),
             patience: Duration::from_secs(self.timeout.into()),
             answer: ANSWER * self.timeout,
             retries: self.retries,

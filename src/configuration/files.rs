@@ -1,6 +1,8 @@
 //! Finds the configuration files in the places where containers/image looks for them.
 
 #[cfg(feature = "registry")]
+mod hosts;
+#[cfg(feature = "registry")]
 mod registries;
 
 use std::io::ErrorKind;
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::{ConfigurationError, ConfigurationFile, Policy};
 
+#[cfg(feature = "registry")]
+pub(crate) use hosts::load_hosts;
 #[cfg(feature = "registry")]
 pub(crate) use registries::load_registries;
 

@@ -5,6 +5,8 @@
 //! ```text
 //! registries  registries.conf: rules by prefix, mirrors, what is blocked
 //! policy      policy.json: requirements by transport and scope
+//! hosts       containerd's hosts.toml: mirrors of one registry
+//! mirror      a mirror as an address names it
 //! scope       which scopes an image is in
 //! identity    whether a signature is for the image that was asked for
 //! files       where the files are
@@ -14,7 +16,11 @@
 mod files;
 #[cfg(all(feature = "registry", any(fuzzing, test)))]
 pub(crate) mod fuzzing;
+#[cfg(feature = "registry")]
+mod hosts;
 mod identity;
+#[cfg(feature = "registry")]
+mod mirror;
 mod policy;
 #[cfg(feature = "registry")]
 mod registries;
@@ -25,10 +31,14 @@ use std::path::PathBuf;
 
 pub(crate) use files::load_policy;
 #[cfg(feature = "registry")]
-pub(crate) use files::load_registries;
+pub(crate) use files::{load_hosts, load_registries};
+#[cfg(feature = "registry")]
+pub(crate) use hosts::Hosts;
+#[cfg(feature = "registry")]
+pub use mirror::{Mirror, MirrorError};
 pub(crate) use policy::{Keys, Policy, Requirement, SigstoreSigned};
 #[cfg(feature = "registry")]
-pub(crate) use registries::{Endpoint, Registries};
+pub(crate) use registries::{Endpoint, Pulls, Registries};
 pub(crate) use scope::Subject;
 
 /// Which file of its kind counts.

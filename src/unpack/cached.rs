@@ -142,7 +142,6 @@ struct Store<'a> {
 }
 
 /// What there is of a layer.
-#[expect(clippy::large_enum_variant, reason = "an image has few layers")]
 enum Slot {
     /// It is there, with its record.
     Kept(KeptLayer, Record),

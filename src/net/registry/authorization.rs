@@ -49,13 +49,20 @@ pub(super) struct Demand<'a> {
 }
 
 impl Authorizer {
-    pub(super) fn new(registry: &str, repository: &str, options: &RegistryOptions, cancel: &Cancel) -> Self {
+    /// With `anonymous` no credentials are looked for.
+    pub(super) fn new(
+        registry: &str,
+        repository: &str,
+        options: &RegistryOptions,
+        anonymous: bool,
+        cancel: &Cancel,
+    ) -> Self {
         Self {
             registry: registry.to_owned(),
             repository: repository.to_owned(),
             options: options.clone(),
             cancel: cancel.clone(),
-            found: OnceLock::new(),
+            found: if anonymous { Found::default().into() } else { OnceLock::new() },
             known: Mutex::default(),
         }
     }

@@ -1,11 +1,15 @@
-//! Selects where images are pulled from and pushed to, by `registries.conf`: mirrors come first, then the registry
-//! itself. Blocked registries are never contacted.
+//! Selects where images are pulled from and pushed to: the mirrors that a caller names and those of containerd's `hosts.toml`; by `registries.conf` the
+//! mirrors there, then the registry itself. Blocked registries are never contacted.
 
+use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{FetchedManifest, RegistryError, RegistryOptions, Repository};
+use super::address::authority;
+use super::session::Via;
+use super::{ClientCertificate, FetchedManifest, RegistryError, RegistryOptions, Repository};
 use crate::blob::{Arriving, Remote};
-use crate::configuration::{Endpoint, load_registries};
+use crate::configuration::{Endpoint, Hosts, Mirror, Pulls, load_hosts, load_registries};
 use crate::core::cancel::Cancel;
 use crate::core::chain::Chain;
 use crate::core::digest::Digest;
@@ -26,6 +30,16 @@ pub(crate) struct Endpoints {
 struct Place {
     repository: Repository,
     endpoint: Endpoint,
+    /// Before whatever gave the manifest it is asked for what has a digest, which needs no trust in it.
+    is_before_all: bool,
+    /// It could not be reached, and is not asked again.
+    is_gone: AtomicBool,
+}
+
+impl Place {
+    fn new(endpoint: Endpoint, repository: Repository, is_before_all: bool) -> Self {
+        Self { repository, endpoint, is_before_all, is_gone: AtomicBool::new(false) }
+    }
 }
 
 impl Repository {
@@ -48,13 +62,50 @@ impl Endpoints {
     pub(crate) fn new(name: &ImageName, options: &RegistryOptions, cancel: &Cancel) -> Result<Self, RegistryError> {
         let registries = load_registries(&options.configuration)?;
         registries.notes().iter().for_each(|note| options.notes.tell(note));
-        let endpoints = registries.pull(name)?;
-        let place = |endpoint: Endpoint| {
-            let repository = Repository::new(&endpoint.name, &at(name, &endpoint, options), cancel);
-            Place { repository, endpoint }
+        let mut endpoints = registries.pull(name)?;
+        let hosts = match &options.hosts_directory {
+            Some(directory) => load_hosts(directory, name.registry())?,
+            None => Hosts::default(),
         };
-        let places = endpoints.into_iter().map(place).collect();
-        Ok(Self { places, name: whole(name), notes: options.notes.clone() })
+        for key in &hosts.idle {
+            options.notes.tell(format!(
+                "{name}: {key} of its hosts.toml is not supported and is ignored",
+                name = name.registry()
+            ));
+        }
+        let mirror = |mirror: &Mirror, is_server: bool| {
+            let pulls = match (mirror.by_digest, mirror.by_tag) {
+                _ if is_server => Pulls::All,
+                (true, true) => Pulls::All,
+                (true, false) => Pulls::ByDigest,
+                (false, true) => Pulls::ByTag,
+                (false, false) => return None,
+            };
+            let there = name_at(mirror, name)?;
+            let blocked = registries.push(&there).blocked;
+            let endpoint =
+                Endpoint { name: there, insecure: false, is_mirror: true, pulls, blocked, file: mirror.file.clone() };
+            let via = Via { mirror: mirror.clone(), registry: name.registry().to_owned() };
+            let repository = Repository::via(&endpoint.name, &as_mirror(mirror, options), Some(via), cancel);
+            Some(Place::new(endpoint, repository, !is_server))
+        };
+        let mut places: Vec<Place> =
+            options.mirrors.iter().chain(&hosts.mirrors).filter_map(|named| mirror(named, false)).collect();
+        // Who has said more in registries.conf means that.
+        let is_other =
+            |server: &&Mirror| ![name.registry(), authority(name.registry())].contains(&server.authority.as_str());
+        let server =
+            hosts.server.as_ref().filter(is_other).filter(|_| endpoints.len() == 1 && endpoints[0].file.is_none());
+        let server = server.and_then(|server| mirror(server, true));
+        if server.is_some() {
+            endpoints.clear();
+        }
+        places.extend(endpoints.into_iter().map(|endpoint| {
+            let repository = Repository::new(&endpoint.name, &at(name, &endpoint, options), cancel);
+            Place::new(endpoint, repository, false)
+        }));
+        places.extend(server);
+        Ok(Self { places: places.into(), name: whole(name), notes: options.notes.clone() })
     }
 
     /// The manifest of a tag or digest, and the number of the place that it is from, to be asked first for what belongs
@@ -121,10 +172,16 @@ impl Endpoints {
         ask: impl Fn(&Place) -> Result<T, RegistryError>,
     ) -> Result<(usize, T), RegistryError> {
         let last = self.places.len() - 1;
-        let suits = |&index: &usize| Some(index) != first && self.places[index].endpoint.pulls.suits(by_digest);
+        let suits = |&index: &usize| self.places[index].endpoint.pulls.suits(by_digest);
+        let is_before_all = |index: &usize| by_digest && self.places[*index].is_before_all;
+        let rest = (0..=last).filter(|index| suits(index) && !is_before_all(index) && Some(*index) != first);
+        let first = first.filter(|index| !(suits(index) && is_before_all(index)));
         let mut failure = None;
-        for index in first.into_iter().chain((0..=last).filter(suits)) {
+        for index in (0..=last).filter(|index| suits(index) && is_before_all(index)).chain(first).chain(rest) {
             let place = &self.places[index];
+            if place.is_gone.load(Ordering::Relaxed) && index != last {
+                continue;
+            }
             match check(&place.endpoint.name, &place.endpoint).and_then(|()| ask(place)) {
                 Ok(found) => {
                     self.say_where(place);
@@ -132,7 +189,12 @@ impl Endpoints {
                 }
                 Err(RegistryError::Cancelled) => return Err(RegistryError::Cancelled),
                 Err(error) if index == last => failure = Some(error),
+                // Peers have what somebody has fetched by them.
+                Err(RegistryError::NotFound { .. }) if place.is_before_all => {}
                 Err(error) => {
+                    if place.is_before_all && matches!(error, RegistryError::Unreachable { .. }) {
+                        place.is_gone.store(true, Ordering::Relaxed);
+                    }
                     let mirror = whole(&place.endpoint.name);
                     self.notes.tell(format!("{mirror}, a mirror of {}, is skipped: {}", self.name, Chain(&error)));
                 }
@@ -152,7 +214,7 @@ impl Endpoints {
 }
 
 /// A blob that several places may have.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct AnyBlob {
     endpoints: Endpoints,
     digest: Digest,
@@ -171,7 +233,74 @@ impl Remote for AnyBlob {
 
     fn open_from(&self, offset: u64) -> std::io::Result<Box<dyn Arriving>> {
         let open = |place: &Place| place.repository.open_blob(&self.digest, self.size, offset);
-        Ok(self.endpoints.try_each(true, self.first, open)?.1)
+        let (from, stream) = self.endpoints.try_each(true, self.first, open)?;
+        match self.endpoints.places[from].is_before_all {
+            true => Ok(Box::new(FromMirror { blob: self.clone(), from: Some(from), at: offset, stream })),
+            false => Ok(stream),
+        }
+    }
+}
+
+/// What comes from a mirror. If that breaks, the rest is from where it is sure to be.
+struct FromMirror {
+    blob: AnyBlob,
+    from: Option<usize>,
+    at: u64,
+    stream: Box<dyn Arriving>,
+}
+
+impl Read for FromMirror {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.stream.read(buffer);
+        let Some(from) = self.from.filter(|_| read.is_err()) else {
+            let count = read?;
+            self.at += count as u64;
+            return Ok(count);
+        };
+        // One that breaks off is not asked again.
+        self.from = None;
+        let AnyBlob { endpoints, digest, size, .. } = &self.blob;
+        endpoints.places[from].is_gone.store(true, Ordering::Relaxed);
+        self.stream = self.blob.open_from(self.at)?;
+        let mirror = whole(&endpoints.places[from].endpoint.name);
+        endpoints.notes.tell(format!(
+            "{mirror} broke off after {} of {size} bytes of {digest}; the rest is from elsewhere",
+            self.at
+        ));
+        self.read(buffer)
+    }
+}
+
+impl Arriving for FromMirror {
+    fn verified(self: Box<Self>) -> std::io::Result<()> {
+        self.stream.verified()
+    }
+}
+
+/// The repository of a name at a mirror.
+fn name_at(mirror: &Mirror, name: &ImageName) -> Option<ImageName> {
+    let authority = &mirror.authority;
+    // What looks like no host would be a name at Docker Hub.
+    let port = match authority.contains(['.', ':']) || authority == "localhost" {
+        true => "",
+        false if mirror.is_secure => ":443",
+        false => ":80",
+    };
+    let there: ImageName = format!("{authority}{port}/{}", name.repository()).parse().ok()?;
+    (there.registry() == format!("{authority}{port}")).then_some(there)
+}
+
+/// What was said for the registry is not meant for a mirror: no password goes there, and no check is left out.
+fn as_mirror(mirror: &Mirror, options: &RegistryOptions) -> RegistryOptions {
+    let client_certificate = mirror.client_certificate.clone();
+    RegistryOptions {
+        credentials: None,
+        client_certificate: client_certificate.map(|(certificate, key)| ClientCertificate { certificate, key }),
+        ca_certificates: options.ca_certificates.iter().chain(&mirror.ca_certificates).cloned().collect(),
+        skip_tls_verification: mirror.skip_tls_verification,
+        plain_http: !mirror.is_secure,
+        insecure: false,
+        ..options.clone()
     }
 }
 

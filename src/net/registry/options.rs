@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Credentials;
 use super::http::certificate_directories;
-use crate::configuration::ConfigurationFile;
+use crate::configuration::{ConfigurationFile, Mirror};
 use crate::notes::Notes;
 
 /// Which end of a copy a registry is at. Messages name the options that are for this end alone: what one end needs may
@@ -55,6 +55,10 @@ pub struct RegistryOptions {
     pub insecure: bool,
     /// The `registries.conf` that counts: where images are pulled from, and which registries must not be used.
     pub configuration: ConfigurationFile,
+    /// Asked for what has a digest before any registry, in this order. What is wrong with one is no reason to fail.
+    pub mirrors: Vec<Mirror>,
+    /// A directory with a `hosts.toml` for each registry, as containerd has it in `/etc/containerd/certs.d`: its mirrors are asked after those.
+    pub hosts_directory: Option<PathBuf>,
     /// Hears what the user should know: which mirror served or failed, and what is odd but no reason to fail.
     pub notes: Notes,
     /// How long a transfer may stand still before it counts as broken.
@@ -80,6 +84,8 @@ impl Default for RegistryOptions {
             plain_http: false,
             insecure: false,
             configuration: ConfigurationFile::Nothing,
+            mirrors: Vec::new(),
+            hosts_directory: None,
             notes: Notes::default(),
             patience: Duration::from_secs(30),
             answer: Duration::from_secs(600),

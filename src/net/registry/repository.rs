@@ -9,7 +9,7 @@ use ureq::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LINK}
 
 use super::download::Download;
 use super::location::resolve;
-use super::session::{Request, Session, header};
+use super::session::{Request, Session, Via, header};
 use super::{RegistryError, RegistryOptions, encoding, link};
 use crate::blob::{Arriving, Remote};
 use crate::core::cancel::Cancel;
@@ -62,7 +62,12 @@ struct RemoteBlob {
 impl Repository {
     /// The repository that a name is in. Nothing is asked yet.
     pub fn new(name: &ImageName, options: &RegistryOptions, cancel: &Cancel) -> Self {
-        let session = Arc::new(Session::new(name, options, cancel));
+        Self::via(name, options, None, cancel)
+    }
+
+    /// The same, at a mirror.
+    pub(super) fn via(name: &ImageName, options: &RegistryOptions, via: Option<Via>, cancel: &Cancel) -> Self {
+        let session = Arc::new(Session::new(name, options, via, cancel));
         Self { session, name: name.repository().to_owned() }
     }
 

@@ -9,13 +9,14 @@ use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
 use ureq::{Body, SendBody};
 
-use super::address::{authority, is_loopback, same_server};
+use super::address::{authority, is_loopback, parameters, same_server, with_parameters};
 use super::authorization::{Answering, Authorizer, Demand};
 use super::challenge::challenges;
 use super::http::{Failure, Http, Untrusted};
 use super::location::resolve;
 use super::retry::{Attempts, retry_after};
 use super::{End, RegistryError, RegistryOptions};
+use crate::configuration::Mirror;
 use crate::core::cancel::Cancel;
 use crate::core::chain::Cause;
 use crate::core::reference::ImageName;
@@ -69,6 +70,22 @@ impl Greeting {
     }
 }
 
+/// How a mirror is asked in the name of a registry.
+#[derive(Debug, Clone)]
+pub(super) struct Via {
+    pub(super) mirror: Mirror,
+    /// The registry, as mirrors of several are told it (containerd's `ns`).
+    pub(super) registry: String,
+}
+
+impl Via {
+    /// Where a question goes that begins with `/v2` at a registry.
+    fn address(&self, base: &str, address: &str) -> String {
+        let rest = address.strip_prefix("/v2").unwrap_or(address);
+        with_parameters(&format!("{base}{}{rest}", self.mirror.path), &parameters([("ns", self.registry.as_str())]))
+    }
+}
+
 /// A connection to a registry on behalf of one repository.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -78,6 +95,8 @@ pub(super) struct Session {
     cancel: Cancel,
     http: Http,
     authorizer: Authorizer,
+    /// It is a mirror.
+    via: Option<Via>,
     /// `https://HOST` or `http://HOST`, once that is known.
     base: OnceLock<String>,
     /// How `/v2/` answered those who did not say who they are, if it asked.
@@ -87,15 +106,22 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(name: &ImageName, options: &RegistryOptions, cancel: &Cancel) -> Self {
+    pub(super) fn new(name: &ImageName, options: &RegistryOptions, via: Option<Via>, cancel: &Cancel) -> Self {
+        // What is stored for a host is not meant for everybody who listens.
+        let tells_all = via.as_ref().is_some_and(|via| !via.mirror.is_secure && !is_loopback(&via.mirror.authority));
+        let base = OnceLock::new();
+        if let Some(via) = &via {
+            let _ = base.set(via.mirror.address());
+        }
         Self {
             registry: name.registry().to_owned(),
             authority: authority(name.registry()).to_owned(),
             options: options.clone(),
             cancel: cancel.clone(),
             http: Http::new([name.registry(), authority(name.registry())], options, cancel),
-            authorizer: Authorizer::new(name.registry(), name.repository(), options, cancel),
-            base: OnceLock::new(),
+            authorizer: Authorizer::new(name.registry(), name.repository(), options, tells_all, cancel),
+            via,
+            base,
             greeting: OnceLock::new(),
             answered: AtomicBool::new(false),
         }
@@ -112,7 +138,11 @@ impl Session {
     /// Sends a request, authenticating once on a 401 challenge; returns any other response.
     pub(super) fn ask(&self, scopes: &[String], mut request: Request<'_>) -> Result<Response<Body>, RegistryError> {
         if request.address.starts_with('/') {
-            request.address = format!("{}{}", self.base(&request.what)?, request.address);
+            let base = self.base(&request.what)?;
+            request.address = match &self.via {
+                Some(via) => via.address(base, &request.address),
+                None => format!("{base}{}", request.address),
+            };
         }
         let shown = self.credentials(scopes, &request.what)?;
         let (response, from) = self.follow(&mut request, shown.as_deref())?;
@@ -156,7 +186,8 @@ impl Session {
     /// What the registry as a whole wants to see, if it says so.
     fn greeting(&self, what: &str) -> Result<Option<&Greeting>, RegistryError> {
         if self.greeting.get().is_none() {
-            let address = format!("{}/v2/", self.base(what)?);
+            let path = self.via.as_ref().map_or("/v2", |via| &via.mirror.path);
+            let address = format!("{}{path}/", self.base(what)?);
             let mut request = Request::new(Method::GET, address, what.to_owned());
             let (response, from) = self.follow(&mut request, None)?;
             let asks = matches!(response.status().as_u16(), 401 | 403 | 404);
@@ -234,6 +265,13 @@ impl Session {
                 && same_server(&address, self.base(&request.what)?)
             {
                 built = built.header(AUTHORIZATION, authorization);
+            }
+            if let Some(via) = &self.via
+                && same_server(&address, self.base(&request.what)?)
+            {
+                for (name, value) in &via.mirror.headers {
+                    built = built.header(name, value);
+                }
             }
             let response = self.send(built, &request.method, &mut request.body).map_err(|failure| match failure {
                 Sending::Address(error) => {

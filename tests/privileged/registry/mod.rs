@@ -13,6 +13,7 @@ mod directories;
 mod faults;
 mod login;
 mod looks;
+mod mirrors;
 mod nodes;
 mod place;
 mod policy;
@@ -33,6 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         faults::TESTS,
         push::TESTS,
         cache::TESTS,
+        mirrors::TESTS,
         nodes::TESTS,
         daemon::TESTS,
         directories::TESTS,
