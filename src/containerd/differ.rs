@@ -1,9 +1,9 @@
-//! The diff service: unpacks a layer onto the mounts of a snapshot.
+//! The diff service: unpacks a layer onto the mounts of a snapshot; of our own snapshots it is only staged there.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
@@ -13,6 +13,8 @@ use super::mounts::Target;
 use super::proto::diff::diff_server::Diff;
 use super::proto::diff::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
 use super::proto::types::Descriptor;
+use super::running::Running;
+use super::store::Store;
 use super::{Event, Settings, Tell};
 use crate::blob::{Blob, Compression};
 use crate::core::cancel::Cancel;
@@ -20,7 +22,7 @@ use crate::core::chain::Chain;
 use crate::core::digest::Digest;
 use crate::fs::open_regular;
 use crate::image::{Layer, MediaType};
-use crate::unpack::{Error, LayerOver, Options, layer_over};
+use crate::unpack::{Error, LayerOver, Loss, Options, layer_over, stage_layer};
 
 /// Where containerd keeps its blobs, from its root on (its plugin io.containerd.content.v1.content).
 const BLOBS: &str = "io.containerd.content.v1.content/blobs";
@@ -30,6 +32,7 @@ const BLOBS: &str = "io.containerd.content.v1.content/blobs";
 pub(super) struct Differ {
     blobs: Arc<Path>,
     no_sync: bool,
+    store: Option<Arc<Store>>,
     turns: Arc<Semaphore>,
     running: Running,
     tell: Tell,
@@ -45,10 +48,12 @@ enum Refusal {
 }
 
 impl Differ {
-    pub(super) fn new(settings: &Settings, running: Running) -> Self {
+    /// `store` has our own snapshots, if there are any.
+    pub(super) fn new(settings: &Settings, store: Option<Arc<Store>>, running: Running) -> Self {
         Self {
             blobs: settings.containerd_root.join(BLOBS).into(),
             no_sync: settings.no_sync,
+            store,
             turns: Arc::new(Semaphore::new(settings.jobs.get())),
             running,
             tell: settings.tell.clone(),
@@ -60,13 +65,22 @@ impl Differ {
         let stated = request.diff.clone().unwrap_or_default();
         let target = Target::of(&request.mounts).map_err(|unknown| Refusal::Left(unknown.to_string()))?;
         let layer = self.layer(&stated)?;
-        let options = Options {
-            xattr_namespace: Some(target.namespace),
-            no_sync: self.no_sync,
-            cancel: cancel.clone(),
-            ..Options::default()
+        let own = self.store.as_ref().and_then(|store| Some((store, store.slot(&target.upper)?)));
+        let unpacked = match own {
+            Some((store, slot)) => {
+                let options = Options { replace: true, ..store.options(cancel) };
+                slot.fill(|staged| stage_layer(&layer, staged, &options))?
+            }
+            None => {
+                let options = Options {
+                    xattr_namespace: Some(target.namespace),
+                    no_sync: self.no_sync,
+                    cancel: cancel.clone(),
+                    ..Options::default()
+                };
+                layer_over(&layer, &target.lower, &target.upper, &options)?
+            }
         };
-        let unpacked = layer_over(&layer, &target.lower, &target.upper, &options)?;
         let LayerOver { diff_id, expanded, entries, not_kept, .. } = unpacked;
         self.tell.tell(&Event::Unpacked {
             digest: stated.digest,
@@ -74,10 +88,7 @@ impl Differ {
             directory: target.upper,
             entries,
             bytes: expanded,
-            not_kept: not_kept
-                .iter()
-                .map(|loss| format!("{}: {} {}", loss.describe(), loss.count, loss.noun()))
-                .collect(),
+            not_kept: lines(&not_kept),
             seconds: started.elapsed().as_secs_f64(),
         });
         let applied = Descriptor {
@@ -150,61 +161,25 @@ impl Diff for Differ {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        let (code, cause): (_, &(dyn std::error::Error + 'static)) = match &error {
-            Error::Cancelled => (Code::Cancelled, &error),
-            // Each but for the layer's number, which says nothing here.
-            Error::Blob { error, .. } => (Code::DataLoss, error),
-            Error::Layer { error, .. } => (Code::InvalidArgument, error),
-            Error::Stack(error) => (Code::InvalidArgument, error),
-            error => (Code::Internal, error),
-        };
-        Self::Failed(code, Chain(cause).to_string())
+        let (code, text) = explained(&error);
+        Self::Failed(code, text)
     }
 }
 
-/// The layers that are being unpacked. Clones share one list.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<List>>);
-
-#[derive(Debug, Default)]
-struct List {
-    next: u64,
-    cancels: HashMap<u64, Cancel>,
+/// What containerd is told of a layer that cannot be unpacked.
+pub(super) fn explained(error: &Error) -> (Code, String) {
+    let (code, cause): (_, &(dyn std::error::Error + 'static)) = match error {
+        Error::Cancelled => (Code::Cancelled, error),
+        // Each but for the layer's number, which says nothing here.
+        Error::Blob { error, .. } => (Code::DataLoss, error),
+        Error::Layer { error, .. } => (Code::InvalidArgument, error),
+        Error::Stack(error) => (Code::InvalidArgument, error),
+        error => (Code::Internal, error),
+    };
+    (code, Chain(cause).to_string())
 }
 
-/// A layer that somebody waits for. Its work is cancelled when this is dropped.
-struct Own {
-    number: u64,
-    cancel: Cancel,
-    running: Running,
-}
-
-impl Running {
-    fn begin(&self) -> Own {
-        let mut list = self.list();
-        let (number, cancel) = (list.next, Cancel::default());
-        list.next += 1;
-        list.cancels.insert(number, cancel.clone());
-        Own { number, cancel, running: self.clone() }
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.list().cancels.len()
-    }
-
-    /// Cancels the work on all of them.
-    pub(super) fn cancel(&self) {
-        self.list().cancels.values().for_each(Cancel::cancel);
-    }
-
-    fn list(&self) -> MutexGuard<'_, List> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.cancel.cancel();
-        self.running.list().cancels.remove(&self.number);
-    }
+/// What could not be kept, a line for each kind.
+pub(super) fn lines(not_kept: &[Loss]) -> Vec<String> {
+    not_kept.iter().map(|loss| format!("{}: {} {}", loss.describe(), loss.count, loss.noun())).collect()
 }

@@ -41,6 +41,8 @@ pub use over::{LayerOver, layer_over};
 pub use report::{LayerReport, Loss, LossKind, Made, NoProgress, Progress, Report, Seconds};
 pub(crate) use report::{Losses, merged};
 pub use stage::AttributeProbe;
+#[cfg(feature = "containerd")]
+pub(crate) use staged::set_root;
 pub use staged::{Settled, SettledLayer, Underneath, record_name, settle_layer, stage_layer};
 
 /// The directory of the work directory that becomes the result.

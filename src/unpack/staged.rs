@@ -33,6 +33,10 @@ use super::over::{LayerOver, sizes_below, unread};
 use super::settle::{Finish, Settler};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::below::Lower;
+#[cfg(feature = "containerd")]
+use crate::core::overlayfs::XattrNamespace;
+#[cfg(feature = "containerd")]
+use crate::core::record::Attributes;
 use crate::core::record::{RECORD_VERSION, Record};
 use crate::fs::{DestinationError, Durability, Work, handles, make_directory, open_directory, open_path, publishing};
 use crate::image::{Image, Layer};
@@ -238,6 +242,17 @@ pub fn settle_layer(
     }
     put(&place, destination, options, |directory| capabilities.set_root(directory, &root))?;
     Ok(Settled { has_changes, not_kept })
+}
+
+/// Gives a directory the attributes of a tree's root, as they are to be seen through an overlay mount.
+#[cfg(feature = "containerd")]
+pub(crate) fn set_root(
+    directory: OwnedFd,
+    attributes: &Attributes,
+    namespace: XattrNamespace,
+) -> rustix::io::Result<()> {
+    let capabilities = Capabilities::probe(directory.as_fd(), Some(namespace), &Options::default())?;
+    capabilities.set_root(directory.as_fd(), attributes)
 }
 
 /// Writes all to disk, and then puts the tree in its place.

@@ -10,6 +10,11 @@ pub(crate) mod containerd {
                 include!("containerd.services.diff.v1.rs");
             }
         }
+        pub(crate) mod snapshots {
+            pub(crate) mod v1 {
+                include!("containerd.services.snapshots.v1.rs");
+            }
+        }
     }
 
     pub(crate) mod types {
@@ -18,4 +23,5 @@ pub(crate) mod containerd {
 }
 
 pub(crate) use containerd::services::diff::v1 as diff;
+pub(crate) use containerd::services::snapshots::v1 as snapshots;
 pub(crate) use containerd::types;
