@@ -1,4 +1,5 @@
-//! The diff service: unpacks a layer onto the mounts of a snapshot; of our own snapshots it is only staged there.
+//! The diff service: unpacks a layer onto the mounts of a snapshot; of our own snapshots it is only staged there. And makes
+//! a layer of what a snapshot has on top of another.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -9,7 +10,9 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
 
+use super::content::{Content, NewBlob};
 use super::mounts::Target;
+use super::packing::{Order, Packed};
 use super::proto::diff::diff_server::Diff;
 use super::proto::diff::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
 use super::proto::types::Descriptor;
@@ -33,14 +36,16 @@ pub(super) struct Differ {
     blobs: Arc<Path>,
     no_sync: bool,
     store: Option<Arc<Store>>,
+    containerd: Arc<Path>,
+    scratch: Arc<Path>,
     turns: Arc<Semaphore>,
     running: Running,
     tell: Tell,
 }
 
-/// What a layer was not unpacked for.
+/// Why a layer was not unpacked, or not made.
 #[derive(Debug)]
-enum Refusal {
+pub(super) enum Refusal {
     /// It is for another differ.
     Left(String),
     /// It cannot be done.
@@ -54,6 +59,8 @@ impl Differ {
             blobs: settings.containerd_root.join(BLOBS).into(),
             no_sync: settings.no_sync,
             store,
+            containerd: settings.containerd_address.as_path().into(),
+            scratch: settings.root.as_ref().unwrap_or(&settings.containerd_root).as_path().into(),
             turns: Arc::new(Semaphore::new(settings.jobs.get())),
             running,
             tell: settings.tell.clone(),
@@ -100,6 +107,20 @@ impl Differ {
         Ok(ApplyResponse { applied: Some(applied) })
     }
 
+    /// What containerd is told.
+    fn refused(&self, what: &str, digest: String, refusal: Refusal) -> Status {
+        match refusal {
+            Refusal::Left(reason) => {
+                self.tell.tell(&Event::Left { digest, reason: reason.clone() });
+                Status::unimplemented(format!("layflat leaves this to others: {reason}"))
+            }
+            Refusal::Failed(code, error) => {
+                self.tell.tell(&Event::Failed { digest: digest.clone(), error: error.clone() });
+                Status::new(code, format!("layflat: {what} {digest}: {error}"))
+            }
+        }
+    }
+
     /// A layer in containerd's content store.
     fn layer(&self, stated: &Descriptor) -> Result<Layer, Refusal> {
         if !matches!(MediaType::of(&stated.media_type), MediaType::Layer | MediaType::ForeignLayer) {
@@ -141,21 +162,61 @@ impl Diff for Differ {
             }
         };
         let done = tokio::task::spawn_blocking(work).await;
-        match done.unwrap_or_else(|panic| Err(Refusal::Failed(Code::Internal, panic.to_string()))) {
-            Ok(response) => Ok(Response::new(response)),
-            Err(Refusal::Left(reason)) => {
-                self.tell.tell(&Event::Left { digest, reason: reason.clone() });
-                Err(Status::unimplemented(format!("layflat leaves this to others: {reason}")))
-            }
-            Err(Refusal::Failed(code, error)) => {
-                self.tell.tell(&Event::Failed { digest: digest.clone(), error: error.clone() });
-                Err(Status::new(code, format!("layflat: layer {digest}: {error}")))
-            }
-        }
+        let done = done.unwrap_or_else(|panic| Err(Refusal::Failed(Code::Internal, panic.to_string())));
+        done.map(Response::new).map_err(|refusal| self.refused("layer", digest, refusal))
     }
 
-    async fn diff(&self, _request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
-        Err(Status::unimplemented("layflat makes no layers of mounts here"))
+    async fn diff(&self, request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
+        let started = Instant::now();
+        let stated = request.metadata().get("containerd-namespace").cloned();
+        let request = request.into_inner();
+        let refused = |refusal| {
+            let of = request.right.first().map(|mount| mount.options.join(",")).unwrap_or_default();
+            self.refused("changes", of, refusal)
+        };
+        let order = Order::of(&request).map_err(refused)?;
+        let directory = order.changes.upper.clone();
+        let own_name = self.store.as_ref().and_then(|store| store.name_of(&directory));
+        // containerd 1.7 does not say it, but begins its names of snapshots with it.
+        let named = || own_name.as_ref()?.split_once('/')?.0.parse().ok();
+        let namespace = stated
+            .or_else(named)
+            .ok_or_else(|| refused(Refusal::Left("the namespace is not said, as by containerd 1.7".to_owned())))?;
+        let content = Content::at(&self.containerd, namespace)?;
+        let is_own = own_name.is_some();
+        // When containerd gives up, this is dropped.
+        let own = self.running.begin();
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let (scratch, cancel) = (Arc::clone(&self.scratch), own.cancel.clone());
+        let work = move || {
+            let _turn = turn;
+            order.pack(is_own, &scratch, &cancel)
+        };
+        let packed = tokio::task::spawn_blocking(work).await;
+        let packed = packed.unwrap_or_else(|panic| Err(Refusal::Failed(Code::Internal, panic.to_string())));
+        let Packed { file, facts, media_type, report } = packed.map_err(refused)?;
+        let mut labels = request.labels.clone();
+        if facts.compression != Compression::None {
+            labels.insert("containerd.io/uncompressed".to_owned(), facts.diff_id.to_string());
+        }
+        let (digest, size) = (facts.digest.to_string(), facts.size);
+        let reference = match request.r#ref.as_str() {
+            "" => format!("layflat-{digest}"),
+            stated => stated.to_owned(),
+        };
+        content.write(NewBlob { file, digest: digest.clone(), size, reference, labels }).await?;
+        self.tell.tell(&Event::Packed {
+            digest: digest.clone(),
+            diff_id: facts.diff_id.to_string(),
+            directory,
+            entries: report.entries,
+            bytes: facts.expanded,
+            not_kept: lines(&report.not_kept),
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let made = Descriptor { media_type, digest, size, annotations: HashMap::new() };
+        Ok(Response::new(DiffResponse { diff: Some(made) }))
     }
 }
 

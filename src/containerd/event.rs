@@ -28,16 +28,33 @@ pub enum Event {
         /// Seconds by the clock on the wall.
         seconds: f64,
     },
+    /// A layer was made of what a snapshot has on top of another.
+    Packed {
+        /// Digest of the stored bytes.
+        digest: String,
+        /// Digest of the uncompressed archive.
+        diff_id: String,
+        /// What it was made of.
+        directory: PathBuf,
+        /// Entries, whiteouts counted.
+        entries: u64,
+        /// Uncompressed bytes.
+        bytes: u64,
+        /// What an archive cannot hold (rule A4), a line for each kind.
+        not_kept: Vec<String>,
+        /// Seconds by the clock on the wall.
+        seconds: f64,
+    },
     /// A layer was left to another differ.
     Left {
-        /// The digest, as containerd has it.
+        /// The digest, as containerd has it; of one to be made, of which mounts.
         digest: String,
         /// Why.
         reason: String,
     },
-    /// A layer could not be unpacked, and containerd was told.
+    /// A layer could not be unpacked or made, and containerd was told.
     Failed {
-        /// The digest, as containerd has it.
+        /// The digest, as containerd has it; of one to be made, of which mounts.
         digest: String,
         /// Why not.
         error: String,
@@ -84,7 +101,9 @@ impl Event {
     /// Whether an administrator should look at it.
     pub fn is_problem(&self) -> bool {
         match self {
-            Self::Unpacked { not_kept, .. } | Self::Committed { not_kept, .. } => !not_kept.is_empty(),
+            Self::Unpacked { not_kept, .. } | Self::Packed { not_kept, .. } | Self::Committed { not_kept, .. } => {
+                !not_kept.is_empty()
+            }
             Self::Failed { .. } | Self::SnapshotFailed { .. } | Self::Unusable { .. } => true,
             Self::Left { .. } | Self::Ending { .. } => false,
         }
@@ -97,6 +116,11 @@ impl fmt::Display for Event {
             Self::Unpacked { digest, directory, entries, not_kept, seconds, .. } => {
                 let entries = counted(*entries, "entry", "entries");
                 write!(formatter, "layer {digest}: unpacked {entries} into {directory:?} in {seconds:.2} s")?;
+                not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
+            }
+            Self::Packed { digest, directory, entries, not_kept, seconds, .. } => {
+                let entries = counted(*entries, "entry", "entries");
+                write!(formatter, "layer {digest}: packed {entries} of {directory:?} in {seconds:.2} s")?;
                 not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
             }
             Self::Left { digest, reason } => write!(formatter, "layer {digest}: left to the next differ: {reason}"),

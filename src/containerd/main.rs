@@ -28,6 +28,9 @@ struct Arguments {
     /// containerd's root directory, in which its content store is
     #[arg(long, value_name = "DIR", default_value = "/var/lib/containerd")]
     containerd_root: PathBuf,
+    /// containerd's socket, to give it layers that are made of containers
+    #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
+    containerd_address: PathBuf,
     /// Unpack so many layers at the same time; more wait [default: one for each processor]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let settings = Settings {
         root: arguments.root,
         containerd_root: arguments.containerd_root,
+        containerd_address: arguments.containerd_address,
         jobs: arguments.jobs.unwrap_or(processors),
         no_sync: arguments.no_sync,
         grace: Duration::from_secs(arguments.grace),

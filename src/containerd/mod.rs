@@ -10,10 +10,12 @@
 //! The program `layflat-containerd` is [`listen`] and [`serve`]. What the differ cannot do right is answered with
 //! UNIMPLEMENTED: then containerd asks the next differ in its list, which is its own.
 
+mod content;
 mod differ;
 mod event;
 mod filter;
 mod mounts;
+mod packing;
 mod proto;
 mod running;
 mod server;
@@ -34,6 +36,8 @@ pub struct Settings {
     pub root: Option<PathBuf>,
     /// containerd's root directory, in which its content store is.
     pub containerd_root: PathBuf,
+    /// containerd's socket, by which layers that are made come into its content store.
+    pub containerd_address: PathBuf,
     /// How many layers are unpacked at the same time; more wait.
     pub jobs: NonZero<usize>,
     /// Do not wait until a layer is on disk (rule S6).

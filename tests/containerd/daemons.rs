@@ -54,6 +54,7 @@ pub(crate) fn layflat(place: &Path) -> Command {
     command.args(["--no-new-privs", "--bounding-set"]).arg(format!("-all,{}", capabilities()));
     command.arg(assert_cmd::cargo::cargo_bin!("layflat-containerd"));
     command.arg("--address").arg(place.join("l.sock"));
+    command.arg("--containerd-address").arg(place.join("c.sock"));
     command.arg("--containerd-root").arg(place.join("root")).args(["--log", "json"]);
     command
 }

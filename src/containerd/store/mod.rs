@@ -237,15 +237,26 @@ impl Store {
 
     /// Where a layer for these directories is to be staged, if they are of an active snapshot that nothing was unpacked into.
     pub(crate) fn slot(&self, upper: &Path) -> Option<Slot> {
-        let directory = upper.parent()?;
-        if upper.file_name()? != UPPER || directory.parent()? != self.root.join(SNAPSHOTS) {
-            return None;
-        }
-        let number = number(directory)?;
+        let number = self.number_of(upper)?;
+        let directory = self.directory(number);
         let state = self.state();
         let snapshot = state.snapshots.values().find(|snapshot| snapshot.number == number)?;
         let is_open = snapshot.is_ready && snapshot.document.kind == Kind::Active && self.is_untouched(number);
-        is_open.then(|| Slot { directory: directory.to_owned(), turn: Arc::clone(&snapshot.turn) })
+        is_open.then(|| Slot { directory, turn: Arc::clone(&snapshot.turn) })
+    }
+
+    /// The name, or the key, of the snapshot that has these files.
+    pub(crate) fn name_of(&self, upper: &Path) -> Option<String> {
+        let number = self.number_of(upper)?;
+        let state = self.state();
+        let mut snapshots = state.snapshots.iter();
+        snapshots.find(|(_, snapshot)| snapshot.number == number).map(|(name, _)| name.clone())
+    }
+
+    fn number_of(&self, upper: &Path) -> Option<u64> {
+        let directory = upper.parent()?;
+        let is_ours = upper.file_name()? == UPPER && directory.parent()? == self.root.join(SNAPSHOTS);
+        is_ours.then(|| number(directory)).flatten()
     }
 
     /// Makes an active snapshot one that others can be put on. With `parent` it is put on that, if it was prepared with
