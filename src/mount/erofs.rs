@@ -106,7 +106,9 @@ impl ErofsRequest {
         let mut loops = Vec::new();
         if let Some(image) = request.only_image() {
             let target = open_target(target)?;
-            create(image, &request.options, &mut loops).and_then(|mounted| attach(&mounted, &target)).map_err(plainly)?;
+            create(image, &request.options, &mut loops)
+                .and_then(|mounted| attach(&mounted, &target))
+                .map_err(plainly)?;
             return Ok(Mounted { method: Method::Erofs, writable: false });
         }
         let mounted = mount(&request.into_overlay(&mut loops)?, target)?;

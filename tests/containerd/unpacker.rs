@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use layflat::core::digest::Digest;
 use libtest_mimic::Failed;
 use proptest::prelude::*;
+use rustix::mount::{MountFlags, UnmountFlags};
 use tonic::{Code, Status};
 
 use crate::client::proto::types::{Descriptor, Mount};
 use crate::client::{Answer, Client, Mounted};
 use crate::common::cases::{self, Expected};
 use crate::common::harness::{self, Test, Trial};
-use crate::common::images;
+use crate::common::images::{self, Tar};
 use crate::common::random::{asked, compared, run_each, stack};
 use crate::common::run::{self, Scratch};
 use crate::common::tar;
@@ -27,13 +28,14 @@ use crate::common::tree::Tree;
 use crate::daemons::{Running, layflat};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [Test; 8] = [
+    const TESTS: [Test; 9] = [
         ("all_lines_of_fixtures_are_shown_or_refused", true, all_lines),
         ("what_is_said_of_snapshots", true, what_is_said),
         ("what_cannot_be_done_is_refused", true, what_is_refused),
         ("a_container_sees_the_root_of_its_image", true, container_root),
         ("layers_of_others_lie_between", true, layers_of_others),
         ("an_applied_layer_is_mounted_without_commit", true, mounted_without_commit),
+        ("on_a_full_disk_a_pull_fails_and_leaves_nothing", true, full_disk),
         ("after_a_kill_between_calls_a_pull_works", true, killed_between),
         ("after_a_kill_inside_a_call_a_pull_works", true, killed_inside),
     ];
@@ -373,6 +375,26 @@ fn is_sound(service: &Service, layers: &[Vec<u8>], what: &str) {
     service.is_empty_when_all_is_removed();
 }
 
+fn full_disk() {
+    let mut service = Service::start();
+    let snapshots = service.place.0.join("snapshots");
+    drop(service.process.take());
+    rustix::mount::mount("tmpfs", &snapshots, "tmpfs", MountFlags::empty(), c"size=4m").unwrap();
+    service.restart();
+    let layers = archives(&three());
+    let mut random = fastrand::Rng::with_seed(1);
+    let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(8 << 20).collect();
+    let mut large = layers.clone();
+    large.push(Tar::new().file("large", &bytes).done());
+    for manner in [Manner::AtOnce(1), Manner::OneByOne] {
+        let refused = service.pull(&large, manner).unwrap_err();
+        assert!(refused.message().contains("No space left"), "{refused:?}");
+    }
+    is_sound(&service, &layers, "on a full disk");
+    drop(service.process.take());
+    rustix::mount::unmount(&snapshots, UnmountFlags::DETACH).unwrap();
+}
+
 fn killed_between() {
     let mut service = Service::start();
     let layers = archives(&three());
@@ -428,7 +450,7 @@ fn killed_inside() {
     const CALLS: &str = "rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,mknodat,linkat,fsync,syncfs,fchmod";
     let mut service = Service::start();
     let layers = archives(&three());
-    let step = if asked().is_some() { 1 } else { 9 };
+    let step = if asked().is_some() { 1 } else { 4 };
     let mut at = 1;
     loop {
         // As a grandchild of ours: the process that it looks at is what is killed and waited for.

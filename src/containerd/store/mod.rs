@@ -439,7 +439,10 @@ impl Store {
             if is_known() || path.join(document::DOCUMENT).symlink_metadata().is_ok() {
                 continue;
             }
-            if let Err(error) = remove_in(&self.root.join(SNAPSHOTS), &number.to_string()) {
+            if let Err(error) = remove_in(&self.root.join(SNAPSHOTS), &number.to_string())
+                // Whoever removes the snapshot may have been quicker.
+                && path.symlink_metadata().is_ok()
+            {
                 kept.push((path, error));
             }
         }
