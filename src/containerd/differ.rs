@@ -1,18 +1,23 @@
-//! The diff service: unpacks a layer onto the mounts of a snapshot.
+//! The diff service: unpacks a layer onto the mounts of a snapshot; of our own snapshots it is only staged there. And makes
+//! a layer of what a snapshot has on top of another.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
 
+use super::content::{Content, NewBlob};
 use super::mounts::Target;
+use super::packing::{Order, Packed};
 use super::proto::diff::diff_server::Diff;
 use super::proto::diff::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
 use super::proto::types::Descriptor;
+use super::running::Running;
+use super::store::Store;
 use super::{Event, Settings, Tell};
 use crate::blob::{Blob, Compression};
 use crate::core::cancel::Cancel;
@@ -20,7 +25,7 @@ use crate::core::chain::Chain;
 use crate::core::digest::Digest;
 use crate::fs::open_regular;
 use crate::image::{Layer, MediaType};
-use crate::unpack::{Error, LayerOver, Options, layer_over};
+use crate::unpack::{Error, LayerOver, Loss, Options, layer_over, stage_layer};
 
 /// Where containerd keeps its blobs, from its root on (its plugin io.containerd.content.v1.content).
 const BLOBS: &str = "io.containerd.content.v1.content/blobs";
@@ -30,14 +35,17 @@ const BLOBS: &str = "io.containerd.content.v1.content/blobs";
 pub(super) struct Differ {
     blobs: Arc<Path>,
     no_sync: bool,
+    store: Option<Arc<Store>>,
+    containerd: Arc<Path>,
+    scratch: Arc<Path>,
     turns: Arc<Semaphore>,
     running: Running,
     tell: Tell,
 }
 
-/// What a layer was not unpacked for.
+/// Why a layer was not unpacked, or not made.
 #[derive(Debug)]
-enum Refusal {
+pub(super) enum Refusal {
     /// It is for another differ.
     Left(String),
     /// It cannot be done.
@@ -45,10 +53,14 @@ enum Refusal {
 }
 
 impl Differ {
-    pub(super) fn new(settings: &Settings, running: Running) -> Self {
+    /// `store` has our own snapshots, if there are any.
+    pub(super) fn new(settings: &Settings, store: Option<Arc<Store>>, running: Running) -> Self {
         Self {
             blobs: settings.containerd_root.join(BLOBS).into(),
             no_sync: settings.no_sync,
+            store,
+            containerd: settings.containerd_address.as_path().into(),
+            scratch: settings.root.as_ref().unwrap_or(&settings.containerd_root).as_path().into(),
             turns: Arc::new(Semaphore::new(settings.jobs.get())),
             running,
             tell: settings.tell.clone(),
@@ -60,13 +72,22 @@ impl Differ {
         let stated = request.diff.clone().unwrap_or_default();
         let target = Target::of(&request.mounts).map_err(|unknown| Refusal::Left(unknown.to_string()))?;
         let layer = self.layer(&stated)?;
-        let options = Options {
-            xattr_namespace: Some(target.namespace),
-            no_sync: self.no_sync,
-            cancel: cancel.clone(),
-            ..Options::default()
+        let own = self.store.as_ref().and_then(|store| Some((store, store.slot(&target.upper)?)));
+        let unpacked = match own {
+            Some((store, slot)) => {
+                let options = Options { replace: true, ..store.options(cancel) };
+                slot.fill(|staged| stage_layer(&layer, staged, &options))?
+            }
+            None => {
+                let options = Options {
+                    xattr_namespace: Some(target.namespace),
+                    no_sync: self.no_sync,
+                    cancel: cancel.clone(),
+                    ..Options::default()
+                };
+                layer_over(&layer, &target.lower, &target.upper, &options)?
+            }
         };
-        let unpacked = layer_over(&layer, &target.lower, &target.upper, &options)?;
         let LayerOver { diff_id, expanded, entries, not_kept, .. } = unpacked;
         self.tell.tell(&Event::Unpacked {
             digest: stated.digest,
@@ -74,10 +95,7 @@ impl Differ {
             directory: target.upper,
             entries,
             bytes: expanded,
-            not_kept: not_kept
-                .iter()
-                .map(|loss| format!("{}: {} {}", loss.describe(), loss.count, loss.noun()))
-                .collect(),
+            not_kept: lines(&not_kept),
             seconds: started.elapsed().as_secs_f64(),
         });
         let applied = Descriptor {
@@ -87,6 +105,20 @@ impl Differ {
             annotations: HashMap::new(),
         };
         Ok(ApplyResponse { applied: Some(applied) })
+    }
+
+    /// What containerd is told.
+    fn refused(&self, what: &str, digest: String, refusal: Refusal) -> Status {
+        match refusal {
+            Refusal::Left(reason) => {
+                self.tell.tell(&Event::Left { digest, reason: reason.clone() });
+                Status::unimplemented(format!("layflat leaves this to others: {reason}"))
+            }
+            Refusal::Failed(code, error) => {
+                self.tell.tell(&Event::Failed { digest: digest.clone(), error: error.clone() });
+                Status::new(code, format!("layflat: {what} {digest}: {error}"))
+            }
+        }
     }
 
     /// A layer in containerd's content store.
@@ -130,81 +162,85 @@ impl Diff for Differ {
             }
         };
         let done = tokio::task::spawn_blocking(work).await;
-        match done.unwrap_or_else(|panic| Err(Refusal::Failed(Code::Internal, panic.to_string()))) {
-            Ok(response) => Ok(Response::new(response)),
-            Err(Refusal::Left(reason)) => {
-                self.tell.tell(&Event::Left { digest, reason: reason.clone() });
-                Err(Status::unimplemented(format!("layflat leaves this to others: {reason}")))
-            }
-            Err(Refusal::Failed(code, error)) => {
-                self.tell.tell(&Event::Failed { digest: digest.clone(), error: error.clone() });
-                Err(Status::new(code, format!("layflat: layer {digest}: {error}")))
-            }
-        }
+        let done = done.unwrap_or_else(|panic| Err(Refusal::Failed(Code::Internal, panic.to_string())));
+        done.map(Response::new).map_err(|refusal| self.refused("layer", digest, refusal))
     }
 
-    async fn diff(&self, _request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
-        Err(Status::unimplemented("layflat makes no layers of mounts here"))
+    async fn diff(&self, request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
+        let started = Instant::now();
+        let stated = request.metadata().get("containerd-namespace").cloned();
+        let request = request.into_inner();
+        let refused = |refusal| {
+            let of = request.right.first().map(|mount| mount.options.join(",")).unwrap_or_default();
+            self.refused("changes", of, refusal)
+        };
+        let order = Order::of(&request).map_err(refused)?;
+        let directory = order.changes.upper.clone();
+        let own_name = self.store.as_ref().and_then(|store| store.name_of(&directory));
+        // containerd 1.7 does not say it, but begins its names of snapshots with it.
+        let named = || own_name.as_ref()?.split_once('/')?.0.parse().ok();
+        let namespace = stated
+            .or_else(named)
+            .ok_or_else(|| refused(Refusal::Left("the namespace is not said, as by containerd 1.7".to_owned())))?;
+        let content = Content::at(&self.containerd, namespace)?;
+        let is_own = own_name.is_some();
+        // When containerd gives up, this is dropped.
+        let own = self.running.begin();
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let (scratch, cancel) = (Arc::clone(&self.scratch), own.cancel.clone());
+        let work = move || {
+            let _turn = turn;
+            order.pack(is_own, &scratch, &cancel)
+        };
+        let packed = tokio::task::spawn_blocking(work).await;
+        let packed = packed.unwrap_or_else(|panic| Err(Refusal::Failed(Code::Internal, panic.to_string())));
+        let Packed { file, facts, media_type, report } = packed.map_err(refused)?;
+        let mut labels = request.labels.clone();
+        if facts.compression != Compression::None {
+            labels.insert("containerd.io/uncompressed".to_owned(), facts.diff_id.to_string());
+        }
+        let (digest, size) = (facts.digest.to_string(), facts.size);
+        let reference = match request.r#ref.as_str() {
+            "" => format!("layflat-{digest}"),
+            stated => stated.to_owned(),
+        };
+        content.write(NewBlob { file, digest: digest.clone(), size, reference, labels }).await?;
+        self.tell.tell(&Event::Packed {
+            digest: digest.clone(),
+            diff_id: facts.diff_id.to_string(),
+            directory,
+            entries: report.entries,
+            bytes: facts.expanded,
+            not_kept: lines(&report.not_kept),
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let made = Descriptor { media_type, digest, size, annotations: HashMap::new() };
+        Ok(Response::new(DiffResponse { diff: Some(made) }))
     }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        let (code, cause): (_, &(dyn std::error::Error + 'static)) = match &error {
-            Error::Cancelled => (Code::Cancelled, &error),
-            // Each but for the layer's number, which says nothing here.
-            Error::Blob { error, .. } => (Code::DataLoss, error),
-            Error::Layer { error, .. } => (Code::InvalidArgument, error),
-            Error::Stack(error) => (Code::InvalidArgument, error),
-            error => (Code::Internal, error),
-        };
-        Self::Failed(code, Chain(cause).to_string())
+        let (code, text) = explained(&error);
+        Self::Failed(code, text)
     }
 }
 
-/// The layers that are being unpacked. Clones share one list.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<List>>);
-
-#[derive(Debug, Default)]
-struct List {
-    next: u64,
-    cancels: HashMap<u64, Cancel>,
+/// What containerd is told of a layer that cannot be unpacked.
+pub(super) fn explained(error: &Error) -> (Code, String) {
+    let (code, cause): (_, &(dyn std::error::Error + 'static)) = match error {
+        Error::Cancelled => (Code::Cancelled, error),
+        // Each but for the layer's number, which says nothing here.
+        Error::Blob { error, .. } => (Code::DataLoss, error),
+        Error::Layer { error, .. } => (Code::InvalidArgument, error),
+        Error::Stack(error) => (Code::InvalidArgument, error),
+        error => (Code::Internal, error),
+    };
+    (code, Chain(cause).to_string())
 }
 
-/// A layer that somebody waits for. Its work is cancelled when this is dropped.
-struct Own {
-    number: u64,
-    cancel: Cancel,
-    running: Running,
-}
-
-impl Running {
-    fn begin(&self) -> Own {
-        let mut list = self.list();
-        let (number, cancel) = (list.next, Cancel::default());
-        list.next += 1;
-        list.cancels.insert(number, cancel.clone());
-        Own { number, cancel, running: self.clone() }
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.list().cancels.len()
-    }
-
-    /// Cancels the work on all of them.
-    pub(super) fn cancel(&self) {
-        self.list().cancels.values().for_each(Cancel::cancel);
-    }
-
-    fn list(&self) -> MutexGuard<'_, List> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.cancel.cancel();
-        self.running.list().cancels.remove(&self.number);
-    }
+/// What could not be kept, a line for each kind.
+pub(super) fn lines(not_kept: &[Loss]) -> Vec<String> {
+    not_kept.iter().map(|loss| format!("{}: {} {}", loss.describe(), loss.count, loss.noun())).collect()
 }

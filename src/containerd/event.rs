@@ -28,19 +28,67 @@ pub enum Event {
         /// Seconds by the clock on the wall.
         seconds: f64,
     },
+    /// A layer was made of what a snapshot has on top of another.
+    Packed {
+        /// Digest of the stored bytes.
+        digest: String,
+        /// Digest of the uncompressed archive.
+        diff_id: String,
+        /// What it was made of.
+        directory: PathBuf,
+        /// Entries, whiteouts counted.
+        entries: u64,
+        /// Uncompressed bytes.
+        bytes: u64,
+        /// What an archive cannot hold (rule A4), a line for each kind.
+        not_kept: Vec<String>,
+        /// Seconds by the clock on the wall.
+        seconds: f64,
+    },
     /// A layer was left to another differ.
     Left {
-        /// The digest, as containerd has it.
+        /// The digest, as containerd has it; of one to be made, of which mounts.
         digest: String,
         /// Why.
         reason: String,
     },
-    /// A layer could not be unpacked, and containerd was told.
+    /// A layer could not be unpacked or made, and containerd was told.
     Failed {
-        /// The digest, as containerd has it.
+        /// The digest, as containerd has it; of one to be made, of which mounts.
         digest: String,
         /// Why not.
         error: String,
+    },
+    /// A snapshot was committed: a layer now has what it must have above those below.
+    Committed {
+        /// Its name.
+        name: String,
+        /// The name of the one below; empty, if there is none.
+        parent: String,
+        /// Whether a layer was unpacked into it, and not written by somebody else.
+        is_layer: bool,
+        /// Bytes on disk, without those below.
+        size: u64,
+        /// What the file system could not hold (rule A4), a line for each kind.
+        not_kept: Vec<String>,
+        /// Seconds by the clock on the wall.
+        seconds: f64,
+    },
+    /// Something could not be done to a snapshot, and containerd was told.
+    SnapshotFailed {
+        /// What.
+        call: &'static str,
+        /// Its name or key.
+        key: String,
+        /// Why not.
+        error: String,
+    },
+    /// A directory of a snapshot cannot be used, and stays as it is.
+    Unusable {
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// The program was told to end.
     Ending {
@@ -53,8 +101,10 @@ impl Event {
     /// Whether an administrator should look at it.
     pub fn is_problem(&self) -> bool {
         match self {
-            Self::Unpacked { not_kept, .. } => !not_kept.is_empty(),
-            Self::Failed { .. } => true,
+            Self::Unpacked { not_kept, .. } | Self::Packed { not_kept, .. } | Self::Committed { not_kept, .. } => {
+                !not_kept.is_empty()
+            }
+            Self::Failed { .. } | Self::SnapshotFailed { .. } | Self::Unusable { .. } => true,
             Self::Left { .. } | Self::Ending { .. } => false,
         }
     }
@@ -68,8 +118,20 @@ impl fmt::Display for Event {
                 write!(formatter, "layer {digest}: unpacked {entries} into {directory:?} in {seconds:.2} s")?;
                 not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
             }
+            Self::Packed { digest, directory, entries, not_kept, seconds, .. } => {
+                let entries = counted(*entries, "entry", "entries");
+                write!(formatter, "layer {digest}: packed {entries} of {directory:?} in {seconds:.2} s")?;
+                not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
+            }
             Self::Left { digest, reason } => write!(formatter, "layer {digest}: left to the next differ: {reason}"),
             Self::Failed { digest, error } => write!(formatter, "layer {digest}: {error}"),
+            Self::Committed { name, is_layer, size, not_kept, seconds, .. } => {
+                let what = if *is_layer { "layer" } else { "snapshot" };
+                write!(formatter, "snapshot {name:?}: {what} of {size} bytes committed in {seconds:.2} s")?;
+                not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
+            }
+            Self::SnapshotFailed { call, key, error } => write!(formatter, "snapshot {key:?}: {call}: {error}"),
+            Self::Unusable { directory, problem } => write!(formatter, "{directory:?}: {problem}"),
             Self::Ending { layers: 0 } => formatter.write_str("ending"),
             Self::Ending { layers } => {
                 write!(formatter, "ending when {} done", counted(*layers as u64, "layer is", "layers are"))

@@ -13,17 +13,24 @@ use clap::{Parser, ValueEnum};
 use layflat::containerd::{Event, Settings, Tell, listen, serve};
 use layflat::core::chain::Chain;
 
-/// Unpacks layers for containerd, as a proxy plugin of the type "diff": the directories of its overlayfs snapshotter
-/// then show what the image means. docs/containerd.md has containerd's configuration.
+/// Unpacks layers for containerd, so that containers see what the image means: as its snapshotter and differ, with --root,
+/// or as a differ alone, for the directories of containerd's own overlayfs snapshotter. docs/containerd.md has containerd's
+/// configuration.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
     /// Listen on this socket, which only the caller's user can connect to
     #[arg(long, value_name = "SOCKET", default_value = "/run/layflat-containerd.sock")]
     address: PathBuf,
+    /// Be a snapshotter as well, and keep the snapshots in this directory
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
     /// containerd's root directory, in which its content store is
     #[arg(long, value_name = "DIR", default_value = "/var/lib/containerd")]
     containerd_root: PathBuf,
+    /// containerd's socket, to give it layers that are made of containers
+    #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
+    containerd_address: PathBuf,
     /// Unpack so many layers at the same time; more wait [default: one for each processor]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
@@ -49,16 +56,15 @@ fn main() -> ExitCode {
     let log = arguments.log;
     let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let settings = Settings {
+        root: arguments.root,
         containerd_root: arguments.containerd_root,
+        containerd_address: arguments.containerd_address,
         jobs: arguments.jobs.unwrap_or(processors),
         no_sync: arguments.no_sync,
         grace: Duration::from_secs(arguments.grace),
         tell: Tell::to(move |event| write(log, event)),
     };
-    let served = listen(&arguments.address).and_then(|listener| {
-        ready();
-        serve(listener, &settings)
-    });
+    let served = listen(&arguments.address).and_then(|listener| serve(listener, &settings, ready));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

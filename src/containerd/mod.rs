@@ -1,17 +1,26 @@
-//! A differ for containerd: it unpacks layers into the directories of containerd's own overlayfs snapshotter, as they
-//! must be for the kernel to show what the image means.
+//! A snapshotter and a differ for containerd, or a differ alone: layers are unpacked as they must be for the kernel to show
+//! what the image means.
 //!
-//! containerd resolves, fetches, verifies and keeps the blobs as ever, and asks a differ to unpack each (its proxy
-//! plugins of type `diff`, since 1.7.4). `docs/containerd.md` has its configuration, and what is not there.
+//! containerd resolves, fetches, verifies and keeps the blobs as ever, asks a differ to unpack each, and a snapshotter for the
+//! directories and the mounts (its proxy plugins of type `diff`, since 1.7.4, and `snapshot`). As a differ alone it
+//! unpacks into the directories of containerd's own overlayfs snapshotter; as both, layers may be unpacked at the same
+//! time, since they are finished when the one below is known. `docs/containerd.md` has the configuration, and what is
+//! not there.
 //!
-//! The program `layflat-containerd` is [`listen`] and [`serve`]. What it cannot do right is answered with
+//! The program `layflat-containerd` is [`listen`] and [`serve`]. What the differ cannot do right is answered with
 //! UNIMPLEMENTED: then containerd asks the next differ in its list, which is its own.
 
+mod content;
 mod differ;
 mod event;
+mod filter;
 mod mounts;
+mod packing;
 mod proto;
+mod running;
 mod server;
+mod snapshotter;
+mod store;
 
 pub use event::{Event, Tell};
 pub use server::{listen, serve};
@@ -23,8 +32,12 @@ use std::time::Duration;
 /// How layers are unpacked for containerd.
 #[derive(Debug)]
 pub struct Settings {
+    /// Where snapshots are kept; without, there is no snapshotter.
+    pub root: Option<PathBuf>,
     /// containerd's root directory, in which its content store is.
     pub containerd_root: PathBuf,
+    /// containerd's socket, by which layers that are made come into its content store.
+    pub containerd_address: PathBuf,
     /// How many layers are unpacked at the same time; more wait.
     pub jobs: NonZero<usize>,
     /// Do not wait until a layer is on disk (rule S6).

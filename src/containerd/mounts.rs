@@ -1,4 +1,5 @@
-//! Mounts as containerd hands them over: where a layer is to be unpacked, and what lies below it.
+//! Mounts as containerd hands them over: where a layer is to be unpacked, or of what one is to be made, and what lies
+//! below it.
 //!
 //! Only what containerd's own overlayfs snapshotter says is understood (plugins/snapshots/overlay in its sources): a
 //! directory `snapshots/N/fs` beside `snapshots/N/work`, bound if nothing is below, else the upper directory of an
@@ -41,6 +42,8 @@ pub(super) enum Unknown {
     Snapshotter(PathBuf),
     #[error("{0:?} is not empty")]
     NotEmpty(PathBuf),
+    #[error("two snapshots of which neither is right on top of the other, or not of an overlayfs snapshotter")]
+    NotOnTop,
 }
 
 impl Target {
@@ -55,7 +58,7 @@ impl Target {
         if !is_of_overlayfs(&target.upper) {
             return Err(Unknown::Snapshotter(target.upper));
         }
-        match std::fs::read_dir(&target.upper).is_ok_and(|mut names| names.next().is_none()) {
+        match is_empty(&target.upper) {
             true => Ok(target),
             false => Err(Unknown::NotEmpty(target.upper)),
         }
@@ -71,6 +74,25 @@ impl Target {
     }
 
     fn of_overlay(mount: &Mount) -> Result<Self, Unknown> {
+        let Overlay { upper, lower, namespace } = Overlay::of(mount)?;
+        match upper {
+            None => Err(Unknown::NoUpper),
+            Some(_) if lower.is_empty() => Err(Unknown::NoLower),
+            Some(upper) => Ok(Self { upper, lower, namespace }),
+        }
+    }
+}
+
+/// What the options of an overlay say.
+struct Overlay {
+    upper: Option<PathBuf>,
+    /// The topmost first.
+    lower: Vec<PathBuf>,
+    namespace: XattrNamespace,
+}
+
+impl Overlay {
+    fn of(mount: &Mount) -> Result<Self, Unknown> {
         let (mut upper, mut lower) = (None, Vec::new());
         let mut namespace = XattrNamespace::Trusted;
         for option in &mount.options {
@@ -87,15 +109,62 @@ impl Target {
             }
         }
         // `a::b` names a directory of data alone.
-        if lower.iter().any(|path| !path.is_absolute()) {
-            return Err(Unknown::NoLower);
-        }
-        match upper {
-            None => Err(Unknown::NoUpper),
-            Some(_) if lower.is_empty() => Err(Unknown::NoLower),
-            Some(upper) => Ok(Self { upper, lower, namespace }),
+        match lower.iter().any(|path| !path.is_absolute()) {
+            true => Err(Unknown::NoLower),
+            false => Ok(Self { upper, lower, namespace }),
         }
     }
+}
+
+/// The changes that one side of a comparison has over the other.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) upper: PathBuf,
+    /// The topmost first.
+    pub(super) lower: Vec<PathBuf>,
+    pub(super) namespace: XattrNamespace,
+}
+
+impl Changes {
+    /// Reads the mounts of two snapshots, of which one is right on top of the other.
+    pub(super) fn of(left: &[Mount], right: &[Mount]) -> Result<Self, Unknown> {
+        let (left, _) = directories(left)?;
+        let (mut right, namespace) = directories(right)?;
+        // What is empty shows nothing: a lower directory that is there since overlayfs mounts no single one, and what an
+        // image's lowest layer is on.
+        let (left, bottom) = (shown(&left), shown(&right).len());
+        right.truncate(bottom.max(1));
+        match right.split_first() {
+            Some((upper, lower)) if lower == left && is_of_overlayfs(upper) => {
+                Ok(Self { upper: upper.clone(), lower: lower.to_vec(), namespace })
+            }
+            _ => Err(Unknown::NotOnTop),
+        }
+    }
+}
+
+/// The directories that a mount shows together, the topmost first.
+fn directories(mounts: &[Mount]) -> Result<(Vec<PathBuf>, XattrNamespace), Unknown> {
+    match mounts {
+        [] => Ok((Vec::new(), own_namespace())),
+        [mount] if mount.r#type == "overlay" => {
+            let Overlay { upper, lower, namespace } = Overlay::of(mount)?;
+            Ok((upper.into_iter().chain(lower).collect(), namespace))
+        }
+        [mount] if mount.r#type == "bind" => Ok((vec![mount.source.clone().into()], own_namespace())),
+        [mount] => Err(Unknown::Type(mount.r#type.clone())),
+        mounts => Err(Unknown::Count(mounts.len())),
+    }
+}
+
+/// Without empty ones at the bottom.
+fn shown(directories: &[PathBuf]) -> &[PathBuf] {
+    let end = directories.iter().rposition(|directory| !is_empty(directory)).map_or(0, |last| last + 1);
+    &directories[..end]
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|mut names| names.next().is_none())
 }
 
 /// A bind mount does not say which attributes the overlays on top of it will obey.
@@ -151,6 +220,41 @@ mod tests {
         let options = [&work, &own, "lowerdir=/s/1/fs", "userxattr"];
         let over = Target::of(&[mount("overlay", Path::new("overlay"), &options)]).unwrap();
         assert_eq!(over.namespace, XattrNamespace::User);
+    }
+
+    #[test]
+    fn changes_are_what_one_directory_has_on_top_of_the_others() {
+        let (_place, upper) = snapshot();
+        let lower = tempfile::tempdir().unwrap();
+        let path = |name: &str| lower.path().join(name);
+        for name in ["a", "b", "empty"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        std::fs::write(path("a/file"), "").unwrap();
+        std::fs::write(path("b/file"), "").unwrap();
+        let text = |names: &[&str]| names.iter().map(|name| path(name).display().to_string()).collect::<Vec<_>>();
+        let over = |names: &[&str]| {
+            let lower = format!("lowerdir={}", text(names).join(":"));
+            mount("overlay", Path::new("overlay"), &[&lower, "index=off"])
+        };
+        let on = |names: &[&str]| {
+            let lower = format!("lowerdir={}", text(names).join(":"));
+            let (work, own) = (format!("workdir={}/work", upper.display()), format!("upperdir={}", upper.display()));
+            mount("overlay", Path::new("overlay"), &[&work, &own, &lower])
+        };
+        let lower_of = |left: &[Mount], right: Mount| Changes::of(left, &[right]).map(|changes| changes.lower);
+        assert_eq!(lower_of(&[over(&["b", "a"])], on(&["b", "a"])), Ok(vec![path("b"), path("a")]));
+        // As one layer is mounted: with an empty one below it, or bound.
+        assert_eq!(lower_of(&[over(&["a", "empty"])], on(&["a"])), Ok(vec![path("a")]));
+        assert_eq!(lower_of(&[mount("bind", &path("a"), &["ro", "rbind"])], on(&["a"])), Ok(vec![path("a")]));
+        // With nothing below it.
+        let alone = || mount("bind", &upper, &["rw", "rbind"]);
+        assert_eq!(lower_of(&[], alone()), Ok(Vec::new()));
+        assert_eq!(lower_of(&[mount("bind", &path("empty"), &["ro", "rbind"])], alone()), Ok(Vec::new()));
+
+        assert_eq!(lower_of(&[over(&["a", "empty"])], on(&["b", "a"])), Err(Unknown::NotOnTop));
+        assert_eq!(lower_of(&[over(&["b", "a"])], over(&["b", "a"])), Err(Unknown::NotOnTop));
+        assert_eq!(lower_of(&[], mount("bind", &path("a"), &["rw", "rbind"])), Err(Unknown::NotOnTop));
     }
 
     #[test]

@@ -1,20 +1,30 @@
 //! The socket, and the end of the program.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::task::Context as TaskContext;
 
 use rustix::fs::Mode;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Poll, Service, http};
 use tonic::transport::Server;
 
-use super::differ::{Differ, Running};
+use super::differ::Differ;
 use super::proto::diff::diff_server::DiffServer;
+use super::proto::snapshots::snapshots_server::{SERVICE_NAME, SnapshotsServer};
+use super::running::Running;
+use super::snapshotter::{Snapshotter, clean};
+use super::store::Store;
 use super::{Event, Settings};
 use crate::core::chain::Context;
+use crate::fs::Durability;
 
 /// Listens on a socket that only its owner can connect to. What a program left there that is gone is removed.
 ///
@@ -49,12 +59,13 @@ fn is_socket(path: &Path) -> bool {
 }
 
 /// Serves containerd until SIGTERM or SIGINT. Then no more is begun; what is being unpacked may still be finished within
-/// [`Settings::grace`], or until a second signal, and is cancelled then.
+/// [`Settings::grace`], or until a second signal, and is cancelled then. `ready` is called as soon as there are answers.
 ///
 /// # Errors
-/// The system has no threads or signals to give, or the socket breaks.
-pub fn serve(listener: UnixListener, settings: &Settings) -> io::Result<()> {
+/// The directory of the snapshots cannot be used, the system has no threads or signals to give, or the socket breaks.
+pub fn serve(listener: UnixListener, settings: &Settings, ready: impl FnOnce()) -> io::Result<()> {
     listener.set_nonblocking(true)?;
+    let store = settings.root.as_deref().map(|root| open(root, settings)).transpose()?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;
@@ -66,13 +77,23 @@ pub fn serve(listener: UnixListener, settings: &Settings) -> io::Result<()> {
             }
         };
         let running = Running::default();
-        let differ = Differ::new(settings, running.clone());
+        let services = Services {
+            diff: DiffServer::new(Differ::new(settings, store.clone(), running.clone())),
+            snapshots: store
+                .clone()
+                .map(|store| SnapshotsServer::new(Snapshotter::new(store, running.clone(), settings.tell.clone()))),
+        };
+        if let Some(store) = store {
+            // What a killed process left may be large.
+            let tell = settings.tell.clone();
+            tokio::task::spawn_blocking(move || clean(&store, &tell));
+        }
+        ready();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = Server::builder().serve_with_incoming_shutdown(
-            DiffServer::new(differ),
-            UnixListenerStream::new(listener),
-            async { drop(stopped.await) },
-        );
+        let server =
+            Server::builder().serve_with_incoming_shutdown(services, UnixListenerStream::new(listener), async {
+                drop(stopped.await)
+            });
         let ending = async {
             signalled().await;
             settings.tell.tell(&Event::Ending { layers: running.count() });
@@ -90,4 +111,39 @@ pub fn serve(listener: UnixListener, settings: &Settings) -> io::Result<()> {
             () = ending => Ok(()),
         }
     })
+}
+
+fn open(root: &Path, settings: &Settings) -> io::Result<Arc<Store>> {
+    let (store, unread) = Store::open(root, Durability::unless(settings.no_sync))
+        .map_err(|error| io::Error::other(Context::new(format!("cannot keep snapshots in {root:?}"), error)))?;
+    for (directory, problem) in unread {
+        settings.tell.tell(&Event::Unusable { directory, problem });
+    }
+    Ok(Arc::new(store))
+}
+
+/// Both services on one socket. tonic's own router would bring axum.
+#[derive(Debug, Clone)]
+struct Services {
+    diff: DiffServer<Differ>,
+    /// With a directory to keep them in.
+    snapshots: Option<SnapshotsServer<Snapshotter>>,
+}
+
+impl Service<http::Request<Body>> for Services {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        match &mut self.snapshots {
+            Some(snapshots) if request.uri().path().split('/').nth(1) == Some(SERVICE_NAME) => snapshots.call(request),
+            // It answers what is neither with UNIMPLEMENTED.
+            _ => self.diff.call(request),
+        }
+    }
 }

@@ -229,7 +229,7 @@ impl<'a> Store<'a> {
             Some(namespace) => namespace,
             None => allowed_namespace(work.directory())?,
         };
-        let fitness = Fitness::probe(&work, namespace)?;
+        let fitness = Fitness::probe(work.directory(), namespace)?;
         let key = |id: &Digest| key(id, namespace, options);
 
         // From the bottom up: by that no two processes wait for each other.

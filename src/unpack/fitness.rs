@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::io;
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::stack::{Stack, What};
-use crate::fs::{Work, make_directory};
+use crate::fs::make_directory;
 use crate::unpack::Error;
 
 /// What a directory can hold.
@@ -42,11 +42,11 @@ pub struct Unfit {
 }
 
 impl Fitness {
-    /// Tries it in a directory of its own.
-    pub(super) fn probe(work: &Work, namespace: XattrNamespace) -> Result<Self, Error> {
+    /// Tries it in a directory of its own, made in one of ours.
+    pub(super) fn probe(place: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Self, Error> {
         const NAME: &str = "probe";
         let failed = || io("cannot find out what the destination can hold");
-        let directory = make_directory(work.directory(), NAME, Mode::RWXU).map_err(failed())?;
+        let directory = make_directory(place, NAME, Mode::RWXU).map_err(failed())?;
         let other = match namespace {
             XattrNamespace::Trusted => XattrNamespace::User,
             XattrNamespace::User => XattrNamespace::Trusted,
@@ -58,7 +58,7 @@ impl Fitness {
             other_attributes: opaque(directory.as_fd(), other).is_ok(),
             file_system: file_system(directory.as_fd()),
         };
-        rustix::fs::unlinkat(work.directory(), NAME, AtFlags::REMOVEDIR).map_err(failed())?;
+        rustix::fs::unlinkat(place, NAME, AtFlags::REMOVEDIR).map_err(failed())?;
         Ok(fitness)
     }
 

@@ -124,7 +124,7 @@ fn arranged(
         Some(namespace) => namespace,
         None => allowed_namespace(work.directory())?,
     };
-    let fitness = Fitness::probe(&work, namespace)?;
+    let fitness = Fitness::probe(work.directory(), namespace)?;
     let mut ground = Ground::prepare(image, work, Some(namespace), options, progress)?;
     let records = std::mem::take(&mut ground.records);
     let stack = replay(&records, options)?;

@@ -17,6 +17,7 @@ mod report;
 mod settle;
 mod share;
 pub(crate) mod stage;
+mod staged;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,6 +41,9 @@ pub use over::{LayerOver, layer_over};
 pub use report::{LayerReport, Loss, LossKind, Made, NoProgress, Progress, Report, Seconds};
 pub(crate) use report::{Losses, merged};
 pub use stage::AttributeProbe;
+#[cfg(feature = "containerd")]
+pub(crate) use staged::set_root;
+pub use staged::{Settled, SettledLayer, Underneath, record_name, settle_layer, stage_layer};
 
 /// The directory of the work directory that becomes the result.
 const RESULT: &str = "result";

@@ -75,7 +75,7 @@ pub fn layer_over(layer: &Layer, lower: &[PathBuf], destination: &Path, options:
         Some(namespace) => namespace,
         None => allowed_namespace(work.directory())?,
     };
-    let fitness = Fitness::probe(&work, namespace)?;
+    let fitness = Fitness::probe(work.directory(), namespace)?;
     let below = Layer::bare(Blob::from_bytes(Vec::new()));
     let image =
         Image { name: None, manifest: None, config: None, layers: vec![below, layer.clone()], notices: Vec::new() };
@@ -141,18 +141,22 @@ pub fn layer_over(layer: &Layer, lower: &[PathBuf], destination: &Path, options:
     })
 }
 
-/// Bytes and entries of all layers, by which copies are limited. Below they are those of the files that are shown, holes
-/// counted; no more is ever copied than is there.
+/// Bytes and entries of all layers, by which copies are limited.
 fn sizes(below: &Record, ground: &Ground) -> (u64, u64) {
-    let shown = below.changes.iter().map(|change| match change.kind {
-        ChangeKind::File { size, .. } => size,
-        _ => 0,
-    });
-    let bytes = shown.chain(ground.layers.iter().map(|layer| layer.expanded)).fold(0, u64::saturating_add);
+    let bytes = ground.layers.iter().map(|layer| layer.expanded).fold(sizes_below(below), u64::saturating_add);
     (bytes, below.changes.len() as u64 + ground.layers.iter().map(|layer| layer.entries).sum::<u64>())
 }
 
-fn unread(error: BelowError, options: &Options) -> Error {
+/// Bytes of the files that are shown below, holes counted; no more is ever copied than is there.
+pub(super) fn sizes_below(below: &Record) -> u64 {
+    let sizes = below.changes.iter().map(|change| match change.kind {
+        ChangeKind::File { size, .. } => size,
+        _ => 0,
+    });
+    sizes.fold(0, u64::saturating_add)
+}
+
+pub(super) fn unread(error: BelowError, options: &Options) -> Error {
     match error {
         BelowError::Tree(TreeError::Cancelled) => Error::Cancelled,
         _ if options.cancel.is_cancelled() => Error::Cancelled,

@@ -27,6 +27,7 @@ pub mod loops;
 pub mod oracle;
 pub mod overlay;
 pub mod place;
+pub mod random;
 pub mod run;
 pub mod shown;
 pub mod tar;

@@ -14,6 +14,7 @@ use layflat::blob::Blob;
 use layflat::core::chain::Chain;
 use layflat::image::{Image, Layer};
 use layflat::lowerdirs::Layout;
+use layflat::unpack::{SettledLayer, Underneath, record_name};
 use layflat::{NoProgress, Options, Report, XattrNamespace};
 use rustix::fs::{FileType, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -264,6 +265,38 @@ pub fn lay_mstack(stack: &Stack, base: &Path) -> Result<Tree, String> {
     }
     std::fs::create_dir(&mountpoint).unwrap();
     Ok(show_lower(&lower, &mountpoint, XattrNamespace::User))
+}
+
+/// Unpacks a stack in two steps, as who has all layers at the same time: the topmost is staged first, and the lowest settled
+/// first. Of the layers whose bit is set in `unknown` nothing is kept but the directory, as of those that others have made.
+pub fn lay_staged(stack: &Stack, namespace: XattrNamespace, base: &Path, unknown: u64) -> Result<Tree, String> {
+    let scratch = Scratch::new(base);
+    let options = Options { xattr_namespace: Some(namespace), ..Options::default() };
+    let (error, staged) =
+        (|error| Chain(&error).to_string(), |number: usize| scratch.0.join(format!("{number}.staged")));
+    let layers = image_of(stack).layers;
+    for (number, layer) in layers.iter().enumerate().rev() {
+        layflat::unpack::stage_layer(layer, &staged(number), &options).map_err(error)?;
+    }
+    let mut below = Underneath::default();
+    let mut lower = Vec::new();
+    for number in 0..layers.len() {
+        let directory = scratch.0.join(number.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        layflat::unpack::settle_layer(&staged(number), &below, &directory, &options).map_err(error)?;
+        lower.insert(0, directory.clone());
+        if unknown & (1 << number) == 0 {
+            below.settled.push(SettledLayer { directory, record: staged(number).join(record_name()) });
+        } else {
+            below = Underneath { lower: lower.clone(), settled: Vec::new() };
+        }
+    }
+    let (empty, mountpoint) = (scratch.0.join("empty"), scratch.0.join("mount"));
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::create_dir(&mountpoint).unwrap();
+    // Overlayfs mounts no single lowerdir.
+    lower.push(empty);
+    Ok(show_lower(&lower, &mountpoint, namespace))
 }
 
 /// What a form shows, and, of the overlay layers, each layer's own directory as a listing.

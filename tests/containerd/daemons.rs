@@ -6,8 +6,9 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::client::Client;
 use crate::common::run::{self, Scratch};
 use crate::common::tools;
 
@@ -25,17 +26,42 @@ fn capabilities() -> String {
     names.collect::<Vec<_>>().join(",")
 }
 
-/// Which differs containerd asks.
+/// What layflat does for containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Differs {
-    /// layflat alone.
-    Layflat,
-    /// layflat, and what it leaves is for containerd's own.
-    LayflatFirst,
+pub(crate) enum Role {
+    /// It is the only differ, for containerd's own overlayfs snapshotter.
+    Differ,
+    /// The same, but what it leaves is for containerd's own differ.
+    FirstDiffer,
+    /// It is the snapshotter, too.
+    Pair,
+}
+
+impl Role {
+    /// The snapshotter's name.
+    fn snapshotter(self) -> &'static str {
+        match self {
+            Self::Differ | Self::FirstDiffer => "overlayfs",
+            Self::Pair => "layflat",
+        }
+    }
+}
+
+/// A layflat-containerd for the containerd in a directory, with the privileges that the unit in docs/containerd.md gives it,
+/// and no others.
+pub(crate) fn layflat(place: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--no-new-privs", "--bounding-set"]).arg(format!("-all,{}", capabilities()));
+    command.arg(assert_cmd::cargo::cargo_bin!("layflat-containerd"));
+    command.arg("--address").arg(place.join("l.sock"));
+    command.arg("--containerd-address").arg(place.join("c.sock"));
+    command.arg("--containerd-root").arg(place.join("root")).args(["--log", "json"]);
+    command
 }
 
 pub(crate) struct Daemons {
     place: Scratch,
+    role: Role,
     programs: PathBuf,
     containerd: Option<Running>,
     layflat: Option<Running>,
@@ -43,16 +69,17 @@ pub(crate) struct Daemons {
 
 impl Daemons {
     /// Starts both on an empty root. Ends the test as impossible if this suite's containerd is not there.
-    pub(crate) fn start(suite: &str, differs: Differs) -> Self {
+    pub(crate) fn start(suite: &str, role: Role) -> Self {
         let programs = programs(suite);
         if !programs.join("containerd").exists() {
             tools::impossible(&format!("{programs:?} has no containerd: scripts/get-containerd"));
         }
         let place = Scratch::new(run::tmpfs());
-        let list = match differs {
-            Differs::Layflat => r#"["layflat"]"#,
-            Differs::LayflatFirst => r#"["layflat", "walking"]"#,
+        let list = match role {
+            Role::Differ | Role::Pair => r#"["layflat-diff"]"#,
+            Role::FirstDiffer => r#"["layflat-diff", "walking"]"#,
         };
+        let snapshotter = role.snapshotter();
         let at = |name: &str| place.0.join(name).display().to_string();
         let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
         let config = format!(
@@ -66,36 +93,42 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
   address = "{socket}"
 [ttrpc]
   address = "{socket}.ttrpc"
-[proxy_plugins.layflat]
+[proxy_plugins.layflat-diff]
   type = "diff"
   address = "{layflat}"
+{proxy}
 [plugins."io.containerd.service.v1.diff-service"]
   default = {list}
 [plugins."io.containerd.transfer.v1.local"]
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
     platform = "{platform}"
-    snapshotter = "overlayfs"
-    differ = "layflat"
+    snapshotter = "{snapshotter}"
+    differ = "layflat-diff"
 "#,
             root = at("root"),
             state = at("state"),
             socket = at("c.sock"),
             layflat = at("l.sock"),
+            proxy = match role {
+                Role::Pair => format!(
+                    "[proxy_plugins.layflat]\n  type = \"snapshot\"\n  address = \"{}\"\n  capabilities = [\"rebase\"]",
+                    at("l.sock")
+                ),
+                Role::Differ | Role::FirstDiffer => String::new(),
+            },
         );
         fs::write(place.0.join("config.toml"), config).unwrap();
-        let mut daemons = Self { place, programs, containerd: None, layflat: None };
+        let mut daemons = Self { place, role, programs, containerd: None, layflat: None };
         daemons.start_layflat();
         daemons.start_containerd();
         daemons
     }
 
-    /// With the privileges that the unit in docs/containerd.md gives it, and no others.
     pub(crate) fn start_layflat(&mut self) {
-        let mut command = Command::new("setpriv");
-        command.args(["--no-new-privs", "--bounding-set"]).arg(format!("-all,{}", capabilities()));
-        command.arg(assert_cmd::cargo::cargo_bin!("layflat-containerd"));
-        command.arg("--address").arg(self.path("l.sock"));
-        command.arg("--containerd-root").arg(self.path("root")).args(["--log", "json"]);
+        let mut command = layflat(&self.place.0);
+        if self.role == Role::Pair {
+            command.arg("--root").arg(self.path("layflat"));
+        }
         self.layflat = Some(Running::start(command, &self.place.0, "layflat"));
     }
 
@@ -123,7 +156,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     pub(crate) fn ctr(&self, arguments: &str) -> Command {
         let mut command = Command::new(self.programs.join("ctr"));
         command.arg("--address").arg(self.path("c.sock")).args(arguments.split_whitespace());
-        command.stdin(Stdio::null());
+        // As the default of its options of that name.
+        command.env("CONTAINERD_SNAPSHOTTER", self.role.snapshotter()).stdin(Stdio::null());
         command
     }
 
@@ -147,9 +181,17 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         fs::read_to_string(self.path(&format!("{name}.log"))).unwrap()
     }
 
-    /// The directories of the overlayfs snapshotter.
+    /// The directories of the snapshots.
     pub(crate) fn snapshots(&self) -> PathBuf {
-        self.path("root/io.containerd.snapshotter.v1.overlayfs/snapshots")
+        match self.role {
+            Role::Differ | Role::FirstDiffer => self.path("root/io.containerd.snapshotter.v1.overlayfs/snapshots"),
+            Role::Pair => self.path("layflat/snapshots"),
+        }
+    }
+
+    /// layflat-containerd, spoken to past containerd.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.path("l.sock"))
     }
 }
 
@@ -165,28 +207,36 @@ pub(crate) fn said(output: &Output) -> String {
 }
 
 /// A daemon, which is killed when this is dropped.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
     /// Waits until it is ready, as systemd does (sd_notify(3)).
-    fn start(mut command: Command, place: &Path, name: &str) -> Self {
+    pub(crate) fn start(command: Command, place: &Path, name: &str) -> Self {
+        Self::started(command, place, name).unwrap_or_else(|| {
+            let log = fs::read_to_string(place.join(format!("{name}.log"))).unwrap_or_default();
+            panic!("{name} does not get ready\n{log}")
+        })
+    }
+
+    /// The same; nothing, if it ends before.
+    pub(crate) fn started(mut command: Command, place: &Path, name: &str) -> Option<Self> {
         let notify = place.join(format!("{name}.notify"));
         let _ = fs::remove_file(&notify);
         let socket = UnixDatagram::bind(&notify).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let log = File::options().create(true).append(true).open(place.join(format!("{name}.log"))).unwrap();
         command.env("NOTIFY_SOCKET", &notify).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let running = Self(command.spawn().unwrap());
+        let mut running = Self(command.spawn().unwrap());
         let mut message = [0; 256];
-        loop {
-            let length = socket.recv(&mut message).unwrap_or_else(|error| {
-                let log = fs::read_to_string(place.join(format!("{name}.log"))).unwrap_or_default();
-                panic!("{name} does not get ready: {error}\n{log}")
-            });
-            if message[..length].windows(7).any(|part| part == b"READY=1") {
-                return running;
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            match socket.recv(&mut message) {
+                Ok(length) if message[..length].windows(7).any(|part| part == b"READY=1") => return Some(running),
+                Err(_) if running.0.try_wait().unwrap().is_some() => return None,
+                _ => {}
             }
         }
+        None
     }
 }
 

@@ -1,11 +1,19 @@
 //! layflat-containerd with the containerds that `scripts/get-containerd` has put into target/containerd: what they mount
 //! is what the images mean. Where they are not there, each test counts as ignored.
 
+mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod daemons;
-mod differ;
+mod imports;
+mod unpacker;
+
+use daemons::Role;
 
 fn main() -> std::process::ExitCode {
-    common::harness::main(&[("differ", differ::trials)])
+    common::harness::main(&[
+        ("differ", || imports::trials(Role::Differ)),
+        ("pair", || imports::trials(Role::Pair)),
+        ("unpacker", unpacker::trials),
+    ])
 }

@@ -2,7 +2,7 @@
 //!
 //! Each line is run against the oracle, against what `ls` and its like say of it, in the flat rootfs, and through real
 //! overlay mounts with whiteouts in either namespace, and by way of a cache that has the lower layers from another image;
-//! on a tmpfs and, for root, on a disk, and layer by layer over directories, too. Of ways that differ little each line takes its turn;
+//! on a tmpfs and, for root, on a disk, and layer by layer over directories, too, and all layers read before any is finished. Of ways that differ little each line takes its turn;
 //! `LAYFLAT_STACKS=all` tries all. What this user may not do is counted as ignored.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -36,8 +36,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&case, "overlay_user", mounts, move |case| check(case, user, &quick_place())));
         trials.push(trial(&case, "over", root, |case| check_over(case, XattrNamespace::Trusted)));
         trials.push(trial(&case, "erofs", erofs, |case| check_erofs(case, Shape::Merged, Where::Carried)));
-        let others: [(&str, Check); 5] = [
+        let others: [(&str, Check); 6] = [
             ("over_user", |case| check_over(case, XattrNamespace::User)),
+            ("staged", |case| check_staged(case, XattrNamespace::Trusted)),
             ("cached", |case| check_cached(case, XattrNamespace::Trusted)),
             ("mstack", check_mstack),
             ("flat_disk", |case| check(case, Form::Flat, &std::env::temp_dir())),
@@ -114,7 +115,15 @@ fn check_cached(case: &Case, namespace: XattrNamespace) -> Result<(), Failed> {
 
 /// What is below is read from disk: the tree, and what is refused, are the same.
 fn check_over(case: &Case, namespace: XattrNamespace) -> Result<(), Failed> {
-    let laid = run::lay_over(&case.stack, namespace, run::tmpfs());
+    check_one_by_one(case, namespace, run::lay_over(&case.stack, namespace, run::tmpfs()))
+}
+
+/// What is below is known only when all layers are read.
+fn check_staged(case: &Case, namespace: XattrNamespace) -> Result<(), Failed> {
+    check_one_by_one(case, namespace, run::lay_staged(&case.stack, namespace, run::tmpfs(), 0))
+}
+
+fn check_one_by_one(case: &Case, namespace: XattrNamespace, laid: Result<Tree, String>) -> Result<(), Failed> {
     match (&case.expected, laid) {
         (Expected::Reject(words), Err(error)) if error.contains(words) => Ok(()),
         (Expected::Tree(tree), Ok(found)) => {

@@ -12,8 +12,28 @@ pub struct ApplyResponse {
     #[prost(message, optional, tag = "1")]
     pub applied: ::core::option::Option<super::super::super::types::Descriptor>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DiffRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiffRequest {
+    /// What is below.
+    #[prost(message, repeated, tag = "1")]
+    pub left: ::prost::alloc::vec::Vec<super::super::super::types::Mount>,
+    /// What is on top of it.
+    #[prost(message, repeated, tag = "2")]
+    pub right: ::prost::alloc::vec::Vec<super::super::super::types::Mount>,
+    #[prost(string, tag = "3")]
+    pub media_type: ::prost::alloc::string::String,
+    /// What the content store calls the blob as long as it is not whole.
+    #[prost(string, tag = "4")]
+    pub r#ref: ::prost::alloc::string::String,
+    #[prost(map = "string, string", tag = "5")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// The latest time that an entry may have.
+    #[prost(message, optional, tag = "6")]
+    pub source_date_epoch: ::core::option::Option<super::super::super::types::Timestamp>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DiffResponse {
     #[prost(message, optional, tag = "3")]

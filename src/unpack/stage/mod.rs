@@ -17,4 +17,4 @@ pub(crate) use capabilities::{Capabilities, Subject};
 pub(crate) use contents::{Contents, ContentsFiles};
 pub(crate) use copy::{copy_content, share_content};
 pub use probe::AttributeProbe;
-pub(crate) use writer::{Home, Made, Spill, Stage, StageError, Staged, Whereabouts, trying};
+pub(crate) use writer::{Home, Inventory, Made, Spill, Stage, StageError, Staged, Whereabouts, trying};

@@ -51,7 +51,7 @@ pub(crate) fn trying(action: &'static str) -> impl FnOnce(Errno) -> StageError {
 }
 
 /// Where the content of a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Whereabouts {
     /// In the stage, under its name.
     Named(NameId),
@@ -62,7 +62,7 @@ pub(crate) enum Whereabouts {
 }
 
 /// What is at a name in the stage's directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Made {
     Nothing,
     Directory,
@@ -105,6 +105,8 @@ impl Home {
 #[derive(Debug)]
 pub(crate) struct Staged {
     layer: usize,
+    /// The layer's number in the names of spilled files.
+    spilled_as: usize,
     home: Home,
     /// While it is open.
     root: Option<OwnedFd>,
@@ -112,6 +114,14 @@ pub(crate) struct Staged {
     made: Vec<Made>,
     contents: Vec<Whereabouts>,
     open: OpenDirectories,
+}
+
+/// What of a layer is in its directory and among the spilled files, for who keeps them to settle them later.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Inventory {
+    spilled_as: usize,
+    made: Vec<Made>,
+    contents: Vec<Whereabouts>,
 }
 
 /// Handles of directories by name, the latest ones.
@@ -152,15 +162,8 @@ impl Stage {
         most_open: usize,
         ahead: bool,
     ) -> Self {
-        let staged = Staged {
-            layer,
-            home,
-            root: None,
-            spill,
-            made: vec![Made::Directory],
-            contents: Vec::new(),
-            open: OpenDirectories::new(most_open),
-        };
+        let inventory = Inventory { spilled_as: layer, ..Inventory::nothing() };
+        let staged = Staged::of(inventory, layer, home, spill, most_open);
         let finisher = ahead.then(|| Finisher::start(capabilities.clone(), most_open)).flatten();
         Self { staged, capabilities, losses: Losses::default(), writing: None, finisher }
     }
@@ -253,7 +256,26 @@ impl Sink for Stage {
     }
 }
 
+impl Inventory {
+    /// Of an empty directory.
+    pub(crate) fn nothing() -> Self {
+        Self { spilled_as: 0, made: vec![Made::Directory], contents: Vec::new() }
+    }
+}
+
 impl Staged {
+    /// A stage that was kept, in these directories, of which `most_open` may be open.
+    pub(crate) fn of(inventory: Inventory, layer: usize, home: Home, spill: Spill, most_open: usize) -> Self {
+        let Inventory { spilled_as, made, contents } = inventory;
+        let open = OpenDirectories::new(most_open);
+        Self { layer, spilled_as, home, root: None, spill, made, contents, open }
+    }
+
+    /// What is where, to be kept with the directories.
+    pub(crate) fn inventory(&self) -> Inventory {
+        Inventory { spilled_as: self.spilled_as, made: self.made.clone(), contents: self.contents.clone() }
+    }
+
     /// Which layer this is, from 0 at the bottom.
     pub(crate) fn layer(&self) -> usize {
         self.layer
@@ -351,8 +373,12 @@ impl Staged {
             self.contents.push(Whereabouts::Named(name));
             return Ok(file);
         }
-        let file =
-            crate::fs::openat(self.spill.directory(), Spill::content_name(self.layer, content).as_str(), flags, mode)?;
+        let file = crate::fs::openat(
+            self.spill.directory(),
+            Spill::content_name(self.spilled_as, content).as_str(),
+            flags,
+            mode,
+        )?;
         self.contents.push(Whereabouts::Spilled);
         Ok(file)
     }
@@ -388,7 +414,7 @@ impl Staged {
     pub(crate) fn spill_content(&mut self, names: &Names, content: ContentId) -> Result<(), Errno> {
         if let Whereabouts::Named(name) = self.whereabouts(content) {
             let spill = self.spill.clone();
-            let to = Spill::content_name(self.layer, content);
+            let to = Spill::content_name(self.spilled_as, content);
             let parent = self.directory(names, names.parent(name))?;
             rustix::fs::renameat(parent, OsStr::from_bytes(names.name(name)), spill.directory(), to)?;
             self.contents[content.0 as usize] = Whereabouts::Spilled;
@@ -406,7 +432,7 @@ impl Staged {
                 self.set_made(name, Made::Nothing);
             }
             Whereabouts::Spilled => {
-                let name = Spill::content_name(self.layer, content);
+                let name = Spill::content_name(self.spilled_as, content);
                 rustix::fs::unlinkat(self.spill.directory(), name, AtFlags::empty())?;
             }
             Whereabouts::Gone => {}
@@ -439,7 +465,7 @@ impl Staged {
                 self.set_made(name, Made::Nothing);
             }
             Whereabouts::Spilled => {
-                let from = Spill::content_name(self.layer, content);
+                let from = Spill::content_name(self.spilled_as, content);
                 rustix::fs::renameat(self.spill.directory(), from, to, to_name)?;
             }
             Whereabouts::Gone => return Err(Errno::NOENT),

@@ -1,0 +1,79 @@
+//! The other direction: a layer of what one snapshot has on top of another.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+
+use tonic::Code;
+
+use super::differ::Refusal;
+use super::mounts::Changes;
+use super::proto::diff::DiffRequest;
+use crate::blob::{Compress, Compression, Compressor, LayerFacts};
+use crate::core::cancel::Cancel;
+use crate::core::chain::Chain;
+use crate::core::filter::{Filter, Times};
+use crate::image::MediaType;
+use crate::pack::{Meaning, PackError, PackOptions, PackReport, pack};
+
+/// A layer that was made.
+pub(super) struct Packed {
+    /// The stored bytes, in a file without a name.
+    pub(super) file: Arc<File>,
+    pub(super) facts: LayerFacts,
+    pub(super) media_type: String,
+    pub(super) report: PackReport,
+}
+
+/// What is asked for: of what, and how it is compressed.
+pub(super) struct Order {
+    pub(super) changes: Changes,
+    compress: Compress,
+    media_type: String,
+    /// The latest time that an entry may have.
+    latest: Option<i64>,
+}
+
+impl Order {
+    pub(super) fn of(request: &DiffRequest) -> Result<Self, Refusal> {
+        let ways = [Compress::GZIP, Compress::ZSTD, Compress::None];
+        let media_type = match request.media_type.as_str() {
+            "" => MediaType::oci_layer(Compression::Gzip),
+            stated => stated,
+        };
+        let compress = ways.into_iter().find(|way| MediaType::oci_layer(way.compression()) == media_type);
+        let compress = compress.ok_or_else(|| Refusal::Left(format!("the media type {media_type:?}")))?;
+        let changes = Changes::of(&request.left, &request.right).map_err(|error| Refusal::Left(error.to_string()))?;
+        let latest = request.source_date_epoch.map(|time| time.seconds);
+        Ok(Self { changes, compress, media_type: media_type.to_owned(), latest })
+    }
+
+    /// Makes the layer in a file in `scratch`. `is_own` tells whether the upper directory has the attributes of its root from
+    /// the one below; containerd's own makes them up.
+    pub(super) fn pack(self, is_own: bool, scratch: &Path, cancel: &Cancel) -> Result<Packed, Refusal> {
+        let Changes { upper, lower, namespace } = self.changes;
+        let io =
+            |error: std::io::Error| Refusal::Failed(Code::Internal, format!("cannot write in {scratch:?}: {error}"));
+        let options = PackOptions {
+            lower,
+            meaning: Some(Meaning::Changes),
+            xattr_namespace: Some(namespace),
+            without_root: !is_own,
+            filter: Filter { times: self.latest.map(Times::Clamp), ..Filter::default() },
+            cancel: cancel.clone(),
+            ..PackOptions::default()
+        };
+        let file = BufWriter::with_capacity(256 << 10, tempfile::tempfile_in(scratch).map_err(io)?);
+        let jobs = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+        let mut compressor = Compressor::new(file, self.compress, jobs).map_err(io)?;
+        let report = pack(&upper, &options, &mut compressor).map_err(|error| match error {
+            PackError::Cancelled => Refusal::Failed(Code::Cancelled, error.to_string()),
+            error => Refusal::Failed(Code::Internal, Chain(&error).to_string()),
+        })?;
+        let (file, facts) = compressor.finish().map_err(io)?;
+        let file = file.into_inner().map_err(|error| io(error.into_error()))?;
+        Ok(Packed { file: Arc::new(file), facts, media_type: self.media_type, report })
+    }
+}

@@ -1,0 +1,523 @@
+//! Snapshots on disk: what containerd's snapshotters do, with layers as layflat unpacks them.
+//!
+//! ```text
+//! lock                          locked as long as a process serves this directory
+//! empty/                        a lower directory with nothing in it: overlayfs mounts no single one (rule O4)
+//! snapshots/N/snapshot.json     what the snapshot is; written last, and removed first
+//! snapshots/N/fs/               its upper directory; a lower one, once it is committed
+//! snapshots/N/work/             what overlayfs needs beside that
+//! snapshots/N/staged/           a layer that was read, and waits for what lies below it
+//! snapshots/N/settling/         the same, while it is settled; if that was interrupted the snapshot is of no use
+//! snapshots/N/layer-V           the record of a layer that was settled, for those on top
+//! ```
+//!
+//! A directory without a document is not finished, or half removed: [`Store::clean`] removes it. So it does not matter at
+//! which moment a process is killed. All documents are read at the start and kept in memory; each change is on disk before
+//! it is answered.
+//!
+//! A layer is staged by Apply, whatever is below it, and settled when that is known for sure: by Commit, which may name the
+//! parent, or before its first mount.
+
+mod document;
+mod error;
+mod mounts;
+mod settle;
+mod usage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::core::cancel::Cancel;
+use crate::core::overlayfs::XattrNamespace;
+use crate::fs::{Durability, Lock, open_path, remove_tree};
+use crate::unpack::{Loss, Options};
+
+pub(crate) use document::{Document, Kind, Usage};
+pub(crate) use error::StoreError;
+pub(crate) use mounts::Mounted;
+
+/// A snapshot's upper directory, in its own.
+const UPPER: &str = "fs";
+/// What overlayfs needs beside it.
+const WORK: &str = "work";
+/// The directory that has those of the snapshots.
+const SNAPSHOTS: &str = "snapshots";
+/// A directory with nothing in it.
+const EMPTY: &str = "empty";
+
+/// All snapshots under one directory.
+#[derive(Debug)]
+pub(crate) struct Store {
+    root: PathBuf,
+    namespace: XattrNamespace,
+    durability: Durability,
+    state: Mutex<State>,
+    _lock: Lock,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By name, or by key.
+    snapshots: BTreeMap<String, Snapshot>,
+    /// Names that are being committed to.
+    reserved: BTreeSet<String>,
+    /// The number of the next one.
+    next: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Snapshot {
+    number: u64,
+    document: Document,
+    /// Not while it is being made, and not any more when it is being removed.
+    is_ready: bool,
+    /// What it is being committed on, which must not go meanwhile.
+    pending_parent: Option<String>,
+    /// Held by whoever changes what is in its directory.
+    turn: Arc<Mutex<()>>,
+}
+
+/// What Commit has done.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) usage: Usage,
+    /// Whether there was a layer to be settled.
+    pub(crate) is_layer: bool,
+    pub(crate) not_kept: Vec<Loss>,
+}
+
+/// A snapshot that a layer is to be unpacked into.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    directory: PathBuf,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Slot {
+    /// Where the layer is to be staged, as long as `stage` runs.
+    pub(crate) fn fill<T>(&self, stage: impl FnOnce(&Path) -> T) -> T {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        stage(&self.directory.join(settle::STAGED))
+    }
+}
+
+impl Store {
+    /// Opens what is in a directory, which is made if it is not there; for each snapshot that cannot be read, its directory
+    /// and why.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or another process serves it.
+    pub(crate) fn open(root: &Path, durability: Durability) -> io::Result<(Self, Vec<(PathBuf, String)>)> {
+        let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+        make(&root.join(SNAPSHOTS))?;
+        let root = root.canonicalize()?;
+        if root.to_str().is_none_or(|root| root.contains([':', ',', '\\'])) {
+            // Mount options are text, in which these stand for something else.
+            return Err(io::Error::other("its path must be UTF-8, without colons, commas and backslashes"));
+        }
+        match DirBuilder::new().mode(0o755).create(root.join(EMPTY)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let lock = fs::File::create(root.join("lock"))?;
+        let lock = Lock::take(lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            Errno::WOULDBLOCK => io::Error::other("another layflat-containerd serves it"),
+            error => error.into(),
+        })?;
+        let (mut state, mut unread) = (State::default(), Vec::new());
+        for entry in fs::read_dir(root.join(SNAPSHOTS))? {
+            let path = entry?.path();
+            let Some(number) = number(&path) else { continue };
+            state.next = state.next.max(number + 1);
+            match Document::read(&path) {
+                Ok(None) => {}
+                Ok(Some(document)) => {
+                    let snapshot = Snapshot { is_ready: true, ..Snapshot::new(number, document) };
+                    state.snapshots.insert(snapshot.document.name.clone(), snapshot);
+                }
+                Err(problem) => unread.push((path, problem)),
+            }
+        }
+        let namespace = match crate::userns::in_user_namespace() {
+            true => XattrNamespace::User,
+            false => XattrNamespace::Trusted,
+        };
+        Ok((Self { root, namespace, durability, state: Mutex::new(state), _lock: lock }, unread))
+    }
+
+    /// How layers are unpacked here.
+    pub(crate) fn options(&self, cancel: &Cancel) -> Options {
+        Options {
+            xattr_namespace: Some(self.namespace),
+            no_sync: self.durability == Durability::Unsynced,
+            cancel: cancel.clone(),
+            ..Options::default()
+        }
+    }
+
+    /// Makes a snapshot, and says how it is mounted.
+    pub(crate) fn prepare(
+        &self,
+        kind: Kind,
+        key: &str,
+        parent: &str,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Vec<Mounted>, StoreError> {
+        if key.is_empty() {
+            return Err(StoreError::Invalid("a snapshot without a key".to_owned()));
+        }
+        let (snapshot, below) = {
+            let mut state = self.state();
+            state.check_free(key)?;
+            let below = state.chain(parent)?;
+            let number = state.next;
+            state.next += 1;
+            let snapshot = Snapshot::new(number, Document::new(key, parent, kind, labels));
+            state.snapshots.insert(key.to_owned(), snapshot.clone());
+            (snapshot, below)
+        };
+        let made = self.make(&snapshot, &below);
+        let mut state = self.state();
+        match made {
+            Ok(()) => {
+                if let Some(own) = state.snapshots.get_mut(key) {
+                    own.is_ready = true;
+                }
+                drop(state);
+                Ok(self.mounted(&snapshot, &below))
+            }
+            Err(error) => {
+                state.snapshots.remove(key);
+                drop(state);
+                self.discard(snapshot.number);
+                Err(StoreError::io(format!("cannot make {:?}", self.directory(snapshot.number)), error))
+            }
+        }
+    }
+
+    fn make(&self, snapshot: &Snapshot, below: &[Snapshot]) -> io::Result<()> {
+        let directory = self.directory(snapshot.number);
+        DirBuilder::new().mode(0o700).create(&directory)?;
+        let upper = directory.join(UPPER);
+        DirBuilder::new().mode(0o755).create(&upper)?;
+        if snapshot.document.kind == Kind::Active {
+            // Overlayfs makes in it what it needs, as whoever mounts.
+            DirBuilder::new().mode(0o711).create(directory.join(WORK))?;
+        }
+        if let Some(parent) = below.first() {
+            mounts::copy_root(&self.directory(parent.number).join(UPPER), &upper, self.namespace)?;
+        }
+        snapshot.document.write(&directory, self.durability)?;
+        document::sync(&self.root.join(SNAPSHOTS), self.durability)
+    }
+
+    /// How a snapshot is mounted. A layer that was staged in it is settled first.
+    pub(crate) fn mounts(&self, key: &str, cancel: &Cancel) -> Result<Vec<Mounted>, StoreError> {
+        let (snapshot, below) = {
+            let state = self.state();
+            let snapshot = state.get(key)?.clone();
+            if snapshot.document.kind == Kind::Committed {
+                return Err(StoreError::Precondition(format!("snapshot {key:?} is committed: it has no mounts")));
+            }
+            let below = state.chain(&snapshot.document.parent)?;
+            (snapshot, below)
+        };
+        let _turn = snapshot.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.settle(snapshot.number, &below, cancel)?;
+        Ok(self.mounted(&snapshot, &below))
+    }
+
+    /// Where a layer for these directories is to be staged, if they are of an active snapshot that nothing was unpacked into.
+    pub(crate) fn slot(&self, upper: &Path) -> Option<Slot> {
+        let number = self.number_of(upper)?;
+        let directory = self.directory(number);
+        let state = self.state();
+        let snapshot = state.snapshots.values().find(|snapshot| snapshot.number == number)?;
+        let is_open = snapshot.is_ready && snapshot.document.kind == Kind::Active && self.is_untouched(number);
+        is_open.then(|| Slot { directory, turn: Arc::clone(&snapshot.turn) })
+    }
+
+    /// The name, or the key, of the snapshot that has these files.
+    pub(crate) fn name_of(&self, upper: &Path) -> Option<String> {
+        let number = self.number_of(upper)?;
+        let state = self.state();
+        let mut snapshots = state.snapshots.iter();
+        snapshots.find(|(_, snapshot)| snapshot.number == number).map(|(name, _)| name.clone())
+    }
+
+    fn number_of(&self, upper: &Path) -> Option<u64> {
+        let directory = upper.parent()?;
+        let is_ours = upper.file_name()? == UPPER && directory.parent()? == self.root.join(SNAPSHOTS);
+        is_ours.then(|| number(directory)).flatten()
+    }
+
+    /// Makes an active snapshot one that others can be put on. With `parent` it is put on that, if it was prepared with
+    /// none.
+    pub(crate) fn commit(
+        &self,
+        name: &str,
+        key: &str,
+        parent: &str,
+        labels: BTreeMap<String, String>,
+        cancel: &Cancel,
+    ) -> Result<Committed, StoreError> {
+        if name.is_empty() {
+            return Err(StoreError::Invalid("a snapshot without a name".to_owned()));
+        }
+        let turn = self.turn(key)?;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (snapshot, parent, below) = {
+            let mut state = self.state();
+            state.check_free(name)?;
+            let snapshot = state.get(key)?.clone();
+            if snapshot.document.kind != Kind::Active {
+                return Err(StoreError::Precondition(format!("snapshot {key:?} is not active")));
+            }
+            let own = &snapshot.document.parent;
+            if !own.is_empty() && !parent.is_empty() && own != parent {
+                return Err(StoreError::Invalid(format!(
+                    "snapshot {key:?} has the parent {own:?}, and not {parent:?}"
+                )));
+            }
+            let parent = if own.is_empty() { parent.to_owned() } else { own.clone() };
+            let below = state.chain(&parent)?;
+            state.reserved.insert(name.to_owned());
+            if let Some(own) = state.snapshots.get_mut(key) {
+                own.pending_parent = Some(parent.clone());
+            }
+            (snapshot, parent, below)
+        };
+        let done = self.commit_on(&snapshot, name, &parent, &below, labels, cancel);
+        let mut state = self.state();
+        state.reserved.remove(name);
+        match done {
+            Ok((document, committed)) => {
+                state.snapshots.remove(key);
+                let snapshot = Snapshot { is_ready: true, ..Snapshot::new(snapshot.number, document) };
+                state.snapshots.insert(name.to_owned(), snapshot);
+                Ok(committed)
+            }
+            Err(error) => {
+                if let Some(own) = state.snapshots.get_mut(key) {
+                    own.pending_parent = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The snapshot's turn must be held.
+    fn commit_on(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        parent: &str,
+        below: &[Snapshot],
+        labels: BTreeMap<String, String>,
+        cancel: &Cancel,
+    ) -> Result<(Document, Committed), StoreError> {
+        let directory = self.directory(snapshot.number);
+        let failed = |what: &str| {
+            let what = format!("cannot {what} {directory:?}");
+            move |error: io::Error| StoreError::io(what, error)
+        };
+        let settled = self.settle(snapshot.number, below, cancel)?;
+        if settled.is_none() {
+            // Whoever wrote it may not have waited for the disk.
+            open_path(&directory)
+                .and_then(|directory| self.durability.sync_tree(directory))
+                .map_err(|error| failed("write to disk")(error.into()))?;
+        }
+        let usage = usage::of(&directory.join(UPPER)).map_err(|error| failed("read")(error.into()))?;
+        let is_empty = settled.as_ref().is_some_and(|settled| !settled.has_changes);
+        let document = Document { usage, is_empty, ..Document::new(name, parent, Kind::Committed, labels) };
+        document.write(&directory, self.durability).map_err(failed("write"))?;
+        let is_layer = settled.is_some();
+        let not_kept = settled.map(|settled| settled.not_kept).unwrap_or_default();
+        Ok((document, Committed { usage, is_layer, not_kept }))
+    }
+
+    /// What is known of a snapshot.
+    pub(crate) fn stat(&self, key: &str) -> Result<Document, StoreError> {
+        Ok(self.state().get(key)?.document.clone())
+    }
+
+    /// All that there are, in the order of their names.
+    pub(crate) fn list(&self) -> Vec<Document> {
+        let state = self.state();
+        let ready = state.snapshots.values().filter(|snapshot| snapshot.is_ready);
+        ready.map(|snapshot| snapshot.document.clone()).collect()
+    }
+
+    /// Changes a snapshot's labels.
+    pub(crate) fn relabel(
+        &self,
+        key: &str,
+        change: impl FnOnce(&mut BTreeMap<String, String>),
+    ) -> Result<Document, StoreError> {
+        let turn = self.turn(key)?;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Snapshot { number, mut document, .. } = self.state().get(key)?.clone();
+        change(&mut document.labels);
+        document.updated = SystemTime::now();
+        let directory = self.directory(number);
+        document
+            .write(&directory, self.durability)
+            .map_err(|error| StoreError::io(format!("cannot write {directory:?}"), error))?;
+        if let Some(snapshot) = self.state().snapshots.get_mut(key) {
+            snapshot.document = document.clone();
+        }
+        Ok(document)
+    }
+
+    /// What a snapshot takes of the disk, without those below.
+    pub(crate) fn usage(&self, key: &str) -> Result<Usage, StoreError> {
+        let snapshot = self.state().get(key)?.clone();
+        match snapshot.document.kind {
+            Kind::Committed => Ok(snapshot.document.usage),
+            Kind::View => Ok(Usage::default()),
+            Kind::Active => {
+                let directory = self.directory(snapshot.number).join(UPPER);
+                usage::of(&directory)
+                    .map_err(|error| StoreError::io(format!("cannot read {directory:?}"), error.into()))
+            }
+        }
+    }
+
+    /// Removes a snapshot that no other is on.
+    pub(crate) fn remove(&self, key: &str) -> Result<(), StoreError> {
+        // A layer that is being unpacked is waited for.
+        let turn = self.turn(key)?;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = {
+            let mut state = self.state();
+            let snapshot = state.get(key)?.clone();
+            if state.has_children(key) {
+                return Err(StoreError::Precondition(format!("snapshot {key:?} has others on top of it")));
+            }
+            if let Some(own) = state.snapshots.get_mut(key) {
+                own.is_ready = false;
+            }
+            snapshot
+        };
+        let directory = self.directory(snapshot.number);
+        let forgotten = fs::remove_file(directory.join(document::DOCUMENT))
+            .and_then(|()| document::sync(&directory, self.durability));
+        let mut state = self.state();
+        match forgotten {
+            Ok(()) => {
+                state.snapshots.remove(key);
+                drop(state);
+                self.discard(snapshot.number);
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(own) = state.snapshots.get_mut(key) {
+                    own.is_ready = true;
+                }
+                Err(StoreError::io(format!("cannot remove {directory:?}"), error))
+            }
+        }
+    }
+
+    /// Removes what is left of snapshots that were not finished, or not removed to the end; what could not be removed.
+    pub(crate) fn clean(&self) -> io::Result<Vec<(PathBuf, Errno)>> {
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(self.root.join(SNAPSHOTS))? {
+            let path = entry?.path();
+            let Some(number) = number(&path) else { continue };
+            // Looked at under the lock: the number of one that is being made is known before there is a directory.
+            let is_known = || self.state().snapshots.values().any(|snapshot| snapshot.number == number);
+            if is_known() || path.join(document::DOCUMENT).symlink_metadata().is_ok() {
+                continue;
+            }
+            if let Err(error) = remove_in(&self.root.join(SNAPSHOTS), &number.to_string())
+                // Whoever removes the snapshot may have been quicker.
+                && path.symlink_metadata().is_ok()
+            {
+                kept.push((path, error));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Removes a directory that no document is in. If that fails now, [`clean`](Self::clean) tries again.
+    fn discard(&self, number: u64) {
+        let _ = remove_in(&self.root.join(SNAPSHOTS), &number.to_string());
+    }
+
+    fn directory(&self, number: u64) -> PathBuf {
+        self.root.join(SNAPSHOTS).join(number.to_string())
+    }
+
+    /// A snapshot's turn: it is taken before the state is looked at again, and never while that is locked.
+    fn turn(&self, key: &str) -> Result<Arc<Mutex<()>>, StoreError> {
+        Ok(Arc::clone(&self.state().get(key)?.turn))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshot {
+    fn new(number: u64, document: Document) -> Self {
+        Self { number, document, is_ready: false, pending_parent: None, turn: Arc::default() }
+    }
+}
+
+impl State {
+    fn get(&self, key: &str) -> Result<&Snapshot, StoreError> {
+        let snapshot = self.snapshots.get(key).filter(|snapshot| snapshot.is_ready);
+        snapshot.ok_or_else(|| StoreError::Missing(format!("snapshot {key:?} does not exist")))
+    }
+
+    fn check_free(&self, name: &str) -> Result<(), StoreError> {
+        match self.snapshots.contains_key(name) || self.reserved.contains(name) {
+            true => Err(StoreError::Exists(format!("snapshot {name:?} exists"))),
+            false => Ok(()),
+        }
+    }
+
+    /// A committed snapshot and all below it, the topmost first; nothing for no name.
+    fn chain(&self, name: &str) -> Result<Vec<Snapshot>, StoreError> {
+        let mut chain = Vec::new();
+        let mut at = name;
+        while !at.is_empty() {
+            let snapshot = self.get(at)?;
+            if snapshot.document.kind != Kind::Committed {
+                return Err(StoreError::Invalid(format!("the parent {at:?} is not committed")));
+            }
+            if chain.len() > self.snapshots.len() {
+                return Err(StoreError::Precondition(format!("the parents of {name:?} are their own parents")));
+            }
+            chain.push(snapshot.clone());
+            at = &snapshot.document.parent;
+        }
+        Ok(chain)
+    }
+
+    fn has_children(&self, name: &str) -> bool {
+        self.snapshots
+            .values()
+            .any(|other| other.document.parent == name || other.pending_parent.as_deref() == Some(name))
+    }
+}
+
+/// The number of a snapshot's directory.
+fn number(directory: &Path) -> Option<u64> {
+    directory.file_name()?.to_str()?.parse().ok()
+}
+
+/// Removes a directory in one of ours with all that is in it.
+fn remove_in(parent: &Path, name: &str) -> rustix::io::Result<()> {
+    remove_tree(open_path(parent)?, name.as_bytes())
+}

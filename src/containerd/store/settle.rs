@@ -1,0 +1,70 @@
+//! Layers of snapshots: staged in their directories, and settled there on what lies below them.
+
+use std::path::Path;
+
+use super::{Snapshot, Store, StoreError, UPPER, document, remove_in};
+use crate::core::cancel::Cancel;
+use crate::unpack::{Settled, SettledLayer, Underneath, record_name, settle_layer};
+
+/// A layer that was read.
+pub(super) const STAGED: &str = "staged";
+/// The same, from when on it is not whole any more.
+const SETTLING: &str = "settling";
+
+impl Store {
+    /// Settles the layer that was staged in a snapshot, on its parent and all below that; nothing, if there is none. The
+    /// snapshot's turn must be held.
+    pub(super) fn settle(
+        &self,
+        number: u64,
+        below: &[Snapshot],
+        cancel: &Cancel,
+    ) -> Result<Option<Settled>, StoreError> {
+        let directory = self.directory(number);
+        let (staged, settling) = (directory.join(STAGED), directory.join(SETTLING));
+        let record = directory.join(record_name());
+        if !is_there(&staged) {
+            return match is_there(&settling) && !is_there(&record) {
+                true => Err(StoreError::Precondition(format!(
+                    "{directory:?}: the layer was being finished when that was interrupted; unpack it again"
+                ))),
+                false => Ok(None),
+            };
+        }
+        let io = |error| StoreError::io(format!("cannot finish {directory:?}"), error);
+        std::fs::rename(&staged, &settling).map_err(io)?;
+        let settled = settle_layer(&settling, &self.underneath(below), &directory.join(UPPER), &self.options(cancel))?;
+        // The layer is whole now.
+        std::fs::rename(settling.join(record_name()), &record).map_err(io)?;
+        document::sync(&directory, self.durability).map_err(io)?;
+        // What is left goes with the snapshot, if not now.
+        let _ = remove_in(&directory, SETTLING);
+        Ok(Some(settled))
+    }
+
+    /// What lies below, the topmost first: layers with records down to the first that others have made, which is read from
+    /// disk with all below it.
+    fn underneath(&self, below: &[Snapshot]) -> Underneath {
+        let directory = |snapshot: &Snapshot| self.directory(snapshot.number);
+        let of_layer = |snapshot: &Snapshot| SettledLayer {
+            directory: directory(snapshot).join(UPPER),
+            record: directory(snapshot).join(record_name()),
+        };
+        let known = below.iter().take_while(|snapshot| is_there(&directory(snapshot).join(record_name()))).count();
+        Underneath {
+            lower: below[known..].iter().map(|snapshot| directory(snapshot).join(UPPER)).collect(),
+            settled: below[..known].iter().rev().map(of_layer).collect(),
+        }
+    }
+
+    /// Whether nothing was unpacked into a snapshot, nor written. What was staged may be staged again.
+    pub(super) fn is_untouched(&self, number: u64) -> bool {
+        let directory = self.directory(number);
+        let is_empty = std::fs::read_dir(directory.join(UPPER)).is_ok_and(|mut names| names.next().is_none());
+        is_empty && !is_there(&directory.join(SETTLING)) && !is_there(&directory.join(record_name()))
+    }
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}

@@ -1,0 +1,478 @@
+//! layflat as snapshotter and differ, spoken to as the unpackers of containerd do: layer by layer, or, as since 2.2, all
+//! layers at the same time and in any order, each without a parent until it is committed. No containerd is needed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use layflat::core::digest::Digest;
+use libtest_mimic::Failed;
+use proptest::prelude::*;
+use rustix::mount::{MountFlags, UnmountFlags};
+use tonic::{Code, Status};
+
+use crate::client::proto::types::{Descriptor, Mount};
+use crate::client::{Answer, Client, Mounted};
+use crate::common::cases::{self, Expected};
+use crate::common::harness::{self, Test, Trial};
+use crate::common::images::{self, Tar};
+use crate::common::random::{asked, compared, run_each, stack};
+use crate::common::run::{self, Scratch};
+use crate::common::tar;
+use crate::common::text::Stack;
+use crate::common::tools;
+use crate::common::tree::Tree;
+use crate::daemons::{Running, layflat};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    const TESTS: [Test; 9] = [
+        ("all_lines_of_fixtures_are_shown_or_refused", true, all_lines),
+        ("what_is_said_of_snapshots", true, what_is_said),
+        ("what_cannot_be_done_is_refused", true, what_is_refused),
+        ("a_container_sees_the_root_of_its_image", true, container_root),
+        ("layers_of_others_lie_between", true, layers_of_others),
+        ("an_applied_layer_is_mounted_without_commit", true, mounted_without_commit),
+        ("on_a_full_disk_a_pull_fails_and_leaves_nothing", true, full_disk),
+        ("after_a_kill_between_calls_a_pull_works", true, killed_between),
+        ("after_a_kill_inside_a_call_a_pull_works", true, killed_inside),
+    ];
+    let random = Trial::test("random_stacks_in_any_order_and_oracle_agree", random_stacks);
+    let mut trials = harness::trials(&TESTS);
+    trials.push(random.with_ignored_flag(!run::is_root()));
+    trials
+}
+
+/// How layers are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// One after the other, each on its parent.
+    OneByOne,
+    /// All at once, begun in an order that is made of this number; the parent is named at the end.
+    AtOnce(u64),
+}
+
+/// A layflat-containerd with a content store that only this test writes to.
+struct Service {
+    place: Scratch,
+    process: Option<Running>,
+    client: Client,
+    count: AtomicU64,
+}
+
+impl Service {
+    fn start() -> Self {
+        let place = Scratch::new(run::tmpfs());
+        let client = Client::connect(&place.0.join("l.sock"));
+        let mut service = Self { place, process: None, client, count: AtomicU64::new(0) };
+        service.restart();
+        service
+    }
+
+    /// Kills it, if it is there, and starts it anew.
+    fn restart(&mut self) {
+        assert!(self.run(self.command()));
+    }
+
+    fn command(&self) -> Command {
+        let mut command = layflat(&self.place.0);
+        command.arg("--root").arg(self.place.0.join("snapshots"));
+        command
+    }
+
+    /// Whether it gets ready.
+    fn run(&mut self, command: Command) -> bool {
+        drop(self.process.take());
+        self.process = Running::started(command, &self.place.0, "layflat");
+        self.client = Client::connect(&self.place.0.join("l.sock"));
+        self.process.is_some()
+    }
+
+    /// Puts a layer into the content store.
+    fn blob(&self, archive: &[u8]) -> Descriptor {
+        let digest = Digest::sha256_of(archive);
+        let directory = self.place.0.join("root/io.containerd.content.v1.content/blobs/sha256");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(digest.hex()), archive).unwrap();
+        Descriptor {
+            media_type: images::LAYER.to_owned(),
+            digest: digest.to_string(),
+            size: archive.len().try_into().unwrap(),
+            ..Default::default()
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.count.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Unpacks layers as an unpacker does; the name of the topmost. Whatever fails is removed.
+    fn pull(&self, archives: &[Vec<u8>], manner: Manner) -> Answer<String> {
+        let pull = self.number();
+        let keys: Vec<String> = (0..archives.len()).map(|layer| format!("test/{pull}/extract-{layer}")).collect();
+        let names: Vec<String> = (0..archives.len()).map(|layer| format!("test/{pull}/chain-{layer}")).collect();
+        let parent = |layer: usize| layer.checked_sub(1).map_or("", |below| names[below].as_str());
+        let blobs: Vec<Descriptor> = archives.iter().map(|archive| self.blob(archive)).collect();
+        let apply = |layer: usize, mounts: &[Mount]| {
+            let applied = self.client.apply(&blobs[layer], mounts)?;
+            assert_eq!(applied.digest, Digest::sha256_of(&archives[layer]).to_string());
+            Ok(())
+        };
+        let pull = || -> Answer<()> {
+            match manner {
+                Manner::OneByOne => {
+                    for layer in 0..archives.len() {
+                        let mounts = self.client.prepare(&keys[layer], parent(layer))?;
+                        apply(layer, &mounts)?;
+                        self.client.commit(&names[layer], &keys[layer], "")?;
+                    }
+                }
+                Manner::AtOnce(seed) => {
+                    let mounts: Vec<Vec<Mount>> =
+                        keys.iter().map(|key| self.client.prepare(key, "")).collect::<Answer<_>>()?;
+                    let mut order: Vec<usize> = (0..archives.len()).collect();
+                    fastrand::Rng::with_seed(seed).shuffle(&mut order);
+                    let applied: Vec<Answer<()>> = std::thread::scope(|scope| {
+                        let (apply, mounts) = (&apply, &mounts);
+                        let begin = |layer: usize| scope.spawn(move || apply(layer, &mounts[layer]));
+                        let begun: Vec<_> = order.into_iter().map(begin).collect();
+                        begun.into_iter().map(|thread| thread.join().unwrap()).collect()
+                    });
+                    applied.into_iter().collect::<Answer<()>>()?;
+                    for layer in 0..archives.len() {
+                        self.client.commit(&names[layer], &keys[layer], parent(layer))?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        let pulled = pull();
+        if pulled.is_err() {
+            keys.iter().for_each(|key| drop(self.client.remove(key)));
+        }
+        pulled.map(|()| names.last().unwrap().clone())
+    }
+
+    fn mountpoint(&self) -> PathBuf {
+        self.place.0.join("mount")
+    }
+
+    fn shown(&self, name: &str) -> Tree {
+        self.client.shown(name, &self.mountpoint())
+    }
+
+    /// What is left of snapshots when all are removed: nothing.
+    fn is_empty_when_all_is_removed(&self) {
+        self.client.remove_all().unwrap();
+        self.client.clean().unwrap();
+        let left: Vec<_> = fs::read_dir(self.place.0.join("snapshots/snapshots")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn archives(stack: &Stack) -> Vec<Vec<u8>> {
+    stack.0.iter().map(tar::archive).collect()
+}
+
+fn random_stacks() -> Result<(), Failed> {
+    let service = Service::start();
+    let manner = prop_oneof![1 => Just(Manner::OneByOne), 4 => any::<u64>().prop_map(Manner::AtOnce)];
+    run_each(&(stack(), manner), &|(stack, manner)| format!("{stack}\n{manner:?}"), &|(stack, manner), _| {
+        let name = service.pull(&archives(stack), *manner).map_err(|status| status.message().to_owned());
+        let shown = name.map(|name| service.shown(&name));
+        service.is_empty_when_all_is_removed();
+        compared(stack, shown, |expected| expected)
+    })
+}
+
+fn all_lines() {
+    let service = Service::start();
+    let mut wrong = Vec::new();
+    for (number, case) in cases::all().iter().enumerate().filter(|(_, case)| !case.stack.0.is_empty()) {
+        let pulled = service.pull(&archives(&case.stack), Manner::AtOnce(number as u64));
+        match (&case.expected, pulled) {
+            (Expected::Reject(words), Err(status)) if status.message().contains(words) => {}
+            (Expected::Tree(tree), Ok(name)) => {
+                let tree = case.overlay.as_ref().unwrap_or(tree).replace("OVERLAY.", "trusted.overlay.");
+                let differences = Tree::parse(&tree).differences(&service.shown(&name));
+                if !differences.is_empty() {
+                    wrong.push(format!("{}: {}", case.name, differences.join("\n")));
+                }
+            }
+            (expected, pulled) => wrong.push(format!("{}: {expected:?}, {pulled:?}", case.name)),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    service.is_empty_when_all_is_removed();
+}
+
+/// Three layers that only come out right together.
+fn three() -> Stack {
+    Stack::parse(
+        "D tmp(1777), D d, F d/old, D usr, D usr/lib, F usr/lib/a, L lib->usr/lib | F d/new, O d, F tmp/x | F lib/b, H c=usr/lib/a",
+    )
+}
+
+fn shows_three(tree: &Tree) {
+    let expected = Tree::parse("tmp/(1777) tmp/x d/ d/new usr/ usr/lib/ usr/lib/a usr/lib/b lib->usr/lib c=usr/lib/a");
+    let differences = expected.differences(tree);
+    assert!(differences.is_empty(), "{differences:?}");
+}
+
+fn code<T: std::fmt::Debug>(answer: Answer<T>) -> Code {
+    answer.unwrap_err().code()
+}
+
+fn what_is_said() {
+    let service = Service::start();
+    let client = &service.client;
+    let top = service.pull(&archives(&three()), Manner::AtOnce(1)).unwrap();
+    let info = client.stat(&top).unwrap();
+    assert_eq!((info.kind, info.name.as_str(), info.parent.as_str()), (3, top.as_str(), "test/0/chain-1"));
+    assert!(info.created_at.unwrap().seconds > 1_700_000_000);
+    assert!(info.labels.is_empty());
+
+    let labelled = client.label(&top, &[("one", "1"), ("two", "2")]).unwrap();
+    assert_eq!(labelled.labels.len(), 2);
+    let labelled = client.label(&top, &[("one", "")]).unwrap();
+    assert_eq!(labelled.labels.into_iter().collect::<Vec<_>>(), [("two".to_owned(), "2".to_owned())]);
+
+    client.prepare("test/container", &top).unwrap();
+    let names = |filters: &[&str]| client.list(filters).unwrap().into_keys().collect::<Vec<_>>();
+    assert_eq!(names(&[]), ["test/0/chain-0", "test/0/chain-1", "test/0/chain-2", "test/container"]);
+    assert_eq!(names(&["kind==active", "labels.two"]), ["test/0/chain-2", "test/container"]);
+    assert_eq!(names(&["parent==test/0/chain-1,name~=chain"]), ["test/0/chain-2"]);
+    assert_eq!(code(client.list(&["name="])), Code::InvalidArgument);
+
+    // A directory, one in it, a file in each, and the copy of the file with two names.
+    let (size, inodes) = client.usage(&top).unwrap();
+    assert!(inodes == 5 && size > 0, "{inodes} {size}");
+    let mounted = Mounted::at(&client.mounts("test/container").unwrap(), &service.mountpoint());
+    fs::write(mounted.0.join("file"), [1; 1 << 20]).unwrap();
+    let (size, inodes) = client.usage("test/container").unwrap();
+    assert!(inodes == 2 && size >= 1 << 20, "{inodes} {size}");
+    drop(mounted);
+    client.commit("test/committed", "test/container", "").unwrap();
+    assert!(client.usage("test/committed").unwrap().0 >= 1 << 20);
+    service.is_empty_when_all_is_removed();
+}
+
+fn what_is_refused() {
+    let service = Service::start();
+    let client = &service.client;
+    let top = service.pull(&archives(&three()), Manner::OneByOne).unwrap();
+    assert_eq!(code(client.stat("test/absent")), Code::NotFound);
+    assert_eq!(code(client.mounts("test/absent")), Code::NotFound);
+    assert_eq!(code(client.remove("test/absent")), Code::NotFound);
+    assert_eq!(code(client.prepare("test/key", "test/absent")), Code::NotFound);
+    assert_eq!(code(client.prepare(&top, "")), Code::AlreadyExists);
+    assert_eq!(code(client.remove("test/0/chain-0")), Code::FailedPrecondition);
+    assert_eq!(code(client.mounts(&top)), Code::FailedPrecondition);
+    client.prepare("test/key", &top).unwrap();
+    client.view("test/view", &top).unwrap();
+    assert_eq!(code(client.prepare("test/other", "test/key")), Code::InvalidArgument);
+    assert_eq!(code(client.commit(&top, "test/key", "")), Code::AlreadyExists);
+    assert_eq!(code(client.commit("test/name", "test/key", "test/0/chain-1")), Code::InvalidArgument);
+    assert_eq!(code(client.commit("test/name", "test/view", "")), Code::FailedPrecondition);
+    assert_eq!(code(client.commit("test/name", "test/absent", "")), Code::NotFound);
+    assert_eq!(code(client.label("test/absent", &[("one", "1")])), Code::NotFound);
+    // Nothing of that has changed anything.
+    client.commit("test/name", "test/key", &top).unwrap();
+
+    // A layer is unpacked into a snapshot once, and into none that was written to.
+    let layer = service.blob(&images::layer("one"));
+    let mounts = client.prepare("test/once", "").unwrap();
+    client.apply(&layer, &mounts).unwrap();
+    client.mounts("test/once").unwrap();
+    assert_eq!(code(client.apply(&layer, &mounts)), Code::Unimplemented);
+    // What is damaged, and what a layer may not ask for.
+    let mounts = client.prepare("test/damaged", "").unwrap();
+    let damaged = Descriptor { digest: Digest::sha256_of(b"other").to_string(), ..layer.clone() };
+    assert_eq!(code(client.apply(&damaged, &mounts)), Code::Unimplemented);
+    let longer = Descriptor { size: layer.size + 1, ..layer };
+    assert_eq!(code(client.apply(&longer, &mounts)), Code::DataLoss);
+    let hostile = service.blob(&tar::archive(&Stack::parse("F ../../escape").0[0]));
+    assert_eq!(code(client.apply(&hostile, &mounts)), Code::InvalidArgument);
+    // Only with what is below it is known that there is no such file.
+    let link = service.blob(&tar::archive(&Stack::parse("H b=a").0[0]));
+    client.apply(&link, &mounts).unwrap();
+    let refused = client.commit("test/link", "test/damaged", &top).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert!(refused.message().contains("neither earlier in this layer nor in a lower layer"), "{refused:?}");
+    assert_eq!(code(client.stat("test/link")), Code::NotFound);
+    service.is_empty_when_all_is_removed();
+}
+
+/// An overlay shows the root of its upper directory.
+fn container_root() {
+    let service = Service::start();
+    let stack = Stack::parse("D .(1711,7:8,m=5,user.k=v,trusted.overlay.opaque=y), F a | F b");
+    let top = service.pull(&archives(&stack), Manner::AtOnce(3)).unwrap();
+    let expected = service.shown(&top).0.remove(&b""[..]).unwrap();
+    assert_eq!((expected.attributes.mode, expected.attributes.uid, expected.attributes.mtime), (0o1711, 7, (5, 0)));
+    let mounted = Mounted::at(&service.client.prepare("test/container", &top).unwrap(), &service.mountpoint());
+    let found = Tree::of_directory(&mounted.0).0.remove(&b""[..]).unwrap();
+    assert_eq!(found.attributes, expected.attributes);
+}
+
+/// Of a snapshot that was written by a container, or unpacked by another differ, no record is there.
+fn layers_of_others() {
+    let service = Service::start();
+    let client = &service.client;
+    let layers = archives(&Stack::parse("D d(700), F d/a, F d/b, F e | W d/a, F d/c, O x | F d/new, H f=e, W d/b"));
+    let mut parent = String::new();
+    for (number, layer) in layers.iter().enumerate() {
+        let (key, name) = (format!("test/key-{number}"), format!("test/name-{number}"));
+        let mounts = client.prepare(&key, &parent).unwrap();
+        if number == 1 {
+            let mounted = Mounted::at(&mounts, &service.mountpoint());
+            fs::remove_file(mounted.0.join("d/a")).unwrap();
+            fs::write(mounted.0.join("d/c"), "c").unwrap();
+        } else {
+            client.apply(&service.blob(layer), &mounts).unwrap();
+        }
+        client.commit(&name, &key, "").unwrap();
+        parent = name;
+    }
+    let mounted = Mounted::at(&client.view("test/view", &parent).unwrap(), &service.mountpoint());
+    let mut names: Vec<String> = fs::read_dir(mounted.0.join("d"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["c", "new"]);
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(fs::metadata(mounted.0.join("d")).unwrap().mode() & 0o7777, 0o700);
+    let inode = |name: &str| fs::metadata(mounted.0.join(name)).unwrap().ino();
+    assert_eq!(inode("e"), inode("f"));
+}
+
+/// As a container's checkpoint is restored.
+fn mounted_without_commit() {
+    let service = Service::start();
+    let stack = three();
+    let mut layers = archives(&stack);
+    let top_layer = layers.pop().unwrap();
+    let parent = service.pull(&layers, Manner::AtOnce(2)).unwrap();
+    let mounts = service.client.prepare("test/container", &parent).unwrap();
+    service.client.apply(&service.blob(&top_layer), &mounts).unwrap();
+    let mounted = Mounted::at(&service.client.mounts("test/container").unwrap(), &service.mountpoint());
+    shows_three(&Tree::of_directory(&mounted.0));
+    drop(mounted);
+    service.client.commit("test/committed", "test/container", "").unwrap();
+    shows_three(&service.shown("test/committed"));
+}
+
+/// After whatever has happened: the same layers come out right, and all that is left can be removed.
+fn is_sound(service: &Service, layers: &[Vec<u8>], what: &str) {
+    for manner in [Manner::AtOnce(5), Manner::OneByOne] {
+        let pulled = service.pull(layers, manner);
+        let name = pulled.unwrap_or_else(|status: Status| panic!("{what}: {status:?}"));
+        shows_three(&service.shown(&name));
+    }
+    service.is_empty_when_all_is_removed();
+}
+
+fn full_disk() {
+    let mut service = Service::start();
+    let snapshots = service.place.0.join("snapshots");
+    drop(service.process.take());
+    rustix::mount::mount("tmpfs", &snapshots, "tmpfs", MountFlags::empty(), c"size=4m").unwrap();
+    service.restart();
+    let layers = archives(&three());
+    let mut random = fastrand::Rng::with_seed(1);
+    let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(8 << 20).collect();
+    let mut large = layers.clone();
+    large.push(Tar::new().file("large", &bytes).done());
+    for manner in [Manner::AtOnce(1), Manner::OneByOne] {
+        let refused = service.pull(&large, manner).unwrap_err();
+        assert!(refused.message().contains("No space left"), "{refused:?}");
+    }
+    is_sound(&service, &layers, "on a full disk");
+    drop(service.process.take());
+    rustix::mount::unmount(&snapshots, UnmountFlags::DETACH).unwrap();
+}
+
+fn killed_between() {
+    let mut service = Service::start();
+    let layers = archives(&three());
+    // Prepare, Apply and Commit of each layer, and Prepare, View and Remove of what is on top.
+    for last in 0..=12 {
+        let mut call = 0;
+        let client = &service.client;
+        let mut go_on = || {
+            call += 1;
+            call <= last
+        };
+        let mut mounts = Vec::new();
+        for layer in 0..3 {
+            if go_on() {
+                mounts.push(client.prepare(&format!("test/cut/{layer}"), "").unwrap());
+            }
+        }
+        for layer in [2, 0, 1] {
+            if go_on() {
+                client.apply(&service.blob(&layers[layer]), &mounts[layer]).unwrap();
+            }
+        }
+        // What was answered before a kill is there after it: so the second half is done by another process.
+        if last > 6 {
+            service.restart();
+        }
+        let client = &service.client;
+        let name = |layer: usize| format!("test/cut/name-{layer}");
+        for layer in 0..3_usize {
+            if go_on() {
+                let parent = layer.checked_sub(1).map_or(String::new(), name);
+                client.commit(&name(layer), &format!("test/cut/{layer}"), &parent).unwrap();
+            }
+        }
+        if go_on() {
+            shows_three(&service.shown(&name(2)));
+            client.prepare("test/cut/container", &name(2)).unwrap();
+        }
+        if go_on() {
+            client.view("test/cut/view", &name(2)).unwrap();
+        }
+        if go_on() {
+            client.remove("test/cut/container").unwrap();
+        }
+        service.restart();
+        is_sound(&service, &layers, &format!("after {last} calls"));
+    }
+}
+
+/// The process is killed at one of its system calls, each time at a later one.
+fn killed_inside() {
+    tools::need(&["strace"]);
+    const CALLS: &str = "rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,mknodat,linkat,fsync,syncfs,fchmod";
+    let mut service = Service::start();
+    let layers = archives(&three());
+    let step = if asked().is_some() { 1 } else { 4 };
+    let mut at = 1;
+    loop {
+        // As a grandchild of ours: the process that it looks at is what is killed and waited for.
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={CALLS}"));
+        command.arg("-e").arg(format!("inject={CALLS}:signal=KILL:when={at}"));
+        let own = service.command();
+        command.arg(own.get_program()).args(own.get_args());
+        let mut was_killed = !service.run(command);
+        if !was_killed {
+            let pulled = service.pull(&layers, Manner::AtOnce(at));
+            if pulled.is_ok() {
+                let _ = service.client.remove_all();
+            }
+            was_killed = service.client.clean().is_err();
+        }
+        service.restart();
+        is_sound(&service, &layers, &format!("killed at call {at}"));
+        if !was_killed {
+            break;
+        }
+        at += step;
+    }
+    assert!(at > 20, "{at}");
+}
