@@ -97,6 +97,12 @@ fn image() -> Vec<u8> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown(pub(crate) BTreeMap<String, String>);
 
+/// Whether it is what the cache notes of a mount for other machines: its name and what it says are of the place and the process, and it may be there or not.
+fn is_record_of_mount(name: &str) -> bool {
+    let record = name.split_once("/mounts/").map(|(_, record)| record);
+    record.is_some_and(|record| record.len() == 64 && record.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 impl Shown {
     pub(crate) fn of(place: &Place) -> Self {
         place.unmount_bundle();
@@ -105,6 +111,9 @@ impl Shown {
         for entry in walkdir::WalkDir::new(place.path()).min_depth(1).sort_by_file_name() {
             let entry = entry.unwrap();
             let name = entry.path().strip_prefix(place.path()).unwrap().to_string_lossy().into_owned();
+            if is_record_of_mount(&name) {
+                continue;
+            }
             let mut described = describe(entry.path());
             let metadata = entry.metadata().unwrap();
             if metadata.nlink() > 1 && !metadata.is_dir() && !is_unfinished(&name) {
