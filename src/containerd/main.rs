@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use layflat::containerd::{Event, Settings, Tell, listen, serve};
+use layflat::containerd::{Event, MetricsListener, Settings, Tell, listen, serve};
 use layflat::core::chain::Chain;
 
 /// Unpacks layers for containerd, so that containers see what the image means: as its snapshotter and differ, with --root,
@@ -40,6 +40,10 @@ struct Arguments {
     /// When told to end, let layers be finished for so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
+    /// Show metrics to Prometheus, by HTTP at /metrics: on this socket, which only the caller's user can connect to, or on an IP
+    /// address and port, to whoever can connect to it
+    #[arg(long, value_name = "SOCKET|IP:PORT")]
+    metrics: Option<String>,
     /// How each line of the log is written
     #[arg(long, value_enum, default_value_t = Log::Text)]
     log: Log,
@@ -64,8 +68,12 @@ fn main() -> ExitCode {
         grace: Duration::from_secs(arguments.grace),
         tell: Tell::to(move |event| write(log, event)),
     };
-    let served = listen(&arguments.address).and_then(|listener| serve(listener, &settings, ready));
-    match served {
+    let served = || {
+        let listener = listen(&arguments.address)?;
+        let metrics = arguments.metrics.as_deref().map(MetricsListener::at).transpose()?;
+        serve(listener, metrics, settings, ready)
+    };
+    match served() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whoever closed standard error wants to hear nothing.

@@ -14,6 +14,7 @@ mod content;
 mod differ;
 mod event;
 mod filter;
+mod metrics;
 mod mounts;
 mod packing;
 mod proto;
@@ -23,6 +24,7 @@ mod snapshotter;
 mod store;
 
 pub use event::{Event, Tell};
+pub use metrics::MetricsListener;
 pub use server::{listen, serve};
 
 use std::num::NonZero;

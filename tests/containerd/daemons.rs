@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use crate::client::Client;
 use crate::common::run::{self, Scratch};
 use crate::common::tools;
@@ -237,6 +239,16 @@ impl Running {
             }
         }
         None
+    }
+
+    /// Tells it to end, as systemd does.
+    pub(crate) fn terminate(&self) {
+        rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended; whether it says that all is well.
+    pub(crate) fn ended_well(mut self) -> bool {
+        self.0.wait().unwrap().success()
     }
 }
 

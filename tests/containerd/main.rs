@@ -6,6 +6,7 @@ mod client;
 mod common;
 mod daemons;
 mod imports;
+mod service;
 mod unpacker;
 
 use daemons::Role;
@@ -14,6 +15,7 @@ fn main() -> std::process::ExitCode {
     common::harness::main(&[
         ("differ", || imports::trials(Role::Differ)),
         ("pair", || imports::trials(Role::Pair)),
+        ("service", service::trials),
         ("unpacker", unpacker::trials),
     ])
 }
