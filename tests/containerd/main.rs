@@ -6,9 +6,17 @@ mod client;
 mod common;
 mod daemons;
 mod imports;
+#[path = "../privileged/registry/servers.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "a test helper, with more ways to start a registry than are used here"
+)]
+mod servers;
 mod service;
 mod unpacker;
 
+use common::place;
 use daemons::Role;
 
 fn main() -> std::process::ExitCode {
