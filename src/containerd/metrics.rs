@@ -5,9 +5,6 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::{Ready, ready};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context as TaskContext;
 use std::time::Instant;
@@ -20,9 +17,8 @@ use tonic::transport::Server;
 
 use super::Event;
 use super::running::Running;
-use super::server::listen;
+use super::socket::{Listener, MetricsListener};
 use super::store::Store;
-use crate::core::chain::Context;
 
 /// The calls that are counted: no caller can make up another label.
 const METHODS: [&str; 12] = [
@@ -42,37 +38,6 @@ const METHODS: [&str; 12] = [
 
 /// Upper bounds of the seconds of a call: a lookup, a small layer, a large one.
 const BOUNDS: [f64; 9] = [0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0];
-
-/// Where metrics are asked for.
-#[derive(Debug)]
-pub struct MetricsListener(Listener);
-
-#[derive(Debug)]
-enum Listener {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
-impl MetricsListener {
-    /// Listens at the path of a socket, which has a slash, or at an IP address and port.
-    ///
-    /// To be called while the program has one thread.
-    ///
-    /// # Errors
-    /// It is neither, or somebody else listens there.
-    pub fn at(address: &str) -> io::Result<Self> {
-        if address.contains('/') {
-            return Ok(Self(Listener::Unix(listen(Path::new(address))?)));
-        }
-        let failed = |error| io::Error::other(Context::new(format!("cannot listen on {address:?} for metrics"), error));
-        let parsed: SocketAddr = address.parse().map_err(|_| {
-            failed(io::Error::other(
-                "it is neither the path of a socket nor an IP address and a port, as 127.0.0.1:9000",
-            ))
-        })?;
-        TcpListener::bind(parsed).map(|listener| Self(Listener::Tcp(listener))).map_err(failed)
-    }
-}
 
 /// What is counted. Clones share it.
 #[derive(Debug, Clone, Default)]

@@ -21,11 +21,12 @@ mod proto;
 mod running;
 mod server;
 mod snapshotter;
+mod socket;
 mod store;
 
 pub use event::{Event, Tell};
-pub use metrics::MetricsListener;
-pub use server::{listen, serve};
+pub use server::serve;
+pub use socket::{MetricsListener, listen};
 
 use std::num::NonZero;
 use std::path::PathBuf;

@@ -1,13 +1,12 @@
-//! The socket, and the end of the program.
+//! What is served, and the end of the program.
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Context as TaskContext;
 
-use rustix::fs::Mode;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -20,47 +19,16 @@ use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::differ::Differ;
-use super::metrics::{Metrics, MetricsListener, Page};
+use super::metrics::{Metrics, Page};
 use super::proto::diff::diff_server::{self, DiffServer};
 use super::proto::snapshots::snapshots_server::{self, SnapshotsServer};
 use super::running::Running;
 use super::snapshotter::{Snapshotter, clean};
+use super::socket::MetricsListener;
 use super::store::Store;
 use super::{Event, Settings, Tell};
 use crate::core::chain::Context;
 use crate::fs::Durability;
-
-/// Listens on a socket that only its owner can connect to. What a program left there that is gone is removed.
-///
-/// To be called while the program has one thread.
-///
-/// # Errors
-/// Somebody else listens there, or the socket cannot be made.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    let failed = |error| io::Error::other(Context::new(format!("cannot listen on {path:?}"), error));
-    let bind = || {
-        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = UnixListener::bind(path);
-        rustix::process::umask(before);
-        bound
-    };
-    match bind() {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            match UnixStream::connect(path) {
-                // What is no socket does not refuse connections, and stays.
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {}
-                _ => return Err(failed(error)),
-            }
-            std::fs::remove_file(path).and_then(|()| bind()).map_err(failed)
-        }
-        bound => bound.map_err(failed),
-    }
-}
-
-fn is_socket(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
-}
 
 /// Serves containerd until SIGTERM or SIGINT. Then no more is begun; what is being unpacked may still be finished within
 /// [`Settings::grace`], or until a second signal, and is cancelled then. `ready` is called as soon as there are answers.

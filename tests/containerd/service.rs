@@ -22,11 +22,12 @@ const SERVING: i32 = 1;
 const NOT_SERVING: i32 = 2;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [Test; 4] = [
+    const TESTS: [Test; 5] = [
         ("it_says_which_services_it_has", true, health),
         ("whoever_watches_hears_that_it_ends", true, watched),
         ("metrics_count_calls_layers_and_snapshots", true, metrics),
         ("metrics_are_nowhere_else", true, nowhere_else),
+        ("a_file_says_what_options_say", true, file),
     ];
     harness::trials(&TESTS)
 }
@@ -143,4 +144,44 @@ fn nowhere_else() {
     assert!(!output.status.success());
     let said = crate::daemons::said(&output);
     assert!(said.contains("\"localhost\"") && said.contains("127.0.0.1:9000"), "{said}");
+}
+
+fn file() {
+    let place = Scratch::new(run::tmpfs());
+    let config = place.0.join("config.toml");
+    let socket = place.0.join("metrics.sock");
+    fs::write(
+        &config,
+        format!("# What this node has.\nroot = {:?}\nmetrics = {socket:?}\njobs = 1\nno-sync = true\n", root(&place)),
+    )
+    .unwrap();
+    let (_running, client) = start(&place, &["--config", config.to_str().unwrap()]);
+    assert_eq!(client.health(SNAPSHOTS).unwrap(), SERVING);
+    let (head, _) = asked(UnixStream::connect(&socket).unwrap(), "GET /metrics");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+
+    // The command line comes first.
+    let other = Scratch::new(run::tmpfs());
+    let mine = other.0.join("mine.sock");
+    let arguments =
+        ["--config", config.to_str().unwrap(), "--root", &root(&other), "--metrics", mine.to_str().unwrap()];
+    let (_other, _) = start(&other, &arguments);
+    assert!(mine.exists());
+
+    for (text, line, problem) in [
+        ("jobs = 2\n\nsnapshotter = true\n", "line 3", "snapshotter"),
+        ("jobs = 0\n", "line 1", "zero"),
+        ("grace = 1\nlog = \"loud\"\n", "line 2", "loud"),
+        ("grace = 1\nroot =\n", "line 2", ""),
+        // A file names no other one.
+        ("config = \"other\"\n", "line 1", "config"),
+    ] {
+        fs::write(&config, text).unwrap();
+        let output = layflat(&other.0).arg("--config").arg(&config).output().unwrap();
+        assert!(!output.status.success());
+        let said = crate::daemons::said(&output);
+        assert!(said.contains(line) && said.contains("config.toml") && said.contains(problem), "{text}: {said}");
+    }
+    let output = layflat(&other.0).args(["--config", "/nowhere"]).output().unwrap();
+    assert!(crate::daemons::said(&output).contains("cannot read \"/nowhere\""));
 }
