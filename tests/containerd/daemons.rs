@@ -24,6 +24,13 @@ fn capabilities() -> String {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/containerd.md");
     let document = fs::read_to_string(document).unwrap();
     let named = document.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    for copy in ["contrib/containerd/layflat-containerd.service", "contrib/kubernetes/daemonset.yaml"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(copy)).unwrap();
+        assert!(
+            text.contains(&format!("CapabilityBoundingSet={named}\n")),
+            "{copy} has other capabilities than docs/containerd.md"
+        );
+    }
     let names = named.split(' ').map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase()));
     names.collect::<Vec<_>>().join(",")
 }
