@@ -1,5 +1,8 @@
 //! layflat-containerd: reads its arguments, listens, and writes what happens to standard error.
 
+mod options;
+
+use std::error::Error;
 use std::io::Write;
 use std::num::NonZero;
 use std::os::linux::net::SocketAddrExt;
@@ -9,70 +12,40 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use layflat::containerd::{Event, Settings, Tell, listen, serve};
+use clap::Parser;
+use layflat::containerd::{Event, MetricsListener, Settings, Tell, listen, serve};
 use layflat::core::chain::Chain;
 
-/// Unpacks layers for containerd, so that containers see what the image means: as its snapshotter and differ, with --root,
-/// or as a differ alone, for the directories of containerd's own overlayfs snapshotter. docs/containerd.md has containerd's
-/// configuration.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
-struct Arguments {
-    /// Listen on this socket, which only the caller's user can connect to
-    #[arg(long, value_name = "SOCKET", default_value = "/run/layflat-containerd.sock")]
-    address: PathBuf,
-    /// Be a snapshotter as well, and keep the snapshots in this directory
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// containerd's root directory, in which its content store is
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/containerd")]
-    containerd_root: PathBuf,
-    /// containerd's socket, to give it layers that are made of containers
-    #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
-    containerd_address: PathBuf,
-    /// Unpack so many layers at the same time; more wait [default: one for each processor]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZero<usize>>,
-    /// Do not wait until a layer is on disk: a power loss soon after may leave empty files in it
-    #[arg(long)]
-    no_sync: bool,
-    /// When told to end, let layers be finished for so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    grace: u64,
-    /// How each line of the log is written
-    #[arg(long, value_enum, default_value_t = Log::Text)]
-    log: Log,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Log {
-    Text,
-    Json,
-}
+use options::{Log, Options};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let log = arguments.log;
-    let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    let settings = Settings {
-        root: arguments.root,
-        containerd_root: arguments.containerd_root,
-        containerd_address: arguments.containerd_address,
-        jobs: arguments.jobs.unwrap_or(processors),
-        no_sync: arguments.no_sync,
-        grace: Duration::from_secs(arguments.grace),
-        tell: Tell::to(move |event| write(log, event)),
-    };
-    let served = listen(&arguments.address).and_then(|listener| serve(listener, &settings, ready));
-    match served {
+    match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whoever closed standard error wants to hear nothing.
-            let _ = writeln!(std::io::stderr(), "layflat-containerd: {}", Chain(&error));
+            let _ = writeln!(std::io::stderr(), "layflat-containerd: {}", Chain(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(options: Options) -> Result<(), Box<dyn Error>> {
+    let options = options.with_file()?;
+    let or = |path: Option<PathBuf>, default: &str| path.unwrap_or_else(|| default.into());
+    let log = options.log.unwrap_or(Log::Text);
+    let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let settings = Settings {
+        root: options.root,
+        containerd_root: or(options.containerd_root, "/var/lib/containerd"),
+        containerd_address: or(options.containerd_address, "/run/containerd/containerd.sock"),
+        jobs: options.jobs.unwrap_or(processors),
+        no_sync: options.no_sync,
+        grace: Duration::from_secs(options.grace.unwrap_or(30)),
+        tell: Tell::to(move |event| write(log, event)),
+    };
+    let listener = listen(&or(options.address, "/run/layflat-containerd.sock"))?;
+    let metrics = options.metrics.as_deref().map(MetricsListener::at).transpose()?;
+    Ok(serve(listener, metrics, settings, ready)?)
 }
 
 fn write(log: Log, event: &Event) {

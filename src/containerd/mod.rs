@@ -14,16 +14,19 @@ mod content;
 mod differ;
 mod event;
 mod filter;
+mod metrics;
 mod mounts;
 mod packing;
 mod proto;
 mod running;
 mod server;
 mod snapshotter;
+mod socket;
 mod store;
 
 pub use event::{Event, Tell};
-pub use server::{listen, serve};
+pub use server::serve;
+pub use socket::{MetricsListener, listen};
 
 use std::num::NonZero;
 use std::path::PathBuf;

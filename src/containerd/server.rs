@@ -1,13 +1,12 @@
-//! The socket, and the end of the program.
+//! What is served, and the end of the program.
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Context as TaskContext;
 
-use rustix::fs::Mode;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -15,56 +14,37 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Poll, Service, http};
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_health::server::{HealthReporter, HealthService};
 
 use super::differ::Differ;
-use super::proto::diff::diff_server::DiffServer;
-use super::proto::snapshots::snapshots_server::{SERVICE_NAME, SnapshotsServer};
+use super::metrics::{Metrics, Page};
+use super::proto::diff::diff_server::{self, DiffServer};
+use super::proto::snapshots::snapshots_server::{self, SnapshotsServer};
 use super::running::Running;
 use super::snapshotter::{Snapshotter, clean};
+use super::socket::MetricsListener;
 use super::store::Store;
-use super::{Event, Settings};
+use super::{Event, Settings, Tell};
 use crate::core::chain::Context;
 use crate::fs::Durability;
 
-/// Listens on a socket that only its owner can connect to. What a program left there that is gone is removed.
-///
-/// To be called while the program has one thread.
-///
-/// # Errors
-/// Somebody else listens there, or the socket cannot be made.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    let failed = |error| io::Error::other(Context::new(format!("cannot listen on {path:?}"), error));
-    let bind = || {
-        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = UnixListener::bind(path);
-        rustix::process::umask(before);
-        bound
-    };
-    match bind() {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            match UnixStream::connect(path) {
-                // What is no socket does not refuse connections, and stays.
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {}
-                _ => return Err(failed(error)),
-            }
-            std::fs::remove_file(path).and_then(|()| bind()).map_err(failed)
-        }
-        bound => bound.map_err(failed),
-    }
-}
-
-fn is_socket(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
-}
-
 /// Serves containerd until SIGTERM or SIGINT. Then no more is begun; what is being unpacked may still be finished within
 /// [`Settings::grace`], or until a second signal, and is cancelled then. `ready` is called as soon as there are answers.
+/// Metrics are there until the very end.
 ///
 /// # Errors
 /// The directory of the snapshots cannot be used, the system has no threads or signals to give, or the socket breaks.
-pub fn serve(listener: UnixListener, settings: &Settings, ready: impl FnOnce()) -> io::Result<()> {
+pub fn serve(
+    listener: UnixListener,
+    asked: Option<MetricsListener>,
+    settings: Settings,
+    ready: impl FnOnce(),
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
+    let metrics = Metrics::default();
+    let settings = &Settings { tell: counted(settings.tell.clone(), metrics.clone()), ..settings };
     let store = settings.root.as_deref().map(|root| open(root, settings)).transpose()?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -77,7 +57,18 @@ pub fn serve(listener: UnixListener, settings: &Settings, ready: impl FnOnce()) 
             }
         };
         let running = Running::default();
+        if let Some(asked) = asked {
+            Page { metrics: metrics.clone(), running: running.clone(), store: store.clone() }.serve(asked)?;
+        }
+        let mut reporter = HealthReporter::new();
+        let mut served = vec!["", diff_server::SERVICE_NAME];
+        served.extend(store.is_some().then_some(snapshots_server::SERVICE_NAME));
+        for &name in &served {
+            reporter.set_service_status(name, ServingStatus::Serving).await;
+        }
         let services = Services {
+            metrics,
+            health: HealthServer::new(HealthService::from_health_reporter(reporter.clone())),
             diff: DiffServer::new(Differ::new(settings, store.clone(), running.clone())),
             snapshots: store
                 .clone()
@@ -97,6 +88,11 @@ pub fn serve(listener: UnixListener, settings: &Settings, ready: impl FnOnce()) 
         let ending = async {
             signalled().await;
             settings.tell.tell(&Event::Ending { layers: running.count() });
+            for &name in &served {
+                reporter.set_service_status(name, ServingStatus::NotServing).await;
+                // Whoever watches has heard it. The server would wait for them.
+                reporter.clear_service_status(name).await;
+            }
             drop(stop);
             tokio::select! {
                 () = tokio::time::sleep(settings.grace) => {}
@@ -122,9 +118,19 @@ fn open(root: &Path, settings: &Settings) -> io::Result<Arc<Store>> {
     Ok(Arc::new(store))
 }
 
-/// Both services on one socket. tonic's own router would bring axum.
-#[derive(Debug, Clone)]
+/// The same, counted.
+fn counted(tell: Tell, metrics: Metrics) -> Tell {
+    Tell::to(move |event| {
+        metrics.hear(event);
+        tell.tell(event);
+    })
+}
+
+/// All services on one socket. tonic's own router would bring axum.
+#[derive(Clone)]
 struct Services {
+    metrics: Metrics,
+    health: HealthServer<HealthService>,
     diff: DiffServer<Differ>,
     /// With a directory to keep them in.
     snapshots: Option<SnapshotsServer<Snapshotter>>,
@@ -140,10 +146,19 @@ impl Service<http::Request<Body>> for Services {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        match &mut self.snapshots {
-            Some(snapshots) if request.uri().path().split('/').nth(1) == Some(SERVICE_NAME) => snapshots.call(request),
-            // It answers what is neither with UNIMPLEMENTED.
+        let path = request.uri().path();
+        let call = self.metrics.begin(path);
+        let answer = match (path.split('/').nth(1), &mut self.snapshots) {
+            (Some(snapshots_server::SERVICE_NAME), Some(snapshots)) => snapshots.call(request),
+            (Some(health_server::SERVICE_NAME), _) => self.health.call(request),
+            // It answers what is none of them with UNIMPLEMENTED.
             _ => self.diff.call(request),
-        }
+        };
+        let Some(call) = call else { return answer };
+        Box::pin(async {
+            let answer = answer.await;
+            answer.as_ref().map_or_else(|never| match *never {}, |answer| call.end(answer));
+            answer
+        })
     }
 }

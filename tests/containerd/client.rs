@@ -13,6 +13,7 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_prost::ProstCodec;
 
 use crate::common::tree::Tree;
@@ -26,6 +27,7 @@ use proto::types::{Descriptor, Empty, Mount};
 
 const SNAPSHOTS: &str = "/containerd.services.snapshots.v1.Snapshots";
 const DIFF: &str = "/containerd.services.diff.v1.Diff";
+const HEALTH: &str = "/grpc.health.v1.Health";
 
 /// What a call is answered with.
 pub(crate) type Answer<T> = Result<T, Status>;
@@ -142,6 +144,31 @@ impl Client {
                 found.extend(answer.info.into_iter().map(|info| (info.name, info.parent)));
             }
             Ok(found)
+        })
+    }
+
+    /// Whether a service is well.
+    pub(crate) fn health(&self, service: &str) -> Answer<i32> {
+        let answer: HealthCheckResponse =
+            self.call(HEALTH, "Check", HealthCheckRequest { service: service.to_owned() })?;
+        Ok(answer.status)
+    }
+
+    /// The same, until no more is said; what is to be done once the first is heard.
+    pub(crate) fn watch_health(&self, service: &str, then: impl FnOnce()) -> Answer<Vec<i32>> {
+        let path = PathAndQuery::try_from(format!("{HEALTH}/Watch")).unwrap();
+        self.runtime.block_on(async {
+            let mut grpc = Grpc::new(self.channel.clone());
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let codec = ProstCodec::<_, HealthCheckResponse>::default();
+            let request = Request::new(HealthCheckRequest { service: service.to_owned() });
+            let mut answers = grpc.server_streaming(request, path, codec).await?.into_inner();
+            let mut heard = Vec::from_iter(answers.message().await?.map(|answer| answer.status));
+            then();
+            while let Some(answer) = answers.message().await? {
+                heard.push(answer.status);
+            }
+            Ok(heard)
         })
     }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use crate::client::Client;
 use crate::common::run::{self, Scratch};
 use crate::common::tools;
@@ -22,6 +24,13 @@ fn capabilities() -> String {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/containerd.md");
     let document = fs::read_to_string(document).unwrap();
     let named = document.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    for copy in ["contrib/containerd/layflat-containerd.service", "contrib/kubernetes/daemonset.yaml"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(copy)).unwrap();
+        assert!(
+            text.contains(&format!("CapabilityBoundingSet={named}\n")),
+            "{copy} has other capabilities than docs/containerd.md"
+        );
+    }
     let names = named.split(' ').map(|name| format!("+{}", name.trim_start_matches("CAP_").to_lowercase()));
     names.collect::<Vec<_>>().join(",")
 }
@@ -237,6 +246,16 @@ impl Running {
             }
         }
         None
+    }
+
+    /// Tells it to end, as systemd does.
+    pub(crate) fn terminate(&self) {
+        rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended; whether it says that all is well.
+    pub(crate) fn ended_well(mut self) -> bool {
+        self.0.wait().unwrap().success()
     }
 }
 

@@ -17,12 +17,14 @@ use crate::client::Client;
 use crate::common::cases::{self, Case, Expected};
 use crate::common::harness::Trial;
 use crate::common::images::{self, Layout, Tar};
+use crate::common::place::Place;
 use crate::common::run::{self, Form};
 use crate::common::tar;
 use crate::common::text::Stack;
 use crate::common::tools;
 use crate::common::tree::Tree;
 use crate::daemons::{Daemons, Role};
+use crate::servers::Registry;
 
 /// The suites, whose containerds are different ones.
 const SUITES: [&str; 2] = ["trixie", "sid"];
@@ -30,10 +32,11 @@ const SUITES: [&str; 2] = ["trixie", "sid"];
 /// A test of one of them.
 type Test = fn(&str, Role);
 
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 9] = [
     ("what_is_mounted_is_what_the_oracle_says", what_is_mounted),
     ("what_must_be_refused_is_refused", what_is_refused),
     ("the_transfer_service_unpacks_as_the_client_does", both_ways),
+    ("what_is_pulled_is_unpacked_right", pulled),
     ("a_container_runs", container),
     ("a_layer_of_a_container_shows_what_it_shows", container_layer),
     ("a_wrong_diff_id_leaves_nothing", wrong_diff_id),
@@ -230,6 +233,25 @@ fn both_ways(suite: &str, role: Role) {
         let log = daemons.log("layflat");
         assert_eq!(log.matches(r#""event":"unpacked""#).count(), 2, "{log}");
         assert_eq!(log.matches(r#""event":"committed""#).count(), if role == Role::Pair { 2 } else { 0 }, "{log}");
+    }
+}
+
+fn pulled(suite: &str, role: Role) {
+    let daemons = Daemons::start(suite, role);
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    let mut layout = Layout::default();
+    add(&mut layout, &name("pair"), &pair());
+    let archive = daemons.path("pair.tar");
+    fs::write(&archive, layout.tar()).unwrap();
+    registry.put(&format!("oci-archive:{}", archive.display()), "pair:latest", &[]);
+    let image = registry.name("pair:latest");
+    for (options, unpacked) in [("--local", 2), ("", 4)] {
+        daemons.done(&format!("images pull --plain-http {options} {image}"));
+        check_pair(&daemons, &image, "");
+        let log = daemons.log("layflat");
+        assert_eq!(log.matches(r#""event":"unpacked""#).count(), unpacked, "{options}: {log}");
+        daemons.done(&format!("images rm --sync {image}"));
     }
 }
 

@@ -6,14 +6,24 @@ mod client;
 mod common;
 mod daemons;
 mod imports;
+#[path = "../privileged/registry/servers.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "a test helper, with more ways to start a registry than are used here"
+)]
+mod servers;
+mod service;
 mod unpacker;
 
+use common::place;
 use daemons::Role;
 
 fn main() -> std::process::ExitCode {
     common::harness::main(&[
         ("differ", || imports::trials(Role::Differ)),
         ("pair", || imports::trials(Role::Pair)),
+        ("service", service::trials),
         ("unpacker", unpacker::trials),
     ])
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -54,6 +54,20 @@ enum Manner {
     AtOnce(u64),
 }
 
+/// Puts a layer into the content store of a place.
+pub(crate) fn blob(place: &Path, archive: &[u8]) -> Descriptor {
+    let digest = Digest::sha256_of(archive);
+    let directory = place.join("root/io.containerd.content.v1.content/blobs/sha256");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join(digest.hex()), archive).unwrap();
+    Descriptor {
+        media_type: images::LAYER.to_owned(),
+        digest: digest.to_string(),
+        size: archive.len().try_into().unwrap(),
+        ..Default::default()
+    }
+}
+
 /// A layflat-containerd with a content store that only this test writes to.
 struct Service {
     place: Scratch,
@@ -92,16 +106,7 @@ impl Service {
 
     /// Puts a layer into the content store.
     fn blob(&self, archive: &[u8]) -> Descriptor {
-        let digest = Digest::sha256_of(archive);
-        let directory = self.place.0.join("root/io.containerd.content.v1.content/blobs/sha256");
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join(digest.hex()), archive).unwrap();
-        Descriptor {
-            media_type: images::LAYER.to_owned(),
-            digest: digest.to_string(),
-            size: archive.len().try_into().unwrap(),
-            ..Default::default()
-        }
+        blob(&self.place.0, archive)
     }
 
     fn number(&self) -> u64 {

@@ -1,0 +1,86 @@
+//! What the program is told: on its command line, and in a file.
+
+use std::error::Error;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+use layflat::core::chain::Context;
+
+/// Unpacks layers for containerd, so that containers see what the image means: as its snapshotter and differ, with --root,
+/// or as a differ alone, for the directories of containerd's own overlayfs snapshotter. docs/containerd.md has containerd's
+/// configuration.
+// Each option is a key of the file, too.
+#[derive(Debug, Parser, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Options {
+    /// Read this file (TOML) for what is not said here: the same options, without dashes in front, as `jobs = 4`
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Listen on this socket, which only the caller's user can connect to [default: /run/layflat-containerd.sock]
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) address: Option<PathBuf>,
+    /// Be a snapshotter as well, and keep the snapshots in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// containerd's root directory, in which its content store is [default: /var/lib/containerd]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) containerd_root: Option<PathBuf>,
+    /// containerd's socket, to give it layers that are made of containers [default: /run/containerd/containerd.sock]
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) containerd_address: Option<PathBuf>,
+    /// Unpack so many layers at the same time; more wait [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZero<usize>>,
+    /// Do not wait until a layer is on disk: a power loss soon after may leave empty files in it
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) no_sync: bool,
+    /// When told to end, let layers be finished for so many seconds [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) grace: Option<u64>,
+    /// Show metrics to Prometheus, by HTTP at /metrics: on this socket, which only the caller's user can connect to, or on an IP
+    /// address and port, to whoever can connect to it
+    #[arg(long, value_name = "SOCKET|IP:PORT")]
+    pub(crate) metrics: Option<String>,
+    /// How each line of the log is written [default: text]
+    #[arg(long, value_enum, hide_default_value = true)]
+    pub(crate) log: Option<Log>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Log {
+    Text,
+    Json,
+}
+
+impl Options {
+    /// With what the file says, where the command line does not.
+    pub(crate) fn with_file(self) -> Result<Self, Box<dyn Error>> {
+        let Some(path) = &self.config else { return Ok(self) };
+        let file = read(path)?;
+        Ok(Self {
+            config: None,
+            address: self.address.or(file.address),
+            root: self.root.or(file.root),
+            containerd_root: self.containerd_root.or(file.containerd_root),
+            containerd_address: self.containerd_address.or(file.containerd_address),
+            jobs: self.jobs.or(file.jobs),
+            no_sync: self.no_sync || file.no_sync,
+            grace: self.grace.or(file.grace),
+            metrics: self.metrics.or(file.metrics),
+            log: self.log.or(file.log),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Options, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path).map_err(|error| Context::new(format!("cannot read {path:?}"), error))?;
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text.as_bytes()[..span.start].split(|&byte| byte == b'\n').count());
+        format!("{path:?}, line {line}: {}", error.message().trim()).into()
+    })
+}
