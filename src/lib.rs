@@ -115,6 +115,7 @@ pub mod pack;
 mod parallel;
 #[cfg(feature = "registry")]
 mod sigstore;
+pub mod split;
 pub mod squash;
 pub mod transport;
 pub mod tree;

@@ -9,13 +9,14 @@ use layflat::blob::Compress;
 use layflat::copy::{CopyOptions, CopyReport, Format, Outcome, copy_with_referrers};
 use layflat::core::reference::Reference;
 use layflat::core::text::Printable;
+use layflat::split::split_all;
 use layflat::squash::filter_all;
 use layflat::transport::source::{self, Selection};
 use layflat::transport::store;
-use layflat::transport::store::Store;
+use layflat::transport::store::{Form, Store};
 use layflat::{Cancel, Options};
 
-use super::arguments::{Common, OpenArgs};
+use super::arguments::{Common, OpenArgs, parse_size};
 use super::ends::EndsArgs;
 use super::filters::FilterArgs;
 use super::made::Made;
@@ -51,6 +52,11 @@ pub(crate) struct Copy {
     /// Layer compression: gzip[:LEVEL], zstd[:LEVEL] or none [default: keep]
     #[arg(long, value_name = "COMPRESSION")]
     compression: Option<Compress>,
+    /// Make several smaller layers of each with more than SIZE uncompressed bytes, like 256M, so that engines unpack them
+    /// in parallel. They show the same files, and are compressed with zstd unless --compression or --format says
+    /// otherwise. Temporary files are written to TMPDIR, uncompressed
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "referrers")]
+    split: Option<u64>,
     /// Manifest format: auto, oci or docker. auto keeps the format, unless a registry only accepts Docker's
     /// [default: auto]
     #[arg(long, value_name = "FORMAT", default_value = "auto", hide_default_value = true)]
@@ -90,11 +96,14 @@ impl Copy {
             Vec::new()
         };
         let progress = progress::progress(common);
-        let images = filter_all(images, &std::env::temp_dir(), &filter, progress.as_ref())?;
+        let mut images = filter_all(images, &std::env::temp_dir(), &filter, progress.as_ref())?;
+        if let Some(size) = self.split {
+            images = split_all(images, size, &std::env::temp_dir(), &filter, progress.as_ref())?;
+        }
         let options = CopyOptions {
             jobs: filter.jobs,
-            compression: self.compression,
-            compress_new_only: false,
+            compression: self.compression.or_else(|| self.split.and(of_parts(store.form(), self.format))),
+            compress_new_only: self.compression.is_none(),
             format: self.format,
             several: self.all_tags,
             allow_nondistributable: self.allow_nondistributable,
@@ -107,6 +116,11 @@ impl Copy {
         report_copy(common, &destination, &report, self.filters.left_out())?;
         Ok(SUCCESS)
     }
+}
+
+/// How the parts of a layer are compressed when nobody says: with zstd, which is quickest to unpack, where the place has it.
+fn of_parts(form: Form, format: Format) -> Option<Compress> {
+    (form != Form::Saved && format != Format::Docker).then_some(Compress::ZSTD)
 }
 
 /// Opens the place that images are put into.

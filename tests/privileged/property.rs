@@ -77,6 +77,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("images_differ_as_their_unpacked_trees_do", images_differ_as_their_trees)
             .with_ignored_flag(!run::is_root()),
         Trial::test("flat_archive_squashed_image_and_oracle_agree", || run_with(&rewritten_agrees)),
+        Trial::test("layers_in_parts_and_oracle_agree", || {
+            run_with(&|stack, base| in_parts_agree(stack, base, &[Form::Flat]))
+        }),
+        Trial::test("mounted_layers_in_parts_and_oracle_agree", || {
+            run_with(&|stack, base| in_parts_agree(stack, base, &[Form::Overlay(XattrNamespace::Trusted)]))
+        })
+        .with_ignored_flag(!run::is_root()),
     ];
     for (name, manner) in [
         ("real_mounts_with_opaque_markers_everywhere", Manner::OpaqueEverywhere),
@@ -151,6 +158,19 @@ fn rewritten_agrees(stack: &Stack, base: &Path) -> Result<(), String> {
         let squashed = layflat::squash::squash(&image, from, base, &Options::default(), &NoProgress);
         let squashed = squashed.map_err(|error| Chain(&error).to_string())?;
         shows(stack, &squashed, Form::Flat, base).map_err(|error| format!("squashed from {from}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// With every layer in parts that are as small as can be, and in some that are not, a stack shows what it shows.
+fn in_parts_agree(stack: &Stack, base: &Path, forms: &[Form]) -> Result<(), String> {
+    let image = run::image_of(stack);
+    for size in [0, 3 << 10] {
+        match layflat::split::split(&image, size, base, &Options::default(), &NoProgress) {
+            Err(_) if oracle::show(stack).is_err() => {}
+            Err(error) => return Err(Chain(&error).to_string()),
+            Ok(image) => forms.iter().try_for_each(|&form| shows(stack, &image, form, base))?,
+        }
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use layflat::core::filter::{Filter, Globs, Times};
 use layflat::export::{ErofsCompression, flat_archive, flat_compressed_erofs, flat_erofs};
 use layflat::fs::{Destination, Output};
 use layflat::image::Image;
+use layflat::split::split;
 use layflat::squash::{filter, squash};
 use layflat::transport::source::{OpenOptions, open};
 use layflat::{NoProgress, Options, XattrNamespace};
@@ -49,14 +50,16 @@ pub(crate) fn trials() -> Vec<Trial> {
             );
         };
         trial(("archive", true, flat_archive_shows_it));
+        trial(("split", true, split_it_shows_the_same));
         // A device 0:0 is nothing that a mount can show.
         let shown = mounts && case.overlay.is_none();
-        let ways: [Check; 5] = [
+        let ways: [Check; 6] = [
             ("erofs", erofs::can_mount(), erofs_image_shows_it),
             ("gnu_tar", root, gnu_tar_extracts_it),
             ("squash", true, squashed_anywhere_it_shows_it),
             ("bsdtar", root, bsdtar_extracts_it),
             ("squash_overlay", shown, squashed_anywhere_a_mount_shows_it),
+            ("split_overlay", shown, split_a_mount_shows_the_same),
         ];
         cases::in_turn(number, &ways).into_iter().for_each(&mut trial);
     }
@@ -66,6 +69,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(Trial::test("excluded_names_leave_their_content", excluded_names_leave_their_content));
     trials.push(Trial::test("marks_go_only_by_force", marks_go_only_by_force));
     trials.push(Trial::test("untouched_layers_stay", untouched_layers_stay));
+    trials.push(Trial::test("what_is_in_parts", what_is_in_parts));
+    trials.push(Trial::test("parts_have_the_entries_as_they_were", parts_have_the_entries_as_they_were));
     trials.push(Trial::test("a_squashed_image_keeps_what_is_still_true", squashed_image));
     trials.push(Trial::test("a_copy_is_filtered", copy_is_filtered));
     trials.push(Trial::test("a_file_appears_whole_or_not_at_all", whole_or_not_at_all));
@@ -219,6 +224,57 @@ fn squashed_anywhere_a_mount_shows_it(stack: &Stack, expected: &Tree) -> Result<
         let form = Form::Overlay(namespace);
         let laid = run::lay_image(&squashed(stack, from), form, &std::env::temp_dir(), &Options::default());
         compare(expected, &laid.unwrap().tree)?;
+    }
+    Ok(())
+}
+
+/// Sizes at which every entry is on its own, and at which some are together.
+const TINY: [u64; 2] = [0, 3 << 10];
+
+fn in_parts(stack: &Stack, size: u64) -> Image {
+    split(&run::image_of(stack), size, &std::env::temp_dir(), &Options::default(), &NoProgress).unwrap()
+}
+
+fn split_it_shows_the_same(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
+    TINY.iter().try_for_each(|&size| compare(expected, &flat(&in_parts(stack, size), &Options::default())))
+}
+
+fn split_a_mount_shows_the_same(stack: &Stack, expected: &Tree) -> Result<(), Failed> {
+    let namespace = if *run::power() == Power::Root { XattrNamespace::Trusted } else { XattrNamespace::User };
+    TINY.iter().try_for_each(|&size| {
+        let form = Form::Overlay(namespace);
+        let laid = run::lay_image(&in_parts(stack, size), form, &std::env::temp_dir(), &Options::default());
+        compare(expected, &laid.unwrap().tree)
+    })
+}
+
+/// How many parts each layer of a stack becomes.
+fn what_is_in_parts() -> Result<(), Failed> {
+    let parts = |layer: &str| in_parts(&Stack::parse(layer), 0).layers.len();
+    // Names that a layer has once, with directories; whiteouts and directories do not make a part of their own.
+    assert_eq!(parts("F a, F b, F c"), 3);
+    assert_eq!(parts("D d, F d/a, F d/b"), 3);
+    assert_eq!(parts("F a(x), H b=a, H c=b, F d"), 2);
+    assert_eq!(parts("F old | F old2 | W old, F a, F b"), 5);
+    // What has to stay in one layer.
+    assert_eq!(parts("F a, F a(new)"), 1);
+    assert_eq!(parts("D usr, L lib->usr, F lib/a, F b"), 1);
+    assert_eq!(parts("F a(x) | F b, H c=a, F d, H e=a"), 4);
+    Ok(())
+}
+
+/// Entries are copied to the byte, with the headers that belong to them.
+fn parts_have_the_entries_as_they_were() -> Result<(), Failed> {
+    let bytes = std::fs::read("fixtures/archives/gnutar-xattr-names.tar")?;
+    let image = run::image([bytes.clone()]);
+    let split = split(&image, 0, &std::env::temp_dir(), &Options::default(), &NoProgress)?;
+    compare(&flat(&image, &Options::default()), &flat(&split, &Options::default()))?;
+    for layer in &split.layers {
+        let mut part = Vec::new();
+        layer.blob.reader().read_to_end(&mut part)?;
+        let (blocks, end) = part.split_at(part.len() - 1024);
+        assert!(end.iter().all(|&byte| byte == 0));
+        assert!(blocks.chunks(512).all(|block| bytes.chunks(512).any(|own| own == block)));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod xattr_name;
 
 pub(crate) use acl::shift_ids as shift_acl;
 pub use change::WhiteoutError;
+pub(crate) use change::{Meaning, meaning};
 pub use from_entry::{AttributeError, Unkept};
 pub(crate) use kept_xattr::{Holder, has_namespace, kept_in_image, kept_xattr};
 pub use read::{

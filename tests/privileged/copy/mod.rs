@@ -11,10 +11,19 @@ mod place;
 mod registry;
 mod round_trips;
 mod several;
+mod split;
 
 use crate::common::harness::{self, Trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let groups = [round_trips::TESTS, layouts::TESTS, several::TESTS, faults::TESTS, registry::TESTS, edited::TESTS];
+    let groups = [
+        round_trips::TESTS,
+        layouts::TESTS,
+        several::TESTS,
+        faults::TESTS,
+        registry::TESTS,
+        edited::TESTS,
+        split::TESTS,
+    ];
     harness::trials(groups.into_iter().flatten())
 }
