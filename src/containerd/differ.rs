@@ -18,7 +18,7 @@ use super::proto::diff::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse}
 use super::proto::types::Descriptor;
 use super::running::Running;
 use super::store::Store;
-use super::{Event, Settings, Tell};
+use super::{Event, LayerDone, Settings, Tell};
 use crate::blob::{Blob, Compression};
 use crate::core::cancel::Cancel;
 use crate::core::chain::Chain;
@@ -89,7 +89,7 @@ impl Differ {
             }
         };
         let LayerOver { diff_id, expanded, entries, not_kept, .. } = unpacked;
-        self.tell.tell(&Event::Unpacked {
+        self.tell.tell(&Event::Unpacked(LayerDone {
             digest: stated.digest,
             diff_id: diff_id.to_string(),
             directory: target.upper,
@@ -97,7 +97,7 @@ impl Differ {
             bytes: expanded,
             not_kept: lines(&not_kept),
             seconds: started.elapsed().as_secs_f64(),
-        });
+        }));
         let applied = Descriptor {
             media_type: MediaType::oci_layer(Compression::None).to_owned(),
             digest: diff_id.to_string(),
@@ -205,7 +205,7 @@ impl Diff for Differ {
             stated => stated.to_owned(),
         };
         content.write(NewBlob { file, digest: digest.clone(), size, reference, labels }).await?;
-        self.tell.tell(&Event::Packed {
+        self.tell.tell(&Event::Packed(LayerDone {
             digest: digest.clone(),
             diff_id: facts.diff_id.to_string(),
             directory,
@@ -213,7 +213,7 @@ impl Diff for Differ {
             bytes: facts.expanded,
             not_kept: lines(&report.not_kept),
             seconds: started.elapsed().as_secs_f64(),
-        });
+        }));
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let made = Descriptor { media_type, digest, size, annotations: HashMap::new() };
         Ok(Response::new(DiffResponse { diff: Some(made) }))

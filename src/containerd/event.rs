@@ -11,40 +11,10 @@ use crate::core::text::counted;
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// A layer was unpacked.
-    Unpacked {
-        /// Digest of the stored bytes, as containerd has it.
-        digest: String,
-        /// Digest of the uncompressed archive.
-        diff_id: String,
-        /// Where it was unpacked.
-        directory: PathBuf,
-        /// Entries, whiteouts counted.
-        entries: u64,
-        /// Uncompressed bytes.
-        bytes: u64,
-        /// What the file system could not hold (rule A4), a line for each kind.
-        not_kept: Vec<String>,
-        /// Seconds by the clock on the wall.
-        seconds: f64,
-    },
-    /// A layer was made of what a snapshot has on top of another.
-    Packed {
-        /// Digest of the stored bytes.
-        digest: String,
-        /// Digest of the uncompressed archive.
-        diff_id: String,
-        /// What it was made of.
-        directory: PathBuf,
-        /// Entries, whiteouts counted.
-        entries: u64,
-        /// Uncompressed bytes.
-        bytes: u64,
-        /// What an archive cannot hold (rule A4), a line for each kind.
-        not_kept: Vec<String>,
-        /// Seconds by the clock on the wall.
-        seconds: f64,
-    },
+    /// A layer was unpacked into a directory.
+    Unpacked(LayerDone),
+    /// A layer was made of what a directory has on top of others.
+    Packed(LayerDone),
     /// A layer was left to another differ.
     Left {
         /// The digest, as containerd has it; of one to be made, of which mounts.
@@ -97,13 +67,44 @@ pub enum Event {
     },
 }
 
+/// A layer that was unpacked or made.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LayerDone {
+    /// Digest of the stored bytes, as containerd has it.
+    pub digest: String,
+    /// Digest of the uncompressed archive.
+    pub diff_id: String,
+    /// Where it was unpacked, or what it was made of.
+    pub directory: PathBuf,
+    /// Entries, whiteouts counted.
+    pub entries: u64,
+    /// Uncompressed bytes.
+    pub bytes: u64,
+    /// What the file system, or an archive, could not hold (rule A4), a line for each kind.
+    pub not_kept: Vec<String>,
+    /// Seconds by the clock on the wall.
+    pub seconds: f64,
+}
+
+impl LayerDone {
+    fn write(&self, formatter: &mut fmt::Formatter<'_>, done: &str, at: &str) -> fmt::Result {
+        let Self { digest, directory, seconds, .. } = self;
+        let entries = counted(self.entries, "entry", "entries");
+        write!(formatter, "layer {digest}: {done} {entries} {at} {directory:?} in {seconds:.2} s")?;
+        write_lost(&self.not_kept, formatter)
+    }
+}
+
+fn write_lost(not_kept: &[String], formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
+}
+
 impl Event {
     /// Whether an administrator should look at it.
     pub fn is_problem(&self) -> bool {
         match self {
-            Self::Unpacked { not_kept, .. } | Self::Packed { not_kept, .. } | Self::Committed { not_kept, .. } => {
-                !not_kept.is_empty()
-            }
+            Self::Unpacked(layer) | Self::Packed(layer) => !layer.not_kept.is_empty(),
+            Self::Committed { not_kept, .. } => !not_kept.is_empty(),
             Self::Failed { .. } | Self::SnapshotFailed { .. } | Self::Unusable { .. } => true,
             Self::Left { .. } | Self::Ending { .. } => false,
         }
@@ -113,22 +114,14 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unpacked { digest, directory, entries, not_kept, seconds, .. } => {
-                let entries = counted(*entries, "entry", "entries");
-                write!(formatter, "layer {digest}: unpacked {entries} into {directory:?} in {seconds:.2} s")?;
-                not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
-            }
-            Self::Packed { digest, directory, entries, not_kept, seconds, .. } => {
-                let entries = counted(*entries, "entry", "entries");
-                write!(formatter, "layer {digest}: packed {entries} of {directory:?} in {seconds:.2} s")?;
-                not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
-            }
+            Self::Unpacked(layer) => layer.write(formatter, "unpacked", "into"),
+            Self::Packed(layer) => layer.write(formatter, "packed", "of"),
             Self::Left { digest, reason } => write!(formatter, "layer {digest}: left to the next differ: {reason}"),
             Self::Failed { digest, error } => write!(formatter, "layer {digest}: {error}"),
             Self::Committed { name, is_layer, size, not_kept, seconds, .. } => {
                 let what = if *is_layer { "layer" } else { "snapshot" };
                 write!(formatter, "snapshot {name:?}: {what} of {size} bytes committed in {seconds:.2} s")?;
-                not_kept.iter().try_for_each(|lost| write!(formatter, "; not kept: {lost}"))
+                write_lost(not_kept, formatter)
             }
             Self::SnapshotFailed { call, key, error } => write!(formatter, "snapshot {key:?}: {call}: {error}"),
             Self::Unusable { directory, problem } => write!(formatter, "{directory:?}: {problem}"),

@@ -80,8 +80,8 @@ impl Metrics {
     /// Counts what happened to layers.
     pub(super) fn hear(&self, event: &Event) {
         let (outcome, bytes) = match event {
-            Event::Unpacked { bytes, .. } => ("unpacked", Some(bytes)),
-            Event::Packed { bytes, .. } => ("packed", Some(bytes)),
+            Event::Unpacked(layer) => ("unpacked", Some(layer.bytes)),
+            Event::Packed(layer) => ("packed", Some(layer.bytes)),
             Event::Left { .. } => ("left", None),
             Event::Failed { .. } => ("failed", None),
             _ => return,

@@ -24,7 +24,7 @@ mod snapshotter;
 mod socket;
 mod store;
 
-pub use event::{Event, Tell};
+pub use event::{Event, LayerDone, Tell};
 pub use server::serve;
 pub use socket::{MetricsListener, listen};
 
