@@ -30,7 +30,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let as_it_is = bytes.below(16) == 0;
     let mut stack = Stack((0..=bytes.below(4)).map(|_| (0..bytes.below(9)).map(|_| bytes.entry()).collect()).collect());
     if !as_it_is {
-        stack = accepted(stack);
+        stack = oracle::accepted(stack);
     }
     match (oracle::show(&stack), inside::tree(&stack)) {
         (Err(_), Err(_)) => {}
@@ -42,22 +42,6 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         }
     }
 });
-
-/// The stack without the entries that the oracle refuses.
-fn accepted(stack: Stack) -> Stack {
-    let mut kept = Stack(Vec::new());
-    for layer in stack.0 {
-        kept.0.push(Vec::new());
-        for entry in layer {
-            let top = kept.0.len() - 1;
-            kept.0[top].push(entry);
-            if oracle::show(&kept).is_err() {
-                kept.0[top].pop();
-            }
-        }
-    }
-    kept
-}
 
 /// Decisions, one byte each; all the same when there are no more.
 struct Bytes<'a>(&'a [u8]);

@@ -26,6 +26,22 @@ struct State {
     paths: BTreeMap<Path, usize>,
 }
 
+/// The stack without the entries that [`show`] refuses.
+pub fn accepted(stack: Stack) -> Stack {
+    let mut kept = Stack(Vec::new());
+    for layer in stack.0 {
+        kept.0.push(Vec::new());
+        for entry in layer {
+            let top = kept.0.len() - 1;
+            kept.0[top].push(entry);
+            if show(&kept).is_err() {
+                kept.0[top].pop();
+            }
+        }
+    }
+    kept
+}
+
 pub fn show(stack: &Stack) -> Result<Tree, Refused> {
     let mut state = State::default();
     state.put(Vec::new(), Shape::Directory, Attributes::unnamed(), usize::MAX);

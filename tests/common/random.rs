@@ -61,24 +61,8 @@ pub fn compared(stack: &Stack, found: Result<Tree, String>, seen: impl Fn(Tree) 
 pub fn stack() -> impl Strategy<Value = Stack> {
     (vec(vec(entry(), 0..=10), 1..=8), prop::bool::weighted(0.05)).prop_map(|(layers, as_it_is)| {
         let stack = Stack(layers);
-        if as_it_is { stack } else { accepted(stack) }
+        if as_it_is { stack } else { oracle::accepted(stack) }
     })
-}
-
-/// The stack without the entries that the oracle refuses.
-pub fn accepted(stack: Stack) -> Stack {
-    let mut kept = Stack(Vec::new());
-    for layer in stack.0 {
-        kept.0.push(Vec::new());
-        for entry in layer {
-            let top = kept.0.len() - 1;
-            kept.0[top].push(entry);
-            if oracle::show(&kept).is_err() {
-                kept.0[top].pop();
-            }
-        }
-    }
-    kept
 }
 
 /// Few names, so that they meet.

@@ -18,7 +18,7 @@ use crate::common::harness::Trial;
 use crate::common::inside;
 use crate::common::oracle;
 use crate::common::overlay::{Manner, changed_mounts};
-use crate::common::random::{Check, accepted, asked, compared, run_each, stack};
+use crate::common::random::{Check, asked, compared, run_each, stack};
 use crate::common::run::{self, Form, Power};
 use crate::common::shown::agrees_with_unpacked_trees;
 use crate::common::tar;
@@ -123,7 +123,7 @@ fn run_with(test: Check<'_, Stack>) -> Result<(), Failed> {
 fn images_differ_as_their_trees() -> Result<(), Failed> {
     let pair = (stack(), stack(), 0..=8usize).prop_map(|(one, other, shared)| {
         let layers = one.0.iter().take(shared).chain(&other.0).cloned().collect();
-        (one, accepted(Stack(layers)))
+        (one, oracle::accepted(Stack(layers)))
     });
     run_each(&pair, &|(one, other)| format!("{one}\n{other}"), &|(one, other), base| {
         if oracle::show(one).is_err() || oracle::show(other).is_err() {
