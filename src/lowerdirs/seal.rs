@@ -67,7 +67,7 @@ impl Seal {
             size: 0,
             links: HashMap::new(),
             buffer: Vec::new(),
-            newest: (i128::MIN, PathBuf::new()),
+            newest: ((i64::MIN, 0), PathBuf::new()),
             path: Vec::new(),
         };
         walk.run(tree)?;
@@ -81,9 +81,6 @@ impl Seal {
     }
 }
 
-/// Between a new name and the change of its directory passes no longer than this, in nanoseconds.
-const MOMENT: i128 = 100_000_000;
-
 struct Walk {
     stat: Hasher,
     content: Option<Hasher>,
@@ -92,8 +89,7 @@ struct Walk {
     /// The number of the first name of each file that has several.
     links: HashMap<(u64, u64), u64>,
     buffer: Vec<u8>,
-    /// When what was changed last was changed, in nanoseconds, and its path.
-    newest: (i128, PathBuf),
+    newest: ((i64, u64), PathBuf),
     /// Components of the directory that the walk is in.
     path: Vec<CString>,
 }
@@ -163,16 +159,10 @@ impl Walk {
         }
         self.stat.update(line);
         #[allow(clippy::useless_conversion, reason = "other architectures have other types")]
-        let changed = i128::from(status.st_ctime) * 1_000_000_000 + i128::from(status.st_ctime_nsec);
-        if self.content.is_none() {
-            return;
-        }
-        let above = || self.path.iter().map(|name| OsStr::from_bytes(name.to_bytes()));
-        // A name that was made has changed its directory, too: at the same tick of the kernel's clock, or just after.
-        let made_it_newest = || changed >= self.newest.0.saturating_sub(MOMENT) && above().eq(self.newest.1.iter());
-        if changed >= self.newest.0 || !name.is_empty() && made_it_newest() {
-            let path = above().chain([OsStr::from_bytes(name)]).collect();
-            self.newest = (changed.max(self.newest.0), path);
+        let changed = (i64::from(status.st_ctime), u64::from(status.st_ctime_nsec));
+        if self.content.is_some() && changed >= self.newest.0 {
+            let above = self.path.iter().map(|name| OsStr::from_bytes(name.to_bytes()));
+            self.newest = (changed, above.chain([OsStr::from_bytes(name)]).collect());
         }
     }
 
@@ -426,30 +416,6 @@ mod tests {
         assert_eq!(one.content, other.content);
         assert_ne!(one.stat, other.stat);
         assert_eq!((one.entries, one.size), (9, 19));
-    }
-
-    #[test]
-    fn a_new_name_and_not_its_directory_was_changed_last() {
-        let place = tree();
-        std::thread::sleep(std::time::Duration::from_millis(150));
-        let changed = |path: &str| {
-            let status = fs::metadata(place.path().join(path)).unwrap();
-            i128::from(status.ctime()) * 1_000_000_000 + i128::from(status.ctime_nsec())
-        };
-        // The kernel may change the directory at a later tick of its clock than the file. On a busy machine that takes several tries.
-        loop {
-            fs::write(place.path().join("usr/bin/new"), "").unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            fs::set_permissions(place.path().join("usr/bin"), fs::Permissions::from_mode(0o711)).unwrap();
-            if (1..MOMENT).contains(&(changed("usr/bin") - changed("usr/bin/new"))) {
-                break;
-            }
-        }
-        let newest = |place: &Path| Seal::with_newest(open_path(place).unwrap().as_fd(), Depth::Content).unwrap().1;
-        assert_eq!(newest(place.path()), Path::new("usr/bin/new"));
-        std::thread::sleep(std::time::Duration::from_millis(150));
-        fs::remove_file(place.path().join("usr/bin/new")).unwrap();
-        assert_eq!(newest(place.path()), Path::new("usr/bin"));
     }
 
     #[test]

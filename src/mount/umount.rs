@@ -8,17 +8,21 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// `OVERLAYFS_SUPER_MAGIC`, include/uapi/linux/magic.h.
 const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 /// `EROFS_SUPER_MAGIC_V1`, in the same file.
 const EROFS_MAGIC: u32 = 0xe0f5_e1e2;
+/// How often, and after what time each, a mount in use is tried again.
+const TRIES: (u32, Duration) = (20, Duration::from_millis(25));
 
 /// Unmounts an overlay or an EROFS; of several on one target the one on top. A lazy unmount takes it out of sight now, and ends it
-/// when nothing uses it any more.
+/// when nothing uses it any more. What is in use is tried again for half a second: a program that has just ended, or is
+/// being started by one that read there, still has files open for a moment.
 ///
 /// # Errors
-/// A target that is not a mount point of either (nothing is done to it), one in use, and what the kernel refuses. A
+/// A target that is not a mount point of either (nothing is done to it), one that stays in use, and what the kernel refuses. A
 /// symbolic link is not a mount point.
 pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     let path = || target.to_owned();
@@ -26,7 +30,14 @@ pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     let records = recorded_at(target);
     let mut flags = UnmountFlags::NOFOLLOW;
     flags.set(UnmountFlags::DETACH, lazy);
-    let unmounted = unmount(target, flags);
+    let mut unmounted = unmount(target, flags);
+    for _ in 0..TRIES.0 {
+        if unmounted != Err(Errno::BUSY) {
+            break;
+        }
+        std::thread::sleep(TRIES.1);
+        unmounted = unmount(target, flags);
+    }
     let forget = || {
         // One that is detached may be in use for long; this machine finds out when it no longer is.
         for record in records.iter().filter(|_| !lazy) {

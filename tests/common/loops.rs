@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::run::Scratch;
-use super::unmount::when_free;
+use super::unmount::by_umount;
 
 /// A mount that goes when this is dropped.
 pub struct Mounted(Scratch);
@@ -26,12 +26,6 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmount = || {
-            let output = Command::new("umount").arg(&self.0.0).output().unwrap();
-            if output.status.success() { Ok(()) } else { Err(output.stderr) }
-        };
-        if let Err(said) = when_free(unmount, |_| true) {
-            panic!("{:?} stays busy: {}", self.0.0, String::from_utf8_lossy(&said));
-        }
+        by_umount(&self.0.0);
     }
 }

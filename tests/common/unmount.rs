@@ -1,6 +1,7 @@
 //! Unmounting beside other tests.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use layflat::mount::{UnmountError, umount};
@@ -20,4 +21,16 @@ pub fn when_free<E>(mut unmount: impl FnMut() -> Result<(), E>, is_busy: impl Fn
 #[track_caller]
 pub fn unmounted(target: &Path) {
     when_free(|| umount(target, false), |error| matches!(error, UnmountError::Busy(_))).unwrap();
+}
+
+/// Unmounts it by umount(8).
+#[track_caller]
+pub fn by_umount(target: &Path) {
+    let unmount = || {
+        let output = Command::new("umount").arg(target).output().unwrap();
+        if output.status.success() { Ok(()) } else { Err(output.stderr) }
+    };
+    if let Err(said) = when_free(unmount, |_| true) {
+        panic!("{}", String::from_utf8_lossy(&said));
+    }
 }

@@ -17,6 +17,7 @@ use crate::common::run::{self, Form, Power, Scratch};
 use crate::common::text::Stack;
 use crate::common::tools;
 use crate::common::tree::{Shape, Tree};
+use crate::common::unmount::by_umount;
 use layflat::core::filter::{Filter, Globs, Times};
 use layflat::export::{ErofsCompression, flat_archive, flat_compressed_erofs, flat_erofs};
 use layflat::fs::{Destination, Output};
@@ -395,7 +396,7 @@ fn compressed_erofs() -> Result<(), Failed> {
     let mounted = mount.output().unwrap();
     assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
     let found = Tree::of_directory(&mountpoint);
-    assert!(Command::new("umount").arg(&mountpoint).status().unwrap().success());
+    by_umount(&mountpoint);
     let expected = flat(&image, &Options::default());
     assert!(expected.0.values().any(|node| matches!(node.shape, Shape::Character(0, 0))));
     compare(&expected, &found)

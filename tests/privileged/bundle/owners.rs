@@ -1,7 +1,7 @@
 //! Owners: shifted by root, kept by an ordinary user, recorded. GNU tar and fuse-overlayfs say whether they are right.
 
 use super::place::{Bundles as _, Place, busybox, fails, runtimes, script, succeeds};
-use crate::common::unmount::unmounted;
+use crate::common::unmount::{by_umount, unmounted};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 type Test = (&'static str, fn(&Place));
@@ -107,7 +107,7 @@ fn recorded(place: &Place) {
     let shown = String::from_utf8(diff.output().unwrap().stdout).unwrap();
     let lines: Vec<&str> =
         shown.lines().filter(|line| !line.starts_with("~ link:") && !line.starts_with("~ pipe:")).collect();
-    succeeds(place.command("umount").arg("mount"));
+    by_umount(&place.path("mount"));
     assert_eq!(lines, [""; 0]);
 }
 

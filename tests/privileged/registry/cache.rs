@@ -11,6 +11,7 @@ use super::proxy::{Act, Proxy};
 use super::servers::Registry;
 use crate::common::harness::Test;
 use crate::common::tools;
+use crate::common::unmount::by_umount;
 
 pub(crate) const TESTS: &[Test] = &[
     ("cache::two_processes_fetch_the_same_image_at_once", false, two_at_once),
@@ -300,7 +301,7 @@ fn without_locks() {
         for _ in 0..2 {
             succeeded(&layflat(&["mount", "--backend", backend, &image, "target"]));
             assert_eq!(place.printed(&["diff", "one", "target"]), "");
-            succeeded(&place.command("umount").arg("target").output().unwrap());
+            by_umount(&place.path("target"));
             made.push(place.cached());
         }
         assert_eq!(made[0], made[1]);
