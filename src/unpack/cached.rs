@@ -8,7 +8,7 @@
 //! Of several processes that want a layer one unpacks it, and the others wait. What is damaged is removed and unpacked
 //! anew, and what the file system could not hold is remembered beside each layer (rules S8 and A4).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use hashbrown::HashMap;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
@@ -24,7 +23,7 @@ use super::copies::Copies;
 use super::fitness::Fitness;
 use super::known::Known;
 use super::layers::{allowed_namespace, root_attributes, write_file};
-use super::settle::{Finish, Settler};
+use super::settle::{Finish, Settler, Staging};
 use super::stage::Home;
 use super::{Ground, io, replay, settle_error, stage_name};
 use crate::cache::{
@@ -276,20 +275,16 @@ impl<'a> Store<'a> {
                 _ => None,
             })
             .collect();
-        let mut settler = Settler {
-            stack: &stack,
-            records: &records,
-            stages: &mut ground.stages,
-            spill: ground.spill.clone(),
-            capabilities: &ground.capabilities,
-            finish: Finish::Overlay(namespace),
-            cancel: &options.cancel,
-            losses: Losses::default(),
-            known: &trees,
-            open: VecDeque::new(),
-            copies: Copies::of_sizes(self.sizes(image, &slots, &ground.layers, &records), &options.limits),
-            shared: HashMap::new(),
-        };
+        let staging = Staging { stages: &mut ground.stages, spill: &ground.spill, capabilities: &ground.capabilities };
+        let mut settler = Settler::new(
+            &stack,
+            &records,
+            staging,
+            Finish::Overlay(namespace),
+            Copies::of_sizes(self.sizes(image, &slots, &ground.layers, &records), &options.limits),
+            options,
+        )
+        .knowing(&trees);
         let parent = rustix::io::fcntl_dupfd_cloexec(ground.work.directory(), 0);
         let parent = Arc::new(parent.map_err(io("cannot open the work directory"))?);
         let mut made: Vec<Made> = Vec::new();

@@ -1,16 +1,13 @@
 //! Unpacks into one root file system: the second step folds the directories of all layers into one.
 
-use std::collections::VecDeque;
 use std::path::Path;
 
-use hashbrown::HashMap;
-
 use super::copies::Copies;
-use super::settle::{Finish, Settler, fullest};
+use super::settle::{Finish, Settler, Staging, fullest};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::fs::Work;
 use crate::image::Image;
-use crate::unpack::{Error, Losses, Made, Options, Progress, Report};
+use crate::unpack::{Error, Made, Options, Progress, Report};
 
 /// Unpacks an image as one root file system in the directory `destination`.
 ///
@@ -55,20 +52,16 @@ pub(crate) fn flatten_into(
 
     match fullest(&ground.stages) {
         Some(host) => {
-            let mut settler = Settler {
-                stack: &stack,
-                records: &records,
-                stages: &mut ground.stages,
-                spill: ground.spill.clone(),
-                capabilities: &ground.capabilities,
-                finish: Finish::Flat,
-                cancel: &options.cancel,
-                losses: Losses::default(),
-                open: VecDeque::new(),
-                copies: Copies::of(&ground.layers, &options.limits),
-                known: &[],
-                shared: HashMap::new(),
-            };
+            let staging =
+                Staging { stages: &mut ground.stages, spill: &ground.spill, capabilities: &ground.capabilities };
+            let mut settler = Settler::new(
+                &stack,
+                &records,
+                staging,
+                Finish::Flat,
+                Copies::of(&ground.layers, &options.limits),
+                options,
+            );
             settler.settle(host, &whole).map_err(settle_error)?;
             let losses = settler.losses;
             ground.losses.push(losses);

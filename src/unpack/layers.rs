@@ -1,18 +1,16 @@
 //! Unpacks into overlay layers: the second step adds the whiteouts that overlayfs needs to each directory.
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::copies::Copies;
 use super::fitness::Fitness;
-use super::settle::{Finish, Settler};
+use super::settle::{Finish, Settler, Staging};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::core::digest::Digest;
 use crate::core::overlayfs::XattrNamespace;
@@ -22,7 +20,7 @@ use crate::fs::{Work, make_directory, open_directory};
 use crate::image::Image;
 use crate::lowerdirs::{FILE_NAME, LayerDirectory, Layout, Modified, modified};
 use crate::unpack::stage::Home;
-use crate::unpack::{Error, Losses, Made, Options, Progress, Report};
+use crate::unpack::{Error, Made, Options, Progress, Report};
 
 /// The directory of unpacked overlay layers that holds the layers' directories.
 const LAYERS: &str = "layers";
@@ -130,20 +128,15 @@ fn arranged(
     let stack = replay(&records, options)?;
     fitness.check(&stack)?;
 
-    let mut settler = Settler {
-        stack: &stack,
-        records: &records,
-        stages: &mut ground.stages,
-        spill: ground.spill.clone(),
-        capabilities: &ground.capabilities,
-        finish: Finish::Overlay(namespace),
-        cancel: &options.cancel,
-        losses: Losses::default(),
-        open: VecDeque::new(),
-        copies: Copies::of(&ground.layers, &options.limits),
-        known: &[],
-        shared: HashMap::new(),
-    };
+    let staging = Staging { stages: &mut ground.stages, spill: &ground.spill, capabilities: &ground.capabilities };
+    let mut settler = Settler::new(
+        &stack,
+        &records,
+        staging,
+        Finish::Overlay(namespace),
+        Copies::of(&ground.layers, &options.limits),
+        options,
+    );
     for (index, difference) in stack.layers().iter().enumerate() {
         if difference.entries().is_empty() {
             continue;

@@ -4,16 +4,13 @@
 //! What is below is read from the lower directories, and stands for one layer. The rest is as for
 //! [`layers`](super::layers()): the layer is replayed on it, and the directory holds the difference.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-
-use hashbrown::HashMap;
 
 use super::copies::Copies;
 use super::fitness::Fitness;
 use super::known::Known;
 use super::layers::{allowed_namespace, root_attributes};
-use super::settle::{Finish, Settler};
+use super::settle::{Finish, Settler, Staging};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::below::{BelowError, Lower};
 use crate::blob::Blob;
@@ -98,20 +95,9 @@ pub fn layer_over(layer: &Layer, lower: &[PathBuf], destination: &Path, options:
     } else {
         let known = [Some(Known::Lower(lower)), None];
         let copies = Copies::of_sizes(sizes(&records[0], &ground), &options.limits);
-        let mut settler = Settler {
-            stack: &stack,
-            records: &records,
-            stages: &mut ground.stages,
-            spill: ground.spill.clone(),
-            capabilities: &ground.capabilities,
-            finish: Finish::Overlay(namespace),
-            cancel: &options.cancel,
-            losses: Losses::default(),
-            open: VecDeque::new(),
-            copies,
-            known: &known,
-            shared: HashMap::new(),
-        };
+        let staging = Staging { stages: &mut ground.stages, spill: &ground.spill, capabilities: &ground.capabilities };
+        let mut settler =
+            Settler::new(&stack, &records, staging, Finish::Overlay(namespace), copies, options).knowing(&known);
         settler.settle(OWN, difference).map_err(settle_error)?;
         let losses = settler.losses;
         ground.losses.push(losses);

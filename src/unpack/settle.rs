@@ -24,7 +24,7 @@ use crate::core::record::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPa
 use crate::core::stack::{Difference, InodeId, LayerEntry, Over, Stack, What};
 use crate::fs::{Descent, open_directory};
 use crate::unpack::stage::{Capabilities, Made, Spill, StageError, Staged, Subject, trying};
-use crate::unpack::{LossKind, Losses};
+use crate::unpack::{LossKind, Losses, Options};
 
 /// Stages that are open at the same time.
 const MOST_STAGES: usize = 4;
@@ -56,6 +56,14 @@ pub(crate) struct Settler<'a, 'r> {
     pub(crate) known: &'a [Option<Known>],
     /// Files with several names, which lie among the spilled ones to be linked from there.
     pub(crate) shared: HashMap<InodeId, Shared>,
+}
+
+/// What the first step has left.
+pub(crate) struct Staging<'a> {
+    /// One for each layer of the stack.
+    pub(crate) stages: &'a mut [Staged],
+    pub(crate) spill: &'a Spill,
+    pub(crate) capabilities: &'a Capabilities,
 }
 
 /// Why a tree could not be settled.
@@ -93,6 +101,38 @@ struct Level {
     nested_whiteouts: bool,
     /// Set where something that could not be kept still has to hide what lies below.
     more_whiteouts: bool,
+}
+
+impl<'a, 'r> Settler<'a, 'r> {
+    /// Where all layers were read.
+    pub(crate) fn new(
+        stack: &'a Stack<'r>,
+        records: &'r [Record],
+        staging: Staging<'a>,
+        finish: Finish,
+        copies: Copies,
+        options: &'a Options,
+    ) -> Self {
+        Self {
+            stack,
+            records,
+            stages: staging.stages,
+            spill: staging.spill.clone(),
+            capabilities: staging.capabilities,
+            finish,
+            cancel: &options.cancel,
+            losses: Losses::default(),
+            open: VecDeque::new(),
+            copies,
+            known: &[],
+            shared: HashMap::new(),
+        }
+    }
+
+    /// Where some were not: what is known of them, of each layer of the stack.
+    pub(crate) fn knowing(self, known: &'a [Option<Known>]) -> Self {
+        Self { known, ..self }
+    }
 }
 
 impl Settler<'_, '_> {

@@ -15,12 +15,10 @@
 //! overlay mount. It leaves `layer-N` for the layers on top: whoever keeps that beside the directory need not have it
 //! read from disk.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use rustix::fs::Mode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,7 +28,7 @@ use super::fitness::Fitness;
 use super::known::Known;
 use super::layers::{allowed_namespace, root_attributes, write_file};
 use super::over::{LayerOver, sizes_below, unread};
-use super::settle::{Finish, Settler};
+use super::settle::{Finish, Settler, Staging};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::below::Lower;
 #[cfg(feature = "containerd")]
@@ -214,20 +212,16 @@ pub fn settle_layer(
         let nothing = |layer| Staged::of(Inventory::nothing(), layer, home.clone(), spill.clone(), 0);
         let mut stages: Vec<Staged> = (0..own).map(nothing).collect();
         stages.push(Staged::of(inventory, own, home.clone(), spill.clone(), handles(8)));
-        let mut settler = Settler {
-            stack: &stack,
-            records: &records,
-            stages: &mut stages,
-            spill: spill.clone(),
-            capabilities: &capabilities,
-            finish: Finish::Overlay(namespace),
-            cancel: &options.cancel,
-            losses: Losses::default(),
-            open: VecDeque::new(),
-            copies: Copies::of_sizes((bytes, entries), &options.limits),
-            known: &known,
-            shared: HashMap::new(),
-        };
+        let staging = Staging { stages: &mut stages, spill: &spill, capabilities: &capabilities };
+        let mut settler = Settler::new(
+            &stack,
+            &records,
+            staging,
+            Finish::Overlay(namespace),
+            Copies::of_sizes((bytes, entries), &options.limits),
+            options,
+        )
+        .knowing(&known);
         settler.settle(own, difference).map_err(settle_error)?;
         (stack.root_attributes(difference), settler.losses)
     } else {
