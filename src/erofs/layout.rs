@@ -16,6 +16,9 @@ use super::slots::Slots;
 use super::superblock;
 use super::xattr::{self, SharedXattrs};
 
+/// How many different times are counted at once, so that memory does not grow with them.
+const MOST_TIMES: usize = 1 << 12;
+
 /// Where an inode's data are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
@@ -132,14 +135,33 @@ impl Layout {
     }
 }
 
-/// The time that most inodes have: those that have it need not state it.
+/// The time that most inodes have: those that have it need not state it. Where no time is that of one inode in
+/// [`MOST_TIMES`], hardly any could leave it out, and it may be another one.
 fn common_time(tree: &Tree<'_, '_>) -> (i64, u32) {
+    let times = || {
+        let stated = tree.nodes.iter().map(|node| tree.facts(node)).filter(|facts| !facts.is_whiteout);
+        stated.map(|facts| facts.time()).filter(|time| time.0 >= 0)
+    };
     let mut counts: HashMap<(i64, u32), u32> = HashMap::new();
-    for node in &tree.nodes {
-        let facts = tree.facts(node);
-        let time = facts.attributes.mtime;
-        if !facts.is_whiteout && time.seconds >= 0 {
-            *counts.entry((time.seconds, time.nanoseconds)).or_default() += 1;
+    let mut all_counted = true;
+    // After Misra and Gries: whenever the counts are full, one is taken off each, and so only the rare ones are forgotten.
+    for time in times() {
+        if counts.len() < MOST_TIMES || counts.contains_key(&time) {
+            *counts.entry(time).or_default() += 1;
+        } else {
+            all_counted = false;
+            counts.retain(|_, count| {
+                *count -= 1;
+                *count > 0
+            });
+        }
+    }
+    if !all_counted {
+        counts.values_mut().for_each(|count| *count = 0);
+        for time in times() {
+            if let Some(count) = counts.get_mut(&time) {
+                *count += 1;
+            }
         }
     }
     counts.into_iter().max_by_key(|&(time, count)| (count, Reverse(time))).map_or((0, 0), |(time, _)| time)

@@ -43,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> =
         tests.into_iter().map(|(name, test)| Trial::test(name, test).with_ignored_flag(!erofs::can_mount())).collect();
     trials.push(Trial::test("what_cannot_be_addressed_is_an_error", limits));
+    trials.push(Trial::test("a_time_that_many_share_is_found_among_many_times", times));
     trials
 }
 
@@ -347,6 +348,37 @@ fn random_attributes(random: &mut Rng, entry: &mut Entry) {
         let value = if random.bool() { vec![b'v'; length] } else { random_bytes(random, length) };
         attributes.xattrs.insert(format!("{prefix}{}", random.u8(0..8)).into(), value);
     }
+}
+
+/// Inodes that have the time of most take 32 bytes instead of 64.
+fn times() -> Result<(), Failed> {
+    let bytes = |time_of: fn(u32) -> i64| -> Result<u64, Failed> {
+        let dated = |number| {
+            let mut one = entry(format!("{number}"), Kind::Fifo);
+            one.attributes.mtime = (time_of(number), 7);
+            one
+        };
+        let read = erofs::read(&[tar::archive(&(0..12_000).map(dated).collect::<Layer>())])?;
+        let stack = LayerStack::replay(&read.records, Reading::default())?;
+        let whole = stack.whole();
+        let options = ErofsOptions::new(Shape::Merged);
+        let mut lost = |_: &Lost<'_>, _: &dyn Fn() -> LayerPath| {};
+        Ok(Plan::new(&stack, &whole, &read.memory, &options, &mut lost)?.bytes())
+    };
+    let one = bytes(|_| 1_000_000)?;
+    let own = bytes(|number| 1_000_000 + i64::from(number))?;
+    assert_eq!((own - one).next_multiple_of(4096), (11_999u64 * 32).next_multiple_of(4096));
+    // First, last, or between the others.
+    let shared: [fn(u32) -> i64; 3] = [
+        |number| 1_000_000 + i64::from(number.max(4_000)),
+        |number| 1_000_000 + i64::from(number.min(8_000)),
+        |number| 1_000_000 + if number % 3 == 0 { 0 } else { i64::from(number) },
+    ];
+    for time_of in shared {
+        let found = bytes(time_of)?;
+        assert!(found.abs_diff(one + 8_000 * 32) <= 4096, "{found} instead of some {}", one + 8_000 * 32);
+    }
+    Ok(())
 }
 
 fn limits() -> Result<(), Failed> {
