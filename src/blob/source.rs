@@ -47,7 +47,10 @@ impl Source {
 
     /// Fills a buffer; it is empty at the end.
     pub(super) fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<(), BlobError> {
-        buffer.resize(BUFFER, 0);
+        // New ones come from the system as zeros, which need not be written.
+        if buffer.len() < BUFFER {
+            *buffer = vec![0; BUFFER];
+        }
         let mut filled = 0;
         while filled < BUFFER {
             let read = match &mut self.bytes {
