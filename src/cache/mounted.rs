@@ -35,7 +35,7 @@ impl Mounted {
             }
             // A process may have ended, or be another user's.
             let Ok(mounts) = std::fs::read(process.join("mountinfo")) else { continue };
-            let kinds: [&[u8]; 3] = [b" - overlay ", b" - erofs ", b" - fuse.fuse-overlayfs "];
+            let kinds: [&[u8]; 4] = [b" - overlay ", b" - erofs ", b" - fuse.erofsfuse ", b" - fuse.fuse-overlayfs "];
             let is_ours = |line: &&[u8]| kinds.iter().any(|kind| find(line, kind).is_some());
             for line in mounts.split(|&byte| byte == b'\n').filter(is_ours) {
                 lines.push(unescape(line));

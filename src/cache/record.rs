@@ -142,11 +142,20 @@ pub(crate) fn record_mount(directory: &Path, target: &Path) {
 
 /// The records of what is mounted on a directory, to be forgotten once it no longer is.
 pub(crate) fn recorded_at(target: &Path) -> Vec<PathBuf> {
-    let Ok(target) = target.canonicalize() else { return Vec::new() };
+    let Some(target) = canonical(target) else { return Vec::new() };
     let caches: BTreeSet<PathBuf> = paths_at(&target).iter().filter_map(|path| cache_of(path)).collect();
     let records = caches.iter().flat_map(|cache| records_in(&cache.join(MOUNTS)));
     let is_there = |record: &Record| record.maker.is_of_this_boot() && Path::new(&record.target) == target;
     records.filter(is_there).map(|record| record.path).collect()
+}
+
+/// The real path of a mount point, which may be that of a program that has died: then nothing can be asked of the directory itself.
+fn canonical(target: &Path) -> Option<PathBuf> {
+    let by_parent = || {
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(parent.canonicalize().ok()?.join(target.file_name()?))
+    };
+    target.canonicalize().ok().or_else(by_parent)
 }
 
 /// One for each mount of something at a place: a mount that fails leaves that of another one alone.

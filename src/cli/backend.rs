@@ -7,8 +7,8 @@ use layflat::metadata::{Backend, How, Stacking, Verify};
 /// Which way, and what is checked.
 #[derive(Debug, Args)]
 pub(crate) struct BackendArgs {
-    /// What to mount: EROFS images over the layers' contents, unpacked layers with overlayfs, or those with fuse-overlayfs [default: EROFS where
-    /// the kernel mounts it and you may, else overlay]
+    /// What to mount: EROFS images, by the kernel or erofsfuse, or unpacked layers, by overlayfs or fuse-overlayfs [default: EROFS by the
+    /// kernel, overlay, erofsfuse: the first that you may mount]
     #[arg(long, value_name = "BACKEND")]
     backend: Option<BackendArg>,
     /// With EROFS: use the contents in the image's own archive instead of copying them to the cache. The layers must not be compressed, and nobody
@@ -24,8 +24,10 @@ pub(crate) struct BackendArgs {
 /// What to mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum BackendArg {
-    /// EROFS images
+    /// EROFS images, by the kernel
     Erofs,
+    /// An EROFS image, read-only, by erofsfuse
+    Erofsfuse,
     /// Unpacked layers
     Overlay,
     /// Unpacked layers, by fuse-overlayfs
@@ -43,18 +45,30 @@ enum VerifyArg {
     None,
 }
 
+impl BackendArg {
+    fn is_erofs(self) -> bool {
+        matches!(self, Self::Erofs | Self::Erofsfuse)
+    }
+}
+
 impl BackendArgs {
     /// The library's way.
     pub(crate) fn how(&self, stacking: Stacking) -> anyhow::Result<How> {
-        if self.in_place && self.backend.is_some_and(|backend| backend != BackendArg::Erofs) {
+        if self.in_place && self.backend.is_some_and(|backend| !backend.is_erofs()) {
             bail!("--in-place requires --backend erofs: unpacked layers are copies");
         }
-        if self.verify.is_some() && self.backend.is_some_and(|backend| backend != BackendArg::Erofs) {
+        if self.verify.is_some() && self.backend.is_some_and(|backend| !backend.is_erofs()) {
             bail!("--verify requires --backend erofs: unpacked layers are checked by `layflat cache verify`");
+        }
+        if self.is_erofsfuse() && !matches!(stacking, Stacking::Merged | Stacking::MergedForErofsfuse) {
+            bail!(
+                "--backend erofsfuse is for mount and layers, without --upper and --layered: it shows one image, read-only"
+            );
         }
         let backend = match self.backend {
             None => Backend::Fastest,
             Some(BackendArg::Erofs) => Backend::Erofs,
+            Some(BackendArg::Erofsfuse) => Backend::Erofsfuse,
             Some(BackendArg::Overlay | BackendArg::Fuse) => Backend::Overlay,
         };
         let verify = match self.verify {
@@ -76,8 +90,13 @@ impl BackendArgs {
         self.backend == Some(BackendArg::Fuse)
     }
 
+    /// Whether erofsfuse was asked for.
+    pub(crate) fn is_erofsfuse(&self) -> bool {
+        self.backend == Some(BackendArg::Erofsfuse)
+    }
+
     /// Whether EROFS images were asked for.
     pub(crate) fn is_erofs(&self) -> bool {
-        self.backend == Some(BackendArg::Erofs) || self.in_place
+        self.backend.is_some_and(BackendArg::is_erofs) || self.in_place
     }
 }

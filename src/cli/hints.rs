@@ -19,6 +19,7 @@ use layflat::core::reference::{ImageNameError, ReferenceError};
 use layflat::core::stack::Problem;
 use layflat::core::tar::ArchiveError;
 use layflat::edit::EditError;
+use layflat::erofs::ErofsError;
 use layflat::ext4::Ext4Error;
 use layflat::fs::OutputError;
 use layflat::image::Notice;
@@ -346,8 +347,15 @@ fn of_the_rest(error: Dyn<'_>) -> Option<&'static str> {
     if matches!(error.downcast_ref(), Some(UnmountError::Busy(_))) {
         return Some("or detach it with --lazy");
     }
+    if matches!(error.downcast_ref(), Some(ErofsError::TooManyDevices { .. })) {
+        return Some("`layflat unshare --mount IMAGE:TARGET` unpacks the layers");
+    }
     match error.downcast_ref()? {
         MountError::WhiteoutsIgnored => Some("use --xattr-namespace user"),
+        MountError::NotForErofsfuse => Some("`layflat layers --backend erofsfuse` makes such that it reads"),
+        MountError::NeitherWay { fuse, .. } if matches!(**fuse, MountError::NotForErofsfuse) => {
+            Some("`layflat layers --backend erofsfuse` makes such that it reads")
+        }
         MountError::NeitherWay { kernel, .. } if matches!(**kernel, MountError::NotPermitted) => {
             Some("for instance `layflat unshare --mount DEST:TARGET`")
         }

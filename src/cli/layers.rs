@@ -18,7 +18,8 @@ use super::{SUCCESS, output, progress, tips};
 /// DEST gets one directory per layer (layers/NNNN-…), layflat.json, which lists them as overlayfs lowerdirs, and
 /// image-config.json. It is created by a single rename: on an error it does not appear at all.
 ///
-/// With --backend erofs, DEST gets EROFS images of the layers' trees instead, and one file a layer with the contents of its files.
+/// With --backend erofs, DEST gets EROFS images of the layers' trees instead, and one file a layer with the contents of its files. With --backend
+/// erofsfuse, it gets one image of all layers, which erofsfuse mounts as well as the kernel.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat layers app.tar app-layers && layflat mount app-layers mnt
@@ -58,7 +59,12 @@ impl Layers {
             ..self.unpack.options(&self.image.open, settled.owners.clone(), cancel)?
         };
         if self.backend.is_erofs() {
-            let how = self.backend.how(if self.merged { Stacking::Merged } else { Stacking::Layered })?;
+            let stacking = match (self.backend.is_erofsfuse(), self.merged) {
+                (true, _) => Stacking::MergedForErofsfuse,
+                (false, true) => Stacking::Merged,
+                (false, false) => Stacking::Layered,
+            };
+            let how = self.backend.how(stacking)?;
             let cache = self.image.open.remote.cache_directory()?;
             let progress = progress::progress(common);
             let report = metadata::layers(&image, &self.dest, &cache, &how, &options, progress.as_ref())?;

@@ -8,8 +8,8 @@ use clap::Args;
 use layflat::bundle::OverlayBundle;
 use layflat::core::text::Printable;
 use layflat::lowerdirs::{Check, FILE_NAME, form_of};
-use layflat::metadata::{Backend, How, Ready, Stacking, ready};
-use layflat::mount::{Method, MountOptions, Mounted, UpperDirectories, may_mount, mount_layout};
+use layflat::metadata::{Backend, How, Ready, Stacking, mountable, ready};
+use layflat::mount::{Method, MountOptions, Mounted, UpperDirectories, mount_layout};
 use layflat::userns::in_user_namespace;
 use layflat::{Cancel, Loss, Options, Owners, XattrNamespace};
 
@@ -21,7 +21,8 @@ use super::{SUCCESS, output, progress};
 ///
 /// The mount is read-only, unless --upper and --work are given; a bundle has its own. As root, where the kernel can (Linux 6.12 and
 /// later), the contents of an image's layers are put into the cache, once, and an EROFS image of its tree is mounted over them. Otherwise the layers
-/// are unpacked into the cache, once, and mounted with overlayfs.
+/// are unpacked into the cache, once, and mounted with overlayfs. For an ordinary user outside of `layflat unshare`, erofsfuse mounts such an EROFS
+/// image, if it is installed; the mount is that user's alone.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   layflat mount docker://debian:12 mnt
@@ -81,7 +82,11 @@ impl CachedArgs {
 impl Mount {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
         let upper = self.upper.clone().zip(self.work.clone()).map(|(upper, work)| UpperDirectories { upper, work });
-        let method = (self.fuse || self.cached.backend.is_fuse()).then_some(Method::Fuse);
+        let method = match (self.fuse || self.cached.backend.is_fuse(), self.cached.backend.is_erofsfuse()) {
+            (true, _) => Some(Method::Fuse),
+            (false, true) => Some(Method::Erofsfuse),
+            (false, false) => None,
+        };
         let options = MountOptions { upper, nodev: self.nodev, nosuid: self.nosuid, method, ..MountOptions::default() };
         let owners = self.cached.unpack.owners.without_namespace()?;
         let what = What { source: &self.source, target: self.target.as_deref(), layered: self.layered };
@@ -137,6 +142,7 @@ impl Done {
     fn backend(&self) -> &'static str {
         match self.mounted.method {
             Method::Erofs => "erofs",
+            Method::Erofsfuse => "erofsfuse",
             Method::Fuse => "fuse",
             _ => "overlay",
         }
@@ -150,6 +156,7 @@ impl Done {
         let by = match (self.mounted.method, self.mounted.writable) {
             (Method::Erofs, false) => "EROFS",
             (Method::Erofs, true) => "overlayfs over EROFS",
+            (Method::Erofsfuse, _) => "erofsfuse",
             (Method::Fuse, _) => "fuse-overlayfs",
             _ => "overlayfs",
         };
@@ -195,10 +202,6 @@ impl CachedArgs {
         } else if path.is_dir() && !holds_an_image() {
             bail!("{source:?} is a directory with neither {FILE_NAME} (made by `layflat layers`) nor an image");
         } else {
-            // Before a large image is unpacked for nothing.
-            if options.method != Some(Method::Fuse) {
-                may_mount()?;
-            }
             let stacking = match (layered, &options.upper) {
                 (true, _) => Stacking::Layered,
                 (false, Some(_)) => Stacking::MergedBelow,
@@ -209,8 +212,13 @@ impl CachedArgs {
             options.check.every_byte = false;
             if options.method == Some(Method::Fuse) {
                 how.backend = Backend::Overlay;
+            } else {
+                // Before a large image is unpacked for nothing.
+                how = mountable(&how, &owners)?;
             }
-            kept.insert(self.ready(source, &how, owners, common, cancel)?).path()
+            let ready = kept.insert(self.ready(source, &how, owners, common, cancel)?);
+            options.method = options.method.or(ready.method());
+            ready.path()
         };
         let lower = self.open.remote.lower_cache()?.and_then(|lower| lower.canonicalize().ok());
         let lies_in = |lower: &PathBuf| directory.canonicalize().is_ok_and(|directory| directory.starts_with(lower));

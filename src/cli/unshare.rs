@@ -40,6 +40,9 @@ pub(crate) struct Unshare {
 
 impl Unshare {
     pub(crate) fn run(&self, common: &Common, cancel: &Cancel) -> anyhow::Result<u8> {
+        if self.cached.backend.is_erofsfuse() {
+            bail!("--backend erofsfuse is for mount: its process would outlive the namespace");
+        }
         self.cached.unpack.owners.enter(common)?;
         for mount in &self.mounts {
             let (source, target) = parts(mount)?;

@@ -21,9 +21,14 @@ pub enum ErofsError {
         /// What can be addressed.
         limit: u64,
     },
-    /// Devices are counted in 16 bits.
-    #[error("{0} devices; an EROFS image has at most 65535")]
-    TooManyDevices(usize),
+    /// Devices are counted in 16 bits, and those that erofsfuse has room for are fewer.
+    #[error("contents lie in {devices} files; an EROFS image{} has at most {limit}", if *.limit < 65_535 { " for erofsfuse" } else { "" })]
+    TooManyDevices {
+        /// How many there are.
+        devices: usize,
+        /// How many there can be.
+        limit: usize,
+    },
     /// A piece in a device that is not a whole number of blocks.
     #[error(
         "{path:?}: its content from byte {logical} on is at byte {offset} of device {device}: not a multiple of {block} \
@@ -108,6 +113,8 @@ pub enum Lost<'a> {
     },
     /// A device 0:0 in a layer for overlayfs (rule A6).
     WhiteoutDevice,
+    /// A fraction of a second, which the image has and erofsfuse does not show.
+    Time,
 }
 
 impl Lost<'_> {
@@ -116,6 +123,7 @@ impl Lost<'_> {
         match self {
             Self::Xattr { name, why } => format!("{}: {why}", Printable(name)),
             Self::WhiteoutDevice => String::new(),
+            Self::Time => "erofsfuse shows whole seconds".to_owned(),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! How a regular file says where its content is.
 //!
 //! A file in one piece that another device has is addressed by one block number, in the address space that all devices share, where it is
-//! small: its inode is all that must be read. A larger one, and one of several pieces or with holes, is cut into chunks of equal size, as
-//! large as its pieces allow, each with the number of a device and a block there. What the image carries itself is written block by block
+//! small and the kernel alone is to read it: its inode is all that must be read. A larger one, and one of several pieces or with holes, is cut into
+//! chunks of equal size, as large as its pieces allow, each with the number of a device and a block there. What the image carries itself is written block by block
 //! behind the metadata; if that is all of a file, its end may stand right behind the inode.
 
 use super::contents::Piece;
-use super::options::Device;
+use super::options::{Device, Options};
 
 /// Files up to this size are addressed by one block number. Reading large ones cold is slower so.
 const FLAT_UP_TO: u64 = 4096;
@@ -88,12 +88,12 @@ impl<'p> File<'p> {
     }
 
     /// Checks the pieces.
-    pub(super) fn address(self, devices: &[Device]) -> Result<Address, Problem> {
-        self.check(devices)?;
+    pub(super) fn address(self, options: &Options) -> Result<Address, Problem> {
+        self.check(&options.devices)?;
         match self.pieces {
             _ if self.size == 0 => Ok(Address::Empty),
             [one] if one.length == self.size && one.device == Piece::CARRIED => Ok(Address::Carried),
-            [one] if one.length == self.size && self.size <= FLAT_UP_TO => Ok(Address::Flat),
+            [one] if one.length == self.size && self.size <= FLAT_UP_TO && !options.for_erofsfuse => Ok(Address::Flat),
             _ => self.chunk_bits().map(Address::Chunks),
         }
     }
@@ -215,17 +215,19 @@ impl<'p> File<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::erofs::Shape;
 
     fn piece(logical: u64, length: u64, device: u16, offset: u64) -> Piece {
         Piece { logical, length, device, offset }
     }
 
-    fn devices() -> Vec<Device> {
-        vec![Device { tag: [0; 64], bytes: 1 << 40 }; 2]
+    fn options() -> Options {
+        let devices = vec![Device { tag: [0; 64], bytes: 1 << 40 }; 2];
+        Options { devices, ..Options::new(Shape::Merged) }
     }
 
     fn address(size: u64, pieces: &[Piece]) -> Result<Address, Problem> {
-        File::new(size, pieces, 9).address(&devices())
+        File::new(size, pieces, 9).address(&options())
     }
 
     #[test]
@@ -235,6 +237,16 @@ mod tests {
         assert_eq!(address(4096, &[piece(0, 4096, 2, 512)]), Ok(Address::Flat));
         assert_eq!(address(4097, &[piece(0, 4097, 2, 512)]), Ok(Address::Chunks(4)));
         assert_eq!(address(1 << 30, &[piece(0, 1 << 30, 0, 17)]), Ok(Address::Carried));
+    }
+
+    #[test]
+    fn c7_for_erofsfuse_each_piece_names_its_device() {
+        let options = Options { for_erofsfuse: true, ..options() };
+        let address = |size, pieces: &[Piece]| File::new(size, pieces, 9).address(&options);
+        assert_eq!(address(0, &[]), Ok(Address::Empty));
+        assert_eq!(address(1, &[piece(0, 1, 1, 512)]), Ok(Address::Chunks(0)));
+        assert_eq!(address(4096, &[piece(0, 4096, 2, 512)]), Ok(Address::Chunks(3)));
+        assert_eq!(address(10, &[piece(0, 10, 0, 17)]), Ok(Address::Carried));
     }
 
     #[test]
@@ -272,12 +284,12 @@ mod tests {
         let end = (60 << 30) - 7;
         let sparse = [piece(end, 7, 0, 0)];
         let file = File::new(60 << 30, &sparse, 12);
-        let Ok(Address::Chunks(bits)) = file.address(&[]) else { panic!("{:?}", file.address(&[])) };
+        let Ok(Address::Chunks(bits)) = file.address(&options()) else { panic!("{:?}", file.address(&options())) };
         assert!(file.chunks(bits) * CHUNK_ADDRESS + (file.carried_blocks(bits) << 12) < 2 << 20);
         // Where a few blocks at each end would ask for too many addresses, there are larger chunks.
         let ends = [piece(0, 1 << 40, 0, 0), piece((1 << 40) + 4096, 1, 0, 1 << 40)];
         let file = File::new((1 << 40) + 8192, &ends, 12);
-        let Ok(Address::Chunks(bits)) = file.address(&[]) else { panic!("{:?}", file.address(&[])) };
+        let Ok(Address::Chunks(bits)) = file.address(&options()) else { panic!("{:?}", file.address(&options())) };
         assert!(file.chunks(bits) <= MOST_CHUNKS);
     }
 

@@ -19,6 +19,9 @@ use super::xattr::{self, SharedXattrs};
 /// How many different times are counted at once, so that memory does not grow with them.
 const MOST_TIMES: usize = 1 << 12;
 
+/// More devices it writes over its own memory (erofs-utils 1.8.6 and 1.9.4, `blobfd` in include/erofs/internal.h).
+const MOST_DEVICES_OF_EROFSFUSE: usize = 256;
+
 /// Where an inode's data are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
@@ -61,8 +64,9 @@ impl Layout {
         lost: Tell<'_>,
     ) -> Result<Self, ErofsError> {
         let count = options.devices.len();
-        if count > usize::from(u16::MAX) {
-            return Err(ErofsError::TooManyDevices(count));
+        let limit = if options.for_erofsfuse { MOST_DEVICES_OF_EROFSFUSE } else { u16::MAX.into() };
+        if count > limit {
+            return Err(ErofsError::TooManyDevices { devices: count, limit });
         }
         let block = options.block_size.bytes();
         let table_end = superblock::table_end(count);
@@ -80,6 +84,9 @@ impl Layout {
             has_chunks: false,
         };
         layout.count_xattrs(tree, options, lost)?;
+        if options.for_erofsfuse {
+            tell_times(tree, lost);
+        }
         let mut placing = Placing { slots: Slots::new(block, first), data: 0, pieces: Vec::new(), contents, options };
         for index in 0..tree.nodes.len() {
             if index.is_multiple_of(1024) && options.cancel.is_cancelled() {
@@ -132,6 +139,16 @@ impl Layout {
         self.blocks = (end + shared + data) as u32;
         self.devices = starts.into_iter().map(|(blocks, start)| (blocks as u32, start as u32)).collect();
         Ok(())
+    }
+}
+
+/// Tells of fractions of a second.
+fn tell_times(tree: &Tree<'_, '_>, lost: Tell<'_>) {
+    for node in &tree.nodes {
+        let facts = tree.facts(node);
+        if !facts.is_whiteout && facts.attributes.mtime.nanoseconds != 0 {
+            lost(&super::Lost::Time, &|| tree.path(node));
+        }
     }
 }
 
@@ -224,7 +241,7 @@ impl Placing<'_> {
                 let mut pieces = std::mem::take(&mut self.pieces);
                 let found = file(self.contents, (size, layer, content), &mut pieces, self.options.block_size.bits())
                     .map_err(|error| ErofsError::Content { path: tree.path(&node), error })?;
-                let address = found.address(&self.options.devices);
+                let address = found.address(self.options);
                 let behind = match address.map_err(|problem| self.refused(problem, tree, &node))? {
                     Address::Empty => 0,
                     Address::Flat => {

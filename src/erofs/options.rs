@@ -58,6 +58,9 @@ pub struct Options {
     pub block_size: BlockSize,
     /// The files, besides the image, that contents lie in: at most 65,535.
     pub devices: Vec<Device>,
+    /// Whether erofsfuse is to read it, too. Up to version 1.9 it looks into the image itself for what is addressed in the address space that all
+    /// devices share, so that each piece of contents names its device; it has room for 256 devices; and it shows whole seconds, which is reported.
+    pub for_erofsfuse: bool,
     /// Whether `security.selinux` is written (rule A3).
     pub selinux: bool,
     /// The volume's UUID; all zeros for none.
@@ -73,6 +76,7 @@ impl Options {
             shape,
             block_size: BlockSize::default(),
             devices: Vec::new(),
+            for_erofsfuse: false,
             selinux: false,
             uuid: [0; 16],
             cancel: Cancel::default(),

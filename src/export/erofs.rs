@@ -61,6 +61,7 @@ pub(crate) fn kind_of(lost: &Lost<'_>) -> LossKind {
         Lost::Xattr { name, .. } if name.starts_with(b"system.posix_acl_") => LossKind::Acl,
         Lost::Xattr { .. } => LossKind::Xattr,
         Lost::WhiteoutDevice => LossKind::WhiteoutDevice,
+        Lost::Time => LossKind::Time,
     }
 }
 

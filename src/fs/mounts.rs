@@ -5,12 +5,17 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags};
 
 /// Whether a directory is the root of what is mounted there. Linux 5.8 tells; before that, nobody asks.
 pub(crate) fn is_mount_root(directory: impl AsFd) -> bool {
-    rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)
-        .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    look_quietly(directory).is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// What the kernel says of a mount's root by itself, the mount's number among it. A program that serves the mount is not asked: it may have died, or be
+/// another user's.
+pub(crate) fn look_quietly(directory: impl AsFd) -> rustix::io::Result<Statx> {
+    rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::empty())
 }
 
 /// The first mount point strictly below a directory, whose path must be canonical.

@@ -26,6 +26,9 @@ pub struct ErofsLayout {
     pub verified: bool,
     /// Whether `images` is one for the whole stack, rather than one for each layer.
     pub merged: bool,
+    /// Whether erofsfuse reads them right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_erofsfuse: bool,
     /// The EROFS images, topmost first.
     pub images: Vec<Metadata>,
     /// The files that contents lie in.

@@ -6,6 +6,7 @@ use super::cached::{KeptImages, cached};
 use super::probe::probe;
 use super::{MetadataError, Stacking, Verify};
 use crate::image::Image;
+use crate::mount::{Method, MountError, may_mount, may_use_erofsfuse};
 use crate::unpack::cached::{self as unpacked, CachedLayers};
 use crate::unpack::{Loss, Options, Owners, Progress};
 use crate::userns::in_user_namespace;
@@ -13,11 +14,14 @@ use crate::userns::in_user_namespace;
 /// What is to be mounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// EROFS images if the kernel mounts them, the caller may, and they hold all of the image; else unpacked layers.
+    /// EROFS images if the kernel mounts them, the caller may, and they hold all of the image; else unpacked layers. What the kernel lets the
+    /// caller mount not at all is for [`Backend::Erofsfuse`], where [`mountable`] finds that it can be used.
     #[default]
     Fastest,
-    /// EROFS images.
+    /// EROFS images, mounted by the kernel.
     Erofs,
+    /// One EROFS image, mounted by erofsfuse, read-only.
+    Erofsfuse,
     /// Unpacked layers.
     Overlay,
 }
@@ -39,12 +43,23 @@ impl How {
     pub(super) fn verify(&self) -> Verify {
         self.verify.unwrap_or(if self.in_place { Verify::Full } else { Verify::Cached })
     }
+
+    /// The form that erofsfuse reads.
+    fn for_erofsfuse(&self) -> Result<Stacking, MountError> {
+        match self.stacking {
+            Stacking::Merged | Stacking::MergedForErofsfuse => Ok(Stacking::MergedForErofsfuse),
+            Stacking::MergedBelow | Stacking::Layered => {
+                Err(MountError::NoErofsfuse("mounts one image, read-only, and nothing over that".to_owned()))
+            }
+        }
+    }
 }
 
 /// What is ready in the cache, and stays there as long as this is held, or as long as it is mounted.
 #[derive(Debug)]
 pub struct Ready {
     kept: Kept,
+    by_erofsfuse: bool,
     why_unpacked: Option<String>,
 }
 
@@ -79,9 +94,37 @@ impl Ready {
         }
     }
 
+    /// How it is to be mounted, where that makes a difference.
+    pub fn method(&self) -> Option<Method> {
+        self.by_erofsfuse.then_some(Method::Erofsfuse)
+    }
+
     /// Why the layers were unpacked, where EROFS images were tried first.
     pub fn why_unpacked(&self) -> Option<&str> {
         self.why_unpacked.as_deref()
+    }
+}
+
+/// What of `how` this process can have mounted, before anything is read for nothing: where the kernel lets it mount nothing, erofsfuse may do.
+///
+/// # Errors
+/// [`MountError::NotPermitted`], [`MountError::NoOverlayfs`] and [`MountError::NoErofsfuse`]; both ways' in [`MountError::NeitherWay`].
+pub fn mountable(how: &How, owners: &Owners) -> Result<How, MountError> {
+    let by_erofsfuse = || {
+        may_use_erofsfuse()?;
+        Ok(How { backend: Backend::Erofsfuse, stacking: how.for_erofsfuse()?, ..*how })
+    };
+    if how.backend == Backend::Erofsfuse {
+        return by_erofsfuse();
+    }
+    match may_mount() {
+        Ok(()) => Ok(*how),
+        Err(kernel @ MountError::NotPermitted)
+            if how.backend == Backend::Fastest && how.stacking == Stacking::Merged && *owners == Owners::AsTheyAre =>
+        {
+            by_erofsfuse().map_err(|other| MountError::neither(kernel, "erofsfuse", other))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -98,15 +141,22 @@ pub fn ready(
 ) -> Result<Ready, MetadataError> {
     let unpack = |why_unpacked| {
         let kept = Kept::Layers(unpacked::overlay(image, cache, options, progress)?);
-        Ok(Ready { kept, why_unpacked })
+        Ok(Ready { kept, by_erofsfuse: false, why_unpacked })
     };
+    let images = |how: &How, by_erofsfuse| {
+        let kept = Kept::Images(cached(image, cache, how, options, progress)?);
+        Ok(Ready { kept, by_erofsfuse, why_unpacked: None })
+    };
+    if how.backend == Backend::Erofsfuse {
+        return images(&How { stacking: how.for_erofsfuse()?, ..*how }, true);
+    }
     let must = how.in_place || how.backend == Backend::Erofs;
     if how.backend == Backend::Overlay && !how.in_place || !must && is_out_of_question(options) {
         return unpack(None);
     }
     // Before all layers are read for nothing.
-    match probe(cache).and_then(|()| cached(image, cache, how, options, progress)) {
-        Ok(images) => Ok(Ready { kept: Kept::Images(images), why_unpacked: None }),
+    match probe(cache).and_then(|()| images(how, false)) {
+        Ok(ready) => Ok(ready),
         Err(error) if !must && error.is_unavailable() => unpack(Some(error.to_string())),
         Err(error) => Err(error),
     }

@@ -20,6 +20,8 @@ pub enum Stacking {
     /// One for the whole stack, to be mounted alone: it shows everything as the image has it.
     #[default]
     Merged,
+    /// The same, for erofsfuse as well as for the kernel: a little larger.
+    MergedForErofsfuse,
     /// One for the whole stack, to be the lower layer of a writable overlay.
     MergedBelow,
     /// One for each layer, to be the lower layers of an overlay.
@@ -29,7 +31,7 @@ pub enum Stacking {
 impl Stacking {
     fn shape(self) -> Shape {
         match self {
-            Self::Merged => Shape::Merged,
+            Self::Merged | Self::MergedForErofsfuse => Shape::Merged,
             Self::MergedBelow | Self::Layered => Shape::Layered(XattrNamespace::Trusted),
         }
     }
@@ -46,13 +48,13 @@ pub(super) struct Writer<'a> {
     directory: &'a Path,
     sources: &'a Sources,
     options: &'a Options,
-    shape: Shape,
+    stacking: Stacking,
     losses: Losses,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(directory: &'a Path, sources: &'a Sources, stacking: Stacking, options: &'a Options) -> Self {
-        Self { directory, sources, options, shape: stacking.shape(), losses: Losses::default() }
+        Self { directory, sources, options, stacking, losses: Losses::default() }
     }
 
     /// Writes an image of what a directory must hold.
@@ -66,14 +68,16 @@ impl<'a> Writer<'a> {
         let settings = erofs::Options {
             block_size: BlockSize::Sector,
             devices: used.table(),
+            for_erofsfuse: self.stacking == Stacking::MergedForErofsfuse,
             selinux: self.options.selinux,
             cancel: self.options.cancel.clone(),
-            ..erofs::Options::new(self.shape)
+            ..erofs::Options::new(self.stacking.shape())
         };
         let losses = &mut self.losses;
         let mut lost = |lost: &Lost<'_>, path: &dyn Fn() -> LayerPath| {
             let kind = match lost {
                 Lost::WhiteoutDevice => LossKind::WhiteoutDevice,
+                Lost::Time => LossKind::Time,
                 Lost::Xattr { .. } => LossKind::Xattr,
             };
             losses.add(kind, lost.detail(), path);
@@ -117,7 +121,7 @@ pub(super) fn write(
     let mut writer = Writer::new(directory, sources, stacking, options);
     let mut images = Vec::new();
     let made = match stacking {
-        Stacking::Merged | Stacking::MergedBelow => {
+        Stacking::Merged | Stacking::MergedForErofsfuse | Stacking::MergedBelow => {
             let whole = stack.whole();
             images.push(writer.add(TREE, &stack, &whole)?);
             Made::of(&stack, [&whole])
@@ -136,6 +140,7 @@ pub(super) fn write(
     let layout = ErofsLayout {
         verified,
         merged: stacking != Stacking::Layered,
+        for_erofsfuse: stacking == Stacking::MergedForErofsfuse,
         images,
         devices: sources.devices.iter().map(device).collect(),
         ..description(Some(image), sources.diff_ids.clone())
@@ -159,6 +164,7 @@ pub(super) fn description(image: Option<&Image>, diff_ids: Vec<crate::core::dige
         diff_ids,
         verified: true,
         merged: false,
+        for_erofsfuse: false,
         images: Vec::new(),
         devices: Vec::new(),
     }

@@ -19,7 +19,7 @@ mod shared;
 mod sources;
 
 pub use cached::{KeptImages, cached};
-pub use choose::{Backend, How, Ready, ready};
+pub use choose::{Backend, How, Ready, mountable, ready};
 pub use error::MetadataError;
 pub use images::Stacking;
 pub use layers::{LayersReport, layers};

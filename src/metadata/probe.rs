@@ -44,7 +44,7 @@ pub fn probe(cache: &Path) -> Result<(), MetadataError> {
     let metadata = out.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", metadata.as_raw_fd()));
     let image = ErofsImage { path, metadata, devices: vec![Arc::new(device)] };
-    ErofsRequest { images: vec![image], options: MountOptions::default() }.mount_nowhere()?;
+    ErofsRequest { images: vec![image], for_erofsfuse: false, options: MountOptions::default() }.mount_nowhere()?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 
 use super::context::{Context, Failure, attach};
 use super::directory::LowerDirectory;
+use super::erofsfuse;
 use super::error::MountError;
 use super::layout;
 use super::options::LONGEST_STRING;
@@ -16,6 +17,7 @@ use super::request::{Method, MountOptions, MountRequest, Mounted, mount, mount_n
 use crate::core::overlayfs::XattrNamespace;
 use crate::fs::check_guarded;
 use crate::lowerdirs::{Checked, FILE_NAME, FileSeal, Layout, LayoutError, Metadata};
+use crate::userns::in_user_namespace;
 use rustix::io::Errno;
 use rustix::mount::fsconfig_create;
 use std::fs::File;
@@ -24,6 +26,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+
+const FILE_SYSTEM: &str = "erofs";
 
 /// An image, and what its contents lie in.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub struct ErofsImage {
 pub struct ErofsRequest {
     /// Topmost first.
     pub images: Vec<ErofsImage>,
+    /// Whether erofsfuse reads them right.
+    pub for_erofsfuse: bool,
     /// How to mount them.
     pub options: MountOptions,
 }
@@ -89,30 +95,54 @@ impl ErofsRequest {
         // By this the cache knows what an overlay uses.
         let name = directory.join(FILE_NAME).to_str().filter(|name| name.len() <= LONGEST_STRING).map(str::to_owned);
         options.source = options.source.or(name);
-        Ok(Self { images, options })
+        Ok(Self { images, for_erofsfuse: layout.for_erofsfuse, options })
     }
 
     /// Mounts the images on an existing directory.
     ///
     /// # Errors
-    /// [`MountError::NoErofs`] where this kernel cannot, or not with these files; and all of [`mount`](crate::mount::mount()).
+    /// [`MountError::NoErofs`] where this kernel cannot, or not with these files; [`MountError::NoErofsfuse`] where that is to mount them, and cannot;
+    /// and all of [`mount`](crate::mount::mount()).
     pub fn mount(self, target: &Path) -> Result<Mounted, MountError> {
-        let Self { images, options } = self;
-        if options.method.is_some_and(|method| method != Method::Erofs) {
-            let why = "these are EROFS images, which only the kernel mounts; unpack the layers for another backend";
-            return Err(MountError::NoErofs(why.to_owned()));
+        match self.options.method {
+            None | Some(Method::Erofs) if in_user_namespace() => {
+                Err(MountError::NoErofs("the kernel does not mount it in a user namespace".to_owned()))
+            }
+            None => match Context::open(FILE_SYSTEM) {
+                Err(Failure::Final(MountError::NotPermitted)) => self.mount_by_erofsfuse(target).map_err(|other| {
+                    let kernel = MountError::NoErofs("the kernel does not let you mount it".to_owned());
+                    MountError::neither(kernel, erofsfuse::PROGRAM, other)
+                }),
+                _ => self.mount_by_kernel(target),
+            },
+            Some(Method::Erofs) => self.mount_by_kernel(target),
+            Some(Method::Erofsfuse) => self.mount_by_erofsfuse(target),
+            Some(_) => {
+                let why = "these are EROFS images; unpack the layers for another backend";
+                Err(MountError::NoErofs(why.to_owned()))
+            }
         }
-        let request = Self { images, options };
+    }
+
+    fn mount_by_kernel(self, target: &Path) -> Result<Mounted, MountError> {
         let mut loops = Vec::new();
-        if let Some(image) = request.only_image() {
+        if let Some(image) = self.only_image() {
             let target = open_target(target)?;
-            create(image, &request.options, &mut loops)
-                .and_then(|mounted| attach(&mounted, &target))
-                .map_err(plainly)?;
+            create(image, &self.options, &mut loops).and_then(|mounted| attach(&mounted, &target)).map_err(plainly)?;
             return Ok(Mounted { method: Method::Erofs, writable: false });
         }
-        let mounted = mount(&request.into_overlay(&mut loops)?, target)?;
+        let mounted = mount(&self.into_overlay(&mut loops)?, target)?;
         Ok(Mounted { method: Method::Erofs, ..mounted })
+    }
+
+    fn mount_by_erofsfuse(&self, target: &Path) -> Result<Mounted, MountError> {
+        let no = |why: &str| MountError::NoErofsfuse(why.to_owned());
+        let image = self.only_image().ok_or_else(|| no("mounts one image, read-only, and nothing over that"))?;
+        if !self.for_erofsfuse {
+            return Err(MountError::NotForErofsfuse);
+        }
+        erofsfuse::mount(image, &self.options, &open_target(target)?)?;
+        Ok(Mounted { method: Method::Erofsfuse, writable: false })
     }
 
     /// The same as a mount that is nowhere: it goes with its descriptor.
@@ -186,7 +216,7 @@ fn descriptor(file: &File) -> String {
 }
 
 fn create_from(source: &str, devices: &[String], options: &MountOptions) -> Result<OwnedFd, Failure> {
-    let context = Context::open("erofs")?;
+    let context = Context::open(FILE_SYSTEM)?;
     // Else loop devices would have to be writable.
     context.set("ro", None)?;
     context.set("source", Some(source))?;

@@ -48,15 +48,31 @@ pub enum MountError {
     /// Somebody else could change what an EROFS mount shows.
     #[error(transparent)]
     Unguarded(#[from] crate::fs::Unguarded),
+    /// erofsfuse cannot be used, or not for this.
+    #[error("erofsfuse {0}")]
+    NoErofsfuse(String),
+    /// Images that erofsfuse reads wrong, without an error.
+    #[error("erofsfuse would misread these EROFS images, which are for the kernel")]
+    NotForErofsfuse,
+    /// A program that mounts has failed.
+    #[error("{program} failed: {}", if .said.is_empty() { "it does not say why" } else { .said })]
+    Program {
+        /// Which one.
+        program: &'static str,
+        /// What it says.
+        said: String,
+    },
     /// The kernel cannot, and there is nothing else.
     #[error("fuse-overlayfs is not installed (package fuse-overlayfs); it is needed where the kernel cannot mount")]
     NoFuse,
     /// The kernel cannot, and the other way fails, too.
-    #[error("{}; fuse-overlayfs failed, too", Chain(.kernel.as_ref()))]
+    #[error("{}; {program} does not help", Chain(.kernel.as_ref()))]
     NeitherWay {
         /// What the kernel says.
         kernel: Box<MountError>,
-        /// What fuse-overlayfs says.
+        /// The program that was to mount instead.
+        program: &'static str,
+        /// Why it does not.
         #[source]
         fuse: Box<MountError>,
     },
@@ -99,6 +115,13 @@ pub enum MountError {
     /// What is to be mounted is not a directory of unpacked overlay layers.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+}
+
+impl MountError {
+    /// What the kernel says, and what a program does that was to mount instead.
+    pub(crate) fn neither(kernel: Self, program: &'static str, fuse: Self) -> Self {
+        Self::NeitherWay { kernel: Box::new(kernel), program, fuse: Box::new(fuse) }
+    }
 }
 
 /// Why nothing was unmounted.

@@ -9,11 +9,13 @@
 //! Layers are handed over as directory descriptors where the kernel takes them ([`Method`]). That leaves no moment
 //! between looking at a directory and mounting it, and no limit on the length or the letters of its name.
 //!
-//! EROFS images over contents are mounted alone, or as such layers ([`ErofsRequest`]).
+//! EROFS images over contents are mounted alone, or as such layers ([`ErofsRequest`]); for users whom the kernel lets mount nothing by erofsfuse,
+//! a program.
 
 mod context;
 mod directory;
 mod erofs;
+mod erofsfuse;
 mod error;
 mod fuse;
 mod layout;
@@ -26,6 +28,7 @@ mod upper;
 pub use directory::LowerDirectory;
 pub(crate) use directory::is_mount_point;
 pub use erofs::{ErofsImage, ErofsRequest};
+pub use erofsfuse::may_use_erofsfuse;
 pub use error::{MountError, UnmountError};
 pub use options::MOST_LAYERS;
 pub use request::{Method, MountOptions, MountRequest, Mounted, may_mount, mount, mount_layout};

@@ -36,7 +36,7 @@ pub struct MountOptions {
     pub nodev: bool,
     /// Setuid, setgid and file capabilities do not work.
     pub nosuid: bool,
-    /// How the kernel is told; the first that it knows when `None`.
+    /// How the kernel is told; the first that it knows when `None`, or a program where it does not let the caller mount.
     pub method: Option<Method>,
     /// What the mount is called in `/proc/self/mounts`; `layflat` when `None`.
     pub source: Option<String>,
@@ -46,7 +46,7 @@ pub struct MountOptions {
     pub check: Check,
 }
 
-/// How the kernel is told of the layers. All mount the same.
+/// How the kernel is told of the layers, or which program is. All mount the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// fsconfig(2) with a directory descriptor for each layer: since Linux 6.13.
@@ -57,6 +57,8 @@ pub enum Method {
     MountSyscall,
     /// EROFS images over the files that contents lie in, alone or as layers of an overlay.
     Erofs,
+    /// erofsfuse, a program, for one EROFS image.
+    Erofsfuse,
     /// fuse-overlayfs, a program: where the kernel has no overlayfs, or none for user namespaces.
     Fuse,
 }
@@ -198,6 +200,9 @@ fn try_methods(request: &MountRequest, upper: Option<&OpenUpper>, target: &Direc
             Method::MountSyscall => syscall::mount(request, upper, target),
             Method::Fuse => fuse::mount(request, upper, target),
             Method::Erofs => Err(Failure::Final(MountError::NoErofs("these layers are unpacked".to_owned()))),
+            Method::Erofsfuse => {
+                Err(Failure::Final(MountError::NoErofsfuse("mounts images, and these layers are unpacked".to_owned())))
+            }
         };
         match attempt {
             Ok(()) => return Ok(method),
@@ -213,9 +218,7 @@ fn try_methods(request: &MountRequest, upper: Option<&OpenUpper>, target: &Direc
     if request.options.method.is_none() && is_beyond_the_kernel(&error) {
         return match fuse::mount(request, upper, target) {
             Ok(()) => Ok(Method::Fuse),
-            Err(Failure::Unknown(fuse) | Failure::Final(fuse)) => {
-                Err(MountError::NeitherWay { kernel: Box::new(error), fuse: Box::new(fuse) })
-            }
+            Err(Failure::Unknown(fuse) | Failure::Final(fuse)) => Err(MountError::neither(error, fuse::PROGRAM, fuse)),
         };
     }
     Err(error)

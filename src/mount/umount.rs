@@ -1,12 +1,14 @@
 //! Unmounting.
 
 use super::error::UnmountError;
-use super::fuse::FILE_SYSTEM;
+use super::fuse::is_mounted_by;
+use super::{erofsfuse, fuse};
 use crate::cache::recorded_at;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
+use crate::fs::look_quietly;
+use rustix::fs::{CWD, Mode, OFlags, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,70 +28,53 @@ const TRIES: (u32, Duration) = (20, Duration::from_millis(25));
 /// symbolic link is not a mount point.
 pub fn umount(target: &Path, lazy: bool) -> Result<(), UnmountError> {
     let path = || target.to_owned();
-    let fuse = check(target)?;
+    let by_program = check(target)?;
     let records = recorded_at(target);
     let mut flags = UnmountFlags::NOFOLLOW;
     flags.set(UnmountFlags::DETACH, lazy);
-    let mut unmounted = unmount(target, flags);
+    let once = || match unmount(target, flags) {
+        Err(Errno::PERM) if by_program => fuse::unmount(target, lazy).unwrap_or(Err(Errno::PERM.into())),
+        done => done.map_err(io::Error::from),
+    };
+    let is_busy = |error: &io::Error| error.kind() == ErrorKind::ResourceBusy;
+    let mut unmounted = once();
     for _ in 0..TRIES.0 {
-        if unmounted != Err(Errno::BUSY) {
+        if !unmounted.as_ref().is_err_and(is_busy) {
             break;
         }
         std::thread::sleep(TRIES.1);
-        unmounted = unmount(target, flags);
+        unmounted = once();
     }
-    let forget = || {
-        // One that is detached may be in use for long; this machine finds out when it no longer is.
-        for record in records.iter().filter(|_| !lazy) {
-            let _ = std::fs::remove_file(record);
-        }
-    };
-    if fuse
-        && unmounted == Err(Errno::PERM)
-        && let Some(unmounted) = super::fuse::unmount(target, lazy)
-    {
-        return unmounted.map(|()| forget()).map_err(|source| UnmountError::Refused { path: path(), source });
-    }
-    unmounted.map(|()| forget()).map_err(|errno| match errno {
-        Errno::BUSY => UnmountError::Busy(path()),
-        Errno::PERM => UnmountError::NotPermitted(path()),
+    unmounted.map_err(|error| match Errno::from_io_error(&error) {
+        _ if is_busy(&error) => UnmountError::Busy(path()),
+        Some(Errno::PERM) => UnmountError::NotPermitted(path()),
         // also for a mount of another namespace, but of those only the owner could tell
-        Errno::INVAL => UnmountError::NotAMountPoint(path()),
-        _ => UnmountError::Refused { path: path(), source: errno.into() },
-    })
+        Some(Errno::INVAL) => UnmountError::NotAMountPoint(path()),
+        _ => UnmountError::Refused { path: path(), source: error },
+    })?;
+    // One that is detached may be in use for long; this machine finds out when it no longer is.
+    for record in records.iter().filter(|_| !lazy) {
+        let _ = std::fs::remove_file(record);
+    }
+    Ok(())
 }
 
-/// Looks before anything is done, and tells whether the mount is one of fuse-overlayfs. What is opened here is closed
+/// Looks before anything is done, and tells whether a program serves the mount; it may have died, or be another user's. What is opened here is closed
 /// again, or it would keep the mount busy itself.
 fn check(target: &Path) -> Result<bool, UnmountError> {
     let failed = |errno: Errno| UnmountError::Target { path: target.to_owned(), source: errno.into() };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = crate::fs::openat(CWD, target, flags, Mode::empty()).map_err(failed)?;
-    let status = rustix::fs::statx(&opened, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE).map_err(failed)?;
+    let status = look_quietly(&opened).map_err(failed)?;
     // Linux 5.8 tells; before that, umount2 will.
     let known = status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
     if known && !status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
         return Err(UnmountError::NotAMountPoint(target.to_owned()));
     }
-    let file_system = rustix::fs::fstatfs(&opened).map_err(failed)?;
     // the type of the field differs by architecture, its value does not
-    if matches!(file_system.f_type as u32, OVERLAYFS_MAGIC | EROFS_MAGIC) {
+    if rustix::fs::fstatfs(&opened).is_ok_and(|status| matches!(status.f_type as u32, OVERLAYFS_MAGIC | EROFS_MAGIC)) {
         return Ok(false);
     }
-    if is_fuse_overlay(&opened) { Ok(true) } else { Err(UnmountError::NotAnOverlay(target.to_owned())) }
-}
-
-/// Whether a mount is one of fuse-overlayfs, by the list of mounts: all of FUSE's have one number.
-fn is_fuse_overlay(mount: impl AsFd) -> bool {
-    let Ok(status) = rustix::fs::statx(mount, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) else {
-        return false;
-    };
-    let id = status.stx_mnt_id.to_string();
-    // proc(5): the mount's number comes first, and its file system after a dash.
-    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| {
-        mounts
-            .lines()
-            .filter(|line| line.split(' ').next() == Some(&id))
-            .any(|line| line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next()) == Some(FILE_SYSTEM))
-    })
+    let by_program = [fuse::FILE_SYSTEM, erofsfuse::FILE_SYSTEM].iter().any(|kind| is_mounted_by(&opened, kind));
+    if by_program { Ok(true) } else { Err(UnmountError::NotAnOverlay(target.to_owned())) }
 }

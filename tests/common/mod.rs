@@ -20,6 +20,7 @@
 
 pub mod cases;
 pub mod erofs;
+pub mod fuse;
 pub mod harness;
 pub mod images;
 pub mod inside;

@@ -164,14 +164,14 @@ fn show(place: &Path, archives: &[Vec<u8>], way: Way) -> Result<Tree, String> {
 }
 
 /// A place to mount at.
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     fs::create_dir(place.target()).unwrap();
     place
 }
 
 /// What these tests need of a place.
-trait Target {
+pub(crate) trait Target {
     fn target(&self) -> PathBuf;
     /// What the program says when it succeeds.
     fn done(&self, arguments: &[&str]) -> String;
@@ -227,7 +227,7 @@ impl Target for Place {
     }
 }
 
-fn two_layers() -> Vec<Vec<u8>> {
+pub(crate) fn two_layers() -> Vec<Vec<u8>> {
     vec![
         Tar::new().directory("d").file("d/large", vec![7; 3000]).file("gone", "x").done(),
         Tar::new().file(".wh.gone", "").file("small", "content").done(),

@@ -12,6 +12,7 @@ mod copy;
 mod diff;
 mod erofs;
 mod erofs_mounts;
+mod erofsfuse;
 mod explore;
 mod ext4;
 mod jobs;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         ("explore", explore::trials),
         ("ext4", ext4::trials),
         ("erofs", erofs::trials),
+        ("erofsfuse", erofsfuse::trials),
         ("jobs", jobs::trials),
         ("erofs_mounts", erofs_mounts::trials),
         ("mount", mount::trials),

@@ -93,7 +93,7 @@ fn entry(name: impl Into<Vec<u8>>, kind: Kind) -> Entry {
     Entry { name: name.into(), attributes: Attributes::default_of(&kind), kind }
 }
 
-fn layer() -> Layer {
+pub(crate) fn layer() -> Layer {
     let mut root = entry("./", Kind::Directory);
     root.attributes = Attributes { mode: 0o1750, uid: 70_000, gid: 4_000_000_000, mtime: (7, 0), ..root.attributes };
     root.attributes.xattrs.insert(b"trusted.of-the-root".to_vec(), b"value".to_vec());

@@ -14,7 +14,7 @@ mod root;
 mod rootless;
 
 use crate::common::harness::{self, Trial};
-use crate::common::{run, tools};
+use crate::common::{fuse, run, tools};
 use libtest_mimic::Failed;
 use place::{Place, USER};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -43,10 +43,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     for (name, test) in config::TESTS {
         trials.push(trial(name, *test, false));
     }
-    let fuse = std::fs::File::options().read(true).write(true).open("/dev/fuse").is_ok();
-    if !fuse {
-        eprintln!("bundle: tests with fuse-overlayfs count as ignored: /dev/fuse cannot be opened");
+    let usable = fuse::is_usable();
+    if let Err(reason) = &usable {
+        eprintln!("bundle: tests with fuse-overlayfs count as ignored: {reason}");
     }
+    let fuse = usable.is_ok();
     for (name, test) in root::TESTS.iter().chain(owners::TESTS).chain([&config::COMPARISON]) {
         let ignored = !root || can.is_err() || (name.contains("fuse_overlayfs") && !fuse);
         trials.push(trial(name, *test, ignored));
@@ -101,16 +102,7 @@ fn can_run(root: bool) -> Result<(), String> {
         }
         rustix::mount::mount(&copy, &target, "", MountFlags::BIND, None).map_err(|errno| failed(errno.into()))?;
     }
-    // The user's own: that of the machine may be root's alone.
-    let node = place.path().join("fuse");
-    let device = rustix::fs::makedev(10, 229);
-    let mode = rustix::fs::Mode::from_raw_mode(0o666);
-    rustix::fs::mknodat(rustix::fs::CWD, &node, rustix::fs::FileType::CharacterDevice, mode, device)
-        .and_then(|()| rustix::fs::chmod(&node, mode))
-        .map_err(|errno| failed(errno.into()))?;
-    if Path::new("/dev/fuse").exists() {
-        rustix::mount::mount(&node, "/dev/fuse", "", MountFlags::BIND, None).map_err(|errno| failed(errno.into()))?;
-    }
+    fuse::open_to_all().map_err(failed)?;
     // The crun of Debian 12 refuses a machine that has cgroups of both versions.
     let _ = rustix::mount::unmount("/sys/fs/cgroup/unified", UnmountFlags::DETACH);
     Ok(())
