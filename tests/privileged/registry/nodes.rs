@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("nodes::an_export_is_the_image_and_made_anew_if_it_was_changed", false, changed),
     ("nodes::an_export_has_a_name_for_each_image_and_format", false, named),
     ("nodes::who_waits_for_a_killed_maker_makes_it", false, killed),
+    ("nodes::an_export_for_enroot_is_what_enroot_imports", false, enroot),
     ("nodes::a_layer_that_an_image_has_twice_is_fetched_once", false, twice),
     ("nodes::a_registry_that_fails_and_a_killed_process_cost_no_byte_twice", false, failing),
     ("nodes::processes_that_stand_still_for_moments_fetch_each_blob_once", false, halted),
@@ -193,6 +194,36 @@ fn killed() {
     let file = succeeded(&second.wait_with_output().unwrap());
     place.printed(&["flatten", "oci:layout", "-o", "flat.erofs"]);
     assert_eq!(std::fs::read(file.trim_end()).unwrap(), std::fs::read(place.path("flat.erofs")).unwrap());
+    // What the killed one had begun is gone, too.
+    let exports = std::fs::read_dir(place.path("home/.cache/layflat/exports")).unwrap();
+    assert_eq!(exports.count(), 1);
+}
+
+fn enroot() {
+    tools::need(&["sqfstar", "unsquashfs"]);
+    let place = Place::new();
+    let files = [("etc/rc", b"of the image".to_vec()), ("dev/x", b"".to_vec()), ("srv/name", b"mine".to_vec())];
+    let one = place.image("one", &files);
+    let set = ["--env", "A=b c", "--entrypoint", "cat", "--cmd", "srv/name", "--volume", "/data"];
+    place.printed(&[&["config", "set"], &set[..], &[&one, "oci:two:1"]].concat());
+    let export = |image: &str| place.json(&["export", "--to", "enroot", image]);
+    let reports = [export(&one), export("oci:two:1"), export("oci:two:1")];
+    let made: Vec<bool> = reports.iter().map(|report| report["made"].as_bool().unwrap()).collect();
+    assert_eq!(made, [true, true, false], "its name says what is to be run, too");
+    let file = reports[1]["path"].as_str().unwrap();
+    assert!(file.contains("-enroot-") && file.ends_with("/rootfs.sqsh"), "{file}");
+    let unsquashfs = |arguments: &[&str]| succeeded(&tools::command("unsquashfs").args(arguments).output().unwrap());
+    let content = |name: &str| unsquashfs(&["-cat", file, name]);
+    assert_eq!(content("srv/name"), "mine");
+    assert_eq!(content("etc/environment"), "A=b c\n");
+    assert_eq!(content("etc/fstab"), "${ENROOT_ROOTFS}/data /data none x-create=dir,bind,rw,nosuid,nodev\n");
+    assert!(content("etc/rc").ends_with("else\n    exec 'cat' 'srv/name'\nfi\n"), "{}", content("etc/rc"));
+    let listed = unsquashfs(&["-quiet", "-lln", file]);
+    assert!(!listed.contains("dev/x") && listed.contains("/etc/rc.local"), "{listed}");
+    assert!(
+        listed.lines().filter(|line| line.contains("squashfs-root")).all(|line| line.contains(" 0/0 ")),
+        "{listed}"
+    );
 }
 
 fn twice() {
