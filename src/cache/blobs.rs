@@ -3,10 +3,10 @@
 //! A blob is written while it streams by, to whoever wants it, under a temporary name, and gets its own once it is
 //! known to be what its digest says. What came of one that did not become whole waits for the next run. What is read
 //! from here is checked like any other blob. If it turns out to be wrong, it is noted, and looked at before it is used
-//! again.
+//! again. In a cache that is only read nothing can be noted: what is there is looked at before it is used, and fetched if it is wrong.
 
 use std::fs::{DirBuilder, File};
-use std::io::{BufRead, Error, ErrorKind, Read, Result, Write};
+use std::io::{Error, Read, Result, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,11 @@ use super::partial::{Leased, Partial, Wanted};
 use super::waiting::Waiting;
 use super::{NotKept, UNFINISHED};
 use crate::blob::{Arriving, Blob, Remote};
-use crate::core::digest::{Digest, Hasher};
+use crate::core::digest::{Algorithm, Digest, Hasher};
 use crate::fs::Durability;
+
+/// What is looked at before it is used, and is no larger than this, nobody waits for.
+const SMALL: u64 = 4 << 20;
 
 /// The blobs of a cache.
 #[derive(Debug, Clone)]
@@ -39,7 +42,7 @@ impl Blobs {
         Self { directory: cache.join("blobs"), lower: None, waiting: Waiting::default() }
     }
 
-    /// The same; those of another cache are taken from there, and never written.
+    /// The same; those of another cache are taken from there if they are right, and never written.
     pub fn over(self, lower: Option<&Path>) -> Self {
         Self { lower: lower.map(|cache| cache.join("blobs")), ..self }
     }
@@ -49,16 +52,17 @@ impl Blobs {
         Self { waiting, ..self }
     }
 
-    /// The blob of a digest, if it is there.
+    /// The blob of a digest, if it is there. A large one of the other cache is only found by those that are to be [kept](Blobs::keeping): if it is
+    /// damaged, it is not found out before it is read.
     pub fn find(&self, digest: &Digest) -> Option<Blob> {
-        let kept = self.kept(digest)?;
+        let kept = self.own(digest).or_else(|| self.lower(digest, |length| length <= SMALL))?;
         let path = kept.path.clone();
         Some(Blob::from_remote(Arc::new(kept)).known_as(&path))
     }
 
     /// A blob that is elsewhere, which is kept here once it has been read and is right.
     pub fn keeping(&self, digest: &Digest, remote: impl Remote + 'static) -> Blob {
-        Blob::from_remote(Arc::new(Fetched { blobs: self.clone(), digest: digest.clone(), remote }))
+        Blob::from_remote(Arc::new(Fetched { blobs: self.clone(), digest: digest.clone(), remote: Arc::new(remote) }))
     }
 
     /// Keeps a small blob that has come whole, if it is right.
@@ -81,24 +85,29 @@ impl Blobs {
         path(&self.directory, digest)
     }
 
-    fn kept(&self, digest: &Digest) -> Option<Kept> {
-        let lower = self.lower.as_ref().and_then(|lower| Self::kept_in(Of::Lower, path(lower, digest), digest));
-        lower.or_else(|| Self::kept_in(Of::Own, self.path(digest), digest))
-    }
-
-    fn kept_in(of: Of, path: PathBuf, digest: &Digest) -> Option<Kept> {
-        let lock = Lock::shared_in(of, &path)?;
-        let metadata = lock.file().metadata().ok().filter(std::fs::Metadata::is_file)?;
-        let kept = Kept { length: metadata.len(), lock: Arc::new(lock), path };
-        if kept.lock.is_suspect() && !kept.is_right(digest) {
-            // It is fetched again.
-            if of == Of::Own {
+    fn own(&self, digest: &Digest) -> Option<Kept> {
+        let kept = Kept::at(Of::Own, self.path(digest))?;
+        if kept.lock.is_suspect() && kept.check(digest, &self.waiting) != Some(true) {
+            // It is fetched again, if nobody has put another one there meanwhile.
+            if !self.waiting.is_cancelled() && kept.lock.is_at(&kept.path) {
                 let _ = std::fs::remove_file(&kept.path);
             }
             return None;
         }
         kept.lock.touch();
         Some(kept)
+    }
+
+    /// One of the other cache, if it has such a length and is right.
+    fn lower(&self, digest: &Digest, fits: impl Fn(u64) -> bool) -> Option<Kept> {
+        let kept = Kept::at(Of::Lower, path(self.lower.as_ref()?, digest)).filter(|kept| fits(kept.length))?;
+        match kept.check(digest, &self.waiting)? {
+            true => Some(kept),
+            false => {
+                self.waiting.tell(format!("{:?} is damaged and is not used", kept.path));
+                None
+            }
+        }
     }
 
     /// A file for a blob to be. Where the file system can, it has no name until it is whole, and so goes with its
@@ -135,17 +144,20 @@ struct Kept {
 }
 
 impl Kept {
+    fn at(of: Of, path: PathBuf) -> Option<Self> {
+        let lock = Lock::shared_in(of, &path)?;
+        let metadata = lock.file().metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some(Self { length: metadata.len(), lock: Arc::new(lock), path })
+    }
+
     fn reader(&self) -> KeptReader {
         KeptReader { lock: Arc::clone(&self.lock), at: 0, is_good: false }
     }
 
-    fn is_right(&self, digest: &Digest) -> bool {
-        let bytes = Blob::from_remote(Arc::new(Self {
-            lock: Arc::clone(&self.lock),
-            length: self.length,
-            path: self.path.clone(),
-        }));
-        bytes.stated(Some(digest.clone()), None).check().is_ok()
+    /// Whether it has the bytes that its digest says; nothing if the work was cancelled.
+    fn check(&self, digest: &Digest, waiting: &Waiting) -> Option<bool> {
+        let found = hash(self.lock.file(), digest.algorithm(), &|| waiting.is_cancelled());
+        (!waiting.is_cancelled()).then(|| found.is_ok_and(|found| found == *digest))
     }
 }
 
@@ -195,24 +207,28 @@ impl Drop for KeptReader {
 
 /// A blob that is elsewhere, and will be here.
 #[derive(Debug)]
-struct Fetched<R> {
+struct Fetched {
     blobs: Blobs,
     digest: Digest,
-    remote: R,
+    remote: Arc<dyn Remote>,
 }
 
-impl<R: Remote> Remote for Fetched<R> {
+impl Remote for Fetched {
     fn len(&self) -> u64 {
         self.remote.len()
     }
 
     fn open(&self) -> Result<Box<dyn Arriving>> {
+        let size = self.remote.len();
         // Another layer or another process may have fetched it since, or be at it.
-        let kept = || self.blobs.kept(&self.digest).filter(|kept| kept.length == self.remote.len());
+        let kept = || self.blobs.own(&self.digest).filter(|kept| kept.length == size);
+        if let Some(kept) = kept().or_else(|| self.blobs.lower(&self.digest, |length| length == size)) {
+            return Ok(Box::new(kept.reader()));
+        }
         let path = self.blobs.path(&self.digest);
-        let leased = match Partial::wait(&path, &self.digest, self.remote.len(), &self.blobs.waiting, kept) {
+        let leased = match Partial::wait(&path, &self.digest, size, &self.blobs.waiting, kept) {
             Wanted::Whole(kept) => return Ok(Box::new(kept.reader())),
-            Wanted::Mine(partial) => return partial.fetch(&self.remote, &self.blobs),
+            Wanted::Mine(partial) => return Ok(partial.fetch(Arc::clone(&self.remote), &self.blobs)),
             Wanted::Leased(leased) => Some(leased),
             Wanted::Alone => None,
         };
@@ -250,19 +266,21 @@ impl Growing {
 /// Whether a file has the bytes that its digest says.
 pub(super) fn is_right(path: &Path, digest: &str) -> bool {
     let (Ok(digest), Ok(file)) = (digest.parse::<Digest>(), File::open(path)) else { return false };
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut file = std::io::BufReader::with_capacity(256 << 10, file);
+    hash(&file, digest.algorithm(), &|| false).is_ok_and(|found| found == digest)
+}
+
+/// The digest of all bytes of a file; of some, if the work is cancelled.
+fn hash(file: &File, algorithm: Algorithm, is_cancelled: &dyn Fn() -> bool) -> Result<Digest> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
     loop {
-        match file.fill_buf() {
-            Ok([]) => return hasher.finish() == digest,
-            Ok(bytes) => {
-                hasher.update(bytes);
-                let count = bytes.len();
-                file.consume(count);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return false,
+        let count = crate::fs::read_at(file, &mut buffer, at)?;
+        if count == 0 || is_cancelled() {
+            return Ok(hasher.finish());
         }
+        hasher.update(&buffer[..count]);
+        at += count as u64;
     }
 }
 
@@ -300,8 +318,9 @@ impl Read for Keeping {
 impl Arriving for Keeping {
     fn verified(self: Box<Self>) -> Result<()> {
         // The lease ends when the blob is there.
-        let Self { stream, growing, blobs, leased: _leased } = *self;
+        let Self { stream, growing, blobs, leased } = *self;
         stream.verified()?;
+        let _leased = leased.map(Leased::beating);
         growing.publish().map_err(|error| blobs.error(error))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A lease is a file that says who makes something, beside the place of that. It appears whole, by one rename that replaces nothing, so that one of
 //! many has it. Whoever has it changes its time every few seconds. Who sees for half a minute, by its own clock, that nothing changed takes it for
-//! dead, and of several such one takes its place; on the machine of the dead one it is known at once. Clocks of machines are never compared.
+//! dead, and of several such one takes its place; on the machine of the dead one it is known at once. Clocks of machines are never compared, and
+//! time in which the one who watches stood still itself does not count.
 //!
 //! A lease spares work, and no more: what is made appears by one rename, whole and checked, so that two who make the same thing do no harm. That
 //! happens if somebody stands still for so long and then goes on.
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UNFINISHED;
 use super::node::Process;
+use super::patience::Patience;
 use crate::core::limits::Limits;
 
 /// What the name of a lease ends with.
@@ -90,9 +92,9 @@ impl Lease {
         }
     }
 
-    /// The same, for whoever says by [`Lease::beat`] that there is progress: without any it is not waited for.
-    pub(super) fn try_take_quiet(directory: &Path, name: &str) -> Grant {
-        Self::take_on(directory, name, TERMS)
+    /// The same, for whoever says by [`Lease::beat`] that there is progress: without any it is waited for no longer than this.
+    pub(super) fn try_take_quiet(directory: &Path, name: &str, patience: Duration) -> Grant {
+        Self::take_on(directory, name, Terms { patience, ..TERMS })
     }
 
     fn take_on(directory: &Path, name: &str, terms: Terms) -> Grant {
@@ -159,7 +161,8 @@ impl Lease {
         }
     }
 
-    fn beating(mut self) -> Self {
+    /// The same, which beats by itself from now on.
+    pub(super) fn beating(mut self) -> Self {
         self._beating = Some(Beating::start(&self.file, self.terms.beat));
         self
     }
@@ -178,12 +181,17 @@ impl Drop for Lease {
 
 /// A thread that changes the time of a file.
 #[derive(Debug)]
-struct Beating {
+pub(super) struct Beating {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Beating {
+    /// Says of a file that somebody is at it, as long as this lives, although it does not grow.
+    pub(super) fn of(file: &File) -> Option<Self> {
+        Some(Self::start(&Arc::new(file.try_clone().ok()?), TERMS.beat))
+    }
+
     fn start(file: &Arc<File>, every: Duration) -> Self {
         let (stop, stopped) = channel::<()>();
         let file = Arc::clone(file);
@@ -204,7 +212,11 @@ impl Drop for Beating {
     }
 }
 
-fn beat(file: &File) {
+/// So often whoever is alive says so.
+pub(super) const BEAT: Duration = TERMS.beat;
+
+/// Says of a file that somebody is at it.
+pub(super) fn beat(file: &File) {
     // By the clock of the file's server: each one differs from the last, and that is all that counts.
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let _ = futimens(file, &Timestamps { last_access: now, last_modification: now });
@@ -265,9 +277,7 @@ enum Watched {
 
 /// A lease that is waited for.
 struct Seen {
-    beat: Beat,
-    since: Instant,
-    looked: Instant,
+    beats: Patience<Beat>,
     pause: Duration,
 }
 
@@ -276,7 +286,7 @@ static SEEN: LazyLock<Mutex<HashMap<PathBuf, Seen>>> = LazyLock::new(Mutex::defa
 
 fn watch(path: &Path, terms: Terms) -> Watched {
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if seen.get(path).is_some_and(|seen| seen.looked.elapsed() < seen.pause) {
+    if seen.get(path).is_some_and(|seen| seen.beats.looked().elapsed() < seen.pause) {
         return Watched::Alive;
     }
     let beat = match Beat::of(path) {
@@ -289,15 +299,12 @@ fn watch(path: &Path, terms: Terms) -> Watched {
         Err(_) => return Watched::Gone,
     };
     let now = Instant::now();
-    let new = || Seen { beat: beat.clone(), since: now, looked: now, pause: terms.look.0 };
+    let new = || Seen { beats: Patience::begin(beat.clone(), now), pause: terms.look.0 };
     let seen = seen.entry(path.to_owned()).or_insert_with(new);
     seen.pause = (seen.pause * 2).min(terms.look.1);
-    seen.looked = now;
-    if seen.beat != beat {
-        (seen.beat, seen.since) = (beat.clone(), now);
-    }
+    let waited = seen.beats.look(beat.clone(), now);
     let has_ended = || beat.document().is_some_and(|document| document.holder.has_ended());
-    if seen.since.elapsed() >= terms.patience || has_ended() { Watched::Dead(beat) } else { Watched::Alive }
+    if waited >= terms.patience || has_ended() { Watched::Dead(beat) } else { Watched::Alive }
 }
 
 fn forget(path: &Path) {
@@ -307,7 +314,7 @@ fn forget(path: &Path) {
 /// Whether a lease has been dead for so long that somebody must have died over replacing it.
 fn is_stuck(path: &Path, terms: Terms) -> bool {
     let seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    seen.get(path).is_some_and(|seen| seen.since.elapsed() >= 2 * terms.patience)
+    seen.get(path).is_some_and(|seen| seen.beats.waited() >= 2 * terms.patience)
 }
 
 #[cfg(test)]

@@ -55,6 +55,11 @@ impl Lock {
         self.lock.file()
     }
 
+    /// Whether it still has this name.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        self.lock.is_at(CWD, path).unwrap_or(false)
+    }
+
     /// Notes that it was used now: by this the cache knows what was not used for the longest time. That is known to the
     /// day, so that a use writes nothing more than once a day.
     pub(crate) fn touch(&self) {

@@ -18,6 +18,7 @@ mod lock;
 mod mounted;
 mod node;
 mod partial;
+mod patience;
 mod prune;
 mod record;
 mod sealed;

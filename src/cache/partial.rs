@@ -1,21 +1,24 @@
 //! Partial blobs: an interrupted download continues in the next run.
 //!
 //! What there is of a blob lies under a name made of its digest, for one process at a time, which holds it locked; the
-//! others wait for it, as long as it grows. Its first bytes are read again like those that are still to come, so that
+//! others wait for it, as long as it grows or whoever is at it shows that it is. If nothing is seen of that for a minute, one of them stands in for
+//! it, under a name of its own. Its first bytes are read again like those that are still to come, so that
 //! all of it is checked against the digest as ever. What cannot be right is removed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io::{ErrorKind, Read, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
+use std::time::{Instant, SystemTime};
 
 use super::UNFINISHED;
 use super::blobs::{Blobs, sync_directory_of};
-use super::lease::{Grant, Lease};
+use super::lease::{BEAT, Beating, Grant, Lease, beat};
 use super::lock::are_local;
+use super::patience::Patience;
 use super::turn::{Claim, claim};
 use super::waiting::Waiting;
 use crate::blob::{Arriving, Remote};
@@ -27,19 +30,22 @@ const LEAST: u64 = 64 << 10;
 /// The same, where nothing interrupted it: somebody looked at how a layer begins.
 const LEAST_ABANDONED: u64 = 1 << 20;
 
-/// Who fetches a blob and gets nothing for so long is not waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// So many stand in for others, one after the other, before everybody fetches for himself.
+const MOST_STAND_INS: usize = 3;
 
 /// What there is of a blob.
 #[derive(Debug)]
 pub(super) struct Partial {
+    /// It ends before the lock: another thread that gets that finds nothing of us.
+    _ours: Ours,
     lock: Lock,
     path: PathBuf,
     /// Where all of it will be.
     target: PathBuf,
     /// Bytes that were there.
     had: u64,
-    _ours: Ours,
+    /// When it was last said that somebody is at it, although it did not grow.
+    beaten: Instant,
     /// Where other machines do not see the lock.
     lease: Option<Lease>,
 }
@@ -68,10 +74,15 @@ impl Leased {
     pub(super) fn beat(&mut self) {
         self.lease.beat();
     }
+
+    /// The same from now on, as long as this is there.
+    pub(super) fn beating(self) -> Self {
+        Self { lease: self.lease.beating(), ..self }
+    }
 }
 
-/// What this process fetches. Nobody in it waits for that: it may be the waiting one who would have to go on reading.
-static FETCHING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// What this process fetches, and which of its threads began with it. That one does not wait for it: it would have to go on reading itself.
+static FETCHING: Mutex<BTreeMap<PathBuf, ThreadId>> = Mutex::new(BTreeMap::new());
 
 /// A place in that list.
 #[derive(Debug)]
@@ -79,12 +90,21 @@ struct Ours(PathBuf);
 
 impl Ours {
     fn put(path: &Path) -> Option<Self> {
-        let is_new = FETCHING.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
-        is_new.then(|| Self(path.to_owned()))
+        let mut fetching = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
+        if fetching.contains_key(path) {
+            return None;
+        }
+        fetching.insert(path.to_owned(), std::thread::current().id());
+        Some(Self(path.to_owned()))
     }
 
-    fn is_there(path: &Path) -> bool {
-        FETCHING.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    /// The thread that fetches it.
+    fn thread(path: &Path) -> Option<ThreadId> {
+        FETCHING.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied()
+    }
+
+    fn is_of_this_thread(path: &Path) -> bool {
+        Self::thread(path) == Some(std::thread::current().id())
     }
 }
 
@@ -95,7 +115,7 @@ impl Drop for Ours {
 }
 
 impl Partial {
-    /// Waits until a blob is there, as `whole` tells, or nobody else is fetching it, or whoever does makes no progress.
+    /// Waits until a blob is there, as `whole` tells, or nobody else is fetching it, or nothing is seen of whoever does.
     pub(super) fn wait<T>(
         target: &Path,
         digest: &Digest,
@@ -103,20 +123,21 @@ impl Partial {
         waiting: &Waiting,
         whole: impl Fn() -> Option<T>,
     ) -> Wanted<T> {
-        let Some(path) = place(target, digest) else { return Wanted::Alone };
+        let Some(first) = place(target, digest) else { return Wanted::Alone };
         let directory = target.parent().unwrap_or(target);
         let is_local = are_local(directory);
-        let length = || path.metadata().map_or(0, |metadata| metadata.len());
-        let mut progress = (length(), Instant::now());
         let mut lease = None;
+        let mut stand_ins = 0;
+        let mut patience: Option<Patience<_>> = None;
         let look = || {
             if let Some(whole) = whole() {
                 return Some(Wanted::Whole(whole));
             }
+            let path = stand_in(&first, stand_ins);
             if is_local && lease.is_none() {
-                match Lease::try_take_quiet(directory, digest.hex()) {
+                match Lease::try_take_quiet(directory, digest.hex(), waiting.patience()) {
                     Grant::Mine(mine) => lease = Some(mine),
-                    Grant::Busy if Ours::is_there(&path) => return Some(Wanted::Alone),
+                    Grant::Busy if Ours::is_of_this_thread(&path) => return Some(Wanted::Alone),
                     // Whoever has it says itself whether there is progress.
                     Grant::Busy => return None,
                     Grant::Impossible => {}
@@ -124,37 +145,43 @@ impl Partial {
             }
             match Self::try_open(&path, target, size) {
                 Ok(partial) => {
-                    // It may have become whole just before that.
+                    // It may have become whole just before that: then the place was free, and nobody is to fetch it again.
                     if let Some(whole) = whole() {
                         let _ = std::fs::remove_file(&partial.path);
                         return Some(Wanted::Whole(whole));
                     }
                     return Some(Wanted::Mine(Self { lease: lease.take(), ..partial }));
                 }
-                Err(Claim::Busy) if !Ours::is_there(&path) => {}
-                Err(Claim::Impossible) => {
-                    let Some(ours) = Ours::put(&path) else { return Some(Wanted::Alone) };
-                    let granted = match lease.take() {
-                        Some(lease) => Grant::Mine(lease),
-                        None => Lease::try_take_quiet(directory, digest.hex()),
-                    };
-                    return match granted {
-                        Grant::Mine(lease) => Some(match whole() {
-                            Some(whole) => Wanted::Whole(whole),
-                            None => Wanted::Leased(Leased { lease, _ours: ours }),
-                        }),
-                        Grant::Busy => None,
-                        Grant::Impossible => Some(Wanted::Alone),
-                    };
+                Err(_) if Ours::is_of_this_thread(&path) => return Some(Wanted::Alone),
+                Err(claim) => {
+                    if matches!(claim, Claim::Impossible)
+                        && let Some(ours) = Ours::put(&path)
+                    {
+                        let granted = match lease.take() {
+                            Some(lease) => Grant::Mine(lease),
+                            None => Lease::try_take_quiet(directory, digest.hex(), waiting.patience()),
+                        };
+                        return match granted {
+                            Grant::Mine(lease) => Some(match whole() {
+                                Some(whole) => Wanted::Whole(whole),
+                                None => Wanted::Leased(Leased { lease, _ours: ours }),
+                            }),
+                            Grant::Busy => None,
+                            Grant::Impossible => Some(Wanted::Alone),
+                        };
+                    }
                 }
-                Err(_) => return Some(Wanted::Alone),
             }
-            let now = length();
-            if now != progress.0 {
-                progress = (now, Instant::now());
+            let (signs, now) = (signs(&path), Instant::now());
+            if patience.get_or_insert_with(|| Patience::begin(signs, now)).look(signs, now) < waiting.patience() {
+                return None;
             }
-            (progress.1.elapsed() > PATIENCE).then_some(Wanted::Alone)
+            (stand_ins, patience) = (stand_ins + 1, None);
+            (stand_ins > MOST_STAND_INS).then_some(Wanted::Alone)
         };
+        // That it is this process itself which is waited for nobody needs to know.
+        let silent = waiting.silently();
+        let waiting = if Ours::thread(&first).is_some() { &silent } else { waiting };
         waiting.until(&format_args!("fetches blob {digest}"), look).unwrap_or(Wanted::Alone)
     }
 
@@ -175,23 +202,24 @@ impl Partial {
         if had != length {
             lock.file().set_len(0).map_err(|_| Claim::Impossible)?;
         }
-        Ok(Self { lock, path: path.to_owned(), target: target.to_owned(), had, _ours: ours, lease: None })
+        let (path, target) = (path.to_owned(), target.to_owned());
+        Ok(Self { _ours: ours, lock, path, target, had, beaten: Instant::now(), lease: None })
     }
 
-    /// The whole blob: what is here, and then what is elsewhere.
-    pub(super) fn fetch(self, remote: &dyn Remote, blobs: &Blobs) -> Result<Box<dyn Arriving>> {
-        let size = remote.len();
-        let stream = if self.had < size { Some(remote.open_from(self.had)) } else { None };
-        let mut fetch =
-            Fetch { partial: Some(self), stream: None, size, at: 0, end: End::Abandoned, blobs: blobs.clone() };
-        match stream.transpose() {
-            Ok(stream) => fetch.stream = stream,
-            Err(error) => {
-                fetch.end = End::Interrupted;
-                return Err(error);
-            }
+    /// Says that somebody is at it, although it does not grow.
+    fn beat(&mut self) {
+        if self.beaten.elapsed() >= BEAT {
+            self.beaten = Instant::now();
+            beat(self.lock.file());
         }
-        Ok(Box::new(fetch))
+        self.lease.as_mut().map(Lease::beat);
+    }
+
+    /// The whole blob: what is here, and then what is elsewhere, which is asked for when it is needed. To read again what is here may take so long
+    /// that a connection would not wait.
+    pub(super) fn fetch(self, remote: Arc<dyn Remote>, blobs: &Blobs) -> Box<dyn Arriving> {
+        let (size, blobs) = (remote.len(), blobs.clone());
+        Box::new(Fetch { partial: Some(self), remote, stream: None, size, at: 0, end: End::Abandoned, blobs })
     }
 }
 
@@ -201,6 +229,20 @@ fn place(target: &Path, digest: &Digest) -> Option<PathBuf> {
     // What is in an image may be nobody else's business (XDG Base Directory Specification: 0700).
     DirBuilder::new().recursive(true).mode(0o700).create(directory).ok()?;
     Some(directory.join(format!("{UNFINISHED}{}", digest.hex())))
+}
+
+/// Where another one fetches it who stands in, as the first one, the second and so on.
+fn stand_in(first: &Path, number: usize) -> PathBuf {
+    let mut name = first.as_os_str().to_owned();
+    if number > 0 {
+        name.push(format!("-{number}"));
+    }
+    name.into()
+}
+
+/// What others see of whoever is at it.
+fn signs(path: &Path) -> (u64, Option<SystemTime>) {
+    path.metadata().map_or((0, None), |metadata| (metadata.len(), metadata.modified().ok()))
 }
 
 /// How it ended, if it is not whole.
@@ -216,6 +258,7 @@ enum End {
 
 struct Fetch {
     partial: Option<Partial>,
+    remote: Arc<dyn Remote>,
     stream: Option<Box<dyn Arriving>>,
     size: u64,
     /// Bytes handed out.
@@ -231,7 +274,12 @@ impl Read for Fetch {
             let most = buffer.len().min(usize::try_from(partial.had - self.at).unwrap_or(usize::MAX));
             let count = read_at(partial.lock.file(), &mut buffer[..most], self.at)?;
             self.at += count as u64;
+            partial.beat();
             return Ok(count);
+        }
+        if self.stream.is_none() && self.at < self.size {
+            let asked = self.remote.open_from(self.at);
+            self.stream = Some(asked.inspect_err(|_| self.end = End::Interrupted)?);
         }
         let Some(stream) = &mut self.stream else { return Ok(0) };
         let count = stream.read(buffer).inspect_err(|_| self.end = End::Interrupted)?;
@@ -250,7 +298,10 @@ impl Arriving for Fetch {
         if let Some(stream) = self.stream.take() {
             stream.verified()?;
         }
-        let Some(partial) = self.partial.take() else { return Ok(()) };
+        let Some(mut partial) = self.partial.take() else { return Ok(()) };
+        // It grows no more, and a disk may take its time.
+        partial.lease = partial.lease.map(Lease::beating);
+        let beating = Beating::of(partial.lock.file());
         let publish = || {
             Durability::Synced.sync(partial.lock.file())?;
             match std::fs::rename(&partial.path, &partial.target) {
@@ -260,7 +311,10 @@ impl Arriving for Fetch {
             }
             sync_directory_of(&partial.target)
         };
-        publish().map_err(|error| self.blobs.error(error))
+        let published = publish().map_err(|error| self.blobs.error(error));
+        // It has the file open, too, and with that the lock.
+        drop(beating);
+        published
     }
 }
 
@@ -283,9 +337,11 @@ impl Drop for Fetch {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::{Cursor, Error};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::*;
     use crate::blob::Blob;
@@ -296,6 +352,7 @@ mod tests {
         bytes: Arc<[u8]>,
         breaks_at: u64,
         asked_from: Arc<AtomicU64>,
+        asked: Arc<AtomicU64>,
     }
 
     struct Stream(Cursor<Arc<[u8]>>, u64);
@@ -311,6 +368,7 @@ mod tests {
 
         fn open_from(&self, offset: u64) -> Result<Box<dyn Arriving>> {
             self.asked_from.store(offset, Ordering::Relaxed);
+            self.asked.fetch_add(1, Ordering::Relaxed);
             let mut cursor = Cursor::new(Arc::clone(&self.bytes));
             cursor.set_position(offset);
             Ok(Box::new(Stream(cursor, self.breaks_at)))
@@ -335,7 +393,7 @@ mod tests {
     }
 
     fn elsewhere(bytes: &[u8], breaks_at: u64) -> Elsewhere {
-        Elsewhere { bytes: bytes.into(), breaks_at, asked_from: Arc::default() }
+        Elsewhere { bytes: bytes.into(), breaks_at, asked_from: Arc::default(), asked: Arc::default() }
     }
 
     fn read(blobs: &Blobs, digest: &Digest, remote: &Elsewhere) -> std::result::Result<Vec<u8>, String> {
@@ -379,5 +437,98 @@ mod tests {
             assert_eq!(read(&blobs, &digest, &elsewhere(&content, u64::MAX)).unwrap(), content);
             std::fs::remove_file(place.path().join("blobs/sha256").join(digest.hex())).unwrap();
         }
+    }
+
+    /// Of 32 tasks on four machines one asked a registry for what another one had just kept: it had looked for the blob before that, and
+    /// for its place after it.
+    #[test]
+    fn what_is_kept_between_a_look_and_a_lock_is_not_fetched_again() {
+        let place = tempfile::tempdir().unwrap();
+        let digest = Digest::sha256_of(b"content");
+        let target = place.path().join("blobs/sha256").join(digest.hex());
+        let looks = Cell::new(0);
+        let whole = || {
+            looks.set(looks.get() + 1);
+            (looks.get() > 1).then_some(())
+        };
+        let wanted = Partial::wait(&target, &digest, 7, &Waiting::default(), whole);
+        assert!(matches!(wanted, Wanted::Whole(())));
+        assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 0, "the place is left to others");
+    }
+
+    #[test]
+    fn threads_of_one_process_fetch_a_blob_once() {
+        let place = tempfile::tempdir().unwrap();
+        let blobs = Blobs::of(place.path());
+        let content = vec![7; 400_000];
+        let digest = Digest::sha256_of(&content);
+        let remote = elsewhere(&content, u64::MAX);
+        let begin = Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    begin.wait();
+                    assert_eq!(read(&blobs, &digest, &remote).unwrap(), content);
+                });
+            }
+        });
+        assert_eq!(remote.asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn of_those_who_wait_for_one_that_stands_still_one_stands_in() {
+        let place = tempfile::tempdir().unwrap();
+        let digest = Digest::sha256_of(b"content");
+        let target = place.path().join("blobs/sha256").join(digest.hex());
+        let waiting = Waiting::default().no_longer_than(Duration::from_secs(1));
+        let (is_whole, stand_ins) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (has_begun, is_over) = (Barrier::new(7), Barrier::new(7));
+        std::thread::scope(|scope| {
+            // Nothing comes of this one.
+            scope.spawn(|| {
+                let stuck = Partial::open(&target, &digest, 7).unwrap();
+                has_begun.wait();
+                is_over.wait();
+                drop(stuck);
+            });
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    has_begun.wait();
+                    let whole = || is_whole.load(Ordering::SeqCst).then_some(());
+                    let wanted = Partial::wait(&target, &digest, 7, &waiting, whole);
+                    if matches!(wanted, Wanted::Mine(_)) {
+                        stand_ins.fetch_add(1, Ordering::SeqCst);
+                        is_whole.store(true, Ordering::SeqCst);
+                    } else {
+                        assert!(matches!(wanted, Wanted::Whole(())));
+                    }
+                    is_over.wait();
+                });
+            }
+        });
+        assert_eq!(stand_ins.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn who_shows_signs_of_life_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let digest = Digest::sha256_of(b"content");
+        let target = place.path().join("blobs/sha256").join(digest.hex());
+        let waiting = Waiting::default().no_longer_than(Duration::from_secs(1));
+        let (is_whole, has_begun) = (AtomicBool::new(false), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let slow = Partial::open(&target, &digest, 7).unwrap();
+                has_begun.wait();
+                for _ in 0..30 {
+                    beat(slow.lock.file());
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                is_whole.store(true, Ordering::SeqCst);
+            });
+            has_begun.wait();
+            let whole = || is_whole.load(Ordering::SeqCst).then_some(());
+            assert!(matches!(Partial::wait(&target, &digest, 7, &waiting, whole), Wanted::Whole(())));
+        });
     }
 }

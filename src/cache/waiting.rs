@@ -16,17 +16,54 @@ const LONGEST_OF_ALL: Duration = Duration::from_secs(1);
 /// Waiting takes so much longer than it must, at most.
 const SHARE: u32 = 32;
 
+/// Who fetches a blob and gets nothing for so long is not waited for. It is longer than any pause that is not the end: an answer that a registry
+/// has to fetch from another one first, a disk that takes its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What ends waiting early, and who hears of it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Waiting {
     cancel: Cancel,
     notes: Notes,
+    patience: Duration,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self::new(Cancel::default(), Notes::default())
+    }
 }
 
 impl Waiting {
     /// Waits until this is cancelled, and tells these.
     pub fn new(cancel: Cancel, notes: Notes) -> Self {
-        Self { cancel, notes }
+        Self { cancel, notes, patience: PATIENCE }
+    }
+
+    /// The same, where those who fetch blobs are waited for only so long if nothing comes.
+    #[cfg(test)]
+    pub(super) fn no_longer_than(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The same, with nobody told: what is waited for is this process's own.
+    pub(super) fn silently(&self) -> Self {
+        Self { notes: Notes::default(), ..self.clone() }
+    }
+
+    /// Tells a note.
+    pub(super) fn tell(&self, note: String) {
+        self.notes.tell(note);
+    }
+
+    /// Whether the work was cancelled.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Who fetches a blob and gets nothing for so long is not waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Asks `ready` until it gives something; nothing if the work was cancelled. `what`: what the other process does.

@@ -18,7 +18,8 @@ use super::{SUCCESS, output, progress};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   file=$(layflat export docker://app:1 --cache-dir /shared --to squashfs)
-  mount -o loop,ro \"$file\" mnt")]
+  mount -o loop,ro \"$file\" mnt
+  enroot create --name app \"$(layflat export docker://app:1 --cache-dir /shared --to enroot)\"")]
 pub(crate) struct Export {
     #[command(flatten)]
     image: ImageArgs,
@@ -39,6 +40,8 @@ enum Format {
     Squashfs,
     /// An EROFS image
     Erofs,
+    /// A SquashFS image for enroot and pyxis, as `enroot import` makes them: with /etc/rc and its companions, all files root's
+    Enroot,
 }
 
 /// What is checked of a file that is there.
@@ -58,6 +61,7 @@ impl Export {
         let file_system = match self.to {
             Format::Squashfs => FileSystem::Squashfs,
             Format::Erofs => FileSystem::Erofs,
+            Format::Enroot => FileSystem::Enroot,
         };
         let every_byte = self.verify == Verify::Full;
         let progress = progress::progress(common);

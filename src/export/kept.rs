@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{flat_erofs, flat_squashfs};
+use super::{enroot, flat_erofs, flat_squashfs};
 use crate::cache::{Draft, EXPORTS, Lock, Of, SEAL, Turn, file_name, recognised, replace_useless, sweep};
 use crate::core::digest::Digest;
 use crate::core::filter::Filter;
@@ -33,20 +33,28 @@ pub enum FileSystem {
     Erofs,
     /// SquashFS, as [`flat_squashfs`] has it made.
     Squashfs,
+    /// SquashFS for enroot and pyxis: with `/etc/environment`, `/etc/rc`, `/etc/rc.local` and `/etc/fstab` as the image's configuration says, all of it
+    /// root's, and no devices.
+    Enroot,
 }
 
 impl FileSystem {
-    /// As it is called, also as the end of a file's name.
+    /// As it is called.
     pub fn name(self) -> &'static str {
         match self {
             Self::Erofs => "erofs",
             Self::Squashfs => "squashfs",
+            Self::Enroot => "enroot",
         }
     }
 
-    /// The name of the file in its directory.
-    fn file_name(self) -> String {
-        format!("rootfs.{}", self.name())
+    /// The name of the file in its directory. That of enroot is known to it by its end.
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Erofs => "rootfs.erofs",
+            Self::Squashfs => "rootfs.squashfs",
+            Self::Enroot => "rootfs.sqsh",
+        }
     }
 }
 
@@ -96,7 +104,12 @@ pub fn kept_file(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<KeptFile, Error> {
-    let options = &Options { filter: Filter::default(), owners: Owners::AsTheyAre, replace: false, ..options.clone() };
+    let (filter, with_files) = match file_system {
+        FileSystem::Enroot => (enroot::filter()?, Some(enroot::with_files(image, &options.notes)?)),
+        FileSystem::Erofs | FileSystem::Squashfs => (Filter::default(), None),
+    };
+    let image = with_files.as_ref().unwrap_or(image);
+    let options = &Options { filter, owners: Owners::AsTheyAre, replace: false, ..options.clone() };
     let absolute = |cache: &Path| std::path::absolute(cache).map_err(io("cannot find the cache directory"));
     let cache = absolute(cache)?;
     let lower_cache = options.lower_cache.as_deref().map(absolute).transpose()?;
@@ -144,7 +157,7 @@ impl Exports<'_> {
         let place = self.place();
         let Some(lock) = Lock::shared_in(self.of, &place) else { return Ok(None) };
         let name = self.file_system.file_name();
-        let seal = recognised(self.of, &place, &name, check);
+        let seal = recognised(self.of, &place, name, check);
         if self.options.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -171,7 +184,7 @@ impl Exports<'_> {
         if place.exists() {
             options.notes.tell(format!("{place:?} is not as it was made: it is made anew"));
         }
-        let draft = Draft::make(group).map_err(unwritten())?;
+        let draft = Draft::make_anew(group, &self.key).map_err(unwritten())?;
         let made = draft.made();
         let (report, losses) = self.write(image, &made, progress)?;
         let unsynced = |error: std::io::Error| DestinationError::Sync { path: place.clone(), error };
@@ -181,7 +194,7 @@ impl Exports<'_> {
         // Locked before it can be found: nobody removes it before it is found here.
         let lock = Lock::shared(&made);
         let published = replace_useless(&made, &place, |place| {
-            recognised(Of::Own, place, &self.file_system.file_name(), &Check::default()).is_none()
+            recognised(Of::Own, place, self.file_system.file_name(), &Check::default()).is_none()
         });
         drop(lock);
         let failed = |error| Error::from(DestinationError::Publish { path: place.clone(), error });
@@ -205,7 +218,7 @@ impl Exports<'_> {
         let output = Output::create_seekable(Destination::File(path.clone()), false, options.no_sync)?;
         let report = match self.file_system {
             FileSystem::Erofs => flat_erofs(image, output.file(), &output.scratch(), options, progress)?,
-            FileSystem::Squashfs => flat_squashfs(image, &output, options, progress)?,
+            FileSystem::Squashfs | FileSystem::Enroot => flat_squashfs(image, &output, options, progress)?,
         };
         output.publish()?;
         let file = File::open(&path).map_err(unwritten())?;

@@ -7,6 +7,7 @@
 
 mod archive;
 mod compressed_erofs;
+mod enroot;
 mod entries;
 mod erofs;
 mod ext4;

@@ -11,7 +11,7 @@ use document::Object;
 
 use crate::core::reference::Platform;
 pub use document::{Configuration, DocumentError, History, NulError, RootFs, RunConfig};
-pub(crate) use document::{Descriptor, Document};
+pub(crate) use document::{Descriptor, Document, quoted};
 pub(crate) use media_type::{MediaType, stated_compression};
 pub use notice::Notice;
 

@@ -23,6 +23,7 @@ pub(crate) use edit::Object;
 pub use error::DocumentError;
 pub(crate) use manifest::{Document, LayoutMarker};
 pub use run::NulError;
+pub(crate) use run::quoted;
 pub(crate) use saved::SavedImage;
 pub(crate) use text::text;
 

@@ -44,7 +44,7 @@ impl RunConfig {
 }
 
 /// A word in single quotes, between which a shell takes everything as it is.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 

@@ -1,17 +1,21 @@
 //! One cache for many processes and nodes: each thing is fetched and made once, and nothing goes that another node uses.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{Images as _, Place, fixture, noise, succeeded};
-use super::proxy::{Act, Proxy};
+use super::proxy::{Act, Proxy, answer};
 use super::servers::Registry;
 use crate::common::harness::Test;
-use crate::common::images::Tar;
+use crate::common::images::{Tar, gzip, hex};
 use crate::common::tools;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -20,6 +24,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("nodes::an_export_is_the_image_and_made_anew_if_it_was_changed", false, changed),
     ("nodes::an_export_has_a_name_for_each_image_and_format", false, named),
     ("nodes::who_waits_for_a_killed_maker_makes_it", false, killed),
+    ("nodes::an_export_for_enroot_is_what_enroot_imports", false, enroot),
+    ("nodes::a_layer_that_an_image_has_twice_is_fetched_once", false, twice),
+    ("nodes::a_registry_that_fails_and_a_killed_process_cost_no_byte_twice", false, failing),
+    ("nodes::processes_that_stand_still_for_moments_fetch_each_blob_once", false, halted),
     ("nodes::an_export_stays_for_seven_days", false, leased),
     ("nodes::without_locks_eight_processes_ask_for_each_blob_once", true, eight_without_locks),
     ("nodes::without_locks_a_killed_maker_is_replaced", true, killed_without_locks),
@@ -28,6 +36,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("nodes::an_unmounted_image_is_forgotten", true, unmounted),
     ("nodes::a_hit_writes_nothing", false, quiet),
     ("nodes::a_lower_cache_is_read_and_never_written", false, lower),
+    ("nodes::what_is_damaged_in_a_lower_cache_is_fetched", false, lower_damaged),
     ("nodes::what_is_mounted_from_a_lower_cache_writes_nothing_there", true, lower_mounted),
     ("nodes::the_digest_of_an_image_needs_no_layer", false, digest),
 ];
@@ -185,6 +194,138 @@ fn killed() {
     let file = succeeded(&second.wait_with_output().unwrap());
     place.printed(&["flatten", "oci:layout", "-o", "flat.erofs"]);
     assert_eq!(std::fs::read(file.trim_end()).unwrap(), std::fs::read(place.path("flat.erofs")).unwrap());
+    // What the killed one had begun is gone, too.
+    let exports = std::fs::read_dir(place.path("home/.cache/layflat/exports")).unwrap();
+    assert_eq!(exports.count(), 1);
+}
+
+fn enroot() {
+    tools::need(&["sqfstar", "unsquashfs"]);
+    let place = Place::new();
+    let files = [("etc/rc", b"of the image".to_vec()), ("dev/x", b"".to_vec()), ("srv/name", b"mine".to_vec())];
+    let one = place.image("one", &files);
+    let set = ["--env", "A=b c", "--entrypoint", "cat", "--cmd", "srv/name", "--volume", "/data"];
+    place.printed(&[&["config", "set"], &set[..], &[&one, "oci:two:1"]].concat());
+    let export = |image: &str| place.json(&["export", "--to", "enroot", image]);
+    let reports = [export(&one), export("oci:two:1"), export("oci:two:1")];
+    let made: Vec<bool> = reports.iter().map(|report| report["made"].as_bool().unwrap()).collect();
+    assert_eq!(made, [true, true, false], "its name says what is to be run, too");
+    let file = reports[1]["path"].as_str().unwrap();
+    assert!(file.contains("-enroot-") && file.ends_with("/rootfs.sqsh"), "{file}");
+    let unsquashfs = |arguments: &[&str]| succeeded(&tools::command("unsquashfs").args(arguments).output().unwrap());
+    let content = |name: &str| unsquashfs(&["-cat", file, name]);
+    assert_eq!(content("srv/name"), "mine");
+    assert_eq!(content("etc/environment"), "A=b c\n");
+    assert_eq!(content("etc/fstab"), "${ENROOT_ROOTFS}/data /data none x-create=dir,bind,rw,nosuid,nodev\n");
+    assert!(content("etc/rc").ends_with("else\n    exec 'cat' 'srv/name'\nfi\n"), "{}", content("etc/rc"));
+    let listed = unsquashfs(&["-quiet", "-lln", file]);
+    assert!(!listed.contains("dev/x") && listed.contains("/etc/rc.local"), "{listed}");
+    assert!(
+        listed.lines().filter(|line| line.contains("squashfs-root")).all(|line| line.contains(" 0/0 ")),
+        "{listed}"
+    );
+}
+
+fn twice() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    let files = [("a", noise(2_000_000, 1)), ("b", noise(1000, 2)), ("a", noise(2_000_000, 1))];
+    registry.put(&place.image("layout", &files), "a:1", &[]);
+    let (proxy, asked) = counting(&registry);
+    place.printed(&["flatten", "--jobs", "4", &proxy.image("a:1"), "dest"]);
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() == 3 && asked.values().all(|&times| times == 1), "{asked:?}");
+}
+
+/// One of eight processes is killed, and the registry is late, answers with an error, and breaks off.
+fn failing() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    let files = [("late", 300_000), ("refused", 300_000), ("cut", 300_000), ("killed", 2_000_000)];
+    let files: Vec<(&str, Vec<u8>)> =
+        files.iter().zip(1..).map(|(&(name, length), seed)| (name, noise(length, seed))).collect();
+    let blobs: Vec<String> =
+        files.iter().map(|(name, content)| hex(&gzip(&Tar::new().file(name, content).done()))).collect();
+    registry.put(&place.image("layout", &files), "a:1", &[]);
+    let asked = Mutex::new([0; 4]);
+    let known = blobs.clone();
+    let proxy = Proxy::start(Some(registry.address), move |head, _| {
+        let Some(number) = known.iter().position(|blob| head.is_blob() && head.path.ends_with(blob)) else {
+            return Act::Pass;
+        };
+        let times = &mut asked.lock().unwrap()[number];
+        *times += 1;
+        match (number, *times) {
+            (0, 1) => Act::Late(Duration::from_secs(2)),
+            (1, 1) => answer("500 Internal Server Error", &[], ""),
+            (2, 1) => Act::Cut(150_000),
+            (3, 1) => Act::Stall(1_000_000),
+            _ => Act::Pass,
+        }
+    });
+    let image = proxy.image("a:1");
+    let start = |number: usize| {
+        let mut command = place.layflat(&["flatten", &image, &format!("dest-{number}")]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut first = start(0);
+    let kept = |name: &str| std::fs::metadata(place.path("home/.cache/layflat/blobs/sha256").join(name));
+    let is_stalled = || kept(&format!("new-{}", blobs[3])).is_ok_and(|metadata| metadata.len() == 1_000_000);
+    while !(is_stalled() && blobs[..3].iter().all(|blob| kept(blob).is_ok())) {
+        assert!(first.try_wait().unwrap().is_none(), "it ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut others: Vec<Child> = (1..8).map(start).collect();
+    for other in &mut others {
+        let mut line = String::new();
+        BufReader::new(other.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("waiting for another process, which fetches blob sha256:"), "{line}");
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    for other in others {
+        succeeded(&other.wait_with_output().unwrap());
+    }
+    assert_eq!(place.printed(&["diff", "dest-1", "dest-7"]), "");
+    let ranges = |blob: &String| -> Vec<Option<String>> {
+        let heads = proxy.heads();
+        let of_blob = heads.iter().filter(|head| head.is_blob() && head.path.ends_with(blob));
+        of_blob.map(|head| head.header("range").map(str::to_owned)).collect()
+    };
+    let from = |at: u64| Some(format!("bytes={at}-"));
+    let expected = [vec![None], vec![None, None], vec![None, from(150_000)], vec![None, from(1_000_000)]];
+    assert_eq!(blobs.iter().map(ranges).collect::<Vec<_>>(), expected);
+    assert_eq!(proxy.heads().iter().filter(|head| head.is_blob()).count(), 8, "and the configuration");
+}
+
+fn halted() {
+    let place = Place::new();
+    let registry = two_layers(&place);
+    let (proxy, asked) = counting(&registry);
+    let image = proxy.image("a:1");
+    let start = |number: usize| {
+        let mut command = place.layflat(&["flatten", &image, &format!("dest-{number}")]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut children: Vec<Child> = (0..8).map(start).collect();
+    for turn in 0.. {
+        if children.iter_mut().all(|child| child.try_wait().unwrap().is_some()) {
+            break;
+        }
+        let child = &mut children[turn * 5 % 8];
+        if child.try_wait().unwrap().is_none() {
+            let process = Pid::from_child(child);
+            kill_process(process, Signal::STOP).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            kill_process(process, Signal::CONT).unwrap();
+        }
+    }
+    for child in children {
+        succeeded(&child.wait_with_output().unwrap());
+    }
+    assert_eq!(place.printed(&["diff", "dest-0", "dest-7"]), "");
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() == 3 && asked.values().all(|&times| times == 1), "{asked:?}");
 }
 
 fn leased() {
@@ -363,6 +504,41 @@ fn lower() {
     registry.put(&place.image("other", &[("a", noise(2_000_000, 1)), ("c", noise(1000, 3))]), "b:1", &[]);
     over(&["flatten", &proxy.image("b:1"), "three"]);
     assert_eq!(asked.lock().unwrap().len(), 2, "{asked:?}");
+    assert_eq!(state(&place.path("lower")), before);
+}
+
+fn lower_damaged() {
+    let place = Place::new();
+    let registry = Registry::open(&place);
+    registry.put(&place.image("layout", &[("large", noise(5_000_000, 1)), ("small", noise(1000, 2))]), "a:1", &[]);
+    place.printed(&["flatten", "oci:layout", "expected"]);
+    place.printed(&["inspect", "--counts", &registry.image("a:1"), "--cache-dir", "lower"]);
+    std::fs::remove_dir_all(place.path("lower/index")).unwrap_or_default();
+    let blobs = || std::fs::read_dir(place.path("lower/blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+    let large = blobs().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    // A byte in the middle of the large one, and the end of the smallest.
+    let mut bytes = std::fs::read(&large).unwrap();
+    bytes[2_000_000] ^= 1;
+    std::fs::write(&large, bytes).unwrap();
+    let smallest = blobs().min_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    std::fs::write(&smallest, "short").unwrap();
+    let before = state(&place.path("lower"));
+    let (proxy, asked) = counting(&registry);
+    let over = |dest| {
+        let arguments = ["flatten", &proxy.image("a:1"), dest, "--cache-dir", "own", "--lower-cache", "lower"];
+        let output = place.run(&arguments);
+        succeeded(&output);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = over("one");
+    let name = large.file_name().unwrap().to_str().unwrap();
+    assert!(said.contains(&format!("{name}\" is damaged and is not used")), "{said}");
+    // From then on it is in one's own cache, and the other one is not even looked into for it.
+    assert!(!over("two").contains("damaged"));
+    for dest in ["one", "two"] {
+        assert_eq!(place.printed(&["diff", "expected", dest]), "");
+    }
+    assert_eq!(asked.lock().unwrap().values().sum::<usize>(), 2, "{asked:?}");
     assert_eq!(state(&place.path("lower")), before);
 }
 
