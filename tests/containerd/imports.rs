@@ -47,8 +47,9 @@ const TESTS: [(&str, Test); 10] = [
 
 pub(crate) fn trials(role: Role) -> Vec<Trial> {
     let mut tests: Vec<(&str, Test)> = TESTS.to_vec();
-    if role == Role::Differ {
-        tests.push(("what_is_not_understood_goes_to_the_next_differ", next_differ));
+    match role {
+        Role::Differ => tests.push(("what_is_not_understood_goes_to_the_next_differ", next_differ)),
+        _ => tests.push(("a_layer_names_the_root_where_it_was_changed", changed_root)),
     }
     let mut trials = Vec::new();
     for suite in SUITES {
@@ -356,6 +357,33 @@ fn changed(daemons: &Daemons, key: &str, parent: &str, change: impl FnOnce(&Path
     let mut archive = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&made.stdout[..]), &mut archive).unwrap();
     archive
+}
+
+/// What nobody has said of the root is not said by a layer, as that of `COPY --link`, which lies on anything.
+fn changed_root(suite: &str, role: Role) {
+    let daemons = Daemons::start(suite, role);
+    let mut layout = Layout::default();
+    add(&mut layout, &name("base"), &pair());
+    daemons.import(&layout.tar(), "").unwrap();
+    let top = chain_id(&pair()).to_string();
+    let names = |key: &str, parent: &str, change: fn(&Path)| -> Vec<String> {
+        let archive = changed(&daemons, key, parent, change);
+        let mut archive = ::tar::Archive::new(&archive[..]);
+        let entries = archive.entries().unwrap();
+        entries.map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
+    };
+    let write = |root: &Path| fs::write(root.join("file"), "new").unwrap();
+    let protect = |root: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    assert_eq!(names("same", &top, |_| {}), [""; 0]);
+    assert_eq!(names("nothing", "", |_| {}), [""; 0]);
+    assert_eq!(names("alone", "", write), ["file"]);
+    assert_eq!(names("alone-protected", "", protect), ["./"]);
+    assert_eq!(names("protected", &top, protect), ["./"]);
+    // Its time is another one.
+    assert_eq!(names("written", &top, write), ["./", "file"]);
 }
 
 /// Whoever asks for a layer reads its DiffID from the label, also if the blob was there without.
