@@ -27,7 +27,7 @@ use crate::daemons::{Daemons, Role};
 use crate::servers::Registry;
 
 /// The suites, whose containerds are different ones.
-const SUITES: [&str; 2] = ["trixie", "sid"];
+pub(crate) const SUITES: [&str; 2] = ["trixie", "sid"];
 
 /// A test of one of them.
 type Test = fn(&str, Role);
