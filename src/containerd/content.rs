@@ -11,9 +11,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::proto::content::content_client::ContentClient;
-use super::proto::content::{WriteAction, WriteContentRequest};
+use super::proto::content::{Info, UpdateRequest, WriteAction, WriteContentRequest};
 use super::proto::leases::CreateRequest;
 use super::proto::leases::leases_client::LeasesClient;
+use super::proto::types::FieldMask;
 
 /// Bytes of one message; containerd takes up to sixteen times as many.
 const PIECE: u64 = 1 << 20;
@@ -63,6 +64,7 @@ impl Content {
         let created = LeasesClient::new(self.channel.clone()).create(self.request(CreateRequest { labels })).await;
         let lease = created.map_err(failed)?.into_inner().lease.unwrap_or_default().id;
         let lease = MetadataValue::try_from(lease).map_err(|error| Status::internal(error.to_string()))?;
+        let (digest, labels) = (blob.digest.clone(), blob.labels.clone());
         let mut request = self.request(tokio_stream::iter(messages(blob)));
         request.metadata_mut().insert("containerd-lease", lease);
         let written = async {
@@ -73,9 +75,19 @@ impl Content {
             Ok::<(), Status>(())
         };
         match written.await {
-            Err(status) if status.code() == Code::AlreadyExists => Ok(()),
+            Err(status) if status.code() == Code::AlreadyExists => self.label(digest, labels).await.map_err(failed),
             written => written.map_err(failed),
         }
+    }
+
+    /// Labels a blob that was there already, perhaps without: BuildKit and Docker read the DiffID there.
+    async fn label(&self, digest: String, labels: HashMap<String, String>) -> Result<(), Status> {
+        if labels.is_empty() {
+            return Ok(());
+        }
+        let paths = labels.keys().map(|name| format!("labels.{name}")).collect();
+        let request = UpdateRequest { info: Some(Info { digest, labels }), update_mask: Some(FieldMask { paths }) };
+        ContentClient::new(self.channel.clone()).update(self.request(request)).await.map(drop)
     }
 }
 

@@ -130,8 +130,7 @@ impl Changes {
     pub(super) fn of(left: &[Mount], right: &[Mount]) -> Result<Self, Unknown> {
         let (left, _) = directories(left)?;
         let (mut right, namespace) = directories(right)?;
-        // What is empty shows nothing: a lower directory that is there since overlayfs mounts no single one, and what an
-        // image's lowest layer is on.
+        // What is empty shows nothing, as what an image's lowest layer is on.
         let (left, bottom) = (shown(&left), shown(&right).len());
         right.truncate(bottom.max(1));
         match right.split_first() {
@@ -148,7 +147,10 @@ fn directories(mounts: &[Mount]) -> Result<(Vec<PathBuf>, XattrNamespace), Unkno
     match mounts {
         [] => Ok((Vec::new(), own_namespace())),
         [mount] if mount.r#type == "overlay" => {
-            let Overlay { upper, lower, namespace } = Overlay::of(mount)?;
+            let Overlay { upper, mut lower, namespace } = Overlay::of(mount)?;
+            if upper.is_none() && lower.first().is_some_and(|top| is_of_view(top)) {
+                lower.remove(0);
+            }
             Ok((upper.into_iter().chain(lower).collect(), namespace))
         }
         [mount] if mount.r#type == "bind" => Ok((vec![mount.source.clone().into()], own_namespace())),
@@ -183,6 +185,11 @@ fn is_of_overlayfs(upper: &Path) -> bool {
         && upper.file_name().is_some_and(|name| name == "fs")
         && is_directory(upper)
         && is_directory(&upper.with_file_name("work"))
+}
+
+/// Whether a directory is the topmost of the mounts of our views, which has nothing in it.
+fn is_of_view(top: &Path) -> bool {
+    top.file_name().is_some_and(|name| name == "top") && is_of_overlayfs(&top.with_file_name("fs")) && is_empty(top)
 }
 
 #[cfg(test)]
@@ -227,8 +234,8 @@ mod tests {
         let (_place, upper) = snapshot();
         let lower = tempfile::tempdir().unwrap();
         let path = |name: &str| lower.path().join(name);
-        for name in ["a", "b", "empty"] {
-            std::fs::create_dir(path(name)).unwrap();
+        for name in ["a", "b", "empty", "view/top", "view/fs", "view/work", "new/fs", "new/work"] {
+            std::fs::create_dir_all(path(name)).unwrap();
         }
         std::fs::write(path("a/file"), "").unwrap();
         std::fs::write(path("b/file"), "").unwrap();
@@ -244,15 +251,22 @@ mod tests {
         };
         let lower_of = |left: &[Mount], right: Mount| Changes::of(left, &[right]).map(|changes| changes.lower);
         assert_eq!(lower_of(&[over(&["b", "a"])], on(&["b", "a"])), Ok(vec![path("b"), path("a")]));
-        // As one layer is mounted: with an empty one below it, or bound.
-        assert_eq!(lower_of(&[over(&["a", "empty"])], on(&["a"])), Ok(vec![path("a")]));
+        // As one layer is mounted: below what is on top of views, or bound.
+        assert_eq!(lower_of(&[over(&["view/top", "a"])], on(&["a"])), Ok(vec![path("a")]));
         assert_eq!(lower_of(&[mount("bind", &path("a"), &["ro", "rbind"])], on(&["a"])), Ok(vec![path("a")]));
         // With nothing below it.
         let alone = || mount("bind", &upper, &["rw", "rbind"]);
         assert_eq!(lower_of(&[], alone()), Ok(Vec::new()));
         assert_eq!(lower_of(&[mount("bind", &path("empty"), &["ro", "rbind"])], alone()), Ok(Vec::new()));
 
-        assert_eq!(lower_of(&[over(&["a", "empty"])], on(&["b", "a"])), Err(Unknown::NotOnTop));
+        // Two views, and the layer on top is another's that has changed nothing.
+        let shown = Changes::of(&[over(&["view/top", "a"])], &[over(&["view/top", "new/fs", "a"])]).unwrap();
+        assert_eq!((shown.upper, shown.lower), (path("new/fs"), vec![path("a")]));
+        let shown = Changes::of(&[], &[over(&["view/top", "new/fs"])]).unwrap();
+        assert_eq!((shown.upper, shown.lower), (path("new/fs"), Vec::new()));
+
+        assert_eq!(lower_of(&[over(&["view/top", "a"])], on(&["b", "a"])), Err(Unknown::NotOnTop));
+        assert_eq!(lower_of(&[over(&["view/top", "a"])], over(&["view/top", "a"])), Err(Unknown::NotOnTop));
         assert_eq!(lower_of(&[over(&["b", "a"])], over(&["b", "a"])), Err(Unknown::NotOnTop));
         assert_eq!(lower_of(&[], mount("bind", &path("a"), &["rw", "rbind"])), Err(Unknown::NotOnTop));
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tonic::Code;
@@ -11,6 +11,7 @@ use tonic::Code;
 use super::differ::Refusal;
 use super::mounts::Changes;
 use super::proto::diff::DiffRequest;
+use super::store::is_root_as_made;
 use crate::blob::{Compress, Compression, Compressor, LayerFacts};
 use crate::core::cancel::Cancel;
 use crate::core::chain::Chain;
@@ -50,17 +51,21 @@ impl Order {
         Ok(Self { changes, compress, media_type: media_type.to_owned(), latest })
     }
 
-    /// Makes the layer in a file in `scratch`. `is_own` tells whether the upper directory has the attributes of its root from
-    /// the one below; containerd's own makes them up.
+    /// Makes the layer in a file in `scratch`. `is_own` tells whether the upper directory is of a snapshot of ours, which has the
+    /// attributes of its root from the one below; containerd's own makes them up.
     pub(super) fn pack(self, is_own: bool, scratch: &Path, cancel: &Cancel) -> Result<Packed, Refusal> {
         let Changes { upper, lower, namespace } = self.changes;
         let io =
             |error: std::io::Error| Refusal::Failed(Code::Internal, format!("cannot write in {scratch:?}: {error}"));
+        let without_root = !is_own
+            || is_root_as_made(&upper, lower.first().map(PathBuf::as_path), namespace).map_err(|error| {
+                Refusal::Failed(Code::Internal, format!("cannot read {upper:?} or {lower:?}: {error}"))
+            })?;
         let options = PackOptions {
             lower,
             meaning: Some(Meaning::Changes),
             xattr_namespace: Some(namespace),
-            without_root: !is_own,
+            without_root,
             filter: Filter { times: self.latest.map(Times::Clamp), ..Filter::default() },
             cancel: cancel.clone(),
             ..PackOptions::default()

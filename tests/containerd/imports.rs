@@ -27,18 +27,19 @@ use crate::daemons::{Daemons, Role};
 use crate::servers::Registry;
 
 /// The suites, whose containerds are different ones.
-const SUITES: [&str; 2] = ["trixie", "sid"];
+pub(crate) const SUITES: [&str; 2] = ["trixie", "sid"];
 
 /// A test of one of them.
 type Test = fn(&str, Role);
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 10] = [
     ("what_is_mounted_is_what_the_oracle_says", what_is_mounted),
     ("what_must_be_refused_is_refused", what_is_refused),
     ("the_transfer_service_unpacks_as_the_client_does", both_ways),
     ("what_is_pulled_is_unpacked_right", pulled),
     ("a_container_runs", container),
     ("a_layer_of_a_container_shows_what_it_shows", container_layer),
+    ("a_layer_that_is_there_already_is_labelled", labelled),
     ("a_wrong_diff_id_leaves_nothing", wrong_diff_id),
     ("images_that_are_removed_leave_nothing", removed),
     ("after_a_kill_an_import_works", killed),
@@ -46,8 +47,9 @@ const TESTS: [(&str, Test); 9] = [
 
 pub(crate) fn trials(role: Role) -> Vec<Trial> {
     let mut tests: Vec<(&str, Test)> = TESTS.to_vec();
-    if role == Role::Differ {
-        tests.push(("what_is_not_understood_goes_to_the_next_differ", next_differ));
+    match role {
+        Role::Differ => tests.push(("what_is_not_understood_goes_to_the_next_differ", next_differ)),
+        _ => tests.push(("a_layer_names_the_root_where_it_was_changed", changed_root)),
     }
     let mut trials = Vec::new();
     for suite in SUITES {
@@ -339,6 +341,77 @@ fn container_layer(suite: &str, role: Role) {
     drop(daemons.ctr("snapshots diff container-1 container-2").output().unwrap());
     let log = daemons.log("layflat");
     assert!(log.contains("neither is right on top"), "{log}");
+}
+
+/// A snapshot made by `ctr` that something was done to; the layer of that, as an archive.
+fn changed(daemons: &Daemons, key: &str, parent: &str, change: impl FnOnce(&Path)) -> Vec<u8> {
+    daemons.done(&format!("snapshots prepare {key} {parent}"));
+    let mountpoint = daemons.path("container");
+    fs::create_dir_all(&mountpoint).unwrap();
+    let mount = daemons.done(&format!("snapshots mounts {} {key}", mountpoint.display()));
+    assert!(std::process::Command::new("sh").args(["-c", &mount]).status().unwrap().success(), "{mount}");
+    change(&mountpoint);
+    rustix::mount::unmount(&mountpoint, UnmountFlags::DETACH).unwrap();
+    let made = daemons.ctr(&format!("snapshots diff {key}")).output().unwrap();
+    assert!(made.status.success(), "{}", crate::daemons::said(&made));
+    let mut archive = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&made.stdout[..]), &mut archive).unwrap();
+    archive
+}
+
+/// What nobody has said of the root is not said by a layer, as that of `COPY --link`, which lies on anything.
+fn changed_root(suite: &str, role: Role) {
+    let daemons = Daemons::start(suite, role);
+    let mut layout = Layout::default();
+    add(&mut layout, &name("base"), &pair());
+    daemons.import(&layout.tar(), "").unwrap();
+    let top = chain_id(&pair()).to_string();
+    let names = |key: &str, parent: &str, change: fn(&Path)| -> Vec<String> {
+        let archive = changed(&daemons, key, parent, change);
+        let mut archive = ::tar::Archive::new(&archive[..]);
+        let entries = archive.entries().unwrap();
+        entries.map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
+    };
+    let write = |root: &Path| fs::write(root.join("file"), "new").unwrap();
+    let protect = |root: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    assert_eq!(names("same", &top, |_| {}), [""; 0]);
+    assert_eq!(names("nothing", "", |_| {}), [""; 0]);
+    assert_eq!(names("alone", "", write), ["file"]);
+    assert_eq!(names("alone-protected", "", protect), ["./"]);
+    assert_eq!(names("protected", &top, protect), ["./"]);
+    // Its time is another one.
+    assert_eq!(names("written", &top, write), ["./", "file"]);
+}
+
+/// Whoever asks for a layer reads its DiffID from the label, also if the blob was there without.
+fn labelled(suite: &str, role: Role) {
+    const LABEL: &str = "containerd.io/uncompressed";
+    let daemons = Daemons::start(suite, if role == Role::Differ { Role::FirstDiffer } else { role });
+    let mut layout = Layout::default();
+    add(&mut layout, &name("base"), &pair());
+    daemons.import(&layout.tar(), "").unwrap();
+    changed(&daemons, "container", &chain_id(&pair()).to_string(), |root| fs::write(root.join("file"), "new").unwrap());
+    let log = daemons.log("layflat");
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let Some(packed) = events.into_iter().find(|event| event["event"] == "packed") else {
+        // 1.7 does not say to which namespace the layer is to belong.
+        assert_eq!((suite, role), ("trixie", Role::Differ), "{log}");
+        return;
+    };
+    let (digest, diff_id) = (packed["digest"].as_str().unwrap(), packed["diff_id"].as_str().unwrap());
+    let is_labelled = || {
+        let list = daemons.done("content ls");
+        let line = list.lines().find(|line| line.starts_with(digest)).unwrap();
+        line.contains(&format!("{LABEL}={diff_id}"))
+    };
+    assert!(is_labelled());
+    daemons.done(&format!("content label {digest} {LABEL}="));
+    assert!(!is_labelled());
+    assert!(daemons.ctr("snapshots diff container").output().unwrap().status.success());
+    assert!(is_labelled());
 }
 
 fn wrong_diff_id(suite: &str, role: Role) {

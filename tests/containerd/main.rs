@@ -1,10 +1,11 @@
-//! layflat-containerd with the containerds that `scripts/get-containerd` has put into target/containerd: what they mount
-//! is what the images mean. Where they are not there, each test counts as ignored.
+//! layflat-containerd with the containerds and Docker Engines that `scripts/get-containerd` has put into target/containerd:
+//! what they mount and build is what the images mean. Where they are not there, each test counts as ignored.
 
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod daemons;
+mod docker;
 mod imports;
 #[path = "../privileged/registry/servers.rs"]
 #[allow(
@@ -23,6 +24,7 @@ fn main() -> std::process::ExitCode {
     common::harness::main(&[
         ("differ", || imports::trials(Role::Differ)),
         ("pair", || imports::trials(Role::Pair)),
+        ("docker", docker::trials),
         ("service", service::trials),
         ("unpacker", unpacker::trials),
     ])

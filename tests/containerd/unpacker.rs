@@ -28,12 +28,14 @@ use crate::common::tree::Tree;
 use crate::daemons::{Running, layflat};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [Test; 9] = [
+    const TESTS: [Test; 11] = [
         ("all_lines_of_fixtures_are_shown_or_refused", true, all_lines),
         ("what_is_said_of_snapshots", true, what_is_said),
         ("what_cannot_be_done_is_refused", true, what_is_refused),
         ("a_container_sees_the_root_of_its_image", true, container_root),
         ("layers_of_others_lie_between", true, layers_of_others),
+        ("mounts_are_what_buildkit_understands", true, mounts_for_buildkit),
+        ("a_view_that_is_removed_shows_all_while_it_is_mounted", true, removed_view),
         ("an_applied_layer_is_mounted_without_commit", true, mounted_without_commit),
         ("on_a_full_disk_a_pull_fails_and_leaves_nothing", true, full_disk),
         ("after_a_kill_between_calls_a_pull_works", true, killed_between),
@@ -352,6 +354,49 @@ fn layers_of_others() {
     assert_eq!(fs::metadata(mounted.0.join("d")).unwrap().mode() & 0o7777, 0o700);
     let inode = |name: &str| fs::metadata(mounted.0.join(name)).unwrap().ino();
     assert_eq!(inode("e"), inode("f"));
+}
+
+/// BuildKit merges layers (`COPY --link`) only of mounts with these options. Where one view's directories are another's and
+/// one on top, it makes the layer itself, without what its own writer does not keep; else it asks (its util/overlay).
+fn mounts_for_buildkit() {
+    let service = Service::start();
+    service.pull(&archives(&three()), Manner::OneByOne).unwrap();
+    let layers = |mounts: &[Mount]| -> Vec<String> {
+        let [mount] = mounts else { panic!("{mounts:?}") };
+        assert_eq!(mount.r#type, "overlay");
+        let mut layers = Vec::new();
+        for option in &mount.options {
+            match option.split_once('=') {
+                Some(("lowerdir", below)) => layers.extend(below.split(':').rev().map(str::to_owned)),
+                Some(("upperdir" | "workdir" | "redirect_dir", _)) | Some(("index", "off")) => {}
+                _ => assert_eq!(option, "userxattr"),
+            }
+        }
+        layers
+    };
+    let views: Vec<Vec<String>> = (0..3)
+        .map(|layer| layers(&service.client.view(&format!("test/{layer}"), &format!("test/0/chain-{layer}")).unwrap()))
+        .collect();
+    for pair in views.windows(2) {
+        assert_ne!(pair[0], pair[1][..pair[1].len() - 1], "{views:?}");
+    }
+    assert_eq!(layers(&service.client.prepare("test/container", "test/0/chain-2").unwrap()), views[2][..3]);
+}
+
+/// As containerd's garbage collection removes a view whose lease has ended, and others with it.
+fn removed_view() {
+    let service = Service::start();
+    let client = &service.client;
+    let top = service.pull(&archives(&three()), Manner::OneByOne).unwrap();
+    let mounted = Mounted::at(&client.view("test/first", &top).unwrap(), &service.mountpoint());
+    client.view("test/second", &top).unwrap();
+    client.remove("test/first").unwrap();
+    client.remove("test/second").unwrap();
+    client.clean().unwrap();
+    shows_three(&Tree::of_directory(&mounted.0));
+    drop(mounted);
+    shows_three(&service.shown(&top));
+    service.is_empty_when_all_is_removed();
 }
 
 /// As a container's checkpoint is restored.

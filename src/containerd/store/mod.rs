@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! lock                          locked as long as a process serves this directory
-//! empty/                        a lower directory with nothing in it: overlayfs mounts no single one (rule O4)
 //! snapshots/N/snapshot.json     what the snapshot is; written last, and removed first
 //! snapshots/N/fs/               its upper directory; a lower one, once it is committed
 //! snapshots/N/work/             what overlayfs needs beside that
+//! snapshots/N/top/              a directory with nothing but the attributes of fs/, the topmost of the mounts of views
 //! snapshots/N/staged/           a layer that was read, and waits for what lies below it
 //! snapshots/N/settling/         the same, while it is settled; if that was interrupted the snapshot is of no use
 //! snapshots/N/layer-V           the record of a layer that was settled, for those on top
@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::core::cancel::Cancel;
@@ -42,16 +42,16 @@ use crate::unpack::{Loss, Options};
 
 pub(crate) use document::{Document, Kind, Usage};
 pub(crate) use error::StoreError;
-pub(crate) use mounts::Mounted;
+pub(crate) use mounts::{Mounted, is_root_as_made};
 
 /// A snapshot's upper directory, in its own.
 const UPPER: &str = "fs";
 /// What overlayfs needs beside it.
 const WORK: &str = "work";
+/// A directory with nothing in it, and with its attributes.
+const TOP: &str = "top";
 /// The directory that has those of the snapshots.
 const SNAPSHOTS: &str = "snapshots";
-/// A directory with nothing in it.
-const EMPTY: &str = "empty";
 
 /// All snapshots under one directory.
 #[derive(Debug)]
@@ -122,10 +122,6 @@ impl Store {
         if root.to_str().is_none_or(|root| root.contains([':', ',', '\\'])) {
             // Mount options are text, in which these stand for something else.
             return Err(io::Error::other("its path must be UTF-8, without colons, commas and backslashes"));
-        }
-        match DirBuilder::new().mode(0o755).create(root.join(EMPTY)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
         }
         let lock = fs::File::create(root.join("lock"))?;
         let lock = Lock::take(lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
@@ -213,10 +209,26 @@ impl Store {
             DirBuilder::new().mode(0o711).create(directory.join(WORK))?;
         }
         if let Some(parent) = below.first() {
-            mounts::copy_root(&self.directory(parent.number).join(UPPER), &upper, self.namespace)?;
+            let parent = self.directory(parent.number);
+            mounts::copy_root(&parent.join(UPPER), &upper, self.namespace)?;
+            if snapshot.document.kind == Kind::View {
+                self.give_top(&upper, &parent)?;
+            }
         }
         snapshot.document.write(&directory, self.durability)?;
         document::sync(&self.root.join(SNAPSHOTS), self.durability)
+    }
+
+    /// Gives a committed snapshot the directory that is the topmost of its views, if it has none. It is not a view's own: a
+    /// view may be removed while it is mounted, and must go on to show everything.
+    fn give_top(&self, made: &Path, committed: &Path) -> io::Result<()> {
+        match renameat_with(CWD, made, CWD, &committed.join(TOP), RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => Ok(()),
+            renamed => {
+                renamed?;
+                document::sync(committed, self.durability)
+            }
+        }
     }
 
     /// How a snapshot is mounted. A layer that was staged in it is settled first.

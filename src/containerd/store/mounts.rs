@@ -3,9 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{EMPTY, Kind, Snapshot, Store, UPPER, WORK};
+use super::{Kind, Snapshot, Store, TOP, UPPER, WORK};
 use crate::below::Overlay;
 use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::Attributes;
 use crate::fs::open_path;
 use crate::tree::entry_at;
 use crate::unpack::set_root;
@@ -22,7 +23,10 @@ impl Store {
     /// How a snapshot on top of these is mounted, the topmost first.
     ///
     /// A single layer is mounted as an overlay, too: bound as it is, one would see overlayfs' attributes as they are escaped
-    /// (rule A7).
+    /// (rule A7). The kernel mounts no single directory (rule O4), so on top of a view is one that has nothing but the attributes
+    /// of the root below it. That is also how BuildKit comes to ask for a layer of two views, instead of making one without
+    /// extended attributes and fractions of seconds: it does so where one view is the other with one directory more on top
+    /// (its util/overlay). And it merges layers (`COPY --link`) only of mounts all of whose options it knows.
     pub(super) fn mounted(&self, snapshot: &Snapshot, below: &[Snapshot]) -> Vec<Mounted> {
         let directory = self.directory(snapshot.number);
         let is_view = snapshot.document.kind == Kind::View;
@@ -30,19 +34,17 @@ impl Store {
             let options = [if is_view { "ro" } else { "rw" }, "rbind"].map(str::to_owned).to_vec();
             return vec![Mounted { kind: "bind", source: directory.join(UPPER), options }];
         }
-        let mut lower: Vec<PathBuf> = below
+        let shown = below
             .iter()
             .enumerate()
             // Those that show nothing count for the kernel's limit on layers (rule O4). One has to be there.
             .filter(|(index, snapshot)| !snapshot.document.is_empty || index + 1 == below.len())
-            .map(|(_, snapshot)| self.directory(snapshot.number).join(UPPER))
-            .collect();
-        if is_view && lower.len() == 1 {
-            lower.push(self.root.join(EMPTY));
-        }
-        // An image's own attributes are escaped. Should one be there all the same, the kernel does not act on it.
-        let mut options: Vec<String> =
-            ["index=off", "redirect_dir=nofollow", "metacopy=off"].map(str::to_owned).to_vec();
+            .map(|(_, snapshot)| self.directory(snapshot.number).join(UPPER));
+        let top = below.first().filter(|_| is_view).map(|parent| self.directory(parent.number).join(TOP));
+        let lower = top.into_iter().chain(shown);
+        // An image's own attributes are escaped. Should one be there all the same, the kernel does not act on it: saying
+        // `redirect_dir` turns off `metacopy`, too.
+        let mut options: Vec<String> = ["index=off", "redirect_dir=nofollow"].map(str::to_owned).to_vec();
         if self.namespace == XattrNamespace::User {
             options.push("userxattr".to_owned());
         }
@@ -50,7 +52,7 @@ impl Store {
             options.push(format!("workdir={}", directory.join(WORK).display()));
             options.push(format!("upperdir={}", directory.join(UPPER).display()));
         }
-        let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
+        let lower: Vec<String> = lower.map(|path| path.display().to_string()).collect();
         options.push(format!("lowerdir={}", lower.join(":")));
         vec![Mounted { kind: "overlay", source: PathBuf::from("overlay"), options }]
     }
@@ -58,7 +60,20 @@ impl Store {
 
 /// Gives an upper directory the attributes of the root that is below: an overlay shows those of the topmost.
 pub(super) fn copy_root(lower: &Path, upper: &Path, namespace: XattrNamespace) -> io::Result<()> {
-    let below = entry_at(lower)?;
-    let attributes = below.attributes(Overlay::new(namespace).cleaned(&below.xattrs));
-    Ok(set_root(open_path(upper)?, &attributes, namespace)?)
+    Ok(set_root(open_path(upper)?, &root_of(lower, namespace)?, namespace)?)
+}
+
+/// Whether an upper directory's own attributes are still those that it was made with: of the root that is below, or, without
+/// one, nobody's. Then a layer of it has nothing to say of the root.
+pub(crate) fn is_root_as_made(upper: &Path, lower: Option<&Path>, namespace: XattrNamespace) -> io::Result<bool> {
+    let own = root_of(upper, namespace)?;
+    Ok(match lower {
+        Some(lower) => own == root_of(lower, namespace)?,
+        None => Attributes { mtime: own.mtime, atime: own.atime, ..Attributes::of_unnamed_directory() } == own,
+    })
+}
+
+fn root_of(directory: &Path, namespace: XattrNamespace) -> io::Result<Attributes> {
+    let entry = entry_at(directory)?;
+    Ok(entry.attributes(Overlay::new(namespace).cleaned(&entry.xattrs)))
 }
