@@ -18,9 +18,10 @@ mod write;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::below::Overlay;
+use crate::below::{BelowError, Overlay};
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
+use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
 use crate::tree::{Snapshot, SnapshotOptions};
 use crate::unpack::Loss;
@@ -43,6 +44,8 @@ pub struct PackOptions {
     pub selinux: bool,
     /// What is left out or changed on the way.
     pub filter: Filter,
+    /// The most that the trees may ask for: of these, memory.
+    pub limits: Limits,
     /// Set from another thread or a signal handler to stop early.
     pub cancel: Cancel,
 }
@@ -84,8 +87,13 @@ pub fn pack(tree: &Path, options: &PackOptions, output: impl Write) -> Result<Pa
         _ if overlay.are_in(&trees[0]) => Meaning::Changes,
         _ => Meaning::Whole,
     });
+    let mut memory = trees[0].memory();
+    options.limits.check_memory(memory).map_err(BelowError::from)?;
     for lower in &options.lower {
-        trees.push(Snapshot::take(lower, &read)?);
+        let tree = Snapshot::take(lower, &read)?;
+        memory += tree.memory();
+        options.limits.check_memory(memory).map_err(BelowError::from)?;
+        trees.push(tree);
     }
     let mut writer = Packing::new(output, &trees, (meaning == Meaning::Changes).then_some(overlay), options);
     match meaning {

@@ -253,6 +253,13 @@ impl Running {
         rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
     }
 
+    /// What /proc says of the process, by the name of the line.
+    pub(crate) fn status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        value.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Waits until it has ended; whether it says that all is well.
     pub(crate) fn ended_well(mut self) -> bool {
         self.0.wait().unwrap().success()

@@ -36,6 +36,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::core::cancel::Cancel;
+use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
 use crate::fs::{Durability, Lock, open_path, remove_tree};
 use crate::unpack::{Loss, Options};
@@ -59,6 +60,7 @@ pub(crate) struct Store {
     root: PathBuf,
     namespace: XattrNamespace,
     durability: Durability,
+    limits: Limits,
     state: Mutex<State>,
     _lock: Lock,
 }
@@ -115,7 +117,11 @@ impl Store {
     ///
     /// # Errors
     /// The directory cannot be used, or another process serves it.
-    pub(crate) fn open(root: &Path, durability: Durability) -> io::Result<(Self, Vec<(PathBuf, String)>)> {
+    pub(crate) fn open(
+        root: &Path,
+        durability: Durability,
+        limits: Limits,
+    ) -> io::Result<(Self, Vec<(PathBuf, String)>)> {
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
         make(&root.join(SNAPSHOTS))?;
         let root = root.canonicalize()?;
@@ -150,7 +156,7 @@ impl Store {
             true => XattrNamespace::User,
             false => XattrNamespace::Trusted,
         };
-        Ok((Self { root, namespace, durability, state: Mutex::new(state), _lock: lock }, unread))
+        Ok((Self { root, namespace, durability, limits, state: Mutex::new(state), _lock: lock }, unread))
     }
 
     /// How layers are unpacked here.
@@ -158,6 +164,7 @@ impl Store {
         Options {
             xattr_namespace: Some(self.namespace),
             no_sync: self.durability == Durability::Unsynced,
+            limits: self.limits,
             cancel: cancel.clone(),
             ..Options::default()
         }
