@@ -183,8 +183,10 @@ impl Diff for Differ {
             let of = request.right.first().map(|mount| mount.options.join(",")).unwrap_or_default();
             self.refused("changes", of, refusal)
         };
-        let order = Order::of(&request).map_err(refused)?;
+        let mut order = Order::of(&request).map_err(refused)?;
         let directory = order.changes.upper.clone();
+        let own_maps = self.store.as_ref().and_then(|store| store.id_maps_of(&directory));
+        order.changes.id_maps = order.changes.id_maps.or(own_maps);
         let own_name = self.store.as_ref().and_then(|store| store.name_of(&directory));
         // containerd 1.7 does not say it, but begins its names of snapshots with it.
         let named = || own_name.as_ref()?.split_once('/')?.0.parse().ok();

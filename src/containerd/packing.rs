@@ -64,7 +64,7 @@ impl Order {
 
     /// Makes the layer.
     pub(super) fn pack(self, place: &Place, cancel: &Cancel) -> Result<Packed, Refusal> {
-        let Changes { upper, lower, namespace } = self.changes;
+        let Changes { upper, lower, namespace, id_maps } = self.changes;
         let scratch = &place.scratch;
         let io =
             |error: std::io::Error| Refusal::Failed(Code::Internal, format!("cannot write in {scratch:?}: {error}"));
@@ -73,6 +73,7 @@ impl Order {
             meaning: Some(Meaning::Changes),
             xattr_namespace: Some(namespace),
             without_root: !place.is_own,
+            id_maps,
             filter: Filter { times: self.latest.map(Times::Clamp), ..Filter::default() },
             limits: place.limits,
             cancel: cancel.clone(),

@@ -12,6 +12,7 @@ mod difference;
 mod error;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod inside;
 mod upper;
 mod write;
 
@@ -21,12 +22,15 @@ use std::path::{Path, PathBuf};
 use crate::below::{BelowError, Overlay};
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
+use crate::core::idmap::IdMaps;
 use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
 use crate::tree::{Snapshot, SnapshotOptions};
 use crate::unpack::Loss;
 
 pub use error::PackError;
+#[cfg(feature = "containerd")]
+pub(crate) use inside::turn as turn_inside;
 use write::Packing;
 
 /// How a tree is packed.
@@ -40,6 +44,8 @@ pub struct PackOptions {
     pub xattr_namespace: Option<XattrNamespace>,
     /// Leave out the entry of the root: whatever gets the layer keeps its own root's mode and owner.
     pub without_root: bool,
+    /// The ids of a user namespace in which the tree was written, which has those outside: the layer has those inside.
+    pub id_maps: Option<IdMaps>,
     /// Keep `security.selinux`, which is of the system that the tree was on.
     pub selinux: bool,
     /// What is left out or changed on the way.

@@ -250,8 +250,10 @@ pub(crate) fn set_root(
     directory: OwnedFd,
     attributes: &Attributes,
     namespace: XattrNamespace,
+    owners: crate::unpack::Owners,
 ) -> rustix::io::Result<()> {
-    let capabilities = Capabilities::probe(directory.as_fd(), Some(namespace), &Options::default())?;
+    let options = Options { owners, ..Options::default() };
+    let capabilities = Capabilities::probe(directory.as_fd(), Some(namespace), &options)?;
     capabilities.set_root(directory.as_fd(), attributes)
 }
 

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{EMPTY, Kind, Snapshot, Store, UPPER, WORK};
 use crate::below::Overlay;
+use crate::core::idmap::IdMaps;
 use crate::core::overlayfs::XattrNamespace;
 use crate::fs::open_path;
 use crate::tree::entry_at;
-use crate::unpack::set_root;
+use crate::unpack::{Owners, set_root};
 
 /// A mount that is to be made, in the words of mount(8).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +28,12 @@ impl Store {
     pub(super) fn mounted(&self, snapshot: &Snapshot, below: &[Snapshot]) -> Vec<Mounted> {
         let directory = self.directory(snapshot.number);
         let is_view = snapshot.document.kind == Kind::View;
+        // As containerd's own snapshotter says it, and its mounts understand.
+        let of_map = |(uids, gids): &(String, String)| [format!("uidmap={uids}"), format!("gidmap={gids}")];
+        let mapped: Vec<String> = snapshot.document.id_maps.iter().flat_map(of_map).collect();
         if below.is_empty() {
-            let options = [if is_view { "ro" } else { "rw" }, "rbind"].map(str::to_owned).to_vec();
+            let mut options = mapped;
+            options.extend([if is_view { "ro" } else { "rw" }, "rbind"].map(str::to_owned));
             return vec![Mounted { kind: "bind", source: directory.join(UPPER), options }];
         }
         let mut lower: Vec<PathBuf> = below
@@ -41,8 +47,8 @@ impl Store {
             lower.push(self.root.join(EMPTY));
         }
         // An image's own attributes are escaped. Should one be there all the same, the kernel does not act on it.
-        let mut options: Vec<String> =
-            ["index=off", "redirect_dir=nofollow", "metacopy=off"].map(str::to_owned).to_vec();
+        let mut options = mapped;
+        options.extend(["index=off", "redirect_dir=nofollow", "metacopy=off"].map(str::to_owned));
         if self.namespace == XattrNamespace::User {
             options.push("userxattr".to_owned());
         }
@@ -56,9 +62,15 @@ impl Store {
     }
 }
 
-/// Gives an upper directory the attributes of the root that is below: an overlay shows those of the topmost.
-pub(super) fn copy_root(lower: &Path, upper: &Path, namespace: XattrNamespace) -> io::Result<()> {
+/// Gives an upper directory the attributes of the root that is below: an overlay shows those of the topmost. With maps it gets
+/// the ids outside, and belongs to root where they do not have its owner.
+pub(super) fn copy_root(lower: &Path, upper: &Path, namespace: XattrNamespace, maps: Option<IdMaps>) -> io::Result<()> {
     let below = entry_at(lower)?;
-    let attributes = below.attributes(Overlay::new(namespace).cleaned(&below.xattrs));
-    Ok(set_root(open_path(upper)?, &attributes, namespace)?)
+    let mut attributes = below.attributes(Overlay::new(namespace).cleaned(&below.xattrs));
+    if let Some(maps) = &maps {
+        attributes.uid = maps.uids.outside(attributes.uid).map_or(0, |_| attributes.uid);
+        attributes.gid = maps.gids.outside(attributes.gid).map_or(0, |_| attributes.gid);
+    }
+    let owners = maps.map_or(Owners::AsTheyAre, |maps| Owners::Shifted(Arc::new(maps)));
+    Ok(set_root(open_path(upper)?, &attributes, namespace, owners)?)
 }
