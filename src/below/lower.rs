@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::{Below, BelowError, Overlay, Source};
 use crate::core::cancel::Cancel;
+use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::{Change, ChangeKind, ContentId, DeviceKind, NameId, Record};
 use crate::tree::{Snapshot, SnapshotOptions, TreeEntry, TreeError, TreeKind};
@@ -27,11 +28,17 @@ impl Lower {
     pub(crate) fn read(
         directories: &[PathBuf],
         namespace: XattrNamespace,
+        limits: &Limits,
         cancel: &Cancel,
     ) -> Result<(Record, Self), BelowError> {
         let options = SnapshotOptions { cancel: cancel.clone(), ..SnapshotOptions::default() };
-        let take = |directory: &PathBuf| Snapshot::take(directory as &Path, &options);
-        let trees = directories.iter().map(take).collect::<Result<Vec<_>, TreeError>>()?;
+        let (mut trees, mut memory) = (Vec::new(), 0_u64);
+        for directory in directories {
+            let tree = Snapshot::take(directory as &Path, &options)?;
+            memory += tree.memory();
+            limits.check_memory(memory)?;
+            trees.push(tree);
+        }
         let overlay = Overlay::new(namespace);
         let below = Below::new(&trees, 0, overlay)?;
         let (record, contents) = record(&below, &trees, overlay)?;

@@ -8,6 +8,7 @@ mod overlay;
 
 use std::collections::BTreeMap;
 
+use crate::core::limits::Exceeded;
 use crate::core::record::LayerPath;
 use crate::tree::{NodeId, ROOT, Snapshot, TreeError, TreeKind};
 
@@ -26,6 +27,22 @@ pub(crate) enum BelowError {
     /// More than four thousand million names, or four gibibytes of them.
     #[error("the lower directories have more names than can be counted")]
     TooManyNames,
+    /// More files than there may be.
+    #[error("{what} exceeds the limit of {limit}")]
+    Limit {
+        /// What was too much.
+        what: &'static str,
+        /// The most there may be.
+        limit: u64,
+        /// The limit's name.
+        name: &'static str,
+    },
+}
+
+impl From<Exceeded> for BelowError {
+    fn from((what, limit, name): Exceeded) -> Self {
+        Self::Limit { what, limit, name }
+    }
 }
 
 /// Something that is shown, as an index.

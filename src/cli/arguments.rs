@@ -12,6 +12,7 @@ use layflat::cache::{Blobs, Waiting};
 use layflat::configuration::{ConfigurationFile, Mirror};
 use layflat::core::chain::Chain;
 use layflat::core::reference::Platform;
+use layflat::core::text::parse_size;
 use layflat::image::Image;
 use layflat::inspect::index::{Indexes, indexes};
 use layflat::inspect::{Inside, InsideError};
@@ -52,7 +53,7 @@ pub(crate) struct OpenArgs {
     /// Platform to select from a multi-platform image, like linux/arm64 [default: this machine's]
     #[arg(help_heading = COMMON, long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Platform>,
-    /// Change a safety limit: entries, layer-size, file-size, name-length, depth, names, path-bytes, extended-header, ratio, metadata-size, copy-up
+    /// Change a safety limit: entries, layer-size, file-size, name-length, depth, names, path-bytes, extended-header, ratio, metadata-size, copy-up, memory
     #[arg(help_heading = COMMON, hide_short_help = true, long = "limit", value_name = "NAME=N", value_parser = parse_limit)]
     limits: Vec<(String, u64)>,
     /// Layers to process in parallel [default: one per CPU, and 6 more for registries]
@@ -423,6 +424,7 @@ impl OpenArgs {
                 "names" => limits.names = *value,
                 "path-bytes" => limits.path_bytes = *value,
                 "copy-up" => limits.copy_up = *value,
+                "memory" => limits.memory = *value,
                 _ => anyhow::bail!("--limit {name}: unknown limit; --help lists all"),
             }
         }
@@ -468,19 +470,4 @@ fn parse_limit(text: &str) -> Result<(String, u64), String> {
     let wrong = || format!("{text:?}: expected NAME=N, like entries=1000000 or file-size=10G");
     let (name, number) = text.split_once('=').ok_or_else(wrong)?;
     Ok((name.to_owned(), parse_size(number).map_err(|_| wrong())?))
-}
-
-/// A number with an optional K, M, G or T (powers of 1024).
-pub(crate) fn parse_size(number: &str) -> Result<u64, String> {
-    let wrong = || format!("{number:?}: expected a number, with K, M, G or T for powers of 1024, like 10G");
-    let shift = match number.bytes().last() {
-        Some(b'K' | b'k') => 10,
-        Some(b'M' | b'm') => 20,
-        Some(b'G' | b'g') => 30,
-        Some(b'T' | b't') => 40,
-        _ => 0,
-    };
-    let digits = if shift == 0 { number } else { &number[..number.len() - 1] };
-    let value: u64 = digits.parse().map_err(|_| wrong())?;
-    value.checked_mul(1 << shift).ok_or_else(wrong)
 }

@@ -8,9 +8,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use layflat::Cancel;
 use layflat::cache::{CacheEntry, PruneOptions, directory, list, prune, verify};
-use layflat::core::text::Printable;
+use layflat::core::text::{Printable, parse_size};
 
-use super::arguments::{Common, parse_size};
+use super::arguments::Common;
 use super::table::{align, bytes, counted};
 use super::{FAILURE, SUCCESS, output};
 

@@ -8,7 +8,7 @@ use clap::Args;
 use layflat::blob::Compress;
 use layflat::copy::{CopyOptions, CopyReport, Format, Outcome, copy_with_referrers};
 use layflat::core::reference::Reference;
-use layflat::core::text::Printable;
+use layflat::core::text::{Printable, parse_size};
 use layflat::split::split_all;
 use layflat::squash::filter_all;
 use layflat::transport::source::{self, Selection};
@@ -16,7 +16,7 @@ use layflat::transport::store;
 use layflat::transport::store::{Form, Store};
 use layflat::{Cancel, Options};
 
-use super::arguments::{Common, OpenArgs, parse_size};
+use super::arguments::{Common, OpenArgs};
 use super::ends::EndsArgs;
 use super::filters::FilterArgs;
 use super::made::Made;

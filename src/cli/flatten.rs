@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum as _};
 use layflat::blob::{Compress, Compressor};
-use layflat::core::text::Printable;
+use layflat::core::text::{Printable, parse_size};
 use layflat::export::{
     ErofsCompression, Ext4, flat_archive, flat_compressed_erofs, flat_erofs, flat_ext4, flat_squashfs,
 };
@@ -18,7 +18,7 @@ use layflat::fs::Output;
 use layflat::image::Image;
 use layflat::{Cancel, Options, Owners, Report};
 
-use super::arguments::{Common, ImageArgs, UnpackArgs, parse_size};
+use super::arguments::{Common, ImageArgs, UnpackArgs};
 use super::filters::FilterArgs;
 use super::made::Made;
 use super::overlap::refuse_replacing_source;

@@ -187,7 +187,10 @@ fn of_limit(error: Dyn<'_>) -> Option<String> {
                 (Some(Problem::Limit { name, .. }), ..) => name,
                 (_, Some(TooManyCopies { .. }), _) => "copy-up",
                 (.., Some(StoreError::TooLarge { .. })) => "metadata-size",
-                _ => return None,
+                _ => match error.downcast_ref() {
+                    Some(layflat::unpack::Error::Limit { name, .. }) => name,
+                    _ => return None,
+                },
             },
         },
     };

@@ -81,6 +81,7 @@ impl Pack {
             selinux: self.selinux,
             filter: self.filters.filter()?,
             cancel: cancel.clone(),
+            ..PackOptions::default()
         };
         for tree in std::iter::once(&self.tree).chain(&self.lower) {
             refuse_inside(&self.output, tree)?;

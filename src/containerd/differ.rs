@@ -3,19 +3,20 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
 
 use super::content::{Content, NewBlob};
 use super::mounts::Target;
-use super::packing::{Order, Packed};
+use super::packing::{Order, Packed, Place};
 use super::proto::diff::diff_server::Diff;
 use super::proto::diff::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse};
 use super::proto::types::Descriptor;
+use super::queue::Queue;
 use super::running::Running;
 use super::store::Store;
 use super::{Event, LayerDone, Settings, Tell};
@@ -23,6 +24,8 @@ use crate::blob::{Blob, Compression};
 use crate::core::cancel::Cancel;
 use crate::core::chain::Chain;
 use crate::core::digest::Digest;
+use crate::core::layer::LayerError;
+use crate::core::limits::Limits;
 use crate::fs::open_regular;
 use crate::image::{Layer, MediaType};
 use crate::unpack::{Error, LayerOver, Loss, Options, layer_over, stage_layer};
@@ -38,7 +41,9 @@ pub(super) struct Differ {
     store: Option<Arc<Store>>,
     containerd: Arc<Path>,
     scratch: Arc<Path>,
-    turns: Arc<Semaphore>,
+    layer_jobs: Option<NonZero<usize>>,
+    limits: Limits,
+    queue: Queue,
     running: Running,
     tell: Tell,
 }
@@ -54,14 +59,16 @@ pub(super) enum Refusal {
 
 impl Differ {
     /// `store` has our own snapshots, if there are any.
-    pub(super) fn new(settings: &Settings, store: Option<Arc<Store>>, running: Running) -> Self {
+    pub(super) fn new(settings: &Settings, store: Option<Arc<Store>>, running: Running, queue: Queue) -> Self {
         Self {
             blobs: settings.containerd_root.join(BLOBS).into(),
             no_sync: settings.no_sync,
             store,
             containerd: settings.containerd_address.as_path().into(),
             scratch: settings.root.as_ref().unwrap_or(&settings.containerd_root).as_path().into(),
-            turns: Arc::new(Semaphore::new(settings.jobs.get())),
+            layer_jobs: settings.layer_jobs,
+            limits: settings.limits,
+            queue,
             running,
             tell: settings.tell.clone(),
         }
@@ -75,13 +82,15 @@ impl Differ {
         let own = self.store.as_ref().and_then(|store| Some((store, store.slot(&target.upper)?)));
         let unpacked = match own {
             Some((store, slot)) => {
-                let options = Options { replace: true, ..store.options(cancel) };
+                let options = Options { replace: true, jobs: self.layer_jobs, ..store.options(cancel) };
                 slot.fill(|staged| stage_layer(&layer, staged, &options))?
             }
             None => {
                 let options = Options {
                     xattr_namespace: Some(target.namespace),
                     no_sync: self.no_sync,
+                    jobs: self.layer_jobs,
+                    limits: self.limits,
                     cancel: cancel.clone(),
                     ..Options::default()
                 };
@@ -152,7 +161,7 @@ impl Diff for Differ {
         let digest = request.diff.as_ref().map(|stated| stated.digest.clone()).unwrap_or_default();
         // When containerd gives up, this is dropped.
         let own = self.running.begin();
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = self.queue.turn(|| format!("layer {digest}")).await?;
         let (differ, cancel) = (self.clone(), own.cancel.clone());
         let work = move || {
             let _turn = turn;
@@ -174,8 +183,10 @@ impl Diff for Differ {
             let of = request.right.first().map(|mount| mount.options.join(",")).unwrap_or_default();
             self.refused("changes", of, refusal)
         };
-        let order = Order::of(&request).map_err(refused)?;
+        let mut order = Order::of(&request).map_err(refused)?;
         let directory = order.changes.upper.clone();
+        let own_maps = self.store.as_ref().and_then(|store| store.id_maps_of(&directory));
+        order.changes.id_maps = order.changes.id_maps.or(own_maps);
         let own_name = self.store.as_ref().and_then(|store| store.name_of(&directory));
         // containerd 1.7 does not say it, but begins its names of snapshots with it.
         let named = || own_name.as_ref()?.split_once('/')?.0.parse().ok();
@@ -186,11 +197,12 @@ impl Diff for Differ {
         let is_own = own_name.is_some();
         // When containerd gives up, this is dropped.
         let own = self.running.begin();
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let (scratch, cancel) = (Arc::clone(&self.scratch), own.cancel.clone());
+        let turn = self.queue.turn(|| format!("changes in {directory:?}")).await?;
+        let place = Place { is_own, scratch: Arc::clone(&self.scratch), jobs: self.layer_jobs, limits: self.limits };
+        let cancel = own.cancel.clone();
         let work = move || {
             let _turn = turn;
-            order.pack(is_own, &scratch, &cancel)
+            order.pack(&place, &cancel)
         };
         let packed = tokio::task::spawn_blocking(work).await;
         let packed = packed.unwrap_or_else(|panic| Err(Refusal::Failed(Code::Internal, panic.to_string())));
@@ -230,6 +242,10 @@ impl From<Error> for Refusal {
 /// What containerd is told of a layer that cannot be unpacked.
 pub(super) fn explained(error: &Error) -> (Code, String) {
     let (code, cause): (_, &(dyn std::error::Error + 'static)) = match error {
+        Error::Layer { error: LayerError::Limit { name: MEMORY, .. }, .. } | Error::Limit { name: MEMORY, .. } => {
+            return (Code::ResourceExhausted, too_large(error));
+        }
+        Error::Limit { .. } => (Code::InvalidArgument, error),
         Error::Cancelled => (Code::Cancelled, error),
         // Each but for the layer's number, which says nothing here.
         Error::Blob { error, .. } => (Code::DataLoss, error),
@@ -238,6 +254,15 @@ pub(super) fn explained(error: &Error) -> (Code, String) {
         error => (Code::Internal, error),
     };
     (code, Chain(cause).to_string())
+}
+
+/// The limit on memory, by its name.
+pub(super) const MEMORY: &str = "memory";
+
+/// What is said of a layer that exceeds it.
+pub(super) fn too_large(error: &(dyn std::error::Error + 'static)) -> String {
+    let cause = error.source().unwrap_or(error);
+    format!("{}; --memory of layflat-containerd raises it", Chain(cause))
 }
 
 /// What could not be kept, a line for each kind.

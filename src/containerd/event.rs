@@ -60,10 +60,19 @@ pub enum Event {
         /// What is wrong.
         problem: String,
     },
+    /// So many layers are worked on already: this one has to wait.
+    Waiting {
+        /// What waits.
+        what: String,
+        /// How many have waited for longer.
+        before: usize,
+    },
     /// The program was told to end.
     Ending {
         /// Layers that are still being unpacked.
         layers: usize,
+        /// Layers that waited for their turn, and are sent away.
+        waiting: usize,
     },
 }
 
@@ -106,7 +115,7 @@ impl Event {
             Self::Unpacked(layer) | Self::Packed(layer) => !layer.not_kept.is_empty(),
             Self::Committed { not_kept, .. } => !not_kept.is_empty(),
             Self::Failed { .. } | Self::SnapshotFailed { .. } | Self::Unusable { .. } => true,
-            Self::Left { .. } | Self::Ending { .. } => false,
+            Self::Left { .. } | Self::Waiting { .. } | Self::Ending { .. } => false,
         }
     }
 }
@@ -125,9 +134,19 @@ impl fmt::Display for Event {
             }
             Self::SnapshotFailed { call, key, error } => write!(formatter, "snapshot {key:?}: {call}: {error}"),
             Self::Unusable { directory, problem } => write!(formatter, "{directory:?}: {problem}"),
-            Self::Ending { layers: 0 } => formatter.write_str("ending"),
-            Self::Ending { layers } => {
-                write!(formatter, "ending when {} done", counted(*layers as u64, "layer is", "layers are"))
+            Self::Waiting { what, before: 0 } => write!(formatter, "{what}: waits for its turn, as the next"),
+            Self::Waiting { what, before } => {
+                write!(formatter, "{what}: waits for its turn, behind {}", counted(*before as u64, "other", "others"))
+            }
+            Self::Ending { layers, waiting } => {
+                formatter.write_str("ending")?;
+                if *layers > 0 {
+                    write!(formatter, " when {} done", counted(*layers as u64, "layer is", "layers are"))?;
+                }
+                match waiting {
+                    0 => Ok(()),
+                    waiting => write!(formatter, "; {waiting} that waited will not be begun"),
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::Parser;
 use layflat::containerd::{Event, MetricsListener, Settings, Tell, listen, serve};
 use layflat::core::chain::Chain;
+use layflat::core::limits::Limits;
 
 use options::{Log, Options};
 
@@ -39,6 +40,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         containerd_root: or(options.containerd_root, "/var/lib/containerd"),
         containerd_address: or(options.containerd_address, "/run/containerd/containerd.sock"),
         jobs: options.jobs.unwrap_or(processors),
+        layer_jobs: options.layer_jobs,
+        limits: Limits { memory: options.memory.map_or(u64::MAX, |memory| memory.0), ..Limits::default() },
         no_sync: options.no_sync,
         grace: Duration::from_secs(options.grace.unwrap_or(30)),
         tell: Tell::to(move |event| write(log, event)),

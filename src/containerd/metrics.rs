@@ -16,6 +16,7 @@ use tonic::codegen::{Poll, Service, http};
 use tonic::transport::Server;
 
 use super::Event;
+use super::queue::Queue;
 use super::running::Running;
 use super::socket::{Listener, MetricsListener};
 use super::store::Store;
@@ -126,6 +127,7 @@ impl Drop for Call {
 pub(super) struct Page {
     pub(super) metrics: Metrics,
     pub(super) running: Running,
+    pub(super) queue: Queue,
     pub(super) store: Option<Arc<Store>>,
 }
 
@@ -156,6 +158,8 @@ impl Page {
         text.line("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         text.head("working", "gauge", "Calls that work for containerd, or wait for their turn.");
         text.line("working", &[], self.running.count());
+        text.head("waiting", "gauge", "Those of them that wait for their turn.");
+        text.line("waiting", &[], self.queue.waiting());
         if let Some(store) = &self.store {
             let mut kinds = BTreeMap::from([("active", 0_u64), ("committed", 0), ("view", 0)]);
             for document in store.list() {

@@ -18,6 +18,7 @@ mod metrics;
 mod mounts;
 mod packing;
 mod proto;
+mod queue;
 mod running;
 mod server;
 mod snapshotter;
@@ -32,6 +33,8 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::core::limits::Limits;
+
 /// How layers are unpacked for containerd.
 #[derive(Debug)]
 pub struct Settings {
@@ -41,8 +44,12 @@ pub struct Settings {
     pub containerd_root: PathBuf,
     /// containerd's socket, by which layers that are made come into its content store.
     pub containerd_address: PathBuf,
-    /// How many layers are unpacked at the same time; more wait.
+    /// How many layers are unpacked, finished or made at the same time; more wait for their turn, in the order in which they came.
     pub jobs: NonZero<usize>,
+    /// How many threads one of them may use, about; when `None`, as many as it has use for.
+    pub layer_jobs: Option<NonZero<usize>>,
+    /// The most that a layer, with those below it, may ask for (rule S4).
+    pub limits: Limits,
     /// Do not wait until a layer is on disk (rule S6).
     pub no_sync: bool,
     /// How long layers may still take that are being unpacked when the program is told to end.

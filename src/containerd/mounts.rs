@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::proto::types::Mount;
+use crate::core::idmap::{IdMapError, IdMaps};
 use crate::core::overlayfs::XattrNamespace;
 
 /// What options of an overlay may be there that do not change where its files are, or whose.
@@ -32,6 +33,10 @@ pub(super) enum Unknown {
     Type(String),
     #[error("the mount option {0:?}")]
     Option(String),
+    #[error("a snapshot whose lower directories are id-mapped")]
+    Mapped,
+    #[error("id maps that are none: {0}")]
+    Maps(IdMapError),
     #[error(
         "an overlay without lowerdir: layers that are unpacked at the same time cannot be told what lies below them"
     )]
@@ -74,8 +79,10 @@ impl Target {
     }
 
     fn of_overlay(mount: &Mount) -> Result<Self, Unknown> {
-        let Overlay { upper, lower, namespace } = Overlay::of(mount)?;
+        let Overlay { upper, lower, namespace, id_maps } = Overlay::of(mount)?;
         match upper {
+            // What is unpacked has the ids of the image.
+            _ if id_maps.is_some() => Err(Unknown::Mapped),
             None => Err(Unknown::NoUpper),
             Some(_) if lower.is_empty() => Err(Unknown::NoLower),
             Some(upper) => Ok(Self { upper, lower, namespace }),
@@ -89,11 +96,14 @@ struct Overlay {
     /// The topmost first.
     lower: Vec<PathBuf>,
     namespace: XattrNamespace,
+    /// With which the lower directories are mounted; the upper one has the ids outside.
+    id_maps: Option<IdMaps>,
 }
 
 impl Overlay {
     fn of(mount: &Mount) -> Result<Self, Unknown> {
         let (mut upper, mut lower) = (None, Vec::new());
+        let (mut uids, mut gids) = (None, None);
         let mut namespace = XattrNamespace::Trusted;
         for option in &mount.options {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
@@ -103,6 +113,8 @@ impl Overlay {
                 "upperdir" => upper = Some(PathBuf::from(value)),
                 "lowerdir" => lower = value.split(':').map(PathBuf::from).collect(),
                 "userxattr" => namespace = XattrNamespace::User,
+                "uidmap" => uids = Some(value),
+                "gidmap" => gids = Some(value),
                 "workdir" | "rw" => {}
                 _ if HARMLESS.contains(&name) => {}
                 _ => return Err(Unknown::Option(option.clone())),
@@ -111,7 +123,7 @@ impl Overlay {
         // `a::b` names a directory of data alone.
         match lower.iter().any(|path| !path.is_absolute()) {
             true => Err(Unknown::NoLower),
-            false => Ok(Self { upper, lower, namespace }),
+            false => Ok(Self { upper, lower, namespace, id_maps: id_maps(uids, gids)? }),
         }
     }
 }
@@ -123,37 +135,50 @@ pub(super) struct Changes {
     /// The topmost first.
     pub(super) lower: Vec<PathBuf>,
     pub(super) namespace: XattrNamespace,
+    /// Of the user namespace in which the upper directory was written; it has the ids outside.
+    pub(super) id_maps: Option<IdMaps>,
 }
 
 impl Changes {
     /// Reads the mounts of two snapshots, of which one is right on top of the other.
     pub(super) fn of(left: &[Mount], right: &[Mount]) -> Result<Self, Unknown> {
-        let (left, _) = directories(left)?;
-        let (mut right, namespace) = directories(right)?;
+        let (left, ..) = directories(left)?;
+        let (mut right, namespace, id_maps) = directories(right)?;
         // What is empty shows nothing, as what an image's lowest layer is on.
         let (left, bottom) = (shown(&left), shown(&right).len());
         right.truncate(bottom.max(1));
         match right.split_first() {
             Some((upper, lower)) if lower == left && is_of_overlayfs(upper) => {
-                Ok(Self { upper: upper.clone(), lower: lower.to_vec(), namespace })
+                Ok(Self { upper: upper.clone(), lower: lower.to_vec(), namespace, id_maps })
             }
             _ => Err(Unknown::NotOnTop),
         }
     }
 }
 
+/// The maps of two options, as containerd writes them.
+fn id_maps(uids: Option<&str>, gids: Option<&str>) -> Result<Option<IdMaps>, Unknown> {
+    match (uids, gids) {
+        // containerd itself maps nothing if there is only one of them.
+        (Some(uids), Some(gids)) => {
+            Ok(Some(IdMaps { uids: uids.parse().map_err(Unknown::Maps)?, gids: gids.parse().map_err(Unknown::Maps)? }))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The directories that a mount shows together, the topmost first.
-fn directories(mounts: &[Mount]) -> Result<(Vec<PathBuf>, XattrNamespace), Unknown> {
+fn directories(mounts: &[Mount]) -> Result<(Vec<PathBuf>, XattrNamespace, Option<IdMaps>), Unknown> {
     match mounts {
-        [] => Ok((Vec::new(), own_namespace())),
+        [] => Ok((Vec::new(), own_namespace(), None)),
         [mount] if mount.r#type == "overlay" => {
-            let Overlay { upper, mut lower, namespace } = Overlay::of(mount)?;
+            let Overlay { upper, mut lower, namespace, id_maps } = Overlay::of(mount)?;
             if upper.is_none() && lower.first().is_some_and(|top| is_of_view(top)) {
                 lower.remove(0);
             }
-            Ok((upper.into_iter().chain(lower).collect(), namespace))
+            Ok((upper.into_iter().chain(lower).collect(), namespace, id_maps))
         }
-        [mount] if mount.r#type == "bind" => Ok((vec![mount.source.clone().into()], own_namespace())),
+        [mount] if mount.r#type == "bind" => Ok((vec![mount.source.clone().into()], own_namespace(), None)),
         [mount] => Err(Unknown::Type(mount.r#type.clone())),
         mounts => Err(Unknown::Count(mounts.len())),
     }
@@ -279,7 +304,8 @@ mod tests {
         assert_eq!(over(&[&own]), Unknown::NoLower);
         assert_eq!(over(&["lowerdir=/a:/b"]), Unknown::NoUpper);
         assert_eq!(over(&[&own, "lowerdir=/a::/b"]), Unknown::NoLower);
-        for option in ["uidmap=0:1000:65536", "lowerdir+=/c", "lowerdir=/a\\:b", "ro"] {
+        assert_eq!(over(&[&own, "lowerdir=/a", "uidmap=0:1000:65536", "gidmap=0:1000:65536"]), Unknown::Mapped);
+        for option in ["lowerdir+=/c", "lowerdir=/a\\:b", "ro"] {
             assert_eq!(over(&[&own, "lowerdir=/a", option]), Unknown::Option(option.to_owned()));
         }
         let bound = |source: &Path, options: &[&str]| Target::of(&[mount("bind", source, options)]).unwrap_err();

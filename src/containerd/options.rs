@@ -3,9 +3,11 @@
 use std::error::Error;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use layflat::core::chain::Context;
+use layflat::core::text::parse_size;
 
 /// Unpacks layers for containerd, so that containers see what the image means: as its snapshotter and differ, with --root,
 /// or as a differ alone, for the directories of containerd's own overlayfs snapshotter. docs/containerd.md has containerd's
@@ -31,9 +33,17 @@ pub(crate) struct Options {
     /// containerd's socket, to give it layers that are made of containers [default: /run/containerd/containerd.sock]
     #[arg(long, value_name = "SOCKET")]
     pub(crate) containerd_address: Option<PathBuf>,
-    /// Unpack so many layers at the same time; more wait [default: one for each processor]
+    /// Unpack, finish or make so many layers at the same time; more wait for their turn, in the order in which they came [default: one for
+    /// each processor]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZero<usize>>,
+    /// Use so many threads for each of them, about; with 1 all is done on one [default: as many as it has use for]
+    #[arg(long, value_name = "N")]
+    pub(crate) layer_jobs: Option<NonZero<usize>>,
+    /// Refuse a layer for which more memory would be needed, with what has to be known of the layers below: 64 MiB, 300 bytes for each
+    /// of their entries, and names and attributes. SIZE is a number with an optional K, M or G [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<Memory>,
     /// Do not wait until a layer is on disk: a power loss soon after may leave empty files in it
     #[arg(long)]
     #[serde(default)]
@@ -48,6 +58,32 @@ pub(crate) struct Options {
     /// How each line of the log is written [default: text]
     #[arg(long, value_enum, hide_default_value = true)]
     pub(crate) log: Option<Log>,
+}
+
+/// Bytes of memory, of which some are left for a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Memory(pub(crate) u64);
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        /// What no layer needs less than (`Limits::memory`), and room for some entries.
+        const LEAST: u64 = 65 << 20;
+        match parse_size(text)? {
+            size if size < LEAST => Err(format!("{text:?}: no layer is unpacked with less than {}M", LEAST >> 20)),
+            size => Ok(Self(size)),
+        }
+    }
+}
+
+impl TryFrom<String> for Memory {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
@@ -69,6 +105,8 @@ impl Options {
             containerd_root: self.containerd_root.or(file.containerd_root),
             containerd_address: self.containerd_address.or(file.containerd_address),
             jobs: self.jobs.or(file.jobs),
+            layer_jobs: self.layer_jobs.or(file.layer_jobs),
+            memory: self.memory.or(file.memory),
             no_sync: self.no_sync || file.no_sync,
             grace: self.grace.or(file.grace),
             metrics: self.metrics.or(file.metrics),

@@ -22,6 +22,7 @@ use super::differ::Differ;
 use super::metrics::{Metrics, Page};
 use super::proto::diff::diff_server::{self, DiffServer};
 use super::proto::snapshots::snapshots_server::{self, SnapshotsServer};
+use super::queue::Queue;
 use super::running::Running;
 use super::snapshotter::{Snapshotter, clean};
 use super::socket::MetricsListener;
@@ -46,6 +47,7 @@ pub fn serve(
     let metrics = Metrics::default();
     let settings = &Settings { tell: counted(settings.tell.clone(), metrics.clone()), ..settings };
     let store = settings.root.as_deref().map(|root| open(root, settings)).transpose()?;
+    let queue = Queue::of(settings.jobs.get(), settings.tell.clone());
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;
@@ -58,7 +60,8 @@ pub fn serve(
         };
         let running = Running::default();
         if let Some(asked) = asked {
-            Page { metrics: metrics.clone(), running: running.clone(), store: store.clone() }.serve(asked)?;
+            let (running, queue) = (running.clone(), queue.clone());
+            Page { metrics: metrics.clone(), running, queue, store: store.clone() }.serve(asked)?;
         }
         let mut reporter = HealthReporter::new();
         let mut served = vec!["", diff_server::SERVICE_NAME];
@@ -69,10 +72,10 @@ pub fn serve(
         let services = Services {
             metrics,
             health: HealthServer::new(HealthService::from_health_reporter(reporter.clone())),
-            diff: DiffServer::new(Differ::new(settings, store.clone(), running.clone())),
-            snapshots: store
-                .clone()
-                .map(|store| SnapshotsServer::new(Snapshotter::new(store, running.clone(), settings.tell.clone()))),
+            diff: DiffServer::new(Differ::new(settings, store.clone(), running.clone(), queue.clone())),
+            snapshots: store.clone().map(|store| {
+                SnapshotsServer::new(Snapshotter::new(store, running.clone(), queue.clone(), settings.tell.clone()))
+            }),
         };
         if let Some(store) = store {
             // What a killed process left may be large.
@@ -87,7 +90,10 @@ pub fn serve(
             });
         let ending = async {
             signalled().await;
-            settings.tell.tell(&Event::Ending { layers: running.count() });
+            let waiting = queue.waiting();
+            settings.tell.tell(&Event::Ending { layers: running.count().saturating_sub(waiting), waiting });
+            // Nobody waits for what was not begun.
+            queue.close();
             for &name in &served {
                 reporter.set_service_status(name, ServingStatus::NotServing).await;
                 // Whoever watches has heard it. The server would wait for them.
@@ -110,7 +116,7 @@ pub fn serve(
 }
 
 fn open(root: &Path, settings: &Settings) -> io::Result<Arc<Store>> {
-    let (store, unread) = Store::open(root, Durability::unless(settings.no_sync))
+    let (store, unread) = Store::open(root, Durability::unless(settings.no_sync), settings.limits)
         .map_err(|error| io::Error::other(Context::new(format!("cannot keep snapshots in {root:?}"), error)))?;
     for (directory, problem) in unread {
         settings.tell.tell(&Event::Unusable { directory, problem });

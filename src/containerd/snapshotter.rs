@@ -11,7 +11,8 @@ use super::filter::Filters;
 use super::proto::snapshots as proto;
 use super::proto::snapshots::snapshots_server::Snapshots;
 use super::proto::types::{Empty, Mount, Timestamp};
-use super::running::Running;
+use super::queue::Queue;
+use super::running::{Own, Running};
 use super::store::{Document, Kind, Mounted, Store, StoreError};
 use super::{Event, Tell};
 use crate::core::cancel::Cancel;
@@ -24,12 +25,13 @@ const LISTED: usize = 100;
 pub(super) struct Snapshotter {
     store: Arc<Store>,
     running: Running,
+    queue: Queue,
     tell: Tell,
 }
 
 impl Snapshotter {
-    pub(super) fn new(store: Arc<Store>, running: Running, tell: Tell) -> Self {
-        Self { store, running, tell }
+    pub(super) fn new(store: Arc<Store>, running: Running, queue: Queue, tell: Tell) -> Self {
+        Self { store, running, queue, tell }
     }
 
     /// Does something to a snapshot, on a thread that may wait. When containerd gives up, the work is cancelled.
@@ -40,6 +42,17 @@ impl Snapshotter {
         work: impl FnOnce(&Store, &Cancel) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Status> {
         let own = self.running.begin();
+        self.finish(&own, call, key, work).await
+    }
+
+    /// The same, of what was begun before.
+    async fn finish<T: Send + 'static>(
+        &self,
+        own: &Own,
+        call: &'static str,
+        key: &str,
+        work: impl FnOnce(&Store, &Cancel) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Status> {
         let (store, cancel) = (Arc::clone(&self.store), own.cancel.clone());
         let done = tokio::task::spawn_blocking(move || work(&store, &cancel)).await;
         let error = match done {
@@ -48,7 +61,7 @@ impl Snapshotter {
             Err(panic) => Status::internal(panic.to_string()),
         };
         // That something is there, or is not, is what containerd asks for.
-        if matches!(error.code(), Code::Internal | Code::DataLoss | Code::InvalidArgument) {
+        if matches!(error.code(), Code::Internal | Code::DataLoss | Code::InvalidArgument | Code::ResourceExhausted) {
             let (key, error) = (key.to_owned(), error.message().to_owned());
             self.tell.tell(&Event::SnapshotFailed { call, key, error });
         }
@@ -102,11 +115,15 @@ impl Snapshots for Snapshotter {
         let started = Instant::now();
         let request = request.into_inner();
         let proto::CommitSnapshotRequest { name, key, parent, .. } = request.clone();
+        let own = self.running.begin();
+        // It takes memory, as unpacking does.
+        let turn = self.queue.turn(|| format!("snapshot {name:?}")).await?;
         let work = move |store: &Store, cancel: &Cancel| {
+            let _turn = turn;
             let labels = request.labels.into_iter().collect();
             store.commit(&request.name, &request.key, &request.parent, labels, cancel)
         };
-        let committed = self.work("commit", &key, work).await?;
+        let committed = self.finish(&own, "commit", &key, work).await?;
         self.tell.tell(&Event::Committed {
             name,
             parent,

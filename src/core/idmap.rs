@@ -115,6 +115,15 @@ impl IdMap {
     }
 }
 
+/// Ranges with commas between them, as [`Display`](std::fmt::Display) writes them.
+impl FromStr for IdMap {
+    type Err = IdMapError;
+
+    fn from_str(text: &str) -> Result<Self, IdMapError> {
+        Self::new(text.split(',').map(str::parse).collect::<Result<_, _>>()?)
+    }
+}
+
 impl std::fmt::Display for IdMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, range) in self.0.iter().enumerate() {
@@ -137,7 +146,7 @@ mod tests {
     use super::*;
 
     fn map(text: &str) -> Result<IdMap, IdMapError> {
-        IdMap::new(text.split(',').map(str::parse).collect::<Result<_, _>>()?)
+        text.parse()
     }
 
     #[test]

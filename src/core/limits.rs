@@ -30,6 +30,9 @@ pub struct Limits {
     /// Bytes, and files, that overlay layers may hold in copies of what lower layers have (rule L2), for each one that
     /// the image has itself; the first 256 MiB and 10,000 files are free.
     pub copy_up: u64,
+    /// Bytes of memory that all layers that are read together, and their replay, are counted to need: 64 MiB, 300 for each
+    /// entry, and the bytes of names, of what links point to, and of extended attributes. A decoder may be told of it, too.
+    pub memory: u64,
 }
 
 impl Default for Limits {
@@ -46,6 +49,7 @@ impl Default for Limits {
             ratio: 300,
             metadata_size: 32 << 20,
             copy_up: 2,
+            memory: u64::MAX,
         }
     }
 }
@@ -53,6 +57,22 @@ impl Default for Limits {
 impl Limits {
     /// Below this many uncompressed bytes the ratio is of no interest.
     const RATIO_FROM: u64 = 1 << 30;
+
+    /// What is taken of [`memory`](Self::memory) whatever the layers are: by the program, threads, buffers and decoders.
+    pub(crate) const MEMORY_FROM: u64 = 64 << 20;
+
+    /// Whether memory is limited at all, and needs counting.
+    pub(crate) fn limit_memory(&self) -> bool {
+        self.memory != u64::MAX
+    }
+
+    /// Whether there may be records of so many bytes (`Record::memory`).
+    pub(crate) fn check_memory(&self, records: u64) -> Result<(), Exceeded> {
+        match records.saturating_add(Self::MEMORY_FROM) > self.memory {
+            true => Err(("the memory that the names and attributes of its entries need", self.memory, "memory")),
+            false => Ok(()),
+        }
+    }
 
     /// Whether so few stored bytes may not become so many.
     pub(crate) fn is_bomb(&self, expanded: u64, stored: u64) -> bool {
@@ -85,6 +105,7 @@ pub struct NameCount(Arc<NameTotals>);
 struct NameTotals {
     names: AtomicU64,
     path_bytes: AtomicU64,
+    memory: AtomicU64,
 }
 
 impl NameCount {
@@ -92,6 +113,11 @@ impl NameCount {
     pub(crate) fn add(&self, names: u64, path_bytes: u64) -> (u64, u64) {
         let add = |total: &AtomicU64, more| total.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         (add(&self.0.names, names), add(&self.0.path_bytes, path_bytes))
+    }
+
+    /// Adds bytes of memory, and says how many there are by now.
+    pub(crate) fn add_memory(&self, bytes: u64) -> u64 {
+        self.0.memory.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
 }
 

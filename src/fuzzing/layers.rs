@@ -35,6 +35,7 @@ const DEFAULT: Limits = Limits {
     names: 10_000,
     path_bytes: 1 << 20,
     copy_up: 2,
+    memory: Limits::MEMORY_FROM + (1 << 20),
 };
 
 /// Two layers, each an archive; the first byte says where the first ends. Both are read, and replayed in every way.

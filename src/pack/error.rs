@@ -47,6 +47,16 @@ pub enum PackError {
     /// More than four thousand million names, or four gibibytes of them.
     #[error("the trees have more names than can be counted")]
     TooManyNames,
+    /// The trees ask for more than they may (rule S4).
+    #[error("{what} exceeds the limit of {limit}")]
+    Limit {
+        /// What was too much.
+        what: &'static str,
+        /// The most there may be.
+        limit: u64,
+        /// The limit's name.
+        name: &'static str,
+    },
     /// The layer cannot be written, or a file not be read.
     #[error("cannot pack {path:?}")]
     Io {
@@ -67,6 +77,7 @@ impl From<BelowError> for PackError {
             BelowError::Tree(error) => Self::Tree(error),
             BelowError::MetacopyMissing(path) => Self::MetacopyMissing(path),
             BelowError::TooManyNames => Self::TooManyNames,
+            BelowError::Limit { what, limit, name } => Self::Limit { what, limit, name },
         }
     }
 }

@@ -12,20 +12,25 @@ mod difference;
 mod error;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod inside;
 mod upper;
 mod write;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::below::Overlay;
+use crate::below::{BelowError, Overlay};
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
+use crate::core::idmap::IdMaps;
+use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
 use crate::tree::{Snapshot, SnapshotOptions};
 use crate::unpack::Loss;
 
 pub use error::PackError;
+#[cfg(feature = "containerd")]
+pub(crate) use inside::turn as turn_inside;
 use write::Packing;
 
 /// How a tree is packed.
@@ -39,10 +44,14 @@ pub struct PackOptions {
     pub xattr_namespace: Option<XattrNamespace>,
     /// Leave out the entry of the root: whatever gets the layer keeps its own root's mode and owner.
     pub without_root: bool,
+    /// The ids of a user namespace in which the tree was written, which has those outside: the layer has those inside.
+    pub id_maps: Option<IdMaps>,
     /// Keep `security.selinux`, which is of the system that the tree was on.
     pub selinux: bool,
     /// What is left out or changed on the way.
     pub filter: Filter,
+    /// The most that the trees may ask for: of these, memory.
+    pub limits: Limits,
     /// Set from another thread or a signal handler to stop early.
     pub cancel: Cancel,
 }
@@ -84,8 +93,13 @@ pub fn pack(tree: &Path, options: &PackOptions, output: impl Write) -> Result<Pa
         _ if overlay.are_in(&trees[0]) => Meaning::Changes,
         _ => Meaning::Whole,
     });
+    let mut memory = trees[0].memory();
+    options.limits.check_memory(memory).map_err(BelowError::from)?;
     for lower in &options.lower {
-        trees.push(Snapshot::take(lower, &read)?);
+        let tree = Snapshot::take(lower, &read)?;
+        memory += tree.memory();
+        options.limits.check_memory(memory).map_err(BelowError::from)?;
+        trees.push(tree);
     }
     let mut writer = Packing::new(output, &trees, (meaning == Meaning::Changes).then_some(overlay), options);
     match meaning {

@@ -8,12 +8,14 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::error::PackError;
+use super::inside::{self, Unmapped};
 use super::{Meaning, PackOptions, PackReport};
 use crate::below::{Overlay, Source};
 use crate::core::layer::{Content, LayerWriter, Special, WriteOptions};
 use crate::core::record::{Attributes, DeviceKind, LayerPath, WHITEOUT};
 use crate::core::tar::Fragment;
-use crate::tree::{self, Snapshot, TreeKind};
+use crate::core::text::Printable;
+use crate::tree::{Snapshot, TreeKind};
 use crate::unpack::{LossKind, Losses};
 
 /// A layer in the making.
@@ -59,7 +61,7 @@ impl<'a, W: Write> Packing<'a, W> {
         if path.is_root() && self.options.without_root {
             return Ok(());
         }
-        let attributes = self.attributes(self.trees[source.tree].entry(source.node));
+        let attributes = self.attributes(source, &path);
         Ok(self.writer.directory(&path, &attributes)?)
     }
 
@@ -67,7 +69,7 @@ impl<'a, W: Write> Packing<'a, W> {
     pub(super) fn leaf(&mut self, path: &[u8], source: Source, data: Source) -> Result<(), PackError> {
         let Some(path) = self.wanted(path)? else { return Ok(()) };
         let found = self.trees[source.tree].entry(source.node);
-        let attributes = self.attributes(found);
+        let attributes = self.attributes(source, &path);
         let inode = Some((source.tree, found.inode));
         let special = match &found.kind {
             TreeKind::Socket => {
@@ -103,12 +105,24 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok((!self.options.filter.excludes(&path)).then_some(path))
     }
 
-    fn attributes(&self, entry: &tree::TreeEntry) -> Attributes {
+    fn attributes(&mut self, source: Source, path: &LayerPath) -> Attributes {
+        let entry = self.trees[source.tree].entry(source.node);
         let xattrs = match self.overlay {
             Some(overlay) => overlay.cleaned(&entry.xattrs),
             None => entry.xattrs.clone(),
         };
         let mut attributes = entry.attributes(xattrs);
+        // What lies below has the ids of images.
+        if let (0, Some(maps)) = (source.tree, &self.options.id_maps) {
+            let Unmapped { owner, xattrs } = inside::turn(&mut attributes, maps);
+            if owner {
+                self.losses.add(LossKind::Unmapped, "the id map does not have it", || path.clone());
+            }
+            for name in xattrs {
+                let detail = format!("{}: the id map does not have its ids", Printable(&name));
+                self.losses.add(LossKind::Xattr, detail, || path.clone());
+            }
+        }
         let _ = self.options.filter.change(&mut attributes);
         attributes
     }

@@ -198,6 +198,16 @@ impl Snapshot {
         self.nodes.len()
     }
 
+    /// Bytes of memory that it takes, about, and what is made of it: what several trees show together, and its record.
+    pub(crate) fn memory(&self) -> u64 {
+        const EACH: u64 = 500;
+        let held = |node: &Node| {
+            let target = if let TreeKind::Symlink { target } = &node.entry.kind { target.len() } else { 0 };
+            (node.name.len() + target) as u64 + node.entry.xattrs.held()
+        };
+        self.nodes.iter().map(|node| EACH + held(node)).sum()
+    }
+
     /// Never: there is always the root.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()

@@ -76,6 +76,16 @@ pub enum Error {
     /// The layers do not fit on one another.
     #[error("layer {}", _0.layer)]
     Stack(#[source] StackError),
+    /// The layers together ask for more than they may (rule S4).
+    #[error("{what} exceeds the limit of {limit}")]
+    Limit {
+        /// What was too much.
+        what: &'static str,
+        /// The most there may be.
+        limit: u64,
+        /// The limit's name.
+        name: &'static str,
+    },
     /// The lower directories that the layer is to be unpacked over cannot be read.
     #[error("cannot read what lies below the layer")]
     Below(#[source] Cause),

@@ -193,7 +193,16 @@ pub(crate) fn diff_ids<T>(extracted: &[crate::unpack::read::Extracted<T>]) -> Ve
 }
 
 pub(crate) fn replay<'r>(records: &'r [Record], options: &Options) -> Result<Stack<'r>, Error> {
+    if options.limits.limit_memory() {
+        check_memory(records.iter().map(Record::memory).sum(), options)?;
+    }
     Ok(Stack::replay(records, reading(options))?)
+}
+
+/// Whether there may be records of so many bytes.
+fn check_memory(bytes: u64, options: &Options) -> Result<(), Error> {
+    let exceeded = |(what, limit, name)| Error::Limit { what, limit, name };
+    options.limits.check_memory(bytes).map_err(exceeded)
 }
 
 pub(crate) fn reading(options: &Options) -> Reading {

@@ -4,6 +4,7 @@
 //! What is below is read from the lower directories, and stands for one layer. The rest is as for
 //! [`layers`](super::layers()): the layer is replayed on it, and the directory holds the difference.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use super::copies::Copies;
@@ -78,10 +79,12 @@ pub fn layer_over(layer: &Layer, lower: &[PathBuf], destination: &Path, options:
         Image { name: None, manifest: None, config: None, layers: vec![below, layer.clone()], notices: Vec::new() };
     // That of nothing: it is not asked for.
     let known = [Some(Digest::sha256_of(b"")), None];
-    let (below, ground) = parallel::both(
-        || Lower::read(lower, namespace, &options.cancel),
-        || Ground::prepare_unknown(&image, work, Some(namespace), &known, options, &NoProgress),
-    );
+    let read_below = || Lower::read(lower, namespace, &options.limits, &options.cancel);
+    let prepare = || Ground::prepare_unknown(&image, work, Some(namespace), &known, options, &NoProgress);
+    let (below, ground) = match options.jobs.map(NonZero::get) {
+        Some(1) => (read_below(), prepare()),
+        _ => parallel::both(read_below, prepare),
+    };
     let mut ground = ground?;
     let (below, lower) = below.map_err(|error| unread(error, options))?;
     let records: Vec<Record> = std::iter::once(below).chain(std::mem::take(&mut ground.records)).collect();
@@ -146,6 +149,7 @@ pub(super) fn unread(error: BelowError, options: &Options) -> Error {
     match error {
         BelowError::Tree(TreeError::Cancelled) => Error::Cancelled,
         _ if options.cancel.is_cancelled() => Error::Cancelled,
+        BelowError::Limit { what, limit, name } => Error::Limit { what, limit, name },
         error => Error::Below(error.into()),
     }
 }

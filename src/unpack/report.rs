@@ -159,6 +159,8 @@ fn is_zero(number: &u64) -> bool {
 pub enum LossKind {
     /// Owner and group; the file belongs to the calling user.
     Owner,
+    /// Owner or group of a file that a user namespace does not have; the file belongs to nobody, as it is seen in there.
+    Unmapped,
     /// The setuid and setgid bits, which would have given another owner's rights.
     SetId,
     /// An extended attribute.
@@ -187,6 +189,7 @@ impl LossKind {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Owner => "owner not kept, the file belongs to the calling user",
+            Self::Unmapped => "owner not kept, the file belongs to nobody (65534)",
             Self::SetId => "setuid and setgid bits dropped, since the owner could not be kept",
             Self::Xattr => "extended attribute not kept",
             Self::Acl => "ACL not kept",

@@ -29,7 +29,7 @@ use super::known::Known;
 use super::layers::{allowed_namespace, root_attributes, write_file};
 use super::over::{LayerOver, sizes_below, unread};
 use super::settle::{Finish, Settler, Staging};
-use super::{Ground, RESULT, io, replay, settle_error, stage_name};
+use super::{Ground, RESULT, check_memory, io, replay, settle_error, stage_name};
 use crate::below::Lower;
 #[cfg(feature = "containerd")]
 use crate::core::overlayfs::XattrNamespace;
@@ -189,13 +189,19 @@ pub fn settle_layer(
         known.push(tree);
     };
     if !below.lower.is_empty() {
-        let read = Lower::read(&below.lower, namespace, &options.cancel);
+        let read = Lower::read(&below.lower, namespace, &options.limits, &options.cancel);
         let (record, lower) = read.map_err(|error| unread(error, options))?;
         let size = sizes_below(&record);
         add(record, size, Some(Known::Lower(lower)));
     }
+    // Not more of them is read than may be.
+    let mut memory = 0;
     for SettledLayer { directory, record } in &below.settled {
         let Kept { expanded, record } = read(record)?;
+        if options.limits.limit_memory() {
+            memory += record.memory();
+            check_memory(memory, options)?;
+        }
         add(record, expanded, Some(Known::tree_at(Some(directory.clone()))));
     }
     let Kept { expanded, record } = read(&staged.join(record_name()))?;
@@ -244,8 +250,10 @@ pub(crate) fn set_root(
     directory: OwnedFd,
     attributes: &Attributes,
     namespace: XattrNamespace,
+    owners: crate::unpack::Owners,
 ) -> rustix::io::Result<()> {
-    let capabilities = Capabilities::probe(directory.as_fd(), Some(namespace), &Options::default())?;
+    let options = Options { owners, ..Options::default() };
+    let capabilities = Capabilities::probe(directory.as_fd(), Some(namespace), &options)?;
     capabilities.set_root(directory.as_fd(), attributes)
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -61,8 +62,12 @@ impl Client {
     }
 
     pub(crate) fn prepare(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
-        let request =
-            messages::PrepareSnapshotRequest { key: key.to_owned(), parent: parent.to_owned(), ..Default::default() };
+        self.prepare_labelled(key, parent, &[])
+    }
+
+    pub(crate) fn prepare_labelled(&self, key: &str, parent: &str, labels: &[(&str, &str)]) -> Answer<Vec<Mount>> {
+        let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let request = messages::PrepareSnapshotRequest { key: key.to_owned(), parent: parent.to_owned(), labels };
         let answer: messages::PrepareSnapshotResponse = self.call(SNAPSHOTS, "Prepare", request)?;
         Ok(answer.mounts)
     }
@@ -84,6 +89,33 @@ impl Client {
         let request = proto::diff::ApplyRequest { diff: Some(layer.clone()), mounts: mounts.to_vec() };
         let answer: proto::diff::ApplyResponse = self.call(DIFF, "Apply", request)?;
         Ok(answer.applied.unwrap())
+    }
+
+    /// Begins to unpack a layer.
+    pub(crate) fn begin_apply(&self, layer: &Descriptor, mounts: &[Mount]) -> Pending<'_> {
+        let request = proto::diff::ApplyRequest { diff: Some(layer.clone()), mounts: mounts.to_vec() };
+        self.begin::<_, proto::diff::ApplyResponse>(DIFF, "Apply", request)
+    }
+
+    /// Begins to commit a snapshot.
+    pub(crate) fn begin_commit(&self, name: &str, key: &str) -> Pending<'_> {
+        let request =
+            messages::CommitSnapshotRequest { name: name.to_owned(), key: key.to_owned(), ..Default::default() };
+        self.begin::<_, Empty>(SNAPSHOTS, "Commit", request)
+    }
+
+    fn begin<M, R>(&self, service: &str, method: &str, message: M) -> Pending<'_>
+    where
+        M: prost::Message + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let path = PathAndQuery::try_from(format!("{service}/{method}")).unwrap();
+        let mut grpc = Grpc::new(self.channel.clone());
+        let task = self.runtime.spawn(async move {
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.unary(Request::new(message), path, ProstCodec::<M, R>::default()).await.map(drop)
+        });
+        Pending { runtime: &self.runtime, task }
     }
 
     pub(crate) fn commit(&self, name: &str, key: &str, parent: &str) -> Answer<()> {
@@ -194,6 +226,25 @@ impl Client {
         drop(view);
         self.remove(VIEW).unwrap();
         tree
+    }
+}
+
+/// A call that is not answered yet.
+pub(crate) struct Pending<'c> {
+    runtime: &'c Runtime,
+    task: JoinHandle<Answer<()>>,
+}
+
+impl Pending<'_> {
+    /// Waits for the answer.
+    pub(crate) fn answer(self) -> Answer<()> {
+        self.runtime.block_on(self.task).unwrap()
+    }
+
+    /// Does not want it any more.
+    pub(crate) fn give_up(self) {
+        self.task.abort();
+        assert!(self.runtime.block_on(self.task).unwrap_err().is_cancelled());
     }
 }
 

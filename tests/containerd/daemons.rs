@@ -120,8 +120,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
             layflat = at("l.sock"),
             proxy = match role {
                 Role::Pair => format!(
-                    "[proxy_plugins.layflat]\n  type = \"snapshot\"\n  address = \"{}\"\n  capabilities = [\"rebase\"]",
-                    at("l.sock")
+                    "[proxy_plugins.layflat]\n  type = \"snapshot\"\n  address = \"{}\"\n  capabilities = {}",
+                    at("l.sock"),
+                    // 1.7 cannot mount what the second one promises.
+                    if suite == "sid" { r#"["rebase", "remap-ids"]"# } else { r#"["rebase"]"# },
                 ),
                 Role::Differ | Role::FirstDiffer => String::new(),
             },
@@ -143,6 +145,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     pub(crate) fn start_containerd(&mut self) {
         let mut command = Command::new(self.programs.join("containerd"));
+        // Its shim is of the same version.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.programs.display()));
         command.arg("--config").arg(self.path("config.toml"));
         self.containerd = Some(Running::start(command, &self.place.0, "containerd"));
     }
@@ -251,6 +256,13 @@ impl Running {
     /// Tells it to end, as systemd does.
     pub(crate) fn terminate(&self) {
         rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+    }
+
+    /// What /proc says of the process, by the name of the line.
+    pub(crate) fn status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        value.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Waits until it has ended; whether it says that all is well.

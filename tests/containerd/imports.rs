@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::common::cases::{self, Case, Expected};
 use crate::common::harness::Trial;
 use crate::common::images::{self, Layout, Tar};
+use crate::common::oracle;
 use crate::common::place::Place;
 use crate::common::run::{self, Form};
 use crate::common::tar;
@@ -32,12 +33,13 @@ pub(crate) const SUITES: [&str; 2] = ["trixie", "sid"];
 /// A test of one of them.
 type Test = fn(&str, Role);
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 11] = [
     ("what_is_mounted_is_what_the_oracle_says", what_is_mounted),
     ("what_must_be_refused_is_refused", what_is_refused),
     ("the_transfer_service_unpacks_as_the_client_does", both_ways),
     ("what_is_pulled_is_unpacked_right", pulled),
     ("a_container_runs", container),
+    ("a_container_in_a_user_namespace_has_the_ids_of_its_image", user_namespace),
     ("a_layer_of_a_container_shows_what_it_shows", container_layer),
     ("a_layer_that_is_there_already_is_labelled", labelled),
     ("a_wrong_diff_id_leaves_nothing", wrong_diff_id),
@@ -288,6 +290,92 @@ fn container(suite: &str, role: Role) {
         tools::impossible(&format!("runc cannot run here: {said}"));
     }
     assert_eq!(said, "new\n1777\n", "{}", daemons.log("containerd"));
+}
+
+/// What a container in a user namespace sees, and what becomes of what it writes.
+fn user_namespace(suite: &str, role: Role) {
+    tools::need(&["/bin/busybox", "runc"]);
+    let daemons = Daemons::start(suite, if role == Role::Differ { Role::FirstDiffer } else { role });
+    let busybox = Tar::new().mode("bin/busybox", 0o755, (0, 0), fs::read("/bin/busybox").unwrap()).done();
+    let base = "D .(711,1:2), D d(750,3:4), F d/a(a,640,5:6) | F d/b, D kept, F kept/x";
+    let layers: Vec<Vec<u8>> = std::iter::once(busybox).chain(Stack::parse(base).0.iter().map(tar::archive)).collect();
+    let mut layout = Layout::default();
+    add(&mut layout, &name("mapped"), &layers);
+    daemons.import(&layout.tar(), "").unwrap();
+    let own = format!("layflat-mapped-{suite}-{role:?}-{}", std::process::id());
+    let maps = "--uidmap 0:100000:65536 --gidmap 0:200000:65536 --remap-labels";
+    let mut ctr = daemons.ctr(&format!("run {maps} {} {own} /bin/busybox sh -c", name("mapped")));
+    let output = ctr
+        .arg(
+            "B=/bin/busybox; $B stat -c '%u:%g %a %n' / /d /d/a /d/b /bin/busybox && cd /d && echo -n new > new && \
+             $B chown 7:8 new && $B chmod 4755 new && $B ln new again && $B chown 13:14 a && $B rm b && \
+             $B mkdir -m 700 /own && $B chown 9:10 /own && $B ln -s d /link && $B chown -h 11:12 /link",
+        )
+        .output()
+        .unwrap();
+    let said = crate::daemons::said(&output);
+    if !output.status.success() && said.contains("cgroup") {
+        tools::impossible(&format!("runc cannot run here: {said}"));
+    }
+    // containerd's own snapshotter makes up the root of a container; a copy of the image keeps its owner.
+    let root = match (role, suite) {
+        (Role::Pair, _) => "1:2 711",
+        (_, "trixie") => "1:2 755",
+        _ => "0:0 755",
+    };
+    let expected = format!("{root} /\n3:4 750 /d\n5:6 640 /d/a\n0:0 644 /d/b\n0:0 755 /bin/busybox\n");
+    assert_eq!(said, expected, "{}", daemons.log("containerd"));
+    let uppers: Vec<PathBuf> = fs::read_dir(daemons.snapshots())
+        .unwrap()
+        .map(|snapshot| snapshot.unwrap().path().join("fs"))
+        .filter(|upper| upper.join("d/new").exists())
+        .collect();
+    let [upper] = &uppers[..] else { panic!("{uppers:?}") };
+    use std::os::unix::fs::MetadataExt;
+    let owner = |path: &Path| {
+        let metadata = fs::symlink_metadata(path).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    assert_eq!((owner(&upper.join("d/new")), owner(&upper.join("d/a"))), ((100_007, 200_008), (100_013, 200_014)));
+    // Only 1.7, which has no id-mapped mounts, makes a copy.
+    let is_copied = suite == "trixie";
+    assert_eq!(fs::read_dir(daemons.snapshots()).unwrap().count(), layers.len() + 1 + usize::from(is_copied));
+    if is_copied && role == Role::Differ {
+        // What is said to a differ alone does not tell that there is a copy.
+        return;
+    }
+
+    let changes = "D d(750,3:4), F d/a(a,640,13:14), F d/new(new,4755,7:8), H d/again=d/new, W d/b, D own(700,9:10), L link->d(11:12)";
+    let expected = known(oracle::show(&Stack::parse(&format!("{base} | {changes}"))).unwrap());
+    let made = daemons.ctr(&format!("snapshots diff {own}")).output().unwrap();
+    assert!(made.status.success(), "{}", crate::daemons::said(&made));
+    assert!(daemons.log("layflat").contains(r#""event":"packed""#));
+    let image = run::image(layers.iter().cloned().chain([made.stdout]));
+    let found = run::lay_image(&image, Form::Flat, run::tmpfs(), &Options::default()).unwrap().tree;
+    let differences = expected.differences(&known(found));
+    assert!(differences.is_empty(), "{differences:#?}");
+
+    if role == Role::Pair && !is_copied {
+        // What is committed has the ids that layers have.
+        daemons.done(&format!("snapshots commit {own}-committed {own}"));
+        let client = daemons.client();
+        let names: Vec<String> = client.list(&["kind==committed"]).unwrap().into_keys().collect();
+        let committed = names.iter().find(|name| name.ends_with("-committed")).unwrap();
+        let differences = expected.differences(&known(client.shown(committed, &daemons.path("view"))));
+        assert!(differences.is_empty(), "{differences:#?}");
+    }
+}
+
+/// Without times, the program, and the directories that runc makes to mount on; and without the root, which is not always the
+/// image's.
+fn known(mut tree: Tree) -> Tree {
+    let others: [&[u8]; 6] = [b"bin", b"dev", b"proc", b"run", b"sys", b"etc"];
+    tree.0.retain(|path, _| {
+        let first = path.split(|&byte| byte == b'/').next().unwrap();
+        !path.is_empty() && !others.contains(&first)
+    });
+    tree.0.values_mut().for_each(|node| node.attributes.mtime = (0, 0));
+    tree
 }
 
 /// As for `nerdctl commit`, and what BuildKit's workers do after each step.

@@ -6,14 +6,20 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
+use serde_json::Value;
 use tonic::Code;
 
 use crate::client::Client;
+use crate::client::proto::types::{Descriptor, Mount};
 use crate::common::harness::{self, Test, Trial};
+use crate::common::images::{self, Tar};
 use crate::common::run::{self, Scratch};
 use crate::daemons::{Running, layflat};
+use crate::unpacker::blob;
 
 const DIFF: &str = "containerd.services.diff.v1.Diff";
 const SNAPSHOTS: &str = "containerd.services.snapshots.v1.Snapshots";
@@ -22,12 +28,17 @@ const SERVING: i32 = 1;
 const NOT_SERVING: i32 = 2;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [Test; 5] = [
+    const TESTS: [Test; 10] = [
         ("it_says_which_services_it_has", true, health),
         ("whoever_watches_hears_that_it_ends", true, watched),
         ("metrics_count_calls_layers_and_snapshots", true, metrics),
         ("metrics_are_nowhere_else", true, nowhere_else),
         ("a_file_says_what_options_say", true, file),
+        ("more_than_jobs_wait_in_the_order_in_which_they_came", true, queue),
+        ("whoever_waits_when_it_is_to_end_is_sent_away", true, ending),
+        ("a_layer_has_the_threads_that_it_may_have", true, threads),
+        ("what_needs_more_memory_than_is_allowed_is_refused", true, memory),
+        ("what_lies_below_counts_for_a_differ_alone_too", true, memory_of_differ),
     ];
     harness::trials(&TESTS)
 }
@@ -152,7 +163,7 @@ fn file() {
     let socket = place.0.join("metrics.sock");
     fs::write(
         &config,
-        format!("# What this node has.\nroot = {:?}\nmetrics = {socket:?}\njobs = 1\nno-sync = true\n", root(&place)),
+        format!("# What this node has.\nroot = {:?}\nmetrics = {socket:?}\njobs = 1\nlayer-jobs = 1\nmemory = \"100M\"\nno-sync = true\n", root(&place)),
     )
     .unwrap();
     let (_running, client) = start(&place, &["--config", config.to_str().unwrap()]);
@@ -173,6 +184,9 @@ fn file() {
         ("jobs = 0\n", "line 1", "zero"),
         ("grace = 1\nlog = \"loud\"\n", "line 2", "loud"),
         ("grace = 1\nroot =\n", "line 2", ""),
+        ("jobs = 1\nlayer-jobs = 0\n", "line 2", "zero"),
+        ("jobs = 1\nmemory = \"much\"\n", "line 2", "much"),
+        ("memory = \"64M\"\n", "line 1", "65M"),
         // A file names no other one.
         ("config = \"other\"\n", "line 1", "config"),
     ] {
@@ -184,4 +198,202 @@ fn file() {
     }
     let output = layflat(&other.0).args(["--config", "/nowhere"]).output().unwrap();
     assert!(crate::daemons::said(&output).contains("cannot read \"/nowhere\""));
+}
+
+/// A layer that takes as long as the test likes: zeros follow its archive, and whoever checks its digest has to read them.
+fn endless(place: &Scratch) -> Descriptor {
+    let layer = blob(&place.0, &images::layer("endless"));
+    let directory = place.0.join("root/io.containerd.content.v1.content/blobs/sha256");
+    let name = "0123456789abcdef".repeat(4);
+    let path = directory.join(&name);
+    fs::rename(directory.join(&layer.digest["sha256:".len()..]), &path).unwrap();
+    const LENGTH: u64 = 1 << 38;
+    fs::File::options().write(true).open(path).unwrap().set_len(LENGTH).unwrap();
+    Descriptor { digest: format!("sha256:{name}"), size: LENGTH.try_into().unwrap(), ..layer }
+}
+
+/// Waits until there is such a line on the page.
+fn until(socket: &Path, line: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (_, page) = asked(UnixStream::connect(socket).unwrap(), "GET /metrics");
+        if page.lines().any(|found| found == line) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{line}\n{page}");
+        std::thread::yield_now();
+    }
+}
+
+/// The events of the log that have this name.
+fn events(place: &Scratch, name: &str) -> Vec<Value> {
+    let log = fs::read_to_string(place.0.join("layflat.log")).unwrap();
+    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.filter(|event| event["event"] == name).collect()
+}
+
+fn queue() {
+    let place = Scratch::new(run::tmpfs());
+    let socket = place.0.join("metrics.sock");
+    let arguments = ["--root", &root(&place), "--jobs", "1", "--metrics", socket.to_str().unwrap()];
+    let (_running, client) = start(&place, &arguments);
+    let waiting = |count: usize| until(&socket, &format!("layflat_waiting {count}"));
+    let mounts: Vec<_> = (0..5).map(|number| client.prepare(&format!("test/{number}/key"), "").unwrap()).collect();
+    let small: Vec<_> = ["a", "b", "c"].map(|name| blob(&place.0, &images::layer(name))).into();
+    client.apply(&small[0], &mounts[0]).unwrap();
+
+    let first = client.begin_apply(&endless(&place), &mounts[1]);
+    until(&socket, "layflat_working 1");
+    let second = client.begin_apply(&small[1], &mounts[2]);
+    waiting(1);
+    let given_up = client.begin_apply(&small[0], &mounts[3]);
+    waiting(2);
+    let commit = client.begin_commit("test/0/name", "test/0/key");
+    waiting(3);
+    let last = client.begin_apply(&small[2], &mounts[4]);
+    waiting(4);
+    until(&socket, "layflat_working 5");
+    let waits = events(&place, "waiting");
+    let before: Vec<_> = waits.iter().map(|event| event["before"].as_u64().unwrap()).collect();
+    assert_eq!(before, [0, 1, 2, 3], "{waits:?}");
+    assert_eq!(waits[0]["what"], format!("layer {}", small[1].digest));
+    assert_eq!(waits[2]["what"], "snapshot \"test/0/name\"");
+    // Who asks for what takes no time is answered meanwhile.
+    client.stat("test/0/key").unwrap();
+
+    // Whoever gives up waits no more, whoever works makes room.
+    given_up.give_up();
+    waiting(3);
+    first.give_up();
+    for pending in [second, commit, last] {
+        pending.answer().unwrap();
+    }
+    waiting(0);
+    let log = fs::read_to_string(place.0.join("layflat.log")).unwrap();
+    let order: Vec<String> = log.lines().filter_map(done).collect();
+    let digest = |layer: usize| small[layer].digest.clone();
+    assert_eq!(order, [digest(0), digest(1), "test/0/name".to_owned(), digest(2)]);
+}
+
+/// What was done to which layer, or snapshot.
+fn done(line: &str) -> Option<String> {
+    let event: Value = serde_json::from_str(line).unwrap();
+    let name = match event["event"].as_str() {
+        Some("unpacked") => "digest",
+        Some("committed") => "name",
+        _ => return None,
+    };
+    event[name].as_str().map(str::to_owned)
+}
+
+fn ending() {
+    let place = Scratch::new(run::tmpfs());
+    let socket = place.0.join("metrics.sock");
+    let root = root(&place);
+    let arguments = ["--root", &root, "--jobs", "1", "--grace", "600", "--metrics", socket.to_str().unwrap()];
+    let (running, client) = start(&place, &arguments);
+    let mounts: Vec<_> = (0..2).map(|number| client.prepare(&format!("test/{number}/key"), "").unwrap()).collect();
+    let first = client.begin_apply(&endless(&place), &mounts[0]);
+    until(&socket, "layflat_working 1");
+    let second = client.begin_apply(&blob(&place.0, &images::layer("a")), &mounts[1]);
+    until(&socket, "layflat_waiting 1");
+    running.terminate();
+    // While the first one is still worked on.
+    let status = second.answer().unwrap_err();
+    assert!(status.code() == Code::Unavailable && status.message().contains("is ending"), "{status:?}");
+    let told = events(&place, "ending");
+    assert_eq!((&told[0]["layers"], &told[0]["waiting"]), (&Value::from(1), &Value::from(1)));
+    first.give_up();
+    assert!(running.ended_well());
+}
+
+fn threads() {
+    let counted = |layer_jobs: &str, wanted: &dyn Fn(u64) -> bool| {
+        let place = Scratch::new(run::tmpfs());
+        let socket = place.0.join("metrics.sock");
+        let root = root(&place);
+        let arguments = ["--root", &root, "--layer-jobs", layer_jobs, "--metrics", socket.to_str().unwrap()];
+        let (running, client) = start(&place, &arguments);
+        let mounts = client.prepare("test/0/key", "").unwrap();
+        let before = running.status("Threads");
+        let pending = client.begin_apply(&endless(&place), &mounts);
+        until(&socket, "layflat_working 1");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut threads = running.status("Threads").saturating_sub(before);
+        while !wanted(threads) && Instant::now() < deadline {
+            threads = running.status("Threads").saturating_sub(before);
+        }
+        pending.give_up();
+        threads
+    };
+    // One for all that is done, which may have been there before, and those for decompressing, hashing and writing.
+    let more = counted("4", &|threads| threads >= 2);
+    assert!((2..=4).contains(&more), "{more}");
+    let one = counted("1", &|_| true);
+    assert!(one <= 1, "{one}");
+}
+
+/// A layer of so many empty files.
+fn files(prefix: &str, count: usize) -> Vec<u8> {
+    (0..count).fold(Tar::new(), |tar, number| tar.file(&format!("{prefix}/{number}"), "")).done()
+}
+
+/// It leaves 1 MiB for entries: about 3,400 of a layer, or 2,000 files on disk.
+const MEMORY: &str = "65M";
+
+fn memory() {
+    let place = Scratch::new(run::tmpfs());
+    let (running, client) = start(&place, &["--root", &root(&place), "--jobs", "1", "--memory", MEMORY]);
+    let applied = |number: usize, archive: &[u8]| {
+        let mounts = client.prepare(&format!("test/{number}/key"), "").unwrap();
+        client.apply(&blob(&place.0, archive), &mounts).map(drop)
+    };
+    let is_refused = |answer: Result<(), tonic::Status>| {
+        let status = answer.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        let message = status.message();
+        assert!(message.contains("limit of 68157440") && message.contains("--memory"), "{message}");
+    };
+    is_refused(applied(0, &files("many", 4_000)));
+    // Together they are too many.
+    applied(2, &files("one", 2_000)).unwrap();
+    applied(3, &files("two", 2_000)).unwrap();
+    client.commit("test/2/name", "test/2/key", "").unwrap();
+    is_refused(client.commit("test/3/name", "test/3/key", "test/2/name"));
+    // The rest goes on, and has taken no more than it may.
+    applied(4, &images::layer("small")).unwrap();
+    client.commit("test/4/name", "test/4/key", "test/2/name").unwrap();
+    let most = running.status("VmHWM");
+    assert!(most < 65 << 10, "{most} kB");
+    assert_eq!(events(&place, "failed").len() + events(&place, "snapshot-failed").len(), 2);
+}
+
+fn memory_of_differ() {
+    let place = Scratch::new(run::tmpfs());
+    let (_running, client) = start(&place, &["--memory", MEMORY]);
+    let directory = |name: &str| {
+        let path = place.0.join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (lower, upper, work) = (directory("1/fs"), directory("2/fs"), directory("2/work"));
+    let mount = Mount {
+        r#type: "overlay".to_owned(),
+        source: "overlay".to_owned(),
+        target: String::new(),
+        options: vec![
+            format!("upperdir={}", upper.display()),
+            format!("workdir={}", work.display()),
+            format!("lowerdir={}", lower.display()),
+        ],
+    };
+    for number in 0..3_000 {
+        fs::write(lower.join(number.to_string()), "").unwrap();
+    }
+    let refused = client.apply(&blob(&place.0, &images::layer("a")), std::slice::from_ref(&mount)).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    for number in 1_000..3_000 {
+        fs::remove_file(lower.join(number.to_string())).unwrap();
+    }
+    client.apply(&blob(&place.0, &images::layer("a")), &[mount]).unwrap();
 }

@@ -28,7 +28,7 @@ use crate::common::tree::Tree;
 use crate::daemons::{Running, layflat};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [Test; 11] = [
+    const TESTS: [Test; 13] = [
         ("all_lines_of_fixtures_are_shown_or_refused", true, all_lines),
         ("what_is_said_of_snapshots", true, what_is_said),
         ("what_cannot_be_done_is_refused", true, what_is_refused),
@@ -36,6 +36,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("layers_of_others_lie_between", true, layers_of_others),
         ("mounts_are_what_buildkit_understands", true, mounts_for_buildkit),
         ("a_view_that_is_removed_shows_all_while_it_is_mounted", true, removed_view),
+        ("a_snapshot_with_id_maps_is_mounted_with_them", true, id_maps),
+        ("what_is_written_with_id_maps_is_committed_without", true, id_maps_committed),
         ("an_applied_layer_is_mounted_without_commit", true, mounted_without_commit),
         ("on_a_full_disk_a_pull_fails_and_leaves_nothing", true, full_disk),
         ("after_a_kill_between_calls_a_pull_works", true, killed_between),
@@ -322,6 +324,115 @@ fn container_root() {
     let mounted = Mounted::at(&service.client.prepare("test/container", &top).unwrap(), &service.mountpoint());
     let found = Tree::of_directory(&mounted.0).0.remove(&b""[..]).unwrap();
     assert_eq!(found.attributes, expected.attributes);
+}
+
+const UIDS: &str = "containerd.io/snapshot/uidmapping";
+const GIDS: &str = "containerd.io/snapshot/gidmapping";
+const MAPS: [(&str, &str); 2] = [(UIDS, "0:100000:65536"), (GIDS, "0:200000:65536")];
+
+/// The upper directory that mounts name.
+fn upper(mounts: &[Mount]) -> PathBuf {
+    mounts[0].options.iter().find_map(|option| option.strip_prefix("upperdir=")).unwrap().into()
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::symlink_metadata(path).unwrap();
+    (metadata.uid(), metadata.gid())
+}
+
+fn maps_of(mounts: &[Mount]) -> Vec<&str> {
+    let options = mounts[0].options.iter().map(String::as_str);
+    options.filter(|option| option.starts_with("uidmap=") || option.starts_with("gidmap=")).collect()
+}
+
+fn id_maps() {
+    let mut service = Service::start();
+    let top = service.pull(&archives(&Stack::parse("D .(1711,7:8), F a | F b")), Manner::AtOnce(3)).unwrap();
+    let client = &service.client;
+    let mounts = client.prepare_labelled("test/1/container", &top, &MAPS).unwrap();
+    let mapped = ["uidmap=0:100000:65536", "gidmap=0:200000:65536"];
+    assert_eq!(maps_of(&mounts), mapped);
+    assert_eq!(owner(&upper(&mounts)), (100_007, 200_008));
+    service.restart();
+    let client = &service.client;
+    assert_eq!(client.mounts("test/1/container").unwrap(), mounts);
+    assert_eq!(maps_of(&client.prepare("test/2/container", &top).unwrap()), [""; 0]);
+    // On no image it is a directory that is mounted so; what is in it has the ids inside.
+    let alone = client.prepare_labelled("test/3/container", "", &MAPS).unwrap();
+    assert_eq!((maps_of(&alone), owner(Path::new(&alone[0].source))), (mapped.to_vec(), (0, 0)));
+    // An owner that the maps do not have would be nobody.
+    let few = [(UIDS, "0:100000:5,100:300000:10"), (GIDS, "0:200000:65536")];
+    let mounts = client.prepare_labelled("test/4/container", &top, &few).unwrap();
+    assert_eq!(maps_of(&mounts), ["uidmap=0:100000:5,100:300000:10", "gidmap=0:200000:65536"]);
+    assert_eq!(owner(&upper(&mounts)), (100_000, 200_008));
+    for wrong in [&MAPS[..1], &[(UIDS, "0:1"), MAPS[1]], &[(UIDS, "1:100000:65536"), MAPS[1]]] {
+        assert_eq!(code(client.prepare_labelled("test/5/container", &top, wrong)), Code::InvalidArgument, "{wrong:?}");
+    }
+
+    // Where containerd has no such mounts, or is told of no such capability, it gives a copy to the ids outside.
+    let copy = client.prepare("test/6/sha256:abc-remap", &top).unwrap();
+    std::os::unix::fs::chown(upper(&copy), Some(100_007), Some(200_008)).unwrap();
+    client.commit("test/7/sha256:abc", "test/6/sha256:abc-remap", "").unwrap();
+    let mounts = client.prepare_labelled("test/8/container", "test/7/sha256:abc", &MAPS).unwrap();
+    assert_eq!((maps_of(&mounts), owner(&upper(&mounts))), (Vec::new(), (100_007, 200_008)));
+    service.is_empty_when_all_is_removed();
+}
+
+fn id_maps_committed() {
+    use std::os::unix::fs::{PermissionsExt, chown, lchown};
+    let service = Service::start();
+    let client = &service.client;
+    let top = service.pull(&archives(&Stack::parse("D d(700,3:4), F d/a, F d/b | F e")), Manner::AtOnce(3)).unwrap();
+    let mounts = client.prepare_labelled("test/1/container", &top, &MAPS).unwrap();
+    // As a container writes.
+    let at = |name: &str| upper(&mounts).join(name);
+    fs::create_dir(at("d")).unwrap();
+    fs::write(at("d/new"), "new").unwrap();
+    chown(at("d/new"), Some(100_007), Some(200_008)).unwrap();
+    let mut capability = vec![1, 0, 0, 3];
+    capability.extend([0x20, 0, 0, 0].repeat(4));
+    capability.extend(100_000_u32.to_le_bytes());
+    xattr::set(at("d/new"), "security.capability", &capability).unwrap();
+    fs::set_permissions(at("d/new"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::hard_link(at("d/new"), at("d/same")).unwrap();
+    std::os::unix::fs::symlink("new", at("d/link")).unwrap();
+    lchown(at("d/link"), Some(100_001), Some(200_002)).unwrap();
+    // As it is when a commit was begun before.
+    fs::write(at("d/done"), "").unwrap();
+    chown(at("d/done"), Some(9), Some(10)).unwrap();
+    chown(at("d"), Some(100_003), Some(200_004)).unwrap();
+    fs::set_permissions(at("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["d/new", "d/done", "d"] {
+        fs::File::open(at(name))
+            .unwrap()
+            .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000))
+            .unwrap();
+    }
+    // An overlay shows its root.
+    fs::File::open(upper(&mounts)).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    client.commit("test/committed", "test/1/container", "").unwrap();
+    let found = service.shown("test/committed");
+    let expected =
+        "d/(700,3:4) d/a d/b d/done(,9:10) d/link->new(1:2) d/new(new,4755,7:8,security.capability=V) d/same=d/new e";
+    let mut expected = Tree::parse(expected);
+    let of_image = [&[1, 0, 0, 2][..], &capability[4..20]].concat();
+    let new = expected.0.get_mut(&b"d/new"[..]).unwrap();
+    new.attributes.xattrs.insert(b"security.capability".to_vec(), of_image);
+    let attributes = new.attributes.clone();
+    expected.0.get_mut(&b"d/same"[..]).unwrap().attributes = attributes;
+    let link = &b"d/link"[..];
+    expected.0.get_mut(link).unwrap().attributes.mtime = found.0[link].attributes.mtime;
+    let differences = expected.differences(&found);
+    assert!(differences.is_empty(), "{differences:#?}");
+
+    // Where an id may be one inside and one outside, nobody can tell.
+    let both = [(UIDS, "0:1000:65536"), (GIDS, "0:1000:65536")];
+    client.prepare_labelled("test/2/container", &top, &both).unwrap();
+    let refused = client.commit("test/other", "test/2/container", "").unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("0:1000:65536") && refused.message().contains("Diff"), "{refused:?}");
+    service.is_empty_when_all_is_removed();
 }
 
 /// Of a snapshot that was written by a container, or unpacked by another differ, no record is there.

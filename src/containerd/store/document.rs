@@ -63,6 +63,15 @@ pub(crate) struct Document {
     /// Of a committed snapshot.
     #[serde(default)]
     pub(crate) usage: Usage,
+    /// Whether a committed snapshot has the ids that a user namespace has outside: containerd's copy of an image.
+    #[serde(default)]
+    pub(crate) is_shifted: bool,
+    /// The maps, of users and of groups, with which what is below is mounted. What is written has the ids outside.
+    #[serde(default)]
+    pub(crate) id_maps: Option<(String, String)>,
+    /// Whether that was begun to be changed to the ids inside, as layers have them, for a commit.
+    #[serde(default)]
+    pub(crate) is_turning: bool,
     /// Whether a committed snapshot shows nothing that those below do not show.
     #[serde(default)]
     pub(crate) is_empty: bool,
@@ -80,6 +89,9 @@ impl Document {
             updated: now,
             labels,
             usage: Usage::default(),
+            is_shifted: false,
+            id_maps: None,
+            is_turning: false,
             is_empty: false,
         }
     }

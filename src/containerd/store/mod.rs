@@ -15,11 +15,15 @@
 //! which moment a process is killed. All documents are read at the start and kept in memory; each change is on disk before
 //! it is answered.
 //!
+//! A container in a user namespace writes with the ids outside; what is below is mounted with an id map. When that is committed it
+//! gets the ids inside, as all layers have them.
+//!
 //! A layer is staged by Apply, whatever is below it, and settled when that is known for sure: by Commit, which may name the
 //! parent, or before its first mount.
 
 mod document;
 mod error;
+mod id_maps;
 mod mounts;
 mod settle;
 mod usage;
@@ -36,6 +40,8 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::core::cancel::Cancel;
+use crate::core::idmap::{IdMapError, IdMaps};
+use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
 use crate::fs::{Durability, Lock, open_path, remove_tree};
 use crate::unpack::{Loss, Options};
@@ -59,6 +65,7 @@ pub(crate) struct Store {
     root: PathBuf,
     namespace: XattrNamespace,
     durability: Durability,
+    limits: Limits,
     state: Mutex<State>,
     _lock: Lock,
 }
@@ -115,7 +122,11 @@ impl Store {
     ///
     /// # Errors
     /// The directory cannot be used, or another process serves it.
-    pub(crate) fn open(root: &Path, durability: Durability) -> io::Result<(Self, Vec<(PathBuf, String)>)> {
+    pub(crate) fn open(
+        root: &Path,
+        durability: Durability,
+        limits: Limits,
+    ) -> io::Result<(Self, Vec<(PathBuf, String)>)> {
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
         make(&root.join(SNAPSHOTS))?;
         let root = root.canonicalize()?;
@@ -146,7 +157,7 @@ impl Store {
             true => XattrNamespace::User,
             false => XattrNamespace::Trusted,
         };
-        Ok((Self { root, namespace, durability, state: Mutex::new(state), _lock: lock }, unread))
+        Ok((Self { root, namespace, durability, limits, state: Mutex::new(state), _lock: lock }, unread))
     }
 
     /// How layers are unpacked here.
@@ -154,6 +165,7 @@ impl Store {
         Options {
             xattr_namespace: Some(self.namespace),
             no_sync: self.durability == Durability::Unsynced,
+            limits: self.limits,
             cancel: cancel.clone(),
             ..Options::default()
         }
@@ -170,17 +182,25 @@ impl Store {
         if key.is_empty() {
             return Err(StoreError::Invalid("a snapshot without a key".to_owned()));
         }
-        let (snapshot, below) = {
+        let maps = id_maps::of_labels(&labels)?;
+        let (snapshot, below, maps) = {
             let mut state = self.state();
             state.check_free(key)?;
             let below = state.chain(parent)?;
+            // What is below may have the ids outside already.
+            let maps = maps.filter(|_| !below.iter().any(|snapshot| snapshot.document.is_shifted));
+            if maps.is_some() {
+                id_maps::check_kernel(&rustix::system::uname().release().to_string_lossy())?;
+            }
             let number = state.next;
             state.next += 1;
-            let snapshot = Snapshot::new(number, Document::new(key, parent, kind, labels));
+            let id_maps = maps.as_ref().map(|maps| (maps.uids.to_string(), maps.gids.to_string()));
+            let document = Document { id_maps, ..Document::new(key, parent, kind, labels) };
+            let snapshot = Snapshot::new(number, document);
             state.snapshots.insert(key.to_owned(), snapshot.clone());
-            (snapshot, below)
+            (snapshot, below, maps)
         };
-        let made = self.make(&snapshot, &below);
+        let made = self.make(&snapshot, &below, maps);
         let mut state = self.state();
         match made {
             Ok(()) => {
@@ -199,7 +219,7 @@ impl Store {
         }
     }
 
-    fn make(&self, snapshot: &Snapshot, below: &[Snapshot]) -> io::Result<()> {
+    fn make(&self, snapshot: &Snapshot, below: &[Snapshot], maps: Option<IdMaps>) -> io::Result<()> {
         let directory = self.directory(snapshot.number);
         DirBuilder::new().mode(0o700).create(&directory)?;
         let upper = directory.join(UPPER);
@@ -210,7 +230,7 @@ impl Store {
         }
         if let Some(parent) = below.first() {
             let parent = self.directory(parent.number);
-            mounts::copy_root(&parent.join(UPPER), &upper, self.namespace)?;
+            mounts::copy_root(&parent.join(UPPER), &upper, self.namespace, maps)?;
             if snapshot.document.kind == Kind::View {
                 self.give_top(&upper, &parent)?;
             }
@@ -243,6 +263,11 @@ impl Store {
             (snapshot, below)
         };
         let _turn = snapshot.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if snapshot.document.is_turning {
+            return Err(StoreError::Precondition(format!(
+                "the owners of what is in snapshot {key:?} were being changed when its commit was interrupted; commit it again"
+            )));
+        }
         self.settle(snapshot.number, &below, cancel)?;
         Ok(self.mounted(&snapshot, &below))
     }
@@ -263,6 +288,17 @@ impl Store {
         let state = self.state();
         let mut snapshots = state.snapshots.iter();
         snapshots.find(|(_, snapshot)| snapshot.number == number).map(|(name, _)| name.clone())
+    }
+
+    /// The id maps of the user namespace in which the files of a snapshot are written, if they have the ids outside.
+    pub(crate) fn id_maps_of(&self, upper: &Path) -> Option<IdMaps> {
+        let number = self.number_of(upper)?;
+        let state = self.state();
+        let snapshot = state.snapshots.values().find(|snapshot| snapshot.number == number)?;
+        let Document { kind, parent, labels, .. } = &snapshot.document;
+        // Also where containerd has copied the image, and mounts nothing with a map.
+        let is_outside = *kind == Kind::Active && !parent.is_empty();
+        id_maps::of_labels(labels).ok().flatten().filter(|_| is_outside)
     }
 
     fn number_of(&self, upper: &Path) -> Option<u64> {
@@ -343,6 +379,7 @@ impl Store {
         };
         let settled = self.settle(snapshot.number, below, cancel)?;
         if settled.is_none() {
+            self.turn_back(snapshot, below, cancel)?;
             // Whoever wrote it may not have waited for the disk.
             open_path(&directory)
                 .and_then(|directory| self.durability.sync_tree(directory))
@@ -350,11 +387,39 @@ impl Store {
         }
         let usage = usage::of(&directory.join(UPPER)).map_err(|error| failed("read")(error.into()))?;
         let is_empty = settled.as_ref().is_some_and(|settled| !settled.has_changes);
-        let document = Document { usage, is_empty, ..Document::new(name, parent, Kind::Committed, labels) };
+        let is_shifted =
+            id_maps::is_copy(name, &snapshot.document.name) || below.iter().any(|below| below.document.is_shifted);
+        let committed = Document::new(name, parent, Kind::Committed, labels);
+        let document = Document { usage, is_empty, is_shifted, ..committed };
         document.write(&directory, self.durability).map_err(failed("write"))?;
         let is_layer = settled.is_some();
         let not_kept = settled.map(|settled| settled.not_kept).unwrap_or_default();
         Ok((document, Committed { usage, is_layer, not_kept }))
+    }
+
+    /// Gives what a container with id maps has written the ids that layers have. The snapshot's turn must be held.
+    fn turn_back(&self, snapshot: &Snapshot, below: &[Snapshot], cancel: &Cancel) -> Result<(), StoreError> {
+        let document = &snapshot.document;
+        let Some((uids, gids)) = document.id_maps.as_ref().filter(|_| !below.is_empty()) else { return Ok(()) };
+        let parsed = |map: &String| map.parse().map_err(|error: IdMapError| StoreError::Invalid(error.to_string()));
+        let maps = IdMaps { uids: parsed(uids)?, gids: parsed(gids)? };
+        let directory = self.directory(snapshot.number);
+        if id_maps::overlap(&maps) {
+            return Err(StoreError::Precondition(format!(
+                "snapshot {:?} has the id maps {uids} and {gids}, in which an id outside is also one inside: make a layer of it (Diff)",
+                document.name
+            )));
+        }
+        if !document.is_turning {
+            let turning = Document { is_turning: true, ..document.clone() };
+            turning
+                .write(&directory, self.durability)
+                .map_err(|error| StoreError::io(format!("cannot write {directory:?}"), error))?;
+            if let Some(own) = self.state().snapshots.get_mut(&document.name) {
+                own.document = turning;
+            }
+        }
+        Ok(id_maps::turn_back(&directory.join(UPPER), &maps, cancel)?)
     }
 
     /// What is known of a snapshot.

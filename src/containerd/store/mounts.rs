@@ -2,14 +2,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Kind, Snapshot, Store, TOP, UPPER, WORK};
 use crate::below::Overlay;
+use crate::core::idmap::{IdMap, IdMaps};
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Attributes;
 use crate::fs::open_path;
 use crate::tree::entry_at;
-use crate::unpack::set_root;
+use crate::unpack::{Owners, set_root};
 
 /// A mount that is to be made, in the words of mount(8).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +32,12 @@ impl Store {
     pub(super) fn mounted(&self, snapshot: &Snapshot, below: &[Snapshot]) -> Vec<Mounted> {
         let directory = self.directory(snapshot.number);
         let is_view = snapshot.document.kind == Kind::View;
+        // As containerd's own snapshotter says it, and its mounts understand.
+        let of_map = |(uids, gids): &(String, String)| [format!("uidmap={uids}"), format!("gidmap={gids}")];
+        let mapped: Vec<String> = snapshot.document.id_maps.iter().flat_map(of_map).collect();
         if below.is_empty() {
-            let options = [if is_view { "ro" } else { "rw" }, "rbind"].map(str::to_owned).to_vec();
+            let mut options = mapped;
+            options.extend([if is_view { "ro" } else { "rw" }, "rbind"].map(str::to_owned));
             return vec![Mounted { kind: "bind", source: directory.join(UPPER), options }];
         }
         let shown = below
@@ -44,7 +50,8 @@ impl Store {
         let lower = top.into_iter().chain(shown);
         // An image's own attributes are escaped. Should one be there all the same, the kernel does not act on it: saying
         // `redirect_dir` turns off `metacopy`, too.
-        let mut options: Vec<String> = ["index=off", "redirect_dir=nofollow"].map(str::to_owned).to_vec();
+        let mut options = mapped;
+        options.extend(["index=off", "redirect_dir=nofollow"].map(str::to_owned));
         if self.namespace == XattrNamespace::User {
             options.push("userxattr".to_owned());
         }
@@ -58,19 +65,39 @@ impl Store {
     }
 }
 
-/// Gives an upper directory the attributes of the root that is below: an overlay shows those of the topmost.
-pub(super) fn copy_root(lower: &Path, upper: &Path, namespace: XattrNamespace) -> io::Result<()> {
-    Ok(set_root(open_path(upper)?, &root_of(lower, namespace)?, namespace)?)
+/// Gives an upper directory the attributes of the root that is below: an overlay shows those of the topmost. With maps it gets
+/// the ids outside, and belongs to root where they do not have its owner.
+pub(super) fn copy_root(lower: &Path, upper: &Path, namespace: XattrNamespace, maps: Option<IdMaps>) -> io::Result<()> {
+    let attributes = mapped_root(root_of(lower, namespace)?, maps.as_ref());
+    let owners = maps.map_or(Owners::AsTheyAre, |maps| Owners::Shifted(Arc::new(maps)));
+    Ok(set_root(open_path(upper)?, &attributes, namespace, owners)?)
 }
 
 /// Whether an upper directory's own attributes are still those that it was made with: of the root that is below, or, without
 /// one, nobody's. Then a layer of it has nothing to say of the root.
-pub(crate) fn is_root_as_made(upper: &Path, lower: Option<&Path>, namespace: XattrNamespace) -> io::Result<bool> {
+pub(crate) fn is_root_as_made(
+    upper: &Path,
+    lower: Option<&Path>,
+    namespace: XattrNamespace,
+    maps: Option<&IdMaps>,
+) -> io::Result<bool> {
     let own = root_of(upper, namespace)?;
-    Ok(match lower {
-        Some(lower) => own == root_of(lower, namespace)?,
-        None => Attributes { mtime: own.mtime, atime: own.atime, ..Attributes::of_unnamed_directory() } == own,
-    })
+    let made = match lower {
+        Some(lower) => mapped_root(root_of(lower, namespace)?, maps),
+        None => Attributes { mtime: own.mtime, atime: own.atime, ..Attributes::of_unnamed_directory() },
+    };
+    let outside = |map: Option<&IdMap>, id| map.map_or(Some(id), |map| map.outside(id));
+    let (uid, gid) = (outside(maps.map(|maps| &maps.uids), made.uid), outside(maps.map(|maps| &maps.gids), made.gid));
+    Ok(uid == Some(own.uid) && gid == Some(own.gid) && Attributes { uid: own.uid, gid: own.gid, ..made } == own)
+}
+
+/// The same attributes with an owner that the maps have.
+fn mapped_root(mut attributes: Attributes, maps: Option<&IdMaps>) -> Attributes {
+    if let Some(maps) = maps {
+        attributes.uid = maps.uids.outside(attributes.uid).map_or(0, |_| attributes.uid);
+        attributes.gid = maps.gids.outside(attributes.gid).map_or(0, |_| attributes.gid);
+    }
+    attributes
 }
 
 fn root_of(directory: &Path, namespace: XattrNamespace) -> io::Result<Attributes> {

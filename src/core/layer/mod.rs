@@ -4,6 +4,7 @@
 //! [`Sink`]. The record that it returns is all that the stack needs. [`LayerWriter`] is the way back.
 
 pub(crate) mod acl;
+mod capability;
 mod change;
 mod from_entry;
 mod kept_xattr;
@@ -13,6 +14,7 @@ mod write;
 mod xattr_name;
 
 pub(crate) use acl::shift_ids as shift_acl;
+pub(crate) use capability::{CAPABILITY, shift_root as shift_capability};
 pub use change::WhiteoutError;
 pub(crate) use change::{Meaning, meaning};
 pub use from_entry::{AttributeError, Unkept};

@@ -277,6 +277,7 @@ fn read<S: Sink, R: BufRead>(
         open: false,
         last_parent: (LayerPath::root(), NameId::ROOT),
         name_count: options.name_count.clone(),
+        counted: Counted::default(),
     };
     let mut taken = 0u64;
     loop {
@@ -316,6 +317,7 @@ fn read<S: Sink, R: BufRead>(
                         }
                         taken => taken?,
                     }
+                    layer.count_memory()?;
                     if layer.open {
                         layer.sink.located(at(rest), reader.fragments());
                     }
@@ -355,6 +357,16 @@ struct LayerReader<'a, S> {
     /// The directory of the last name: most entries are in the same one as the one before.
     last_parent: (LayerPath, NameId),
     name_count: NameCount,
+    counted: Counted,
+}
+
+/// What was counted of a layer's memory.
+#[derive(Default)]
+struct Counted {
+    changes: usize,
+    /// What these hold besides themselves.
+    held: u64,
+    memory: u64,
 }
 
 impl<S: Sink> LayerReader<'_, S> {
@@ -496,8 +508,20 @@ impl<S: Sink> LayerReader<'_, S> {
         let ends = path.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'/').map(|(slash, _)| slash);
         let lengths = std::iter::once(path.len()).chain(ends).take(new).map(|length| length as u64 + 1);
         let (names, path_bytes) = self.name_count.add(new as u64, lengths.sum());
-        let exceeded = |(what, limit, name): Exceeded| LayerError::Limit { what: what.to_owned(), limit, name };
         self.limits.check_names(names, path_bytes).map_err(exceeded)
+    }
+
+    /// Counts what was read since it was last counted.
+    fn count_memory(&mut self) -> Result<(), LayerError> {
+        if !self.limits.limit_memory() {
+            return Ok(());
+        }
+        let Counted { changes, held, memory } = &mut self.counted;
+        *held += self.record.changes[*changes..].iter().map(|change| change.kind.held()).sum::<u64>();
+        *changes = self.record.changes.len();
+        let needed = self.record.memory_of_entries() + *held;
+        let of_all = self.name_count.add_memory(needed - std::mem::replace(memory, needed));
+        self.limits.check_memory(of_all).map_err(exceeded)
     }
 
     fn check_limits(&self, entry: &Entry) -> Result<(), LayerError> {
@@ -531,6 +555,10 @@ impl<S: Sink> LayerReader<'_, S> {
         let what = format!("entry {:?}…: a path of {depth} components", Printable(name));
         Err(LayerError::Limit { what, limit: self.limits.depth as u64, name: "depth" })
     }
+}
+
+fn exceeded((what, limit, name): Exceeded) -> LayerError {
+    LayerError::Limit { what: what.to_owned(), limit, name }
 }
 
 fn write_error(record: &Record, failure: Failure<impl std::error::Error + Send + Sync + 'static>) -> LayerError {

@@ -21,6 +21,13 @@ impl Xattrs {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
+    /// Bytes that they hold.
+    pub(crate) fn held(&self) -> u64 {
+        /// Two pointers and two lengths.
+        const EACH: usize = 32;
+        self.0.iter().map(|(name, value)| (EACH + name.len() + value.len()) as u64).sum()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -54,6 +54,11 @@ impl Names {
         self.nodes.len()
     }
 
+    /// Bytes of all names, each component once.
+    pub(crate) fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// Never: the root is always there.
     pub fn is_empty(&self) -> bool {
         false

@@ -6,7 +6,7 @@ mod printable;
 mod timestamp;
 
 pub use bytes::Bytes;
-pub use numbers::{count, counted};
+pub use numbers::{count, counted, parse_size};
 pub use printable::{Printable, steers_terminal};
 pub use timestamp::Timestamp;
 

@@ -18,6 +18,24 @@ pub fn counted(number: u64, one: &str, several: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { several })
 }
 
+/// A number with an optional K, M, G or T (powers of 1024).
+///
+/// # Errors
+/// What was expected.
+pub fn parse_size(number: &str) -> Result<u64, String> {
+    let wrong = || format!("{number:?}: expected a number, with K, M, G or T for powers of 1024, like 10G");
+    let shift = match number.bytes().last() {
+        Some(b'K' | b'k') => 10,
+        Some(b'M' | b'm') => 20,
+        Some(b'G' | b'g') => 30,
+        Some(b'T' | b't') => 40,
+        _ => 0,
+    };
+    let digits = if shift == 0 { number } else { &number[..number.len() - 1] };
+    let value: u64 = digits.parse().map_err(|_| wrong())?;
+    value.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,14 +125,25 @@ impl Capabilities {
     /// Sets the attributes of a tree's root on a directory that was settled before, or that stands for the one that
     /// was.
     pub(crate) fn set_root(&self, directory: BorrowedFd<'_>, attributes: &Attributes) -> Result<()> {
-        // It may be a directory that was there before us. What cannot be kept was counted when the tree was settled.
+        // What cannot be kept was counted when the tree was settled.
+        self.set_again(Subject::Open(directory), attributes, &LayerPath::root, &mut Losses::default())
+    }
+
+    /// Sets all attributes of a file that was there before us, whosever it is.
+    pub(crate) fn set_again<P>(
+        &self,
+        subject: Subject<'_>,
+        attributes: &Attributes,
+        path: &dyn Fn() -> P,
+        losses: &mut Losses<P>,
+    ) -> Result<()> {
         if let (Ok((uid, gid)), true) = (self.owners.owner(attributes), self.owners != Owners::Recorded) {
-            match Subject::Open(directory).set_owner(uid, gid) {
+            match subject.set_owner(uid, gid) {
                 Err(error) if !is_owner_refused(error) => return Err(error),
                 _ => {}
             }
         }
-        self.set(Subject::Open(directory), attributes, &LayerPath::root, &mut Losses::default())
+        self.set(subject, attributes, path, losses)
     }
 
     /// Whether the owner is as it should be.

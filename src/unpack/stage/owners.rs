@@ -7,8 +7,7 @@ use std::borrow::Cow;
 
 use rustix::fs::FileType;
 
-use crate::core::idmap::IdMaps;
-use crate::core::layer::shift_acl;
+use crate::core::layer::{CAPABILITY, shift_acl, shift_capability};
 use crate::core::record::Attributes;
 use crate::unpack::Owners;
 
@@ -36,30 +35,12 @@ impl Owners {
                     .map(Cow::Owned)
                     .ok_or(NotMapped)
             }
-            Self::Shifted(maps) if name == b"security.capability" => capability(value, maps),
+            Self::Shifted(maps) if name == CAPABILITY => {
+                shift_capability(value, |uid| maps.uids.outside(uid)).ok_or(NotMapped)
+            }
             _ => Ok(Cow::Borrowed(value)),
         }
     }
-}
-
-/// File capabilities of revision 3 say for which root they count (`struct vfs_ns_cap_data`,
-/// include/uapi/linux/capability.h); those of revision 2 count for the first namespace's.
-fn capability<'v>(value: &'v [u8], maps: &IdMaps) -> Result<Cow<'v, [u8]>, NotMapped> {
-    const REVISION: usize = 3;
-    let (body, root) = match (value.get(REVISION), value.len()) {
-        (Some(2), 20) => (value, 0),
-        (Some(3), 24) => {
-            let (body, root) = value.split_at(20);
-            (body, u32::from_le_bytes([root[0], root[1], root[2], root[3]]))
-        }
-        // What is no such attribute is for the kernel to judge.
-        _ => return Ok(Cow::Borrowed(value)),
-    };
-    let root = maps.uids.outside(root).ok_or(NotMapped)?;
-    let mut shifted = body.to_vec();
-    shifted[REVISION] = 3;
-    shifted.extend_from_slice(&root.to_le_bytes());
-    Ok(Cow::Owned(shifted))
 }
 
 /// What [`OVERRIDE_STAT`](crate::OVERRIDE_STAT) says of a file: `uid:gid:mode:type`, the mode in octal with a zero
@@ -72,7 +53,7 @@ pub(super) fn record(attributes: &Attributes, file_type: FileType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::idmap::{IdMap, IdRange};
+    use crate::core::idmap::{IdMap, IdMaps, IdRange};
     use std::sync::Arc;
 
     fn shifted() -> Owners {
