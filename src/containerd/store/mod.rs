@@ -242,7 +242,7 @@ impl Store {
     /// Gives a committed snapshot the directory that is the topmost of its views, if it has none. It is not a view's own: a
     /// view may be removed while it is mounted, and must go on to show everything.
     fn give_top(&self, made: &Path, committed: &Path) -> io::Result<()> {
-        match renameat_with(CWD, made, CWD, &committed.join(TOP), RenameFlags::NOREPLACE) {
+        match renameat_with(CWD, made, CWD, committed.join(TOP), RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => Ok(()),
             renamed => {
                 renamed?;
