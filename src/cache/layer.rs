@@ -13,12 +13,12 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 
 use super::{Lock, Of, renew};
 use crate::core::digest::Digest;
 use crate::core::limits::Limits;
-use crate::fs::{is_writable_by_others, open_directory};
+use crate::fs::{is_writable_by_others, open_directory, openat};
 use crate::lowerdirs::{Depth, Seal};
 
 /// The directory of a cache that holds them.

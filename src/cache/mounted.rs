@@ -7,10 +7,11 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags};
 
 use super::record::{Record, records};
 use crate::core::limits::Limits;
+use crate::fs::open;
 use crate::lowerdirs::{ErofsLayout, FILE_NAME};
 
 /// The overlays and EROFS images that are mounted, in every mount namespace that has a process which may be looked at, and what other machines have

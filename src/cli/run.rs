@@ -197,7 +197,5 @@ fn wait(running: &mut Running, coming: &mut iterator::Signals) -> anyhow::Result
 
 /// Whether the keyboard's signals come to us.
 fn has_terminal() -> bool {
-    rustix::fs::open("/dev/tty", rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .and_then(tcgetpgrp)
-        .is_ok_and(|group| group == getpgrp())
+    std::fs::File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
 }

@@ -262,7 +262,7 @@ fn make_read_only(root: &Root, path: &str) -> Result<(), Errno> {
     let io = |error: Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let here = std::fs::read_link(format!("/proc/self/fd/{}", top.as_raw_fd())).map_err(io)?;
     for below in mounts_in(&here).map_err(io)? {
-        match rustix::fs::open(&below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        match crate::fs::open(&below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
             Ok(mount) => remount(&mount, StatVfsMountFlags::RDONLY)?,
             // Where we may not go nobody in the container may: its root is ours, and what it owns is mapped.
             Err(Errno::ACCESS) => {}

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Dir, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::{Result, retry_on_intr};
 use rustix::path::Arg;
 
@@ -31,6 +31,11 @@ pub(crate) fn openat2(
     resolve: ResolveFlags,
 ) -> Result<OwnedFd> {
     retry_on_intr(|| rustix::fs::openat2(&parent, name, flags, mode, resolve))
+}
+
+/// The entries of a directory, by an openat(2) of its own.
+pub(crate) fn entries(directory: impl AsFd) -> Result<Dir> {
+    retry_on_intr(|| Dir::read_from(&directory))
 }
 
 /// flock(2)

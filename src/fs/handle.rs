@@ -23,7 +23,7 @@ pub(crate) fn handles(part: u64) -> usize {
 /// none, if it is something else.
 pub(crate) fn open_regular(path: &Path) -> std::io::Result<Option<(File, u64)>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file: File = rustix::fs::open(path, flags, Mode::empty())?.into();
+    let file: File = super::open(path, flags, Mode::empty())?.into();
     let metadata = file.metadata()?;
     Ok(metadata.is_file().then_some((file, metadata.len())))
 }

@@ -22,7 +22,7 @@ mod search;
 mod sync;
 mod work;
 
-pub(crate) use again::{open, openat, openat2, read_at};
+pub(crate) use again::{entries, open, openat, openat2, read_at};
 pub(crate) use aside::{ASIDE, Aside, shown};
 pub(crate) use descent::Descent;
 pub use elsewhere::{asked_to_wait, wait_elsewhere};

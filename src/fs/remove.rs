@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::{openat, openat2};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, chmodat, renameat_with, statx, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, chmodat, renameat_with, statx, unlinkat,
 };
 use rustix::io::{Errno, Result};
 
@@ -153,7 +153,7 @@ fn mount_of(directory: impl AsFd) -> Result<(u32, u32, u64)> {
 fn unlink_files(directory: &OwnedFd, kept: Option<&CStr>, stop: Stop<'_>) -> Result<Vec<CString>> {
     let mut directories = Vec::new();
     let mut writable = false;
-    for entry in Dir::read_from(directory)? {
+    for entry in super::entries(directory)? {
         if stop() {
             return Err(Errno::CANCELED);
         }

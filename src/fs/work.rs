@@ -335,7 +335,7 @@ fn unfound(destination: &Path, error: PlaceError) -> DestinationError {
 /// What is in a directory.
 fn names_in(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
+    for entry in super::entries(directory)? {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             names.push(entry.file_name().to_owned());

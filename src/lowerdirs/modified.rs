@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Dir, FileType, statat};
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
 /// When directories were last modified, in seconds: by name, the layer's root having none.
@@ -18,7 +18,7 @@ pub type Modified = BTreeMap<String, i64>;
 /// What is to be remembered of a layer.
 pub(crate) fn modified(layer: impl AsFd) -> Result<Modified, Errno> {
     let mut modified = Modified::from([(String::new(), rustix::fs::fstat(&layer)?.st_mtime)]);
-    for entry in Dir::read_from(&layer)? {
+    for entry in crate::fs::entries(&layer)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         let (Ok(text), false) = (str::from_utf8(name), matches!(name, b"." | b"..")) else {

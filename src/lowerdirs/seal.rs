@@ -13,13 +13,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use hashbrown::HashMap;
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat, fstat, lgetxattr, llistxattr, openat, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, fstat, lgetxattr, llistxattr, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::core::digest::{Algorithm, Digest, Hasher};
-use crate::fs::Descent;
+use crate::fs::{Descent, openat};
 
 /// Attributes that belong to the machine rather than to the image: labels and measurements.
 const OF_THE_MACHINE: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
@@ -304,7 +302,7 @@ fn itself(directory: BorrowedFd<'_>) -> PathBuf {
 /// The names in a directory, sorted.
 fn names(directory: &OwnedFd) -> Result<Vec<CString>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
+    for entry in crate::fs::entries(directory)? {
         let entry = entry.map_err(Error::from)?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             names.push(entry.file_name().to_owned());

@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use hashbrown::HashMap;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::below::Lower;
 use crate::core::record::ChangeKind;
 use crate::core::stack::{InodeId, Stack, What};
-use crate::fs::{open_directory, open_path};
+use crate::fs::{open_directory, open_path, openat};
 use crate::tree::TreeError;
 
 /// A layer whose files are there already.

@@ -193,3 +193,26 @@ fn nothing_in_core_does_io() {
         assert!(found.iter().all(allowed), "{}: {found:?}", file.display());
     }
 }
+
+/// Where a signal ends them they are made again: network file systems and FUSE do that although our handlers ask the kernel for it.
+#[test]
+fn calls_that_a_signal_may_end_are_made_in_one_place() {
+    let imported = Regex::new(r"use rustix::fs::(?:\{([^}]*)\}|(\w+))").unwrap();
+    let called = Regex::new(r"rustix::fs::(?:open|openat|openat2|flock)\(|\bDir::read_from\b").unwrap();
+    let kept = ["open", "openat", "openat2", "flock"];
+    for file in files("src", "rs") {
+        if file.ends_with("fs/again.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
+        let names = imported.captures_iter(text).filter_map(|found| found.get(1).or(found.get(2)));
+        let names = names.flat_map(|names| names.as_str().split(',').map(str::trim).collect::<Vec<_>>());
+        let found: Vec<&str> = names.filter(|name| kept.contains(name)).collect();
+        assert!(
+            found.is_empty() && !called.is_match(text),
+            "{}: {found:?}, or a call: see src/fs/again.rs",
+            file.display()
+        );
+    }
+}

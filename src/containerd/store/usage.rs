@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use hashbrown::HashSet;
-use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat};
+use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
 use rustix::io::{Errno, Result};
 
 use super::document::Usage;
@@ -58,7 +58,7 @@ impl Count {
     /// Counts the files of a directory; the names of its directories, which are counted as well.
     fn names(&mut self, directory: &OwnedFd) -> Result<Vec<CString>> {
         let mut directories = Vec::new();
-        for entry in Dir::read_from(directory)? {
+        for entry in crate::fs::entries(directory)? {
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {

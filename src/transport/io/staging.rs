@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::fs::openat;
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, renameat, renameat_with, statat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, mkdirat, renameat, renameat_with, statat,
 };
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
@@ -205,7 +205,7 @@ impl Staging {
     pub(in crate::transport) fn is_filled(&self) -> Result<bool, StoreError> {
         let Some(present) = self.opened()? else { return Ok(false) };
         let io = |error: Errno| StoreError::io(self.place(), error);
-        for entry in Dir::read_from(&present).map_err(io)? {
+        for entry in crate::fs::entries(&present).map_err(io)? {
             let entry = entry.map_err(io)?;
             let name = entry.file_name();
             if !matches!(name.to_bytes(), b"." | b"..") && name != self.aside.name() {
