@@ -7,13 +7,14 @@ use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_prost::ProstCodec;
 
@@ -220,12 +221,26 @@ impl Client {
 
     /// What a view of a committed snapshot shows.
     pub(crate) fn shown(&self, name: &str, mountpoint: &Path) -> Tree {
+        self.try_shown(name, mountpoint).unwrap()
+    }
+
+    /// The same where a containerd is, too: what it does not know it removes when it collects its garbage, our view and what that is of.
+    pub(crate) fn try_shown(&self, name: &str, mountpoint: &Path) -> Answer<Tree> {
         const VIEW: &str = "test/view";
-        let view = Mounted::at(&self.view(VIEW, name).unwrap(), mountpoint);
+        let view = loop {
+            match Mounted::try_at(&self.view(VIEW, name)?, mountpoint) {
+                Err(Errno::NOENT) => {
+                    let _ = self.remove(VIEW);
+                }
+                mounted => break mounted.unwrap(),
+            }
+        };
         let tree = Tree::of_directory(&view.0);
         drop(view);
-        self.remove(VIEW).unwrap();
-        tree
+        match self.remove(VIEW) {
+            Err(status) if status.code() != Code::NotFound => Err(status),
+            _ => Ok(tree),
+        }
     }
 }
 
@@ -253,19 +268,22 @@ pub(crate) struct Mounted(pub(crate) PathBuf);
 
 impl Mounted {
     pub(crate) fn at(mounts: &[Mount], mountpoint: &Path) -> Self {
+        Self::try_at(mounts, mountpoint).unwrap_or_else(|error| panic!("{error}: {mounts:?}"))
+    }
+
+    fn try_at(mounts: &[Mount], mountpoint: &Path) -> Result<Self, Errno> {
         let [mount] = mounts else { panic!("{mounts:?}") };
         fs::create_dir_all(mountpoint).unwrap();
         if mount.r#type == "bind" {
-            rustix::mount::mount_bind(&mount.source, mountpoint).unwrap();
+            rustix::mount::mount_bind(&mount.source, mountpoint)?;
         } else {
             let (ours, flags): (Vec<&String>, Vec<&String>) = mount.options.iter().partition(|option| *option != "ro");
             let ours: Vec<&str> = ours.into_iter().map(String::as_str).collect();
             let data = CString::new(ours.join(",")).unwrap();
             let flags = if flags.is_empty() { MountFlags::empty() } else { MountFlags::RDONLY };
-            rustix::mount::mount(&mount.source, mountpoint, &mount.r#type, flags, data.as_c_str())
-                .unwrap_or_else(|error| panic!("{error}: {mount:?}"));
+            rustix::mount::mount(&mount.source, mountpoint, &mount.r#type, flags, data.as_c_str())?;
         }
-        Self(mountpoint.to_owned())
+        Ok(Self(mountpoint.to_owned()))
     }
 }
 
