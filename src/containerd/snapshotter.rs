@@ -113,25 +113,26 @@ impl Snapshots for Snapshotter {
 
     async fn commit(&self, request: Request<proto::CommitSnapshotRequest>) -> Result<Response<Empty>, Status> {
         let started = Instant::now();
-        let request = request.into_inner();
-        let proto::CommitSnapshotRequest { name, key, parent, .. } = request.clone();
+        let proto::CommitSnapshotRequest { name, key, parent, labels } = request.into_inner();
         let own = self.running.begin();
         // It takes memory, as unpacking does.
         let turn = self.queue.turn(|| format!("snapshot {name:?}")).await?;
+        let (asked, tell) = (key.clone(), self.tell.clone());
         let work = move |store: &Store, cancel: &Cancel| {
+            // Until it is told, as with layers: what is told is in the order of the turns.
             let _turn = turn;
-            let labels = request.labels.into_iter().collect();
-            store.commit(&request.name, &request.key, &request.parent, labels, cancel)
+            let committed = store.commit(&name, &asked, &parent, labels.into_iter().collect(), cancel)?;
+            tell.tell(&Event::Committed {
+                name,
+                parent,
+                is_layer: committed.is_layer,
+                size: committed.usage.size,
+                not_kept: lines(&committed.not_kept),
+                seconds: started.elapsed().as_secs_f64(),
+            });
+            Ok(())
         };
-        let committed = self.finish(&own, "commit", &key, work).await?;
-        self.tell.tell(&Event::Committed {
-            name,
-            parent,
-            is_layer: committed.is_layer,
-            size: committed.usage.size,
-            not_kept: lines(&committed.not_kept),
-            seconds: started.elapsed().as_secs_f64(),
-        });
+        self.finish(&own, "commit", &key, work).await?;
         Ok(Response::new(Empty {}))
     }
 
