@@ -1,11 +1,11 @@
 //! Lower directories as the one layer that shows what they show together, for a layer on top to be replayed on.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hashbrown::HashMap;
 
-use super::{Below, BelowError, Overlay, Source};
+use super::{Below, BelowError, Overlay, Source, take_all};
 use crate::core::cancel::Cancel;
 use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
@@ -32,13 +32,7 @@ impl Lower {
         cancel: &Cancel,
     ) -> Result<(Record, Self), BelowError> {
         let options = SnapshotOptions { cancel: cancel.clone(), ..SnapshotOptions::default() };
-        let (mut trees, mut memory) = (Vec::new(), 0_u64);
-        for directory in directories {
-            let tree = Snapshot::take(directory as &Path, &options)?;
-            memory += tree.memory();
-            limits.check_memory(memory)?;
-            trees.push(tree);
-        }
+        let trees = take_all(Vec::new(), directories, &options, limits)?;
         let overlay = Overlay::new(namespace);
         let below = Below::new(&trees, 0, overlay)?;
         let (record, contents) = record(&below, &trees, overlay)?;

@@ -7,10 +7,11 @@ mod lower;
 mod overlay;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use crate::core::limits::Exceeded;
+use crate::core::limits::{Exceeded, Limits};
 use crate::core::record::LayerPath;
-use crate::tree::{NodeId, ROOT, Snapshot, TreeError, TreeKind};
+use crate::tree::{NodeId, ROOT, Snapshot, SnapshotOptions, TreeError, TreeKind};
 
 pub(crate) use lower::Lower;
 pub(crate) use overlay::{Overlay, Redirect};
@@ -43,6 +44,30 @@ impl From<Exceeded> for BelowError {
     fn from((what, limit, name): Exceeded) -> Self {
         Self::Limit { what, limit, name }
     }
+}
+
+/// Takes the indexes of directories, with those that are there already, as long as they need no more memory than they may.
+pub(crate) fn take_all(
+    mut trees: Vec<Snapshot>,
+    directories: &[PathBuf],
+    options: &SnapshotOptions,
+    limits: &Limits,
+) -> Result<Vec<Snapshot>, BelowError> {
+    let mut memory = 0;
+    let mut count = |tree: &Snapshot| match limits.limit_memory() {
+        true => {
+            memory += tree.memory();
+            limits.check_memory(memory)
+        }
+        false => Ok(()),
+    };
+    trees.iter().try_for_each(&mut count)?;
+    for directory in directories {
+        let tree = Snapshot::take(directory, options)?;
+        count(&tree)?;
+        trees.push(tree);
+    }
+    Ok(trees)
 }
 
 /// Something that is shown, as an index.

@@ -127,7 +127,7 @@ pub(crate) struct RemoteArgs {
     /// Cache for blobs, layer indexes and unpacked layers [default: $XDG_CACHE_HOME/layflat]
     #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// Another cache, which is looked into first and never written: of a site, or of an image of the machine
+    /// Another cache, which is looked into as well and never written: of a site, or of an image of the machine
     #[arg(help_heading = REMOTE, hide_short_help = true, long, value_name = "DIR", conflicts_with = "no_cache")]
     lower_cache: Option<PathBuf>,
     /// Neither read nor fill the cache of blobs and layer indexes

@@ -9,6 +9,7 @@ use super::error::MountError;
 use super::fuse::{self, Inherited};
 use super::options::escape;
 use super::request::MountOptions;
+use crate::core::text::version;
 use crate::userns::in_user_namespace;
 use std::ffi::OsString;
 use std::fs::File;
@@ -60,12 +61,6 @@ fn check_version() -> Result<(), String> {
         Some((old, older)) => Err(format!("{old}.{older} is too old: {major}.{minor} or later is needed")),
         None => Err(format!("does not say that it is {major}.{minor} or later, as is needed")),
     }
-}
-
-/// `1.8.6`, `1.9-g12345678`.
-fn version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split(|character: char| !character.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Mounts by a process that stays as long as the mount.

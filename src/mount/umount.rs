@@ -19,7 +19,7 @@ const EROFS_MAGIC: u32 = 0xe0f5_e1e2;
 /// How often, and after what time each, a mount in use is tried again.
 const TRIES: (u32, Duration) = (20, Duration::from_millis(25));
 
-/// Unmounts an overlay or an EROFS; of several on one target the one on top. A lazy unmount takes it out of sight now, and ends it
+/// Unmounts an overlay or an EROFS, whoever serves it: the kernel, fuse-overlayfs or erofsfuse; of several on one target the one on top. A lazy unmount takes it out of sight now, and ends it
 /// when nothing uses it any more. What is in use is tried again for half a second: a program that has just ended, or is
 /// being started by one that read there, still has files open for a moment.
 ///

@@ -19,7 +19,7 @@ mod write;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::below::{BelowError, Overlay};
+use crate::below::{Overlay, take_all};
 use crate::core::cancel::Cancel;
 use crate::core::filter::Filter;
 use crate::core::idmap::IdMaps;
@@ -85,22 +85,15 @@ pub struct PackReport {
 /// A tree that cannot be read whole, whiteouts that cannot be resolved, an output that cannot be written.
 pub fn pack(tree: &Path, options: &PackOptions, output: impl Write) -> Result<PackReport, PackError> {
     let read = SnapshotOptions { cancel: options.cancel.clone(), ..SnapshotOptions::default() };
-    let mut trees = vec![Snapshot::take(tree, &read)?];
-    let namespace = options.xattr_namespace.unwrap_or_else(|| Overlay::namespace_of(&trees[0]));
+    let own = Snapshot::take(tree, &read)?;
+    let namespace = options.xattr_namespace.unwrap_or_else(|| Overlay::namespace_of(&own));
     let overlay = Overlay::new(namespace);
     let meaning = options.meaning.unwrap_or_else(|| match options.lower.as_slice() {
         [] => Meaning::Changes,
-        _ if overlay.are_in(&trees[0]) => Meaning::Changes,
+        _ if overlay.are_in(&own) => Meaning::Changes,
         _ => Meaning::Whole,
     });
-    let mut memory = trees[0].memory();
-    options.limits.check_memory(memory).map_err(BelowError::from)?;
-    for lower in &options.lower {
-        let tree = Snapshot::take(lower, &read)?;
-        memory += tree.memory();
-        options.limits.check_memory(memory).map_err(BelowError::from)?;
-        trees.push(tree);
-    }
+    let trees = take_all(vec![own], &options.lower, &read, &options.limits)?;
     let mut writer = Packing::new(output, &trees, (meaning == Meaning::Changes).then_some(overlay), options);
     match meaning {
         Meaning::Changes => upper::pack(&trees, overlay, &mut writer)?,

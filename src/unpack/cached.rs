@@ -23,7 +23,7 @@ use super::copies::Copies;
 use super::fitness::Fitness;
 use super::known::Known;
 use super::layers::{allowed_namespace, root_attributes, write_file};
-use super::settle::{Finish, Settler, Staging};
+use super::settle::{Finish, Settler};
 use super::stage::Home;
 use super::{Ground, io, replay, settle_error, stage_name};
 use crate::cache::{
@@ -275,11 +275,10 @@ impl<'a> Store<'a> {
                 _ => None,
             })
             .collect();
-        let staging = Staging { stages: &mut ground.stages, spill: &ground.spill, capabilities: &ground.capabilities };
         let mut settler = Settler::new(
             &stack,
             &records,
-            staging,
+            &mut ground.staging,
             Finish::Overlay(namespace),
             Copies::of_sizes(self.sizes(image, &slots, &ground.layers, &records), &options.limits),
             options,
@@ -313,7 +312,7 @@ impl<'a> Store<'a> {
         self.refuse_losses(&slots, &made)?;
 
         // Their names among the spilled count in what is known of files with several names.
-        rustix::io::fcntl_dupfd_cloexec(ground.spill.directory(), 0)
+        rustix::io::fcntl_dupfd_cloexec(ground.staging.spill.directory(), 0)
             .and_then(remove_contents)
             .map_err(io("cannot clean up"))?;
         let path = ground.work.path();
@@ -505,7 +504,7 @@ fn describe(
     for name in ["empty", "empty-2"] {
         if lowerdir.len() < 2 {
             let empty = make_directory(&directory, name, Mode::RWXU).map_err(io("cannot make a layer"))?;
-            ground.capabilities.set_root(empty.as_fd(), root).map_err(io("cannot set a layer's attributes"))?;
+            ground.staging.capabilities.set_root(empty.as_fd(), root).map_err(io("cannot set a layer's attributes"))?;
             lowerdir.push(name.to_owned());
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::copies::Copies;
-use super::settle::{Finish, Settler, Staging, fullest};
+use super::settle::{Finish, Settler, fullest};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::fs::Work;
 use crate::image::Image;
@@ -50,14 +50,12 @@ pub(crate) fn flatten_into(
     let stack = replay(&records, options)?;
     let whole = stack.whole();
 
-    match fullest(&ground.stages) {
+    match fullest(&ground.staging.stages) {
         Some(host) => {
-            let staging =
-                Staging { stages: &mut ground.stages, spill: &ground.spill, capabilities: &ground.capabilities };
             let mut settler = Settler::new(
                 &stack,
                 &records,
-                staging,
+                &mut ground.staging,
                 Finish::Flat,
                 Copies::of(&ground.layers, &options.limits),
                 options,
@@ -71,7 +69,7 @@ pub(crate) fn flatten_into(
         // Without layers there is still a root.
         None => drop(ground.work.make(RESULT).map_err(io("cannot make the result"))?),
     }
-    let capabilities = ground.capabilities.clone();
+    let capabilities = ground.staging.capabilities.clone();
     let root = stack.root_attributes(&whole);
     let (mut report, work) = ground.report(image, "flat", Made::of(&stack, [&whole]), None, options)?;
     // Once more where it lies now: a mode that forbids to move it had to wait, and in a mount point it is another

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::copies::Copies;
 use super::fitness::Fitness;
-use super::settle::{Finish, Settler, Staging};
+use super::settle::{Finish, Settler};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::core::digest::Digest;
 use crate::core::overlayfs::XattrNamespace;
@@ -128,11 +128,10 @@ fn arranged(
     let stack = replay(&records, options)?;
     fitness.check(&stack)?;
 
-    let staging = Staging { stages: &mut ground.stages, spill: &ground.spill, capabilities: &ground.capabilities };
     let mut settler = Settler::new(
         &stack,
         &records,
-        staging,
+        &mut ground.staging,
         Finish::Overlay(namespace),
         Copies::of(&ground.layers, &options.limits),
         options,
@@ -161,6 +160,7 @@ fn arranged(
         if lowerdir.len() < 2 {
             let empty = make_directory(directory.as_fd(), name, Mode::RWXU).map_err(io("cannot make a layer"))?;
             ground
+                .staging
                 .capabilities
                 .set_root(empty.as_fd(), &root_attributes(&stack))
                 .map_err(io("cannot set a layer's attributes"))?;

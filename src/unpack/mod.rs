@@ -28,7 +28,8 @@ use crate::core::record::Record;
 use crate::core::stack::{Reading, Stack};
 use crate::fs::Work;
 use crate::image::{Image, Notice, chain_ids};
-use crate::unpack::stage::{Capabilities, Home, Spill, Staged};
+use crate::unpack::stage::{Capabilities, Home, Spill};
+use settle::Staging;
 
 pub use copies::TooManyCopies;
 pub use error::{Error, WhichLayer};
@@ -51,10 +52,8 @@ const RESULT: &str = "result";
 /// Everything that both forms need, once all layers are read.
 struct Ground {
     work: Work,
-    capabilities: Capabilities,
-    spill: Spill,
+    staging: Staging,
     records: Vec<Record>,
-    stages: Vec<Staged>,
     layers: Vec<LayerReport>,
     /// What was lost, for each layer that was read, and then what was lost when they were settled.
     losses: Vec<Losses>,
@@ -106,10 +105,8 @@ impl Ground {
         let chain_ids = chain_ids(&diff_ids);
         let mut ground = Self {
             work,
-            capabilities,
-            spill,
+            staging: Staging { stages, spill, capabilities },
             records: Vec::new(),
-            stages,
             layers: Vec::new(),
             losses: Vec::new(),
             started,

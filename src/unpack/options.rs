@@ -36,7 +36,7 @@ pub struct Options {
     /// Do not wait until the result is on disk (rule S6). A power loss soon after may leave empty files: for trees that
     /// can be made again.
     pub no_sync: bool,
-    /// Another cache, which is looked into first and never written.
+    /// Another cache, which is looked into as well and never written.
     pub lower_cache: Option<PathBuf>,
     /// Set from another thread or a signal handler to stop early; nothing is left behind.
     pub cancel: Cancel,

@@ -98,9 +98,9 @@ pub fn layer_over(layer: &Layer, lower: &[PathBuf], destination: &Path, options:
     } else {
         let known = [Some(Known::Lower(lower)), None];
         let copies = Copies::of_sizes(sizes(&records[0], &ground), &options.limits);
-        let staging = Staging { stages: &mut ground.stages, spill: &ground.spill, capabilities: &ground.capabilities };
         let mut settler =
-            Settler::new(&stack, &records, staging, Finish::Overlay(namespace), copies, options).knowing(&known);
+            Settler::new(&stack, &records, &mut ground.staging, Finish::Overlay(namespace), copies, options)
+                .knowing(&known);
         settler.settle(OWN, difference).map_err(settle_error)?;
         let losses = settler.losses;
         ground.losses.push(losses);
@@ -108,7 +108,7 @@ pub fn layer_over(layer: &Layer, lower: &[PathBuf], destination: &Path, options:
             .map_err(io("cannot move the result"))?;
         stack.root_attributes(difference)
     };
-    let Ground { work, capabilities, layers, losses, stages, .. } = ground;
+    let Ground { work, staging: Staging { stages, capabilities, .. }, layers, losses, .. } = ground;
     drop(stages);
     let mut not_kept = Losses::default();
     for more in losses {

@@ -59,11 +59,11 @@ pub(crate) struct Settler<'a, 'r> {
 }
 
 /// What the first step has left.
-pub(crate) struct Staging<'a> {
+pub(crate) struct Staging {
     /// One for each layer of the stack.
-    pub(crate) stages: &'a mut [Staged],
-    pub(crate) spill: &'a Spill,
-    pub(crate) capabilities: &'a Capabilities,
+    pub(crate) stages: Vec<Staged>,
+    pub(crate) spill: Spill,
+    pub(crate) capabilities: Capabilities,
 }
 
 /// Why a tree could not be settled.
@@ -108,7 +108,7 @@ impl<'a, 'r> Settler<'a, 'r> {
     pub(crate) fn new(
         stack: &'a Stack<'r>,
         records: &'r [Record],
-        staging: Staging<'a>,
+        staging: &'a mut Staging,
         finish: Finish,
         copies: Copies,
         options: &'a Options,
@@ -116,9 +116,9 @@ impl<'a, 'r> Settler<'a, 'r> {
         Self {
             stack,
             records,
-            stages: staging.stages,
+            stages: &mut staging.stages,
             spill: staging.spill.clone(),
-            capabilities: staging.capabilities,
+            capabilities: &staging.capabilities,
             finish,
             cancel: &options.cancel,
             losses: Losses::default(),

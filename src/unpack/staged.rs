@@ -105,7 +105,7 @@ pub fn stage_layer(layer: &Layer, destination: &Path, options: &Options) -> Resu
     };
     let image = Image { name: None, manifest: None, config: None, layers: vec![layer.clone()], notices: Vec::new() };
     let ground = Ground::prepare(&image, work, Some(namespace), options, &NoProgress)?;
-    let Ground { work, records, mut stages, layers, losses, .. } = ground;
+    let Ground { work, records, staging: Staging { mut stages, .. }, layers, losses, .. } = ground;
     let result = work.make(RESULT).map_err(io("cannot make the result"))?;
     for (from, to) in [(stage_name(0).as_str(), TREE), (SPILL, SPILL)] {
         rustix::fs::renameat(work.directory(), from, &result, to).map_err(io("cannot move a layer"))?;
@@ -218,11 +218,11 @@ pub fn settle_layer(
         let nothing = |layer| Staged::of(Inventory::nothing(), layer, home.clone(), spill.clone(), 0);
         let mut stages: Vec<Staged> = (0..own).map(nothing).collect();
         stages.push(Staged::of(inventory, own, home.clone(), spill.clone(), handles(8)));
-        let staging = Staging { stages: &mut stages, spill: &spill, capabilities: &capabilities };
+        let mut staging = Staging { stages, spill: spill.clone(), capabilities: capabilities.clone() };
         let mut settler = Settler::new(
             &stack,
             &records,
-            staging,
+            &mut staging,
             Finish::Overlay(namespace),
             Copies::of_sizes((bytes, entries), &options.limits),
             options,

@@ -13,6 +13,7 @@ use std::path::Path;
 use super::StoreError;
 use crate::core::cancel::Cancel;
 use crate::core::idmap::{IdMap, IdMaps};
+use crate::core::text::version;
 use crate::fs::{Descent, open_directory, open_path};
 use crate::pack::turn_inside;
 use crate::tree::{NodeId, ROOT, Snapshot, SnapshotOptions, TreeError, TreeKind};
@@ -127,11 +128,6 @@ pub(super) fn check_kernel(release: &str) -> Result<(), StoreError> {
         ))),
         false => Ok(()),
     }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 #[cfg(test)]

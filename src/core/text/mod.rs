@@ -6,6 +6,7 @@ mod printable;
 mod timestamp;
 
 pub use bytes::Bytes;
+pub(crate) use numbers::version;
 pub use numbers::{count, counted, parse_size};
 pub use printable::{Printable, steers_terminal};
 pub use timestamp::Timestamp;

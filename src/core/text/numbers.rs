@@ -36,6 +36,12 @@ pub fn parse_size(number: &str) -> Result<u64, String> {
     value.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+/// The first two numbers of a version, whatever is between and behind them: `1.9-g12345678`, `6.1.0-18-amd64`.
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
