@@ -89,19 +89,28 @@ pub(crate) fn each<T: Send>(
     work: &(dyn Fn(usize) -> T + Sync),
 ) -> Vec<Option<T>> {
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<T>>> = order.iter().map(|_| Mutex::new(None)).collect();
+    let choose = || order.get(next.fetch_add(1, Ordering::Relaxed)).copied().filter(|_| !stop.load(Ordering::Relaxed));
+    each_chosen(order.len(), jobs, &choose, work)
+}
+
+/// Does `work` for each number below `count` that `choose` gives, with so many threads, until it gives none. The results
+/// stand in the order of the numbers; what was not chosen is missing.
+pub(crate) fn each_chosen<T: Send>(
+    count: usize,
+    jobs: usize,
+    choose: &(dyn Fn() -> Option<usize> + Sync),
+    work: &(dyn Fn(usize) -> T + Sync),
+) -> Vec<Option<T>> {
+    let results: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
     let run = || {
-        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
+        while let Some(index) = choose() {
             let result = work(index);
             if let Ok(mut slot) = results[index].lock() {
                 *slot = Some(result);
             }
         }
     };
-    together(jobs.min(order.len()), &run);
+    together(jobs.min(count), &run);
     results.into_iter().map(|slot| slot.into_inner().ok().flatten()).collect()
 }
 

@@ -8,7 +8,8 @@ use crate::core::record::Record;
 use crate::fs::handles;
 use crate::image::Image;
 use crate::parallel::jobs;
-use crate::unpack::read::{Extracted, read_layers};
+use crate::unpack::queue::Queue;
+use crate::unpack::read::{Extracted, read_chosen, read_layers};
 use crate::unpack::reclaim::Reclaim;
 use crate::unpack::stage::{Capabilities, Contents, ContentsFiles, Home, Spill, Stage, Staged};
 use crate::unpack::{Error, Losses, Options, Progress, reading};
@@ -33,14 +34,15 @@ pub(crate) fn extract(
     progress: &dyn Progress,
 ) -> Result<(Vec<Extracted<Losses>>, Vec<Staged>), Error> {
     let &Target { homes, spill, capabilities, reclaim } = target;
-    let reclaim = (reclaim && which.len() == homes.len()).then(|| Reclaim::new(reading(options)));
+    let reclaim = (reclaim && which.iter().copied().eq(0..homes.len())).then(|| Reclaim::new(reading(options)));
     // Each of those that are read at the same time has files open besides its directories.
     let at_once = jobs(options.jobs, which.len()).get().min(which.len()).max(1);
     let most_open = handles(8 * at_once as u64);
     let stage = |layer: usize, ahead| {
         Stage::new(layer, homes[layer].clone(), spill.clone(), capabilities.clone(), most_open, ahead)
     };
-    let extracted = read_layers(image, which, options, progress, &|layer, stream, read, tell| {
+    let choose = |queue: &Queue<'_>| reclaim.as_ref().map_or_else(|| queue.first(), |reclaim| reclaim.choose(queue));
+    let extracted = read_chosen(image, which, options, progress, &choose, &|layer, stream, read, tell| {
         // Where reading has threads of its own, finishing files has one too.
         let mut stage = stage(layer, stream.stream.pace() == Pace::Ahead);
         let record = read_layer(stream, &mut stage, read, tell)?;

@@ -11,6 +11,7 @@ mod known;
 mod layers;
 mod options;
 mod over;
+mod queue;
 pub(crate) mod read;
 mod reclaim;
 mod report;

@@ -14,6 +14,7 @@ use crate::core::record::Record;
 use crate::image::{Image, Layer};
 use crate::parallel;
 use crate::parallel::jobs;
+use crate::unpack::queue::{Queue, StopOnDrop};
 use crate::unpack::{Error, Options, Progress, WhichLayer};
 
 /// A layer that was read.
@@ -30,6 +31,9 @@ pub(crate) type ReadOne<'a, T> = &'a (
         dyn Fn(usize, &mut Watched<'_>, &ReadOptions, &mut dyn FnMut(usize)) -> Result<(Record, T), LayerError> + Sync
     );
 
+/// Which layer is read next, by its place in the list of layers to read.
+pub(crate) type Choose<'a> = &'a (dyn Fn(&Queue<'_>) -> Option<usize> + Sync);
+
 /// Reads some of an image's layers, and checks them against what the image states (rule S3). They come out in the order
 /// of `which`.
 pub(crate) fn read_layers<T: Send>(
@@ -39,10 +43,23 @@ pub(crate) fn read_layers<T: Send>(
     progress: &dyn Progress,
     read_one: ReadOne<'_, T>,
 ) -> Result<Vec<Extracted<T>>, Error> {
-    let read = each_layer(image, which, options, progress, &|pass| {
+    read_chosen(image, which, options, progress, &|queue| queue.first(), read_one)
+}
+
+/// The same, in an order that is chosen while they are read.
+pub(crate) fn read_chosen<T: Send>(
+    image: &Image,
+    which: &[usize],
+    options: &Options,
+    progress: &dyn Progress,
+    choose: Choose<'_>,
+    read_one: ReadOne<'_, T>,
+) -> Result<Vec<Extracted<T>>, Error> {
+    let read = each_layer(image, which, options, progress, choose, &|pass| {
+        let unless_done = StopOnDrop(pass.stop);
         let result = read(pass, read_one);
-        if result.is_err() {
-            pass.stop.store(true, Ordering::Relaxed);
+        if result.is_ok() {
+            std::mem::forget(unless_done);
         }
         result
     });
@@ -63,13 +80,14 @@ pub(crate) struct Pass<'a> {
     progress: &'a dyn Progress,
 }
 
-/// Does something with each of some layers, the largest first, several at a time. A layer is missing from the results
+/// Does something with each of some layers, several at a time; the queue that is chosen from has the largest first. A layer is missing from the results
 /// if the work was stopped before it was begun.
 pub(crate) fn each_layer<T: Send>(
     image: &Image,
     which: &[usize],
     options: &Options,
     progress: &dyn Progress,
+    choose: Choose<'_>,
     work: &(dyn Fn(&Pass<'_>) -> T + Sync),
 ) -> Vec<Option<T>> {
     let sizes: Vec<u64> = which.iter().map(|&layer| image.layers[layer].blob.len()).collect();
@@ -88,7 +106,8 @@ pub(crate) fn each_layer<T: Send>(
     }
     let stop = AtomicBool::new(false);
     let name_count = &NameCount::default();
-    parallel::each(&order, jobs, &stop, &|bar| {
+    let queue = Queue::new(order, &stop, &options.cancel);
+    parallel::each_chosen(sizes.len(), jobs, &|| choose(&queue), &|bar| {
         let (index, layer) = (which[bar], &image.layers[which[bar]]);
         work(&Pass { index, layer, options, bar, parallel: jobs > 1, stop: &stop, name_count, progress })
     })

@@ -15,6 +15,7 @@ pub(super) const TESTS: &[Test] = &[
     ("s10_directories_behind_symlinks_are_counted", false, s10_directories_behind_symlinks_are_counted),
     ("s10_copies_of_what_lower_layers_have_are_limited", false, s10_copies_of_what_lower_layers_have_are_limited),
     ("s10_room_of_what_later_layers_replace_is_given_back", false, s10_room_of_what_later_layers_replace_is_given_back),
+    ("s10_room_is_given_back_whatever_is_read_first", false, s10_room_is_given_back_whatever_is_read_first),
     ("s10_what_is_still_shown_is_not_given_back", false, s10_what_is_still_shown_is_not_given_back),
     ("s10_hundreds_of_layers_need_few_file_handles", false, s10_hundreds_of_layers_need_few_file_handles),
     (
@@ -205,6 +206,29 @@ fn s10_room_of_what_later_layers_replace_is_given_back() {
     assert_eq!(found, "x8388608\nfile\nsame\n 09\n");
     let several = text.replace("--jobs 1", "--jobs 2").replace("size=20m", "size=40m");
     assert!(shell(&cage, &unshare, &several, &[&image]).0);
+}
+
+/// With several jobs some layer is read before those below it.
+fn s10_room_is_given_back_whatever_is_read_first() {
+    tools::need_user_namespace();
+    let cage = Cage::new();
+    let large = |number: u8| layer(&[entry(b'0', b"d/file", b"", &vec![number; 8 << 20])]);
+    let small = |number: u8| layer(&[file(&format!("small-{number}"), "x")]);
+    // As many bytes, and far longer work.
+    let slow = layer(&(0..16_000).map(|number| file(&format!("slow/{number}"), "")).collect::<Vec<_>>());
+    let images = [
+        // The largest are read first.
+        (0..10).flat_map(|number| [large(number), small(number)]).collect(),
+        [large(0), slow].into_iter().chain((1..10).map(large)).collect::<Vec<_>>(),
+    ];
+    fs::create_dir(cage.path("in/small")).unwrap();
+    let text = r#"mount -t tmpfs -o size=40m none in/small && "$0" -q flatten --jobs 2 "$1" in/small/dest &&
+        head -c 1 in/small/dest/d/file | od -An -tx1"#;
+    for layers in images {
+        let image = cage.image(&layers);
+        let unshare = ["unshare", "--map-root-user", "--mount", "sh"];
+        assert_eq!(shell(&cage, &unshare, text, &[&image]), (true, " 09\n".to_owned()));
+    }
 }
 
 /// What has another name is still needed, and so is what only seems to be replaced.

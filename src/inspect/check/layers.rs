@@ -34,7 +34,9 @@ pub(super) fn read(
     let all: Vec<usize> = (0..image.layers.len()).collect();
     let mut layers = Vec::new();
     for (layer, examined) in
-        each_layer(image, &all, options, progress, &|pass| examine(pass, secrets)).into_iter().enumerate()
+        each_layer(image, &all, options, progress, &|queue| queue.first(), &|pass| examine(pass, secrets))
+            .into_iter()
+            .enumerate()
     {
         let mut examined = examined.filter(|_| !options.cancel.is_cancelled()).ok_or(Error::Cancelled)?;
         for finding in &mut examined.findings {
