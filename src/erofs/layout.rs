@@ -145,8 +145,7 @@ impl Layout {
 /// Tells of fractions of a second.
 fn tell_times(tree: &Tree<'_, '_>, lost: Tell<'_>) {
     for node in &tree.nodes {
-        let facts = tree.facts(node);
-        if !facts.is_whiteout && facts.attributes.mtime.nanoseconds != 0 {
+        if tree.attributes(node).is_some_and(|attributes| attributes.mtime.nanoseconds != 0) {
             lost(&super::Lost::Time, &|| tree.path(node));
         }
     }
@@ -156,8 +155,8 @@ fn tell_times(tree: &Tree<'_, '_>, lost: Tell<'_>) {
 /// [`MOST_TIMES`], hardly any could leave it out, and it may be another one.
 fn common_time(tree: &Tree<'_, '_>) -> (i64, u32) {
     let times = || {
-        let stated = tree.nodes.iter().map(|node| tree.facts(node)).filter(|facts| !facts.is_whiteout);
-        stated.map(|facts| facts.time()).filter(|time| time.0 >= 0)
+        let stated = tree.nodes.iter().filter_map(|node| tree.attributes(node));
+        stated.map(|attributes| (attributes.mtime.seconds, attributes.mtime.nanoseconds)).filter(|time| time.0 >= 0)
     };
     let mut counts: HashMap<(i64, u32), u32> = HashMap::new();
     let mut all_counted = true;

@@ -90,6 +90,8 @@ pub(super) struct Node {
     pub(super) block: u32,
     pub(super) data: Data,
     pub(super) compact: bool,
+    /// The kind of file, as in a mode.
+    pub(super) kind: u16,
     /// Whether devices 0:0 of the image are in it, in a shape where they cannot be devices (rule A6).
     holds_nested: bool,
 }
@@ -164,7 +166,7 @@ impl<'a, 'r> Tree<'a, 'r> {
         }
         if tree.nodes.is_empty() {
             // A layer that changes nothing still has a root.
-            tree.nodes.push(Node::new(0, 2));
+            tree.nodes.push(Node::new(0, 2, inode::DIRECTORY));
         }
         tree
     }
@@ -186,7 +188,7 @@ impl<'a, 'r> Tree<'a, 'r> {
                 1
             }
         };
-        self.nodes.push(Node::new(index, links));
+        self.nodes.push(Node::new(index, links, self.kind(entry.what)));
         new
     }
 
@@ -220,12 +222,11 @@ impl<'a, 'r> Tree<'a, 'r> {
         names
     }
 
-    /// Kind and mode of a node, for the directory that it is in.
-    pub(super) fn kind(&self, node: &Node) -> u32 {
-        match self.difference.entries().get(node.entry as usize).map(|entry| entry.what) {
-            Some(What::Directory { .. }) | None => inode::DIRECTORY,
-            Some(What::Whiteout) => inode::CHARACTER_DEVICE,
-            Some(What::Leaf(id)) => match &self.stack.origin(id).1.kind {
+    fn kind(&self, what: What) -> u32 {
+        match what {
+            What::Directory { .. } => inode::DIRECTORY,
+            What::Whiteout => inode::CHARACTER_DEVICE,
+            What::Leaf(id) => match &self.stack.origin(id).1.kind {
                 ChangeKind::Symlink { .. } => inode::SYMLINK,
                 ChangeKind::Fifo(_) => inode::FIFO,
                 kind @ ChangeKind::Device { .. } if kind.is_whiteout_device() && self.shape != Shape::Merged => {
@@ -238,38 +239,44 @@ impl<'a, 'r> Tree<'a, 'r> {
         }
     }
 
+    /// The attributes of a node; a whiteout has none.
+    pub(super) fn attributes(&self, node: &Node) -> Option<Cow<'r, Attributes>> {
+        let unnamed = || Cow::Owned(Attributes::of_unnamed_directory());
+        match self.difference.entries().get(node.entry as usize).map(|entry| entry.what) {
+            None => Some(unnamed()),
+            Some(What::Whiteout) => None,
+            Some(What::Directory { attributes, .. }) => Some(self.stack.directory_attributes(attributes)),
+            Some(What::Leaf(id)) => Some(self.stack.origin(id).1.kind.attributes().map_or_else(unnamed, Cow::Borrowed)),
+        }
+    }
+
     /// All about a node.
     pub(super) fn facts(&self, node: &Node) -> Facts<'r> {
+        let attributes = self.attributes(node);
         let mut facts = Facts {
-            mode: self.kind(node),
-            attributes: Cow::Owned(Attributes::of_unnamed_directory()),
+            mode: node.kind.into(),
+            is_whiteout: attributes.is_none(),
+            attributes: attributes.unwrap_or_else(|| Cow::Owned(Attributes::of_unnamed_directory())),
             body: Body::Directory,
             own: [Attribute::Opaque; 3],
             own_count: 0,
-            is_whiteout: false,
         };
         match self.difference.entries().get(node.entry as usize).map(|entry| entry.what) {
-            None => {}
             Some(What::Whiteout) => {
-                (facts.body, facts.is_whiteout) = (Body::Device(0), true);
+                facts.body = Body::Device(0);
                 return facts;
             }
-            Some(What::Directory { attributes, opaque, holds_whiteouts, .. }) => {
-                facts.attributes = self.stack.directory_attributes(attributes);
-                if self.shape != Shape::Merged {
-                    let own = [
-                        (opaque, Attribute::Opaque),
-                        (holds_whiteouts, Attribute::HoldsWhiteouts),
-                        (node.holds_nested, Attribute::HoldsNestedWhiteouts),
-                    ];
-                    own.into_iter().filter(|(is, _)| *is).for_each(|(_, attribute)| facts.add(attribute));
-                }
+            Some(What::Directory { opaque, holds_whiteouts, .. }) if self.shape != Shape::Merged => {
+                let own = [
+                    (opaque, Attribute::Opaque),
+                    (holds_whiteouts, Attribute::HoldsWhiteouts),
+                    (node.holds_nested, Attribute::HoldsNestedWhiteouts),
+                ];
+                own.into_iter().filter(|(is, _)| *is).for_each(|(_, attribute)| facts.add(attribute));
             }
+            None | Some(What::Directory { .. }) => {}
             Some(What::Leaf(id)) => {
                 let (layer, change) = self.stack.origin(id);
-                if let Some(attributes) = change.kind.attributes() {
-                    facts.attributes = Cow::Borrowed(attributes);
-                }
                 facts.body = match &change.kind {
                     ChangeKind::File { size, content, .. } | ChangeKind::LinkSource { size, content, .. } => {
                         Body::File { size: *size, layer, content: *content }
@@ -296,8 +303,9 @@ impl<'a, 'r> Tree<'a, 'r> {
 }
 
 impl Node {
-    fn new(entry: u32, links: u32) -> Self {
-        Self { entry, links, slot: 0, block: 0, data: Data::None, compact: false, holds_nested: false }
+    fn new(entry: u32, links: u32, kind: u32) -> Self {
+        let kind = kind as u16;
+        Self { entry, links, slot: 0, block: 0, data: Data::None, compact: false, kind, holds_nested: false }
     }
 }
 

@@ -324,7 +324,7 @@ impl Plan<'_, '_> {
     fn entries<'n>(&'n self, names: &'n [(&'n [u8], u32)]) -> impl Iterator<Item = directory::Entry<'n>> {
         names.iter().map(|&(name, node)| {
             let node = &self.tree.nodes[node as usize];
-            let file_type = inode::file_type(self.tree.kind(node));
+            let file_type = inode::file_type(node.kind.into());
             directory::Entry { name, inode: node.slot.into(), file_type }
         })
     }

@@ -66,7 +66,8 @@ impl Names {
 
     /// The child `name` of `parent`; made if it is not there. `None` when four gibibytes of names are used up.
     pub fn intern(&mut self, parent: NameId, name: &[u8]) -> Option<NameId> {
-        if let Some(known) = self.child(parent, name) {
+        let hash = self.hasher.hash_one((parent.0, name));
+        if let Some(known) = self.find(hash, parent, name) {
             return Some(known);
         }
         let node = Node {
@@ -78,7 +79,7 @@ impl Names {
         self.bytes.extend_from_slice(name);
         self.nodes.push(node);
         let Self { nodes, bytes, table, hasher } = self;
-        table.insert_unique(hasher.hash_one((parent.0, name)), id, |&other| {
+        table.insert_unique(hash, id, |&other| {
             let node = nodes[other as usize];
             hasher.hash_one((node.parent, slice(bytes, node)))
         });
@@ -92,11 +93,15 @@ impl Names {
 
     /// The child `name` of `parent`, if the layer mentions it.
     pub fn child(&self, parent: NameId, name: &[u8]) -> Option<NameId> {
+        self.find(self.hasher.hash_one((parent.0, name)), parent, name)
+    }
+
+    fn find(&self, hash: u64, parent: NameId, name: &[u8]) -> Option<NameId> {
         let same = |&id: &u32| {
             let node = self.nodes[id as usize];
             node.parent == parent.0 && slice(&self.bytes, node) == name
         };
-        self.table.find(self.hasher.hash_one((parent.0, name)), same).map(|&id| NameId(id))
+        self.table.find(hash, same).map(|&id| NameId(id))
     }
 
     /// The last component; empty for the root.

@@ -146,11 +146,13 @@ impl<'r> View<'r> {
     pub(super) fn new(records: &'r [Record], reading: &Reading) -> Self {
         let (slot, attributes, first) = (SlotId::NONE, Source::UNNAMED, SlotId::NONE);
         let root = Directory { slot, attributes, born: 0, first, path_length: 0 };
+        // There will be at least as many, and most often hardly more.
+        let least = records.iter().map(|record| record.names.len()).max().unwrap_or_default();
         Self {
             records,
-            slots: Vec::new(),
+            slots: Vec::with_capacity(least),
             slot_names: Vec::new(),
-            slot_table: HashTable::new(),
+            slot_table: HashTable::with_capacity(least),
             hasher: DefaultHashBuilder::default(),
             directories: vec![root],
             inodes: Vec::new(),
@@ -206,6 +208,9 @@ impl<'r> View<'r> {
 
     /// Takes away what a slot holds, a directory with all that is in it.
     fn remove(&mut self, slot: SlotId, changes: &mut Changes) {
+        if self.child(slot) == Child::Nothing {
+            return;
+        }
         let mut pending = vec![slot];
         while let Some(slot) = pending.pop() {
             let child = self.child(slot);
@@ -230,16 +235,21 @@ impl<'r> View<'r> {
     }
 
     pub(super) fn find(&self, directory: DirectoryId, name: &[u8]) -> Option<SlotId> {
+        self.find_hashed(self.hasher.hash_one((directory.0, name)), directory, name)
+    }
+
+    fn find_hashed(&self, hash: u64, directory: DirectoryId, name: &[u8]) -> Option<SlotId> {
         let same = |&id: &u32| {
             let slot = &self.slots[id as usize];
             slot.directory == directory && self.slot_bytes(slot) == name
         };
-        self.slot_table.find(self.hasher.hash_one((directory.0, name)), same).map(|&id| SlotId(id))
+        self.slot_table.find(hash, same).map(|&id| SlotId(id))
     }
 
     /// The slot of a name, made empty if it is not there.
     fn slot(&mut self, directory: DirectoryId, name: &[u8]) -> Result<SlotId, Problem> {
-        if let Some(slot) = self.find(directory, name) {
+        let hash = self.hasher.hash_one((directory.0, name));
+        if let Some(slot) = self.find_hashed(hash, directory, name) {
             return Ok(slot);
         }
         let id = u32::try_from(self.slots.len()).map_err(|_| Problem::TooManyNames)?;
@@ -251,7 +261,7 @@ impl<'r> View<'r> {
         let next = std::mem::replace(&mut self.directories[directory.index()].first, SlotId(id));
         self.slots.push(Slot { directory, child: Child::Nothing, next, name_start, name_length });
         let Self { slots, slot_names, slot_table, hasher, .. } = self;
-        slot_table.insert_unique(hasher.hash_one((directory.0, name)), id, |&other| {
+        slot_table.insert_unique(hash, id, |&other| {
             let slot = &slots[other as usize];
             let name = &slot_names[slot.name_start as usize..][..usize::from(slot.name_length)];
             hasher.hash_one((slot.directory.0, name))

@@ -75,14 +75,22 @@ pub(super) fn parse(block: &[u8; BLOCK]) -> Result<Fields, ArchiveError> {
 
 /// The checksum is over all bytes, its own field taken as spaces; some old programs summed signed bytes.
 fn check_sum(block: &[u8; BLOCK]) -> Result<(), ArchiveError> {
-    let field = 148..156;
-    let byte = |(index, &byte): (usize, &u8)| if field.contains(&index) { b' ' } else { byte };
-    let unsigned: i64 = block.iter().enumerate().map(byte).map(i64::from).sum();
-    let signed: i64 = block.iter().enumerate().map(byte).map(|byte| i64::from(byte as i8)).sum();
-    match octal(&block[field.clone()]) {
-        Some(stated) if stated == unsigned || stated == signed => Ok(()),
-        _ => Err(ArchiveError::Checksum),
+    let field = &block[148..156];
+    let spaces = i64::from(b' ') * field.len() as i64;
+    let stated = octal(field).ok_or(ArchiveError::Checksum)?;
+    if stated == sum(block) - sum(field) + spaces {
+        return Ok(());
     }
+    // A byte from 128 on counts for 256 less.
+    let negative = |bytes: &[u8]| 256 * bytes.iter().filter(|byte| !byte.is_ascii()).count() as i64;
+    let signed = |bytes: &[u8]| sum(bytes) - negative(bytes);
+    if stated == signed(block) - signed(field) + spaces { Ok(()) } else { Err(ArchiveError::Checksum) }
+}
+
+/// Of unsigned bytes. In parts whose sums fit into 16 bits, which processors add many of at once.
+fn sum(bytes: &[u8]) -> i64 {
+    let of_part = |part: &[u8]| i64::from(part.iter().map(|&byte| u16::from(byte)).sum::<u16>());
+    bytes.chunks(128).map(of_part).sum()
 }
 
 fn dialect(block: &[u8; BLOCK]) -> Dialect {
