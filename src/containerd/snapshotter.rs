@@ -182,8 +182,9 @@ impl Snapshots for Snapshotter {
     async fn list(&self, request: Request<proto::ListSnapshotsRequest>) -> Result<Response<Self::ListStream>, Status> {
         let filters = Filters::parse(&request.into_inner().filters)
             .map_err(|problem| Status::invalid_argument(format!("layflat: {problem}")))?;
+        let documents = self.store.list_for_containerd().into_iter();
         let mut found: Vec<proto::Info> =
-            self.store.list().into_iter().filter(|document| filters.match_snapshot(document)).map(info).collect();
+            documents.filter(|document| filters.match_snapshot(document)).map(info).collect();
         let mut messages = Vec::new();
         while !found.is_empty() {
             let rest = found.split_off(LISTED.min(found.len()));

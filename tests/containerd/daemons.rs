@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal};
 use crate::client::Client;
 use crate::common::run::{self, Scratch};
 use crate::common::tools;
+use crate::lost::Link;
 
 /// Where a version of containerd is, by the Debian suite that it is from.
 fn programs(suite: &str) -> PathBuf {
@@ -79,6 +80,23 @@ pub(crate) struct Daemons {
 impl Daemons {
     /// Starts both on an empty root. Ends the test as impossible if this suite's containerd is not there.
     pub(crate) fn start(suite: &str, role: Role) -> Self {
+        let mut daemons = Self::prepare(suite, role);
+        std::os::unix::fs::symlink(daemons.path("l.sock"), daemons.path("to-l.sock")).unwrap();
+        daemons.start_layflat();
+        daemons.start_containerd();
+        daemons
+    }
+
+    /// The same, where something is between both that can lose answers.
+    pub(crate) fn start_linked(suite: &str) -> (Self, Link) {
+        let mut daemons = Self::prepare(suite, Role::Pair);
+        let link = Link::between(&daemons.path("to-l.sock"), &daemons.path("l.sock"), &daemons.snapshots());
+        daemons.start_layflat();
+        daemons.start_containerd();
+        (daemons, link)
+    }
+
+    fn prepare(suite: &str, role: Role) -> Self {
         let programs = programs(suite);
         if !programs.join("containerd").exists() {
             tools::impossible(&format!("{programs:?} has no containerd: scripts/get-containerd"));
@@ -117,11 +135,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
             root = at("root"),
             state = at("state"),
             socket = at("c.sock"),
-            layflat = at("l.sock"),
+            layflat = at("to-l.sock"),
             proxy = match role {
                 Role::Pair => format!(
                     "[proxy_plugins.layflat]\n  type = \"snapshot\"\n  address = \"{}\"\n  capabilities = {}",
-                    at("l.sock"),
+                    at("to-l.sock"),
                     // 1.7 cannot mount what the second one promises.
                     if suite == "sid" { r#"["rebase", "remap-ids"]"# } else { r#"["rebase"]"# },
                 ),
@@ -129,10 +147,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
             },
         );
         fs::write(place.0.join("config.toml"), config).unwrap();
-        let mut daemons = Self { place, role, programs, containerd: None, layflat: None };
-        daemons.start_layflat();
-        daemons.start_containerd();
-        daemons
+        Self { place, role, programs, containerd: None, layflat: None }
     }
 
     pub(crate) fn start_layflat(&mut self) {

@@ -18,17 +18,19 @@ use crate::common::tar;
 use crate::common::text::Stack;
 use crate::common::tools;
 use crate::common::tree::Tree;
-use crate::daemons::{Daemons, Role, Running, said};
+use crate::daemons::{Daemons, Running, said};
 use crate::imports::SUITES;
+use crate::lost::Link;
 
 /// A test of one suite's Docker.
 type Test = fn(&mut Docker);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [(&str, Test); 3] = [
+    const TESTS: [(&str, Test); 4] = [
         ("what_is_built_is_what_the_steps_have_seen", built),
         ("what_is_committed_is_what_the_container_shows", committed),
         ("after_a_kill_a_build_works_and_what_is_removed_is_gone", killed),
+        ("a_build_goes_on_with_a_step_whose_commit_was_not_heard_of", lost),
     ];
     let mut trials = Vec::new();
     for suite in SUITES {
@@ -63,6 +65,7 @@ RUN rm /linked/b && rm -rf /o && mkdir /o && echo end >/end
 
 struct Docker {
     daemons: Daemons,
+    link: Link,
     programs: PathBuf,
     dockerd: Option<Running>,
 }
@@ -75,7 +78,8 @@ impl Docker {
             tools::impossible(&format!("{programs:?} has no dockerd: scripts/get-containerd"));
         }
         tools::need(&["/bin/busybox", "runc"]);
-        let mut docker = Self { daemons: Daemons::start(suite, Role::Pair), programs, dockerd: None };
+        let (daemons, link) = Daemons::start_linked(suite);
+        let mut docker = Self { daemons, link, programs, dockerd: None };
         let plugins = docker.path("cli/cli-plugins");
         fs::create_dir_all(&plugins).unwrap();
         let plugin = docker.programs.join("libexec/docker/cli-plugins/docker-buildx");
@@ -174,6 +178,27 @@ impl Docker {
 
     fn build(&self, options: &str) -> Command {
         self.docker(&format!("build --quiet --network none {options} {}", self.path("build").display()))
+    }
+
+    /// containerd waits a little until it connects anew. The steps that were ended do not keep anything from being built, and nothing
+    /// is built without BuildKit's cache.
+    fn builds_when_connected(&self) {
+        let built = (0..100).any(|_| {
+            let output = self.build("--target one --tag one").output().unwrap();
+            assert!(!said(&output).contains("failed to stat active key"), "{}", said(&output));
+            output.status.success()
+        });
+        assert!(built, "{}", self.daemons.log("layflat"));
+    }
+
+    /// containerd removes directories when it collects its garbage, and that is soon.
+    fn is_empty_soon(&self) {
+        let left = || fs::read_dir(self.daemons.snapshots()).unwrap().count();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while left() > 0 && std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert_eq!(left(), 0);
     }
 
     /// What an image means that is saved.
@@ -300,6 +325,37 @@ fn committed(docker: &mut Docker) {
     assert_eq!(docker.diff_ids("same"), docker.diff_ids("base"));
 }
 
+/// BuildKit keeps the step, and asks for it by the key that it had.
+fn lost(docker: &mut Docker) {
+    for victim in ["layflat", "containerd"] {
+        let mut run =
+            || docker.build("--target one --tag one").stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let build = docker.link.lose_next_commit(&mut run);
+        match victim {
+            "layflat" => docker.daemons.kill_layflat(),
+            _ => docker.daemons.kill_containerd(),
+        }
+        build.wait_with_output().unwrap();
+        docker.link.mend();
+        match victim {
+            "layflat" => docker.daemons.start_layflat(),
+            _ => docker.daemons.start_containerd(),
+        }
+    }
+    docker.builds_when_connected();
+    let saved = docker.saved("one");
+    assert!(docker.seen("w").iter().any(|seen| seen.differences(&saved).is_empty()), "{saved:?}");
+    same(&docker.shown("one"), &saved);
+    docker.done("image rm one base");
+    docker.done("builder prune --all --force");
+    // BuildKit keeps what builds had in use that were ended so.
+    docker.stop_dockerd();
+    for lease in docker.daemons.done("-n moby leases ls --quiet").split_whitespace() {
+        docker.daemons.done(&format!("-n moby leases delete --sync {lease}"));
+    }
+    docker.is_empty_soon();
+}
+
 fn killed(docker: &mut Docker) {
     let mut build = docker.build("--target one --tag one").stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     // In the middle of its steps.
@@ -310,13 +366,7 @@ fn killed(docker: &mut Docker) {
     docker.daemons.kill_layflat();
     build.wait().unwrap();
     docker.daemons.start_layflat();
-    // containerd waits a little until it connects anew. A step whose Commit was not answered any more stays in BuildKit's cache,
-    // and containerd does not know its snapshot.
-    let tries = ["", "--no-cache"].iter().cycle().take(100);
-    let built = tries
-        .map(|cache| docker.build(&format!("{cache} --target one --tag one")).output().unwrap())
-        .any(|output| output.status.success());
-    assert!(built, "{}", docker.daemons.log("layflat"));
+    docker.builds_when_connected();
     // The build that was ended has left the step that was its last.
     let saved = docker.saved("one");
     assert!(docker.seen("w").iter().any(|seen| seen.differences(&saved).is_empty()), "{saved:?}");
@@ -332,11 +382,5 @@ fn killed(docker: &mut Docker) {
 
     docker.done("image rm one base");
     docker.done("builder prune --all --force");
-    let left = || fs::read_dir(docker.daemons.snapshots()).unwrap().count();
-    // containerd removes directories when it collects its garbage, and that is soon.
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while left() > 0 && std::time::Instant::now() < until {
-        std::thread::yield_now();
-    }
-    assert_eq!(left(), 0);
+    docker.is_empty_soon();
 }

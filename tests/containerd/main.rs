@@ -7,6 +7,7 @@ mod common;
 mod daemons;
 mod docker;
 mod imports;
+mod lost;
 #[path = "../privileged/registry/servers.rs"]
 #[allow(
     dead_code,
@@ -25,6 +26,7 @@ fn main() -> std::process::ExitCode {
         ("differ", || imports::trials(Role::Differ)),
         ("pair", || imports::trials(Role::Pair)),
         ("docker", docker::trials),
+        ("lost", lost::trials),
         ("service", service::trials),
         ("unpacker", unpacker::trials),
     ])

@@ -28,7 +28,7 @@ use crate::common::tree::Tree;
 use crate::daemons::{Running, layflat};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [Test; 13] = [
+    const TESTS: [Test; 16] = [
         ("all_lines_of_fixtures_are_shown_or_refused", true, all_lines),
         ("what_is_said_of_snapshots", true, what_is_said),
         ("what_cannot_be_done_is_refused", true, what_is_refused),
@@ -39,6 +39,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("a_snapshot_with_id_maps_is_mounted_with_them", true, id_maps),
         ("what_is_written_with_id_maps_is_committed_without", true, id_maps_committed),
         ("an_applied_layer_is_mounted_without_commit", true, mounted_without_commit),
+        ("what_was_written_to_an_applied_layer_is_there_for_the_next", true, written_after_apply),
+        ("who_did_not_hear_of_a_commit_goes_on_with_its_key", true, unheard_commit),
+        ("who_heard_of_a_commit_goes_on_with_its_name", true, heard_commit),
         ("on_a_full_disk_a_pull_fails_and_leaves_nothing", true, full_disk),
         ("after_a_kill_between_calls_a_pull_works", true, killed_between),
         ("after_a_kill_inside_a_call_a_pull_works", true, killed_inside),
@@ -524,6 +527,170 @@ fn mounted_without_commit() {
     drop(mounted);
     service.client.commit("test/committed", "test/container", "").unwrap();
     shows_three(&service.shown("test/committed"));
+}
+
+/// The record of a layer says nothing of that.
+fn written_after_apply() {
+    let service = Service::start();
+    let client = &service.client;
+    let mounts = client.prepare("test/1/key", "").unwrap();
+    client.apply(&service.blob(&archives(&three())[0]), &mounts).unwrap();
+    let mounted = Mounted::at(&client.mounts("test/1/key").unwrap(), &service.mountpoint());
+    fs::write(mounted.0.join("usr/new"), "new").unwrap();
+    drop(mounted);
+    client.commit("test/2/name", "test/1/key", "").unwrap();
+    let mounts = client.prepare("test/3/key", "test/2/name").unwrap();
+    client.apply(&service.blob(&tar::archive(&Stack::parse("H same=usr/new").0[0])), &mounts).unwrap();
+    client.commit("test/4/name", "test/3/key", "").unwrap();
+    let shown = service.shown("test/4/name");
+    assert!(shown.0.contains_key(&b"same"[..]) && shown.0.contains_key(&b"usr/new"[..]), "{shown:?}");
+    service.is_empty_when_all_is_removed();
+}
+
+/// As SnapshotInfo.Kind has them.
+const ACTIVE: i32 = 2;
+const COMMITTED: i32 = 3;
+
+impl Service {
+    /// Three layers of which the last is committed from `key` by `name`, with its parent named by one of both.
+    fn committed(&self, layers: &[Vec<u8>], (key, name): (&str, &str), is_rebased: bool) -> String {
+        let parent = self.pull(&layers[..2], Manner::AtOnce(1)).unwrap();
+        let (first, last) = if is_rebased { ("", parent.as_str()) } else { (parent.as_str(), "") };
+        let mounts = self.client.prepare_labelled(key, first, &[("own", "1")]).unwrap();
+        self.client.apply(&self.blob(&layers[2]), &mounts).unwrap();
+        self.client.commit(name, key, last).unwrap();
+        parent
+    }
+
+    fn is_committed(&self, key: &str, name: &str) {
+        assert_eq!(self.client.stat(name).unwrap().kind, COMMITTED);
+        shows_three(&self.shown(name));
+        for answer in [self.client.stat(key).map(drop), self.client.mounts(key).map(drop), self.client.remove(key)] {
+            assert_eq!(code(answer), Code::NotFound);
+        }
+    }
+}
+
+fn unheard_commit() {
+    let mut service = Service::start();
+    let layers = archives(&three());
+    let (key, name, other) = ("test/10/key", "test/11/name", "test/12/name");
+    for (is_rebased, by_another) in [(false, false), (false, true), (true, false), (true, true)] {
+        let anew = |service: &mut Service| {
+            service.is_empty_when_all_is_removed();
+            let parent = service.committed(&layers, (key, name), is_rebased);
+            if by_another {
+                service.restart();
+            }
+            parent
+        };
+
+        // It is told of as containerd knows it, and as it may know it.
+        let parent = anew(&mut service);
+        let client = &service.client;
+        for _ in 0..2 {
+            let info = client.stat(key).unwrap();
+            assert_eq!((info.kind, info.name.as_str(), info.parent.as_str()), (ACTIVE, key, parent.as_str()));
+            assert_eq!(info.labels.into_iter().collect::<Vec<_>>(), [("own".to_owned(), "1".to_owned())]);
+            assert_eq!(client.stat(name).unwrap().kind, COMMITTED);
+            assert_eq!(client.usage(key).unwrap(), client.usage(name).unwrap());
+        }
+        let names = |filter: &str| client.list(&[filter]).unwrap().into_keys().collect::<Vec<_>>();
+        assert_eq!((names("kind==active"), names("name==test/11/name")), (vec![key.to_owned()], vec![name.to_owned()]));
+
+        // It is committed again, by the same name and by another.
+        assert_eq!(code(client.commit(&parent, key, "")), Code::AlreadyExists);
+        assert_eq!(code(client.commit(name, key, "test/absent")), Code::InvalidArgument);
+        client.commit(name, key, "").unwrap();
+        client.commit(other, key, &parent).unwrap();
+        assert_eq!(code(client.stat(name)), Code::NotFound);
+        if by_another {
+            service.restart();
+        }
+        shows_three(&service.shown(other));
+
+        // It is mounted and written to.
+        anew(&mut service);
+        let client = &service.client;
+        let mounted = Mounted::at(&client.mounts(key).unwrap(), &service.mountpoint());
+        shows_three(&Tree::of_directory(&mounted.0));
+        fs::write(mounted.0.join("new"), "new").unwrap();
+        drop(mounted);
+        assert_eq!(code(client.stat(name)), Code::NotFound);
+        if by_another {
+            service.restart();
+        }
+        let client = &service.client;
+        client.commit(other, key, "").unwrap();
+        assert!(service.shown(other).0.contains_key(&b"new"[..]));
+
+        // Its labels are changed.
+        anew(&mut service);
+        let client = &service.client;
+        assert_eq!(client.label(key, &[("two", "2")]).unwrap().labels.len(), 2);
+        assert_eq!(code(client.stat(name)), Code::NotFound);
+        client.commit(other, key, "").unwrap();
+        shows_three(&service.shown(other));
+
+        // containerd collects, and knows the key.
+        anew(&mut service);
+        let client = &service.client;
+        client.remove(name).unwrap();
+        client.clean().unwrap();
+        assert_eq!((code(client.stat(name)), client.stat(key).unwrap().kind), (Code::NotFound, ACTIVE));
+        client.commit(other, key, "").unwrap();
+        client.remove(key).unwrap();
+        service.is_committed(key, other);
+
+        // It knows neither.
+        for order in [[name, key], [key, name]] {
+            anew(&mut service);
+            let client = &service.client;
+            order.iter().for_each(|name| client.remove(name).unwrap());
+            assert!(order.iter().all(|name| code(client.stat(name)) == Code::NotFound));
+        }
+    }
+    service.is_empty_when_all_is_removed();
+
+    // What a container has written has other ids by then than its mounts would need.
+    let top = service.pull(&layers, Manner::OneByOne).unwrap();
+    let client = &service.client;
+    let mounts = client.prepare_labelled(key, &top, &MAPS).unwrap();
+    fs::write(upper(&mounts).join("new"), "new").unwrap();
+    std::os::unix::fs::chown(upper(&mounts).join("new"), Some(100_007), Some(200_008)).unwrap();
+    client.commit(name, key, "").unwrap();
+    let refused = client.mounts(key).unwrap_err();
+    assert!(refused.code() == Code::FailedPrecondition && refused.message().contains("commit it again"), "{refused:?}");
+    client.commit(other, key, "").unwrap();
+    assert_eq!(owner(&upper(&mounts).join("new")), (7, 8));
+    service.is_empty_when_all_is_removed();
+}
+
+fn heard_commit() {
+    let mut service = Service::start();
+    let layers = archives(&three());
+    let (key, name) = ("test/10/key", "test/11/name");
+    // containerd collects, and knows the name.
+    service.committed(&layers, (key, name), true);
+    service.client.remove(key).unwrap();
+    service.is_committed(key, name);
+    service.restart();
+    service.is_committed(key, name);
+    service.is_empty_when_all_is_removed();
+    // Others are put on it.
+    service.committed(&layers, (key, name), true);
+    service.client.prepare("test/12/container", name).unwrap();
+    service.is_committed(key, name);
+    service.restart();
+    service.is_committed(key, name);
+    // The key is taken for something else.
+    service.client.remove("test/12/container").unwrap();
+    service.client.prepare(key, "").unwrap();
+    assert_eq!(service.client.stat(key).unwrap().parent, "");
+    service.client.remove(name).unwrap();
+    assert_eq!(code(service.client.stat(name)), Code::NotFound);
+    assert_eq!(service.client.stat(key).unwrap().kind, ACTIVE);
+    service.is_empty_when_all_is_removed();
 }
 
 /// After whatever has happened: the same layers come out right, and all that is left can be removed.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::StoreError;
 use crate::cache::renew;
 use crate::fs::Durability;
 
@@ -75,6 +76,9 @@ pub(crate) struct Document {
     /// Whether a committed snapshot shows nothing that those below do not show.
     #[serde(default)]
     pub(crate) is_empty: bool,
+    /// What a committed snapshot was before, as long as containerd may not have heard of the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) before: Option<Box<Document>>,
 }
 
 impl Document {
@@ -93,6 +97,16 @@ impl Document {
             id_maps: None,
             is_turning: false,
             is_empty: false,
+            before: None,
+        }
+    }
+
+    /// Whether it may be committed on this parent: its own one, or any if it has none.
+    pub(super) fn check_parent(&self, key: &str, parent: &str) -> Result<(), StoreError> {
+        let own = &self.parent;
+        match own.is_empty() || parent.is_empty() || own == parent {
+            true => Ok(()),
+            false => Err(StoreError::Invalid(format!("snapshot {key:?} has the parent {own:?}, and not {parent:?}"))),
         }
     }
 

@@ -20,12 +20,15 @@
 //!
 //! A layer is staged by Apply, whatever is below it, and settled when that is known for sure: by Commit, which may name the
 //! parent, or before its first mount.
+//!
+//! A committed snapshot goes by the key that it was committed from as well, as long as containerd may not have heard of the commit.
 
 mod document;
 mod error;
 mod id_maps;
 mod mounts;
 mod settle;
+mod unheard;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +79,8 @@ struct State {
     snapshots: BTreeMap<String, Snapshot>,
     /// Names that are being committed to.
     reserved: BTreeSet<String>,
+    /// Keys that snapshots were committed from of whose commit containerd may not have heard: their names.
+    unheard: BTreeMap<String, String>,
     /// The number of the next one.
     next: u64,
 }
@@ -153,6 +158,7 @@ impl Store {
                 Err(problem) => unread.push((path, problem)),
             }
         }
+        state.find_unheard();
         let namespace = match crate::userns::in_user_namespace() {
             true => XattrNamespace::User,
             false => XattrNamespace::Trusted,
@@ -197,6 +203,8 @@ impl Store {
             let id_maps = maps.as_ref().map(|maps| (maps.uids.to_string(), maps.gids.to_string()));
             let document = Document { id_maps, ..Document::new(key, parent, kind, labels) };
             let snapshot = Snapshot::new(number, document);
+            state.done_with(key);
+            state.heard(parent);
             state.snapshots.insert(key.to_owned(), snapshot.clone());
             (snapshot, below, maps)
         };
@@ -253,6 +261,7 @@ impl Store {
 
     /// How a snapshot is mounted. A layer that was staged in it is settled first.
     pub(crate) fn mounts(&self, key: &str, cancel: &Cancel) -> Result<Vec<Mounted>, StoreError> {
+        self.reopen(key)?;
         let (snapshot, below) = {
             let state = self.state();
             let snapshot = state.get(key)?.clone();
@@ -322,6 +331,9 @@ impl Store {
         }
         let turn = self.turn(key)?;
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(committed) = self.commit_again(name, key, parent, &labels)? {
+            return Ok(committed);
+        }
         let (snapshot, parent, below) = {
             let mut state = self.state();
             state.check_free(name)?;
@@ -329,14 +341,11 @@ impl Store {
             if snapshot.document.kind != Kind::Active {
                 return Err(StoreError::Precondition(format!("snapshot {key:?} is not active")));
             }
+            snapshot.document.check_parent(key, parent)?;
             let own = &snapshot.document.parent;
-            if !own.is_empty() && !parent.is_empty() && own != parent {
-                return Err(StoreError::Invalid(format!(
-                    "snapshot {key:?} has the parent {own:?}, and not {parent:?}"
-                )));
-            }
             let parent = if own.is_empty() { parent.to_owned() } else { own.clone() };
             let below = state.chain(&parent)?;
+            state.heard(&parent);
             state.reserved.insert(name.to_owned());
             if let Some(own) = state.snapshots.get_mut(key) {
                 own.pending_parent = Some(parent.clone());
@@ -351,6 +360,7 @@ impl Store {
                 state.snapshots.remove(key);
                 let snapshot = Snapshot { is_ready: true, ..Snapshot::new(snapshot.number, document) };
                 state.snapshots.insert(name.to_owned(), snapshot);
+                state.unheard.insert(key.to_owned(), name.to_owned());
                 Ok(committed)
             }
             Err(error) => {
@@ -379,6 +389,8 @@ impl Store {
         };
         let settled = self.settle(snapshot.number, below, cancel)?;
         if settled.is_none() {
+            // Whoever had its mounts may have changed what was unpacked.
+            self.forget_record(snapshot.number).map_err(failed("write"))?;
             self.turn_back(snapshot, below, cancel)?;
             // Whoever wrote it may not have waited for the disk.
             open_path(&directory)
@@ -389,8 +401,10 @@ impl Store {
         let is_empty = settled.as_ref().is_some_and(|settled| !settled.has_changes);
         let is_shifted =
             id_maps::is_copy(name, &snapshot.document.name) || below.iter().any(|below| below.document.is_shifted);
+        let is_turning = snapshot.document.id_maps.is_some() && !below.is_empty();
+        let before = Document { parent: parent.to_owned(), is_turning, ..snapshot.document.clone() };
         let committed = Document::new(name, parent, Kind::Committed, labels);
-        let document = Document { usage, is_empty, is_shifted, ..committed };
+        let document = Document { usage, is_empty, is_shifted, before: Some(Box::new(before)), ..committed };
         document.write(&directory, self.durability).map_err(failed("write"))?;
         let is_layer = settled.is_some();
         let not_kept = settled.map(|settled| settled.not_kept).unwrap_or_default();
@@ -424,10 +438,10 @@ impl Store {
 
     /// What is known of a snapshot.
     pub(crate) fn stat(&self, key: &str) -> Result<Document, StoreError> {
-        Ok(self.state().get(key)?.document.clone())
+        Ok(self.state().document(key)?.clone())
     }
 
-    /// All that there are, in the order of their names.
+    /// All that there are.
     pub(crate) fn list(&self) -> Vec<Document> {
         let state = self.state();
         let ready = state.snapshots.values().filter(|snapshot| snapshot.is_ready);
@@ -440,6 +454,7 @@ impl Store {
         key: &str,
         change: impl FnOnce(&mut BTreeMap<String, String>),
     ) -> Result<Document, StoreError> {
+        self.reopen(key)?;
         let turn = self.turn(key)?;
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Snapshot { number, mut document, .. } = self.state().get(key)?.clone();
@@ -457,7 +472,10 @@ impl Store {
 
     /// What a snapshot takes of the disk, without those below.
     pub(crate) fn usage(&self, key: &str) -> Result<Usage, StoreError> {
-        let snapshot = self.state().get(key)?.clone();
+        let snapshot = {
+            let state = self.state();
+            state.get(state.resolve(key))?.clone()
+        };
         match snapshot.document.kind {
             Kind::Committed => Ok(snapshot.document.usage),
             Kind::View => Ok(Usage::default()),
@@ -474,6 +492,9 @@ impl Store {
         // A layer that is being unpacked is waited for.
         let turn = self.turn(key)?;
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.remove_name(key)? {
+            return Ok(());
+        }
         let snapshot = {
             let mut state = self.state();
             let snapshot = state.get(key)?.clone();
@@ -537,7 +558,8 @@ impl Store {
 
     /// A snapshot's turn: it is taken before the state is looked at again, and never while that is locked.
     fn turn(&self, key: &str) -> Result<Arc<Mutex<()>>, StoreError> {
-        Ok(Arc::clone(&self.state().get(key)?.turn))
+        let state = self.state();
+        Ok(Arc::clone(&state.get(state.resolve(key))?.turn))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,5 +1,6 @@
 //! Layers of snapshots: staged in their directories, and settled there on what lies below them.
 
+use std::io;
 use std::path::Path;
 
 use super::{Snapshot, Store, StoreError, UPPER, document, remove_in};
@@ -54,6 +55,22 @@ impl Store {
         Underneath {
             lower: below[known..].iter().map(|snapshot| directory(snapshot).join(UPPER)).collect(),
             settled: below[..known].iter().rev().map(of_layer).collect(),
+        }
+    }
+
+    /// Whether there is a record of what was unpacked into a snapshot.
+    pub(super) fn has_record(&self, number: u64) -> bool {
+        is_there(&self.directory(number).join(record_name()))
+    }
+
+    /// Removes that record, if there is one: the directory is read instead.
+    pub(super) fn forget_record(&self, number: u64) -> io::Result<()> {
+        let directory = self.directory(number);
+        // With it and no record the layer would seem to be unfinished.
+        remove_in(&directory, SETTLING)?;
+        match std::fs::remove_file(directory.join(record_name())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
