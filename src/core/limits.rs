@@ -66,6 +66,12 @@ impl Limits {
         self.memory != u64::MAX
     }
 
+    /// How many bytes of records there may be.
+    #[cfg(feature = "containerd")]
+    pub(crate) fn memory_of_records(&self) -> u64 {
+        self.memory.saturating_sub(Self::MEMORY_FROM)
+    }
+
     /// Whether there may be records of so many bytes (`Record::memory`).
     pub(crate) fn check_memory(&self, records: u64) -> Result<(), Exceeded> {
         match records.saturating_add(Self::MEMORY_FROM) > self.memory {

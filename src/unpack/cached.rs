@@ -267,7 +267,7 @@ impl<'a> Store<'a> {
         drop(of_read);
 
         let stack = replay(&records, options)?;
-        fitness.check(&stack)?;
+        fitness.check(&stack, stack.layers())?;
         let trees: Vec<Option<Known>> = slots
             .iter()
             .map(|slot| match slot {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::io;
 use crate::core::overlayfs::XattrNamespace;
-use crate::core::stack::{Stack, What};
+use crate::core::stack::{Difference, Stack, What};
 use crate::fs::make_directory;
 use crate::unpack::Error;
 
@@ -62,10 +62,10 @@ impl Fitness {
         Ok(fitness)
     }
 
-    /// An error if a stack needs what there is not.
-    pub(super) fn check(&self, stack: &Stack<'_>) -> Result<(), Error> {
+    /// An error if layers of a stack need what there is not.
+    pub(super) fn check(&self, stack: &Stack<'_>, layers: &[Difference]) -> Result<(), Error> {
         let (mut whiteouts, mut attributes) = (false, false);
-        for entry in stack.layers().iter().flat_map(|difference| difference.entries()) {
+        for entry in layers.iter().flat_map(|difference| difference.entries()) {
             match entry.what {
                 What::Whiteout => whiteouts = true,
                 What::Directory { opaque, holds_whiteouts, .. } => attributes |= opaque || holds_whiteouts,

@@ -126,7 +126,7 @@ fn arranged(
     let mut ground = Ground::prepare(image, work, Some(namespace), options, progress)?;
     let records = std::mem::take(&mut ground.records);
     let stack = replay(&records, options)?;
-    fitness.check(&stack)?;
+    fitness.check(&stack, stack.layers())?;
 
     let mut settler = Settler::new(
         &stack,

@@ -44,7 +44,7 @@ pub use report::{LayerReport, Loss, LossKind, Made, NoProgress, Progress, Report
 pub(crate) use report::{Losses, merged};
 pub use stage::AttributeProbe;
 #[cfg(feature = "containerd")]
-pub(crate) use staged::set_root;
+pub(crate) use staged::{Base, set_root, settle_layer_on};
 pub use staged::{Settled, SettledLayer, Underneath, record_name, settle_layer, stage_layer};
 
 /// The directory of the work directory that becomes the result.

@@ -89,7 +89,7 @@ pub fn layer_over(layer: &Layer, lower: &[PathBuf], destination: &Path, options:
     let (below, lower) = below.map_err(|error| unread(error, options))?;
     let records: Vec<Record> = std::iter::once(below).chain(std::mem::take(&mut ground.records)).collect();
     let stack = replay(&records, options)?;
-    fitness.check(&stack)?;
+    fitness.check(&stack, stack.layers())?;
 
     let difference = &stack.layers()[OWN];
     let root = if difference.entries().is_empty() {

@@ -29,13 +29,13 @@ use super::known::Known;
 use super::layers::{allowed_namespace, root_attributes, write_file};
 use super::over::{LayerOver, sizes_below, unread};
 use super::settle::{Finish, Settler, Staging};
-use super::{Ground, RESULT, check_memory, io, replay, settle_error, stage_name};
+use super::{Ground, RESULT, check_memory, io, reading, settle_error, stage_name};
 use crate::below::Lower;
-#[cfg(feature = "containerd")]
 use crate::core::overlayfs::XattrNamespace;
 #[cfg(feature = "containerd")]
 use crate::core::record::Attributes;
 use crate::core::record::{RECORD_VERSION, Record};
+use crate::core::stack::GrowingStack;
 use crate::fs::{DestinationError, Durability, Work, handles, make_directory, open_directory, open_path, publishing};
 use crate::image::{Image, Layer};
 use crate::unpack::stage::{Capabilities, Home, Inventory, Spill, Staged};
@@ -170,78 +170,119 @@ pub fn settle_layer(
     destination: &Path,
     options: &Options,
 ) -> Result<Settled, Error> {
-    let place = Arc::new(open_path(staged).map_err(io("cannot open the staged layer"))?);
-    let namespace = match options.xattr_namespace {
-        Some(namespace) => namespace,
-        None => allowed_namespace(place.as_fd())?,
-    };
+    let base = Base::read(below, namespace(&place(staged)?, options)?, options)?;
+    settle_layer_on(staged, base, destination, options).map(|(settled, _)| settled)
+}
+
+/// The same on layers that were read before; what the next one on top may be settled on.
+///
+/// # Errors
+/// As [`settle_layer`]; then what was read is lost.
+pub(crate) fn settle_layer_on(
+    staged: &Path,
+    mut base: Base,
+    destination: &Path,
+    options: &Options,
+) -> Result<(Settled, Base), Error> {
+    let place = Arc::new(place(staged)?);
+    let namespace = namespace(&place, options)?;
     let spill = Spill::new(open_directory(&place, SPILL.as_bytes()).map_err(io("cannot open the staged layer"))?);
     let capabilities = Capabilities::probe(spill.directory(), Some(namespace), options)
         .map_err(io("cannot find out what the destination can hold"))?;
     let fitness = Fitness::probe(place.as_fd(), namespace)?;
 
-    let (mut records, mut known) = (Vec::new(), Vec::new());
-    let (mut bytes, mut entries) = (0_u64, 0_u64);
-    let mut add = |record: Record, expanded: u64, tree: Option<Known>| {
-        bytes = bytes.saturating_add(expanded);
-        entries += record.changes.len() as u64;
-        records.push(record);
-        known.push(tree);
-    };
-    if !below.lower.is_empty() {
-        let read = Lower::read(&below.lower, namespace, &options.limits, &options.cancel);
-        let (record, lower) = read.map_err(|error| unread(error, options))?;
-        let size = sizes_below(&record);
-        add(record, size, Some(Known::Lower(lower)));
-    }
-    // Not more of them is read than may be.
-    let mut memory = 0;
-    for SettledLayer { directory, record } in &below.settled {
-        let Kept { expanded, record } = read(record)?;
-        if options.limits.limit_memory() {
-            memory += record.memory();
-            check_memory(memory, options)?;
+    base.add(read(&staged.join(record_name()))?, None, options)?;
+    let Base { stack, known, bytes, entries, .. } = &mut base;
+    let own = stack.len() - 1;
+    let copies = Copies::of_sizes((*bytes, *entries), &options.limits);
+    let settled = stack.replay(reading(options), |stack, records| -> Result<_, Error> {
+        let difference = &stack.layers()[own];
+        fitness.check(stack, std::slice::from_ref(difference))?;
+        if difference.entries().is_empty() {
+            // Whatever is in it is not shown.
+            rustix::fs::renameat(&place, TREE, &place, "nothing").map_err(io("cannot move a layer"))?;
+            drop(make_directory(&place, TREE, Mode::RWXU).map_err(io("cannot make the result"))?);
+            return Ok((false, root_attributes(stack), Losses::default()));
         }
-        add(record, expanded, Some(Known::tree_at(Some(directory.clone()))));
-    }
-    let Kept { expanded, record } = read(&staged.join(record_name()))?;
-    add(record, expanded, None);
-
-    let own = records.len() - 1;
-    let stack = replay(&records, options)?;
-    fitness.check(&stack)?;
-    let difference = &stack.layers()[own];
-    let has_changes = !difference.entries().is_empty();
-    let (root, losses) = if has_changes {
         let inventory: Inventory = read(&staged.join(inventory_name()))?;
         let home = Home::new(&place, TREE.to_owned());
         let nothing = |layer| Staged::of(Inventory::nothing(), layer, home.clone(), spill.clone(), 0);
         let mut stages: Vec<Staged> = (0..own).map(nothing).collect();
         stages.push(Staged::of(inventory, own, home.clone(), spill.clone(), handles(8)));
         let mut staging = Staging { stages, spill: spill.clone(), capabilities: capabilities.clone() };
-        let mut settler = Settler::new(
-            &stack,
-            &records,
-            &mut staging,
-            Finish::Overlay(namespace),
-            Copies::of_sizes((bytes, entries), &options.limits),
-            options,
-        )
-        .knowing(&known);
+        let mut settler =
+            Settler::new(stack, records, &mut staging, Finish::Overlay(namespace), copies, options).knowing(known);
         settler.settle(own, difference).map_err(settle_error)?;
-        (stack.root_attributes(difference), settler.losses)
-    } else {
-        // Whatever is in it is not shown.
-        rustix::fs::renameat(&place, TREE, &place, "nothing").map_err(io("cannot move a layer"))?;
-        drop(make_directory(&place, TREE, Mode::RWXU).map_err(io("cannot make the result"))?);
-        (root_attributes(&stack), Losses::default())
-    };
+        Ok((true, stack.root_attributes(difference), settler.losses))
+    });
+    let (has_changes, root, losses) = settled??;
     let not_kept = losses.into_list();
     if let (true, Some(first)) = (options.strict, not_kept.first()) {
         return Err(first.refused());
     }
     put(&place, destination, options, |directory| capabilities.set_root(directory, &root))?;
-    Ok(Settled { has_changes, not_kept })
+    base.known[own] = Some(Known::tree_at(Some(destination.to_owned())));
+    Ok((Settled { has_changes, not_kept }, base))
+}
+
+fn place(staged: &Path) -> Result<OwnedFd, Error> {
+    open_path(staged).map_err(io("cannot open the staged layer"))
+}
+
+fn namespace(place: &OwnedFd, options: &Options) -> Result<XattrNamespace, Error> {
+    match options.xattr_namespace {
+        Some(namespace) => Ok(namespace),
+        None => allowed_namespace(place.as_fd()),
+    }
+}
+
+/// Layers on one another, as far as the next one on top needs to know them: names, attributes and places, no contents.
+#[derive(Debug, Default)]
+pub(crate) struct Base {
+    stack: GrowingStack,
+    /// Of each layer where its files are.
+    known: Vec<Option<Known>>,
+    /// Uncompressed bytes of all layers.
+    bytes: u64,
+    /// Their entries.
+    entries: u64,
+    /// Bytes that it takes, about.
+    memory: u64,
+}
+
+impl Base {
+    /// Reads what lies below a layer.
+    pub(crate) fn read(below: &Underneath, namespace: XattrNamespace, options: &Options) -> Result<Self, Error> {
+        let mut base = Self::default();
+        if !below.lower.is_empty() {
+            let read = Lower::read(&below.lower, namespace, &options.limits, &options.cancel);
+            let (record, lower) = read.map_err(|error| unread(error, options))?;
+            let expanded = sizes_below(&record);
+            base.add(Kept { expanded, record }, Some(Known::Lower(lower)), options)?;
+        }
+        // Not more of them is read than may be.
+        for SettledLayer { directory, record } in &below.settled {
+            base.add(read(record)?, Some(Known::tree_at(Some(directory.clone()))), options)?;
+        }
+        Ok(base)
+    }
+
+    /// Bytes of memory that it takes, about (rule S10).
+    #[cfg(feature = "containerd")]
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    fn add(&mut self, layer: Kept, known: Option<Known>, options: &Options) -> Result<(), Error> {
+        let Kept { expanded, record } = layer;
+        self.bytes = self.bytes.saturating_add(expanded);
+        self.entries += record.changes.len() as u64;
+        self.memory = self.memory.saturating_add(record.memory());
+        check_memory(self.memory, options)?;
+        self.stack.push(record);
+        self.known.push(known);
+        Ok(())
+    }
 }
 
 /// Gives a directory the attributes of a tree's root, as they are to be seen through an overlay mount.

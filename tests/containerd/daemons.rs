@@ -280,6 +280,12 @@ impl Running {
         value.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// Bytes that it has read so far, from files and sockets.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        let counts = fs::read_to_string(format!("/proc/{}/io", self.0.id())).unwrap();
+        counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    }
+
     /// Waits until it has ended; whether it says that all is well.
     pub(crate) fn ended_well(mut self) -> bool {
         self.0.wait().unwrap().success()

@@ -24,11 +24,11 @@ use crate::common::run::{self, Scratch};
 use crate::common::tar;
 use crate::common::text::Stack;
 use crate::common::tools;
-use crate::common::tree::Tree;
+use crate::common::tree::{Shape, Tree};
 use crate::daemons::{Running, layflat};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [Test; 16] = [
+    const TESTS: [Test; 18] = [
         ("all_lines_of_fixtures_are_shown_or_refused", true, all_lines),
         ("what_is_said_of_snapshots", true, what_is_said),
         ("what_cannot_be_done_is_refused", true, what_is_refused),
@@ -42,6 +42,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("what_was_written_to_an_applied_layer_is_there_for_the_next", true, written_after_apply),
         ("who_did_not_hear_of_a_commit_goes_on_with_its_key", true, unheard_commit),
         ("who_heard_of_a_commit_goes_on_with_its_name", true, heard_commit),
+        ("a_commit_reads_its_layer_and_none_below", true, many_layers),
+        ("layers_on_the_same_layer_know_nothing_of_one_another", true, forks),
         ("on_a_full_disk_a_pull_fails_and_leaves_nothing", true, full_disk),
         ("after_a_kill_between_calls_a_pull_works", true, killed_between),
         ("after_a_kill_inside_a_call_a_pull_works", true, killed_inside),
@@ -690,6 +692,60 @@ fn heard_commit() {
     service.client.remove(name).unwrap();
     assert_eq!(code(service.client.stat(name)), Code::NotFound);
     assert_eq!(service.client.stat(key).unwrap().kind, ACTIVE);
+    service.is_empty_when_all_is_removed();
+}
+
+/// So that the last of many layers costs what the first does.
+fn many_layers() {
+    let service = Service::start();
+    let client = &service.client;
+    let layer = |number: usize| {
+        let files: Vec<String> = (0..50).map(|file| format!("F d{number}/{file}")).collect();
+        tar::archive(&Stack::parse(&files.join(", ")).0[0])
+    };
+    let name = |layer: usize| format!("test/{layer}/name");
+    let mut read = Vec::new();
+    for number in 0..60_usize {
+        let mounts = client.prepare(&format!("test/{number}/key"), "").unwrap();
+        client.apply(&service.blob(&layer(number)), &mounts).unwrap();
+        let before = service.process.as_ref().unwrap().bytes_read();
+        let parent = number.checked_sub(1).map_or(String::new(), name);
+        client.commit(&name(number), &format!("test/{number}/key"), &parent).unwrap();
+        read.push(service.process.as_ref().unwrap().bytes_read() - before);
+    }
+    assert!(read[59] < 2 * read[5], "{read:?}");
+    let shown = service.shown(&name(59));
+    assert_eq!(shown.0.len(), 1 + 60 * 51);
+}
+
+/// Also when what is known of the one below has gone on to the first of them.
+fn forks() {
+    let service = Service::start();
+    let client = &service.client;
+    let parent = service.pull(&archives(&three())[..2], Manner::AtOnce(1)).unwrap();
+    let committed = |name: &str, parent: &str, layer: &str| {
+        let mounts = client.prepare(&format!("{name}/key"), parent).unwrap();
+        client.apply(&service.blob(&tar::archive(&Stack::parse(layer).0[0])), &mounts).unwrap();
+        client.commit(name, &format!("{name}/key"), "")
+    };
+    committed("test/one", &parent, "F d/one, W tmp/x").unwrap();
+    assert_eq!(code(committed("test/two", &parent, "H two=d/one")), Code::InvalidArgument);
+    committed("test/three", &parent, "H three=tmp/x").unwrap();
+    committed("test/four", "test/one", "H four=d/one").unwrap();
+    committed("test/five", "test/three", "H five=three, O d").unwrap();
+    // A name that is taken once more, for something else.
+    client.remove("test/four").unwrap();
+    client.remove("test/four/key").unwrap();
+    committed("test/four", "test/three", "F d/four").unwrap();
+    committed("test/six", "test/four", "H six=d/four").unwrap();
+    let names = |name: &str| -> Vec<String> {
+        let files = service.shown(name).0.into_iter().filter(|(_, node)| node.shape != Shape::Directory);
+        files.map(|(path, _)| String::from_utf8(path).unwrap()).collect()
+    };
+    assert_eq!(names("test/one"), ["d/new", "d/one", "lib", "usr/lib/a"]);
+    assert_eq!(names("test/five"), ["five", "lib", "three", "tmp/x", "usr/lib/a"]);
+    assert_eq!(names("test/six"), ["d/four", "d/new", "lib", "six", "three", "tmp/x", "usr/lib/a"]);
+    client.remove("test/two/key").unwrap();
     service.is_empty_when_all_is_removed();
 }
 

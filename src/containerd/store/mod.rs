@@ -27,6 +27,7 @@ mod document;
 mod error;
 mod id_maps;
 mod mounts;
+mod recent;
 mod settle;
 mod unheard;
 mod usage;
@@ -52,6 +53,7 @@ use crate::unpack::{Loss, Options};
 pub(crate) use document::{Document, Kind, Usage};
 pub(crate) use error::StoreError;
 pub(crate) use mounts::{Mounted, is_root_as_made};
+use recent::Recent;
 
 /// A snapshot's upper directory, in its own.
 const UPPER: &str = "fs";
@@ -70,6 +72,7 @@ pub(crate) struct Store {
     durability: Durability,
     limits: Limits,
     state: Mutex<State>,
+    recent: Mutex<Recent>,
     _lock: Lock,
 }
 
@@ -163,7 +166,8 @@ impl Store {
             true => XattrNamespace::User,
             false => XattrNamespace::Trusted,
         };
-        Ok((Self { root, namespace, durability, limits, state: Mutex::new(state), _lock: lock }, unread))
+        let (state, recent) = (Mutex::new(state), Mutex::new(Recent::within(&limits)));
+        Ok((Self { root, namespace, durability, limits, state, recent, _lock: lock }, unread))
     }
 
     /// How layers are unpacked here.
@@ -549,6 +553,7 @@ impl Store {
 
     /// Removes a directory that no document is in. If that fails now, [`clean`](Self::clean) tries again.
     fn discard(&self, number: u64) {
+        self.forget(number);
         let _ = remove_in(&self.root.join(SNAPSHOTS), &number.to_string());
     }
 

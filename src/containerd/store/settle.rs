@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::{MutexGuard, PoisonError};
 
+use super::recent::Recent;
 use super::{Snapshot, Store, StoreError, UPPER, document, remove_in};
 use crate::core::cancel::Cancel;
-use crate::unpack::{Settled, SettledLayer, Underneath, record_name, settle_layer};
+use crate::unpack::{Base, Settled, SettledLayer, Underneath, record_name, settle_layer_on};
 
 /// A layer that was read.
 pub(super) const STAGED: &str = "staged";
@@ -34,13 +36,30 @@ impl Store {
         }
         let io = |error| StoreError::io(format!("cannot finish {directory:?}"), error);
         std::fs::rename(&staged, &settling).map_err(io)?;
-        let settled = settle_layer(&settling, &self.underneath(below), &directory.join(UPPER), &self.options(cancel))?;
+        let options = self.options(cancel);
+        let known = below.first().and_then(|parent| self.recent().take(parent.number));
+        let underneath = if known.is_some() { Underneath::default() } else { self.underneath(below) };
+        let base = known.map_or_else(|| Base::read(&underneath, self.namespace, &options), Ok)?;
+        let (settled, base) = settle_layer_on(&settling, base, &directory.join(UPPER), &options)?;
         // The layer is whole now.
         std::fs::rename(settling.join(record_name()), &record).map_err(io)?;
         document::sync(&directory, self.durability).map_err(io)?;
         // What is left goes with the snapshot, if not now.
         let _ = remove_in(&directory, SETTLING);
+        // What was read from disk is not known so well.
+        if underneath.lower.is_empty() {
+            self.recent().keep(number, base);
+        }
         Ok(Some(settled))
+    }
+
+    /// What is in a snapshot is not what it was, or nothing any more.
+    pub(super) fn forget(&self, number: u64) {
+        drop(self.recent().take(number));
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What lies below, the topmost first: layers with records down to the first that others have made, which is read from
@@ -65,6 +84,7 @@ impl Store {
 
     /// Removes that record, if there is one: the directory is read instead.
     pub(super) fn forget_record(&self, number: u64) -> io::Result<()> {
+        self.forget(number);
         let directory = self.directory(number);
         // With it and no record the layer would seem to be unfinished.
         remove_in(&directory, SETTLING)?;

@@ -27,6 +27,7 @@
 mod children;
 mod difference;
 mod events;
+mod growing;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -41,6 +42,7 @@ use crate::core::record::{Attributes, Change, ContentId, LayerPath, Record};
 pub(crate) use children::Children;
 pub use difference::{Difference, LayerEntry, Over, What};
 pub use events::{Event, Step};
+pub(crate) use growing::GrowingStack;
 use view::{Changes, SlotId};
 pub use view::{DirectoryId, InodeId, Last, LookupError, Node, Resolved, Source, View};
 

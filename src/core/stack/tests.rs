@@ -31,9 +31,21 @@ fn layer(words: &str) -> Record {
 }
 
 /// The differences of a stack: `d/` a directory, `d/!` an opaque one, `a` a file, `-a` a whiteout.
+///
+/// They are the same whether all layers are there from the start or come one after the other.
 fn differences(layers: &[&str]) -> Vec<String> {
     let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
-    let stack = Stack::replay(&records, Reading::default()).unwrap();
+    let found = in_words(&Stack::replay(&records, Reading::default()).unwrap());
+    let mut growing = GrowingStack::default();
+    for (number, record) in records.into_iter().enumerate() {
+        growing.push(record);
+        let grown = growing.replay(Reading::default(), |stack, _| in_words(stack)).unwrap();
+        assert_eq!(grown, found[..=number]);
+    }
+    found
+}
+
+fn in_words(stack: &Stack<'_>) -> Vec<String> {
     let text = |difference: &Difference| {
         let word = |(index, entry): (usize, &LayerEntry)| {
             let path = stack.path(difference, index).to_string();

@@ -165,6 +165,27 @@ impl<'r> View<'r> {
         }
     }
 
+    /// The same tree without the records that it was made of.
+    pub(super) fn without_records(self) -> View<'static> {
+        let Self { records: _, slots, slot_names, slot_table, hasher, directories, inodes, .. } = self;
+        let Self { links, copied_up, removals, path_bytes, limits, cancel, .. } = self;
+        View {
+            records: &[],
+            slots,
+            slot_names,
+            slot_table,
+            hasher,
+            directories,
+            inodes,
+            links,
+            copied_up,
+            removals,
+            path_bytes,
+            limits,
+            cancel,
+        }
+    }
+
     fn set_attributes(&mut self, directory: DirectoryId, source: Source, changes: &mut Changes) {
         let entry = &mut self.directories[directory.index()];
         if entry.born < changes.since {
@@ -385,6 +406,13 @@ impl<'r> View<'r> {
 
     pub(super) fn is_copied_up(&self, inode: InodeId) -> bool {
         self.copied_up.contains(&inode)
+    }
+}
+
+impl View<'static> {
+    /// The same tree with the records that it was made of, and perhaps more.
+    pub(super) fn with_records<'r>(self, records: &'r [Record], reading: &Reading) -> View<'r> {
+        View { records, limits: reading.limits, cancel: reading.cancel.clone(), ..self }
     }
 }
 
