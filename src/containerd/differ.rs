@@ -28,7 +28,7 @@ use crate::core::layer::LayerError;
 use crate::core::limits::Limits;
 use crate::fs::open_regular;
 use crate::image::{Layer, MediaType};
-use crate::unpack::{Error, LayerOver, Loss, Options, layer_over, stage_layer};
+use crate::unpack::{Error, LayerOver, Loss, Options, layer_over};
 
 /// Where containerd keeps its blobs, from its root on (its plugin io.containerd.content.v1.content).
 const BLOBS: &str = "io.containerd.content.v1.content/blobs";
@@ -83,7 +83,7 @@ impl Differ {
         let unpacked = match own {
             Some((store, slot)) => {
                 let options = Options { replace: true, jobs: self.layer_jobs, ..store.options(cancel) };
-                slot.fill(|staged| stage_layer(&layer, staged, &options))?
+                slot.unpack(&layer, &options)?
             }
             None => {
                 let options = Options {

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use layflat::containerd::{Event, MetricsListener, Settings, Tell, listen, serve};
+use layflat::containerd::{Backend, Event, MetricsListener, Settings, Tell, listen, serve};
 use layflat::core::chain::Chain;
 use layflat::core::limits::Limits;
 
@@ -35,8 +35,16 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let or = |path: Option<PathBuf>, default: &str| path.unwrap_or_else(|| default.into());
     let log = options.log.unwrap_or(Log::Text);
     let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let backend = match options.backend {
+        Some(options::Backend::Erofs) if options.root.is_none() => {
+            return Err("the backend erofs is for snapshots of its own: say root, too".into());
+        }
+        Some(options::Backend::Erofs) => Backend::Erofs,
+        Some(options::Backend::Overlay) | None => Backend::Overlay,
+    };
     let settings = Settings {
         root: options.root,
+        backend,
         containerd_root: or(options.containerd_root, "/var/lib/containerd"),
         containerd_address: or(options.containerd_address, "/run/containerd/containerd.sock"),
         jobs: options.jobs.unwrap_or(processors),

@@ -28,6 +28,7 @@ mod store;
 pub use event::{Event, LayerDone, Tell};
 pub use server::serve;
 pub use socket::{MetricsListener, listen};
+pub use store::Backend;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ use crate::core::limits::Limits;
 pub struct Settings {
     /// Where snapshots are kept; without, there is no snapshotter.
     pub root: Option<PathBuf>,
+    /// How layers are kept there.
+    pub backend: Backend,
     /// containerd's root directory, in which its content store is.
     pub containerd_root: PathBuf,
     /// containerd's socket, by which layers that are made come into its content store.

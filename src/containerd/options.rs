@@ -27,6 +27,10 @@ pub(crate) struct Options {
     /// Be a snapshotter as well, and keep the snapshots in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+    /// Keep layers there unpacked, or as EROFS images over files with their contents, which takes less time and needs Linux 6.12 or later
+    /// [default: overlay]
+    #[arg(long, value_enum, hide_default_value = true)]
+    pub(crate) backend: Option<Backend>,
     /// containerd's root directory, in which its content store is [default: /var/lib/containerd]
     #[arg(long, value_name = "DIR")]
     pub(crate) containerd_root: Option<PathBuf>,
@@ -88,6 +92,13 @@ impl TryFrom<String> for Memory {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+pub(crate) enum Backend {
+    Overlay,
+    Erofs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Log {
     Text,
     Json,
@@ -102,6 +113,7 @@ impl Options {
             config: None,
             address: self.address.or(file.address),
             root: self.root.or(file.root),
+            backend: self.backend.or(file.backend),
             containerd_root: self.containerd_root.or(file.containerd_root),
             containerd_address: self.containerd_address.or(file.containerd_address),
             jobs: self.jobs.or(file.jobs),

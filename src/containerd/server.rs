@@ -116,7 +116,7 @@ pub fn serve(
 }
 
 fn open(root: &Path, settings: &Settings) -> io::Result<Arc<Store>> {
-    let (store, unread) = Store::open(root, Durability::unless(settings.no_sync), settings.limits)
+    let (store, unread) = Store::open(root, Durability::unless(settings.no_sync), settings.limits, settings.backend)
         .map_err(|error| io::Error::other(Context::new(format!("cannot keep snapshots in {root:?}"), error)))?;
     for (directory, problem) in unread {
         settings.tell.tell(&Event::Unusable { directory, problem });

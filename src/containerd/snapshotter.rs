@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Code, Request, Response, Status};
 
 use super::differ::{explained, lines};
@@ -13,9 +14,10 @@ use super::proto::snapshots::snapshots_server::Snapshots;
 use super::proto::types::{Empty, Mount, Timestamp};
 use super::queue::Queue;
 use super::running::{Own, Running};
-use super::store::{Document, Kind, Mounted, Store, StoreError};
+use super::store::{Document, Kind, Mounted, Seer, Store, StoreError};
 use super::{Event, Tell};
 use crate::core::cancel::Cancel;
+use crate::core::chain::Chain;
 
 /// So many snapshots are in one message of a list.
 const LISTED: usize = 100;
@@ -68,10 +70,10 @@ impl Snapshotter {
         Err(error)
     }
 
-    async fn make(&self, call: &'static str, kind: Kind, wanted: New) -> Result<Vec<Mount>, Status> {
+    async fn make(&self, call: &'static str, kind: Kind, wanted: New, seer: Seer) -> Result<Vec<Mount>, Status> {
         let key = wanted.key.clone();
         let mounted = self.work(call, &key, move |store, _| {
-            store.prepare(kind, &wanted.key, &wanted.parent, wanted.labels.into_iter().collect())
+            store.prepare(kind, &wanted.key, &wanted.parent, wanted.labels.into_iter().collect(), &seer)
         });
         Ok(mounted.await?.into_iter().map(mount).collect())
     }
@@ -90,8 +92,9 @@ impl Snapshots for Snapshotter {
         &self,
         request: Request<proto::PrepareSnapshotRequest>,
     ) -> Result<Response<proto::PrepareSnapshotResponse>, Status> {
+        let seer = seer(&request);
         let proto::PrepareSnapshotRequest { key, parent, labels } = request.into_inner();
-        let mounts = self.make("prepare", Kind::Active, New { key, parent, labels }).await?;
+        let mounts = self.make("prepare", Kind::Active, New { key, parent, labels }, seer).await?;
         Ok(Response::new(proto::PrepareSnapshotResponse { mounts }))
     }
 
@@ -99,15 +102,17 @@ impl Snapshots for Snapshotter {
         &self,
         request: Request<proto::ViewSnapshotRequest>,
     ) -> Result<Response<proto::ViewSnapshotResponse>, Status> {
+        let seer = seer(&request);
         let proto::ViewSnapshotRequest { key, parent, labels } = request.into_inner();
-        let mounts = self.make("view", Kind::View, New { key, parent, labels }).await?;
+        let mounts = self.make("view", Kind::View, New { key, parent, labels }, seer).await?;
         Ok(Response::new(proto::ViewSnapshotResponse { mounts }))
     }
 
     async fn mounts(&self, request: Request<proto::MountsRequest>) -> Result<Response<proto::MountsResponse>, Status> {
+        let seer = seer(&request);
         let key = request.into_inner().key;
         let asked = key.clone();
-        let mounted = self.work("mounts", &key, move |store, cancel| store.mounts(&asked, cancel)).await?;
+        let mounted = self.work("mounts", &key, move |store, cancel| store.mounts(&asked, cancel, &seer)).await?;
         Ok(Response::new(proto::MountsResponse { mounts: mounted.into_iter().map(mount).collect() }))
     }
 
@@ -223,6 +228,12 @@ pub(super) fn clean(store: &Store, tell: &Tell) {
     }
 }
 
+/// Who asks.
+fn seer<T>(request: &Request<T>) -> Seer {
+    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|connection| connection.peer_cred);
+    Seer::process(peer.and_then(|peer| peer.pid()))
+}
+
 fn status(error: &StoreError) -> Status {
     let (code, text) = match error {
         StoreError::Missing(text) => (Code::NotFound, text.clone()),
@@ -230,6 +241,9 @@ fn status(error: &StoreError) -> Status {
         StoreError::Precondition(text) => (Code::FailedPrecondition, text.clone()),
         StoreError::Invalid(text) => (Code::InvalidArgument, text.clone()),
         StoreError::Unpack(error) => explained(error),
+        // What an EROFS image cannot hold is the layer's.
+        error @ StoreError::Image(cause) if cause.is_unavailable() => (Code::InvalidArgument, Chain(error).to_string()),
+        error @ StoreError::Image(_) => (Code::Internal, Chain(error).to_string()),
         error @ StoreError::Io { .. } => (Code::Internal, error.to_string()),
     };
     Status::new(code, format!("layflat: {text}"))

@@ -10,8 +10,12 @@ pub mod in_place;
 mod index;
 mod locate;
 mod pieces;
+#[cfg(feature = "containerd")]
+mod single;
 mod store;
 mod write;
 
 pub use pieces::{BLOCK, Lies, Piece, Pieces};
+#[cfg(feature = "containerd")]
+pub(crate) use single::{keep_layer, kept_layer};
 pub use store::{Contents, KeptContents, KeptLayer, contents};

@@ -57,7 +57,8 @@ pub struct KeptContents {
 pub struct KeptLayer {
     path: PathBuf,
     seal: FileSeal,
-    _lock: Lock,
+    /// None where it is in no cache.
+    _lock: Option<Lock>,
 }
 
 impl KeptLayer {
@@ -77,7 +78,7 @@ impl KeptLayer {
         let lock = Lock::shared_in(of, &place)?;
         let seal = recognised(of, &place, DATA, check)?;
         lock.touch();
-        Some(Self { path: place.join(DATA), seal, _lock: lock })
+        Some(Self { path: place.join(DATA), seal, _lock: Some(lock) })
     }
 
     /// Recognises it from now on by another stamp, which it got from something that left its bytes alone.
@@ -187,7 +188,7 @@ fn make(
     let read = read_layers(image, missing, options, progress, &|layer, stream, read, tell| {
         let draft = drafts.get(&layer).and_then(|draft| draft.lock().ok()?.take());
         let draft = draft.ok_or_else(|| std::io::Error::other("the layer was read before"))?;
-        let mut writer = ContentWriter::new(data(&draft)?, stream.stream.pace());
+        let mut writer = ContentWriter::new(data(&draft.made())?, stream.stream.pace());
         let record = read_layer(stream, &mut writer, read, tell)?;
         Ok((record, (draft, writer.finish()?)))
     })?;
@@ -210,8 +211,8 @@ fn first_of_each(image: &Image, found: &[Option<KeptContents>]) -> Vec<usize> {
 }
 
 /// The content file of a layer that is about to be read.
-fn data(draft: &Draft) -> std::io::Result<File> {
-    File::options().read(true).write(true).create_new(true).open(draft.made().join(DATA))
+pub(super) fn data(place: &Path) -> std::io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(place.join(DATA))
 }
 
 /// A layer that was read and checked, all of it written.
@@ -223,14 +224,25 @@ struct Finished {
 
 fn finish(layer: Extracted<(Draft, Written)>) -> std::io::Result<Finished> {
     let Extracted { record, facts, kept: (draft, written), .. } = layer;
+    let (index, seal) = describe(&draft.made(), facts.diff_id, record, written)?;
+    Ok(Finished { draft, index, seal })
+}
+
+/// Writes beside a content file what is known of it.
+pub(super) fn describe(
+    place: &Path,
+    diff_id: Digest,
+    record: Record,
+    written: Written,
+) -> std::io::Result<(Index, FileSeal)> {
     let Written { seal, pieces, losses } = written;
     let losses = losses.map(|name| record.names.path(name)).into_list();
     let verity = seal.verity.clone().ok_or(std::io::ErrorKind::InvalidData)?;
-    let index = Index { diff_id: facts.diff_id, size: seal.stamp.size, verity, record, pieces, losses };
+    let index = Index { diff_id, size: seal.stamp.size, verity, record, pieces, losses };
     for (name, bytes) in [(INDEX, index.encode()?), (SEAL, seal.to_json())] {
-        File::create_new(draft.made().join(name))?.write_all(&bytes)?;
+        File::create_new(place.join(name))?.write_all(&bytes)?;
     }
-    Ok(Finished { draft, index, seal })
+    Ok((index, seal))
 }
 
 /// Puts a layer that is on disk where everybody finds it.
@@ -243,7 +255,7 @@ fn publish(cache: &Path, finished: Finished, check: &Check) -> Result<KeptConten
     let lock = lock.map_err(io(format!("cannot keep the contents of a layer in {place:?}")))?;
     match replace_useless(&made, &place, |place| read(Of::Own, place, check).is_none()) {
         Ok(()) => {
-            let kept = KeptLayer { path: place.join(DATA), seal, _lock: lock };
+            let kept = KeptLayer { path: place.join(DATA), seal, _lock: Some(lock) };
             Ok(KeptContents { diff_id, record, pieces, losses, kept })
         }
         // Another process, or another layer of the image, was quicker.
@@ -261,10 +273,16 @@ fn place(cache: &Path, diff_id: &Digest) -> PathBuf {
 /// The layer in a place, if all of it is as it was made (rule S8).
 fn find(of: Of, place: &Path, diff_id: &Digest, check: &Check) -> Option<KeptContents> {
     let lock = Lock::shared_in(of, place)?;
-    let (Index { diff_id: found, record, pieces, losses, .. }, seal) = read(of, place, check)?;
+    let found = at(of, place, check).filter(|found| found.diff_id == *diff_id)?;
     lock.touch();
-    let kept = KeptLayer { path: place.join(DATA), seal, _lock: lock };
-    (found == *diff_id).then_some(KeptContents { diff_id: found, record, pieces, losses, kept })
+    Some(KeptContents { kept: KeptLayer { _lock: Some(lock), ..found.kept }, ..found })
+}
+
+/// The layer in a place, whatever its DiffID, if all of it is as it was made.
+pub(super) fn at(of: Of, place: &Path, check: &Check) -> Option<KeptContents> {
+    let (Index { diff_id, record, pieces, losses, .. }, seal) = read(of, place, check)?;
+    let kept = KeptLayer { path: place.join(DATA), seal, _lock: None };
+    Some(KeptContents { diff_id, record, pieces, losses, kept })
 }
 
 fn read(of: Of, place: &Path, check: &Check) -> Option<(Index, FileSeal)> {

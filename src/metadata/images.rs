@@ -49,12 +49,20 @@ pub(super) struct Writer<'a> {
     sources: &'a Sources,
     options: &'a Options,
     stacking: Stacking,
+    uuid: [u8; 16],
     losses: Losses,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(directory: &'a Path, sources: &'a Sources, stacking: Stacking, options: &'a Options) -> Self {
-        Self { directory, sources, options, stacking, losses: Losses::default() }
+        Self { directory, sources, options, stacking, uuid: [0; 16], losses: Losses::default() }
+    }
+
+    /// The same with a UUID for the images. By it overlayfs knows which lower layer a file comes from that was copied up, so that all its names have one
+    /// inode; it looks for that only where each lower layer has a UUID of its own (ovl_lower_uuid_ok).
+    #[cfg(feature = "containerd")]
+    pub(super) fn known_by(self, uuid: [u8; 16]) -> Self {
+        Self { uuid, ..self }
     }
 
     /// Writes an image of what a directory must hold.
@@ -70,6 +78,7 @@ impl<'a> Writer<'a> {
             devices: used.table(),
             for_erofsfuse: self.stacking == Stacking::MergedForErofsfuse,
             selinux: self.options.selinux,
+            uuid: self.uuid,
             cancel: self.options.cancel.clone(),
             ..erofs::Options::new(self.stacking.shape())
         };

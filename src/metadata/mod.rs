@@ -16,6 +16,8 @@ mod images;
 mod layers;
 mod probe;
 mod shared;
+#[cfg(feature = "containerd")]
+mod single;
 mod sources;
 
 pub use cached::{KeptImages, cached};
@@ -24,6 +26,10 @@ pub use error::MetadataError;
 pub use images::Stacking;
 pub use layers::{LayersReport, layers};
 pub use probe::probe;
+#[cfg(feature = "containerd")]
+pub(crate) use probe::probe_files;
+#[cfg(feature = "containerd")]
+pub(crate) use single::{Beneath, LayerImage, layer_image};
 
 /// What is checked before a mount appears (rule C4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

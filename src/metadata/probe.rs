@@ -20,15 +20,29 @@ use crate::userns::in_user_namespace;
 /// [`MountError::NoErofs`](crate::mount::MountError::NoErofs) where this kernel cannot, or not from there;
 /// [`MountError::NotPermitted`](crate::mount::MountError::NotPermitted).
 pub fn probe(cache: &Path) -> Result<(), MetadataError> {
+    let directory = super::cached::group(cache);
+    let failed = || io(format!("cannot make the cache directory {directory:?}"));
+    DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed())?;
+    empty(&directory)?.mount_nowhere()?;
+    Ok(())
+}
+
+/// The same with an image that lies in any directory, and without the help of another file system or of loop devices.
+#[cfg(feature = "containerd")]
+pub(crate) fn probe_files(directory: &Path) -> Result<(), MetadataError> {
+    empty(directory)?.mount_nowhere_from_files()?;
+    Ok(())
+}
+
+/// An empty image in a directory, without a name, with a device.
+fn empty(directory: &Path) -> Result<ErofsRequest, MetadataError> {
     if in_user_namespace() {
         return Err(
             crate::mount::MountError::NoErofs("the kernel does not mount it in a user namespace".to_owned()).into()
         );
     }
-    let directory = super::cached::group(cache);
-    let failed = || io(format!("cannot make the cache directory {directory:?}"));
-    DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed())?;
-    let file = || tempfile::tempfile_in(&directory).map_err(failed());
+    let failed = || io(format!("cannot write to the directory {directory:?}"));
+    let file = || tempfile::tempfile_in(directory).map_err(failed());
     let stack = Stack::replay(&[], Reading::default()).map_err(crate::unpack::Error::from)?;
     let whole = stack.whole();
     let device = file()?;
@@ -44,8 +58,7 @@ pub fn probe(cache: &Path) -> Result<(), MetadataError> {
     let metadata = out.into_inner().map_err(std::io::IntoInnerError::into_error).map_err(failed())?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", metadata.as_raw_fd()));
     let image = ErofsImage { path, metadata, devices: vec![Arc::new(device)] };
-    ErofsRequest { images: vec![image], for_erofsfuse: false, options: MountOptions::default() }.mount_nowhere()?;
-    Ok(())
+    Ok(ErofsRequest { images: vec![image], for_erofsfuse: false, options: MountOptions::default() })
 }
 
 /// No file has any content.

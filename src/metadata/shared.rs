@@ -38,12 +38,7 @@ pub(super) fn make(
             let mut layout = description(None, vec![diff_id.clone()]);
             if !difference.entries().is_empty() {
                 let image = writer.add(TREE, &stack, difference)?;
-                let device = |&index: &usize| {
-                    let device = &sources.devices[index];
-                    ContentDevice { path: text(&device.path), seal: device.seal.clone() }
-                };
-                layout.devices = image.devices.iter().map(device).collect();
-                layout.images.push(Metadata { devices: (0..layout.devices.len()).collect(), ..image });
+                list_one(&mut layout, image, sources);
             }
             write_file(&made.join(FILE_NAME), &layout.to_json())?;
             drafts.push((key, draft, writer.losses()));
@@ -66,6 +61,16 @@ pub(super) fn make(
     let losses = layers.iter().map(|layer| layer.not_kept().to_vec()).chain([sources.losses.clone()]);
     let drafts = vec![(key.to_owned(), draft, merged(losses))];
     publish(cache, drafts, check, options)?.into_iter().next().ok_or_else(|| gone().into())
+}
+
+/// Adds the only image to a description.
+pub(super) fn list_one(layout: &mut ErofsLayout, image: Metadata, sources: &Sources) {
+    let device = |&index: &usize| {
+        let device = &sources.devices[index];
+        ContentDevice { path: text(&device.path), seal: device.seal.clone() }
+    };
+    layout.devices = image.devices.iter().map(device).collect();
+    layout.images.push(Metadata { devices: (0..layout.devices.len()).collect(), ..image });
 }
 
 /// Adds the image of a layer to the description of a whole image.

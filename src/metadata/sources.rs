@@ -6,14 +6,18 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "containerd")]
+use crate::below::Lower;
 use crate::contents::in_place::{LocatedLayer, PlainLayer};
-use crate::contents::{Contents, KeptLayer, Lies, Piece, Pieces};
+use crate::contents::{Contents, KeptContents, KeptLayer, Lies, Piece, Pieces};
 use crate::core::cancel::Cancel;
 use crate::core::digest::Digest;
 use crate::core::record::{ChangeKind, ContentId, Record};
 use crate::core::stack::{Difference, Stack, What};
 use crate::erofs;
 use crate::lowerdirs::{FileSeal, Stamp};
+#[cfg(feature = "containerd")]
+use crate::tree::TreeError;
 use crate::unpack::{Error, Loss, io};
 
 /// The layers of an image, bottom first.
@@ -53,28 +57,37 @@ struct Layer {
     device: usize,
     start: u64,
     beside: usize,
+    /// Where its files are, if it is no layer, but what directories show.
+    #[cfg(feature = "containerd")]
+    lower: Option<Lower>,
 }
 
 impl Sources {
     /// Contents in content files.
     pub(super) fn of_content_files(contents: Contents) -> Self {
         let mut sources = Self::default();
-        for layer in contents.layers {
-            let tag = layer.diff_id.to_string();
-            let path = layer.kept.path().to_owned();
-            let device = sources.device(Device {
-                seal: layer.kept.seal().clone(),
-                tag,
-                source: Source::Path(path.clone()),
-                path,
-            });
-            sources.layers.push(Layer { pieces: layer.pieces, device, start: 0, beside: 0 });
-            sources.records.push(layer.record);
-            sources.diff_ids.push(layer.diff_id);
-            sources.losses.extend(layer.losses);
-            sources.kept.push(layer.kept);
-        }
+        contents.layers.into_iter().for_each(|layer| sources.add(layer));
         sources
+    }
+
+    /// Adds a layer on top, whose contents lie in a content file.
+    pub(super) fn add(&mut self, layer: KeptContents) {
+        let tag = layer.diff_id.to_string();
+        let path = layer.kept.path().to_owned();
+        let source = Source::Path(path.clone());
+        let device = self.device(Device { seal: layer.kept.seal().clone(), tag, source, path });
+        self.layers.push(Layer::of(layer.pieces, device, 0));
+        self.records.push(layer.record);
+        self.diff_ids.push(layer.diff_id);
+        self.losses.extend(layer.losses);
+        self.kept.push(layer.kept);
+    }
+
+    /// Adds what directories show, as the lowest layer: what an image needs of its contents it carries.
+    #[cfg(feature = "containerd")]
+    pub(super) fn add_lower(&mut self, record: Record, lower: Lower) {
+        self.layers.push(Layer { lower: Some(lower), ..Layer::of(Pieces::default(), 0, 0) });
+        self.records.push(record);
     }
 
     /// Contents in archives, and in a file beside them, if it has any bytes.
@@ -91,7 +104,7 @@ impl Sources {
             let seal = FileSeal { stamp: Stamp::of(&plain.file).map_err(failed())?, verity: None };
             let source = Source::Open(Arc::clone(&plain.file));
             let device = sources.device(Device { path: plain.path.clone(), seal, tag: "archive".to_owned(), source });
-            sources.layers.push(Layer { pieces: layer.pieces, device, start: plain.start, beside: 0 });
+            sources.layers.push(Layer::of(layer.pieces, device, plain.start));
             sources.records.push(layer.record);
             sources.diff_ids.extend(layer.diff_id);
             sources.losses.extend(layer.losses);
@@ -140,6 +153,32 @@ impl Sources {
 }
 
 impl Layer {
+    fn of(pieces: Pieces, device: usize, start: u64) -> Self {
+        Self {
+            pieces,
+            device,
+            start,
+            beside: 0,
+            #[cfg(feature = "containerd")]
+            lower: None,
+        }
+    }
+
+    /// Opens a file that no device holds.
+    #[cfg(feature = "containerd")]
+    fn open(&self, content: ContentId) -> Option<io::Result<File>> {
+        let lower = self.lower.as_ref()?;
+        Some(lower.open(content).map_err(|error| match error {
+            TreeError::Io { source, .. } => source,
+            error => io::Error::other(error),
+        }))
+    }
+
+    #[cfg(not(feature = "containerd"))]
+    fn open(&self, _: ContentId) -> Option<io::Result<File>> {
+        None
+    }
+
     /// The device that a piece lies in.
     fn holds(&self, piece: &Piece) -> usize {
         match piece.lies {
@@ -180,6 +219,12 @@ impl Used<'_> {
 impl erofs::Contents for Used<'_> {
     fn pieces(&self, layer: usize, content: ContentId, pieces: &mut Vec<erofs::Piece>) -> io::Result<()> {
         let layer = &self.sources.layers[layer];
+        if let Some(file) = layer.open(content) {
+            let length = file?.metadata()?.len();
+            let whole = erofs::Piece { logical: 0, length, device: erofs::Piece::CARRIED, offset: 0 };
+            pieces.extend((length > 0).then_some(whole));
+            return Ok(());
+        }
         pieces.extend(layer.pieces.of(content).iter().map(|piece| {
             let offset = match piece.lies {
                 Lies::InLayer => layer.start + piece.offset,
@@ -203,8 +248,11 @@ impl erofs::Contents for Used<'_> {
         Ok(true)
     }
 
-    fn read(&self, layer: usize, _: ContentId, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    fn read(&self, layer: usize, content: ContentId, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let layer = &self.sources.layers[layer];
+        if let Some(file) = layer.open(content) {
+            return file?.read_exact_at(buffer, offset);
+        }
         let device = if offset & BESIDE == 0 { layer.device } else { layer.beside };
         match &self.sources.devices[device].source {
             Source::Path(path) => File::open(path)?.read_exact_at(buffer, offset & !BESIDE),

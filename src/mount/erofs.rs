@@ -157,6 +157,26 @@ impl ErofsRequest {
         }
     }
 
+    /// The same of one image and nothing over it, from the files alone: no copy elsewhere and no loop devices.
+    ///
+    /// # Errors
+    /// As for [`ErofsRequest::mount`].
+    #[cfg(feature = "containerd")]
+    pub(crate) fn mount_nowhere_from_files(self) -> Result<OwnedFd, MountError> {
+        let image = self.only_image().ok_or_else(|| MountError::NoErofs("there is not one image alone".to_owned()))?;
+        create_from_files(image, &self.options).map_err(plainly)
+    }
+
+    /// The same on an existing directory that nothing is mounted on.
+    ///
+    /// # Errors
+    /// As for [`ErofsRequest::mount`].
+    #[cfg(feature = "containerd")]
+    pub(crate) fn mount_from_files(self, target: &Path) -> Result<(), MountError> {
+        let target = open_target(target)?;
+        attach(&self.mount_nowhere_from_files()?, &target).map_err(plainly)
+    }
+
     /// The image, where there is nothing to merge it with.
     fn only_image(&self) -> Option<&ErofsImage> {
         match (self.images.as_slice(), &self.options.upper) {
@@ -186,13 +206,11 @@ fn plainly(failure: Failure) -> MountError {
 /// Makes a mount that is nowhere yet: of the files, else of a copy of the image where it can be mounted from, else of loop devices, which go with the
 /// mount.
 fn create(image: &ErofsImage, options: &MountOptions, loops: &mut Vec<Loop>) -> Result<OwnedFd, Failure> {
-    let named = image.path.to_str().filter(|name| name.len() <= LONGEST_STRING);
-    let source = named.map_or_else(|| descriptor(&image.metadata), str::to_owned);
-    let devices: Vec<String> = image.devices.iter().map(|device| descriptor(device)).collect();
-    let first = match create_from(&source, &devices, options) {
+    let first = match create_from_files(image, options) {
         Err(Failure::Unknown(error)) => error,
         done => return done,
     };
+    let devices = descriptors(&image.devices);
     if is_without_device(&image.metadata)
         && let Some(copy) = copy_elsewhere(&image.metadata)
         && let Ok(mounted) = create_from(&descriptor(&copy), &devices, options)
@@ -209,6 +227,16 @@ fn create(image: &ErofsImage, options: &MountOptions, loops: &mut Vec<Loop>) -> 
     let names: Vec<String> = loops[from..].iter().map(|made| made.0.clone()).collect();
     let (source, devices) = names.split_first().ok_or(Failure::Unknown(first))?;
     create_from(source, devices, options)
+}
+
+fn create_from_files(image: &ErofsImage, options: &MountOptions) -> Result<OwnedFd, Failure> {
+    let named = image.path.to_str().filter(|name| name.len() <= LONGEST_STRING);
+    let source = named.map_or_else(|| descriptor(&image.metadata), str::to_owned);
+    create_from(&source, &descriptors(&image.devices), options)
+}
+
+fn descriptors(devices: &[Arc<File>]) -> Vec<String> {
+    devices.iter().map(|device| descriptor(device)).collect()
 }
 
 fn descriptor(file: &File) -> String {

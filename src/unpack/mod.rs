@@ -39,6 +39,8 @@ pub use flat::flatten;
 pub(crate) use flat::flatten_into;
 pub use layers::{layers, mstack};
 pub use options::{OVERRIDE_STAT, Options, Owners};
+#[cfg(feature = "containerd")]
+pub(crate) use over::unread;
 pub use over::{LayerOver, layer_over};
 pub use report::{LayerReport, Loss, LossKind, Made, NoProgress, Progress, Report, Seconds};
 pub(crate) use report::{Losses, merged};
@@ -198,7 +200,7 @@ pub(crate) fn replay<'r>(records: &'r [Record], options: &Options) -> Result<Sta
 }
 
 /// Whether there may be records of so many bytes.
-fn check_memory(bytes: u64, options: &Options) -> Result<(), Error> {
+pub(crate) fn check_memory(bytes: u64, options: &Options) -> Result<(), Error> {
     let exceeded = |(what, limit, name)| Error::Limit { what, limit, name };
     options.limits.check_memory(bytes).map_err(exceeded)
 }

@@ -145,7 +145,7 @@ pub(super) fn sizes_below(below: &Record) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-pub(super) fn unread(error: BelowError, options: &Options) -> Error {
+pub(crate) fn unread(error: BelowError, options: &Options) -> Error {
     match error {
         BelowError::Tree(TreeError::Cancelled) => Error::Cancelled,
         _ if options.cancel.is_cancelled() => Error::Cancelled,

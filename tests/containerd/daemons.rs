@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal};
 
 use crate::client::Client;
+use crate::common::erofs;
 use crate::common::run::{self, Scratch};
 use crate::common::tools;
 use crate::lost::Link;
@@ -45,6 +47,8 @@ pub(crate) enum Role {
     FirstDiffer,
     /// It is the snapshotter, too.
     Pair,
+    /// It is both, and keeps layers as EROFS images.
+    Erofs,
 }
 
 impl Role {
@@ -52,8 +56,13 @@ impl Role {
     fn snapshotter(self) -> &'static str {
         match self {
             Self::Differ | Self::FirstDiffer => "overlayfs",
-            Self::Pair => "layflat",
+            Self::Pair | Self::Erofs => "layflat",
         }
+    }
+
+    /// Whether layflat is the snapshotter.
+    pub(crate) fn is_both(self) -> bool {
+        matches!(self, Self::Pair | Self::Erofs)
     }
 }
 
@@ -101,9 +110,9 @@ impl Daemons {
         if !programs.join("containerd").exists() {
             tools::impossible(&format!("{programs:?} has no containerd: scripts/get-containerd"));
         }
-        let place = Scratch::new(run::tmpfs());
+        let place = if role == Role::Erofs { on_disk() } else { Scratch::new(run::tmpfs()) };
         let list = match role {
-            Role::Differ | Role::Pair => r#"["layflat-diff"]"#,
+            Role::Differ | Role::Pair | Role::Erofs => r#"["layflat-diff"]"#,
             Role::FirstDiffer => r#"["layflat-diff", "walking"]"#,
         };
         let snapshotter = role.snapshotter();
@@ -137,11 +146,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
             socket = at("c.sock"),
             layflat = at("to-l.sock"),
             proxy = match role {
-                Role::Pair => format!(
+                Role::Pair | Role::Erofs => format!(
                     "[proxy_plugins.layflat]\n  type = \"snapshot\"\n  address = \"{}\"\n  capabilities = {}",
                     at("to-l.sock"),
-                    // 1.7 cannot mount what the second one promises.
-                    if suite == "sid" { r#"["rebase", "remap-ids"]"# } else { r#"["rebase"]"# },
+                    // Neither 1.7 nor EROFS images can be mounted as the second one promises.
+                    if suite == "sid" && role == Role::Pair { r#"["rebase", "remap-ids"]"# } else { r#"["rebase"]"# },
                 ),
                 Role::Differ | Role::FirstDiffer => String::new(),
             },
@@ -152,8 +161,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     pub(crate) fn start_layflat(&mut self) {
         let mut command = layflat(&self.place.0);
-        if self.role == Role::Pair {
+        if self.role.is_both() {
             command.arg("--root").arg(self.path("layflat"));
+        }
+        if self.role == Role::Erofs {
+            command.args(["--backend", "erofs"]);
         }
         self.layflat = Some(Running::start(command, &self.place.0, "layflat"));
     }
@@ -214,7 +226,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     pub(crate) fn snapshots(&self) -> PathBuf {
         match self.role {
             Role::Differ | Role::FirstDiffer => self.path("root/io.containerd.snapshotter.v1.overlayfs/snapshots"),
-            Role::Pair => self.path("layflat/snapshots"),
+            Role::Pair | Role::Erofs => self.path("layflat/snapshots"),
         }
     }
 
@@ -228,7 +240,28 @@ impl Drop for Daemons {
     fn drop(&mut self) {
         self.kill_containerd();
         self.kill_layflat();
+        forget_images(&self.path("layflat"));
     }
+}
+
+/// A place from which the kernel mounts EROFS images. Ends the test as impossible where it does not.
+pub(crate) fn on_disk() -> Scratch {
+    if !erofs::can_mount() {
+        tools::impossible("the kernel mounts no EROFS images from files in the directory for temporary files");
+    }
+    Scratch::new(&std::env::temp_dir())
+}
+
+/// Unmounts what a layflat-containerd that was killed has mounted in its root.
+pub(crate) fn forget_images(root: &Path) {
+    let _ = rustix::mount::unmount(root.join("mnt"), UnmountFlags::DETACH);
+}
+
+/// The EROFS images that are mounted below a directory.
+pub(crate) fn images_in(root: &Path) -> usize {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let at = |line: &&str| line.split(' ').nth(4).is_some_and(|point| Path::new(point).starts_with(root));
+    mounts.lines().filter(at).filter(|line| line.contains(" - erofs ")).count()
 }
 
 pub(crate) fn said(output: &Output) -> String {

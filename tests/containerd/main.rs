@@ -20,14 +20,17 @@ mod unpacker;
 
 use common::place;
 use daemons::Role;
+use unpacker::Kept;
 
 fn main() -> std::process::ExitCode {
     common::harness::main(&[
         ("differ", || imports::trials(Role::Differ)),
         ("pair", || imports::trials(Role::Pair)),
+        ("erofs", || imports::trials(Role::Erofs)),
         ("docker", docker::trials),
         ("lost", lost::trials),
         ("service", service::trials),
-        ("unpacker", unpacker::trials),
+        ("unpacker", || unpacker::trials(Kept::Directories)),
+        ("unpacker_erofs", || unpacker::trials(Kept::Images)),
     ])
 }

@@ -17,39 +17,68 @@ use tonic::{Code, Status};
 use crate::client::proto::types::{Descriptor, Mount};
 use crate::client::{Answer, Client, Mounted};
 use crate::common::cases::{self, Expected};
-use crate::common::harness::{self, Test, Trial};
+use crate::common::harness::Trial;
 use crate::common::images::{self, Tar};
+use crate::common::oracle;
 use crate::common::random::{asked, compared, run_each, stack};
 use crate::common::run::{self, Scratch};
 use crate::common::tar;
 use crate::common::text::Stack;
 use crate::common::tools;
 use crate::common::tree::{Shape, Tree};
-use crate::daemons::{Running, layflat};
+use crate::daemons::{Running, forget_images, images_in, layflat, on_disk};
 
-pub(crate) fn trials() -> Vec<Trial> {
-    const TESTS: [Test; 18] = [
-        ("all_lines_of_fixtures_are_shown_or_refused", true, all_lines),
-        ("what_is_said_of_snapshots", true, what_is_said),
-        ("what_cannot_be_done_is_refused", true, what_is_refused),
-        ("a_container_sees_the_root_of_its_image", true, container_root),
-        ("layers_of_others_lie_between", true, layers_of_others),
-        ("mounts_are_what_buildkit_understands", true, mounts_for_buildkit),
-        ("a_view_that_is_removed_shows_all_while_it_is_mounted", true, removed_view),
-        ("a_snapshot_with_id_maps_is_mounted_with_them", true, id_maps),
-        ("what_is_written_with_id_maps_is_committed_without", true, id_maps_committed),
-        ("an_applied_layer_is_mounted_without_commit", true, mounted_without_commit),
-        ("what_was_written_to_an_applied_layer_is_there_for_the_next", true, written_after_apply),
-        ("who_did_not_hear_of_a_commit_goes_on_with_its_key", true, unheard_commit),
-        ("who_heard_of_a_commit_goes_on_with_its_name", true, heard_commit),
-        ("a_commit_reads_its_layer_and_none_below", true, many_layers),
-        ("layers_on_the_same_layer_know_nothing_of_one_another", true, forks),
-        ("on_a_full_disk_a_pull_fails_and_leaves_nothing", true, full_disk),
-        ("after_a_kill_between_calls_a_pull_works", true, killed_between),
-        ("after_a_kill_inside_a_call_a_pull_works", true, killed_inside),
+/// How layflat is told to keep layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Directories,
+    Images,
+}
+
+/// A test of one of them.
+type Test = fn(Kept);
+
+pub(crate) fn trials(kept: Kept) -> Vec<Trial> {
+    const TESTS: [(&str, Test); 15] = [
+        ("all_lines_of_fixtures_are_shown_or_refused", all_lines),
+        ("what_is_said_of_snapshots", what_is_said),
+        ("what_cannot_be_done_is_refused", what_is_refused),
+        ("a_container_sees_the_root_of_its_image", container_root),
+        ("layers_of_others_lie_between", layers_of_others),
+        ("mounts_are_what_buildkit_understands", mounts_for_buildkit),
+        ("a_view_that_is_removed_shows_all_while_it_is_mounted", removed_view),
+        ("an_applied_layer_is_mounted_without_commit", mounted_without_commit),
+        ("what_was_written_to_an_applied_layer_is_there_for_the_next", written_after_apply),
+        ("who_did_not_hear_of_a_commit_goes_on_with_its_key", unheard_commit),
+        ("who_heard_of_a_commit_goes_on_with_its_name", heard_commit),
+        ("a_commit_reads_its_layer_and_none_below", many_layers),
+        ("layers_on_the_same_layer_know_nothing_of_one_another", forks),
+        ("after_a_kill_between_calls_a_pull_works", killed_between),
+        ("after_a_kill_inside_a_call_a_pull_works", killed_inside),
     ];
-    let random = Trial::test("random_stacks_in_any_order_and_oracle_agree", random_stacks);
-    let mut trials = harness::trials(&TESTS);
+    const OF_DIRECTORIES: [(&str, Test); 3] = [
+        ("a_snapshot_with_id_maps_is_mounted_with_them", id_maps),
+        ("what_is_written_with_id_maps_is_committed_without", id_maps_committed),
+        ("on_a_full_disk_a_pull_fails_and_leaves_nothing", full_disk),
+    ];
+    const OF_IMAGES: [(&str, Test); 6] = [
+        ("images_are_mounted_as_long_as_somebody_needs_them", mounted_on_demand),
+        ("images_are_mounted_again_after_a_restart", mounted_again),
+        ("both_ways_to_keep_layers_may_be_in_one_chain", mixed),
+        ("id_maps_are_refused", id_maps_refused),
+        ("who_does_not_see_the_mounts_gets_none", unseen),
+        ("where_images_cannot_be_mounted_from_it_does_not_start", refused_at_start),
+    ];
+    let own = if kept == Kept::Images { &OF_IMAGES[..] } else { &OF_DIRECTORIES };
+    let trial = |&(name, test): &(&str, Test)| {
+        let run = move || {
+            test(kept);
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(!run::is_root())
+    };
+    let mut trials: Vec<Trial> = TESTS.iter().chain(own).map(trial).collect();
+    let random = Trial::test("random_stacks_in_any_order_and_oracle_agree", move || random_stacks(kept));
     trials.push(random.with_ignored_flag(!run::is_root()));
     trials
 }
@@ -80,16 +109,17 @@ pub(crate) fn blob(place: &Path, archive: &[u8]) -> Descriptor {
 /// A layflat-containerd with a content store that only this test writes to.
 struct Service {
     place: Scratch,
+    kept: Kept,
     process: Option<Running>,
     client: Client,
     count: AtomicU64,
 }
 
 impl Service {
-    fn start() -> Self {
-        let place = Scratch::new(run::tmpfs());
+    fn start(kept: Kept) -> Self {
+        let place = if kept == Kept::Images { on_disk() } else { Scratch::new(run::tmpfs()) };
         let client = Client::connect(&place.0.join("l.sock"));
-        let mut service = Self { place, process: None, client, count: AtomicU64::new(0) };
+        let mut service = Self { place, kept, process: None, client, count: AtomicU64::new(0) };
         service.restart();
         service
     }
@@ -101,8 +131,15 @@ impl Service {
 
     fn command(&self) -> Command {
         let mut command = layflat(&self.place.0);
-        command.arg("--root").arg(self.place.0.join("snapshots"));
+        command.arg("--root").arg(self.root());
+        if self.kept == Kept::Images {
+            command.args(["--backend", "erofs"]);
+        }
         command
+    }
+
+    fn root(&self) -> PathBuf {
+        self.place.0.join("snapshots")
     }
 
     /// Whether it gets ready.
@@ -183,6 +220,14 @@ impl Service {
         self.client.clean().unwrap();
         let left: Vec<_> = fs::read_dir(self.place.0.join("snapshots/snapshots")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
+        assert_eq!(images_in(&self.root()), 0);
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        forget_images(&self.root());
     }
 }
 
@@ -190,8 +235,8 @@ fn archives(stack: &Stack) -> Vec<Vec<u8>> {
     stack.0.iter().map(tar::archive).collect()
 }
 
-fn random_stacks() -> Result<(), Failed> {
-    let service = Service::start();
+fn random_stacks(kept: Kept) -> Result<(), Failed> {
+    let service = Service::start(kept);
     let manner = prop_oneof![1 => Just(Manner::OneByOne), 4 => any::<u64>().prop_map(Manner::AtOnce)];
     run_each(&(stack(), manner), &|(stack, manner)| format!("{stack}\n{manner:?}"), &|(stack, manner), _| {
         let name = service.pull(&archives(stack), *manner).map_err(|status| status.message().to_owned());
@@ -201,16 +246,20 @@ fn random_stacks() -> Result<(), Failed> {
     })
 }
 
-fn all_lines() {
-    let service = Service::start();
+fn all_lines(kept: Kept) {
+    let service = Service::start(kept);
     let mut wrong = Vec::new();
     for (number, case) in cases::all().iter().enumerate().filter(|(_, case)| !case.stack.0.is_empty()) {
         let pulled = service.pull(&archives(&case.stack), Manner::AtOnce(number as u64));
         match (&case.expected, pulled) {
             (Expected::Reject(words), Err(status)) if status.message().contains(words) => {}
             (Expected::Tree(tree), Ok(name)) => {
-                let tree = case.overlay.as_ref().unwrap_or(tree).replace("OVERLAY.", "trusted.overlay.");
-                let differences = Tree::parse(&tree).differences(&service.shown(&name));
+                let mut tree =
+                    Tree::parse(&case.overlay.as_ref().unwrap_or(tree).replace("OVERLAY.", "trusted.overlay."));
+                if kept == Kept::Images {
+                    without_mark(&mut tree);
+                }
+                let differences = tree.differences(&service.shown(&name));
                 if !differences.is_empty() {
                     wrong.push(format!("{}: {}", case.name, differences.join("\n")));
                 }
@@ -220,6 +269,13 @@ fn all_lines() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     service.is_empty_when_all_is_removed();
+}
+
+/// What tells overlayfs of a layer's whiteouts that are files is at the root of its EROFS image, and not at that of the view.
+pub(crate) fn without_mark(tree: &mut Tree) {
+    if let Some(root) = tree.0.get_mut(&b""[..]) {
+        root.attributes.xattrs.retain(|name, value| name != b"trusted.overlay.opaque" || value != b"x");
+    }
 }
 
 /// Three layers that only come out right together.
@@ -239,8 +295,8 @@ fn code<T: std::fmt::Debug>(answer: Answer<T>) -> Code {
     answer.unwrap_err().code()
 }
 
-fn what_is_said() {
-    let service = Service::start();
+fn what_is_said(kept: Kept) {
+    let service = Service::start(kept);
     let client = &service.client;
     let top = service.pull(&archives(&three()), Manner::AtOnce(1)).unwrap();
     let info = client.stat(&top).unwrap();
@@ -260,9 +316,13 @@ fn what_is_said() {
     assert_eq!(names(&["parent==test/0/chain-1,name~=chain"]), ["test/0/chain-2"]);
     assert_eq!(code(client.list(&["name="])), Code::InvalidArgument);
 
-    // A directory, one in it, a file in each, and the copy of the file with two names.
     let (size, inodes) = client.usage(&top).unwrap();
-    assert!(inodes == 5 && size > 0, "{inodes} {size}");
+    match kept {
+        // A directory, one in it, a file in each, and the copy of the file with two names.
+        Kept::Directories => assert!(inodes == 5 && size > 0, "{inodes} {size}"),
+        // Three directories, of which one is empty, three files about contents, and two about the image.
+        Kept::Images => assert!(inodes == 8 && size >= 2 * 4096, "{inodes} {size}"),
+    }
     let mounted = Mounted::at(&client.mounts("test/container").unwrap(), &service.mountpoint());
     fs::write(mounted.0.join("file"), [1; 1 << 20]).unwrap();
     let (size, inodes) = client.usage("test/container").unwrap();
@@ -273,8 +333,8 @@ fn what_is_said() {
     service.is_empty_when_all_is_removed();
 }
 
-fn what_is_refused() {
-    let service = Service::start();
+fn what_is_refused(kept: Kept) {
+    let service = Service::start(kept);
     let client = &service.client;
     let top = service.pull(&archives(&three()), Manner::OneByOne).unwrap();
     assert_eq!(code(client.stat("test/absent")), Code::NotFound);
@@ -320,8 +380,8 @@ fn what_is_refused() {
 }
 
 /// An overlay shows the root of its upper directory.
-fn container_root() {
-    let service = Service::start();
+fn container_root(kept: Kept) {
+    let service = Service::start(kept);
     let stack = Stack::parse("D .(1711,7:8,m=5,user.k=v,trusted.overlay.opaque=y), F a | F b");
     let top = service.pull(&archives(&stack), Manner::AtOnce(3)).unwrap();
     let expected = service.shown(&top).0.remove(&b""[..]).unwrap();
@@ -351,8 +411,8 @@ fn maps_of(mounts: &[Mount]) -> Vec<&str> {
     options.filter(|option| option.starts_with("uidmap=") || option.starts_with("gidmap=")).collect()
 }
 
-fn id_maps() {
-    let mut service = Service::start();
+fn id_maps(kept: Kept) {
+    let mut service = Service::start(kept);
     let top = service.pull(&archives(&Stack::parse("D .(1711,7:8), F a | F b")), Manner::AtOnce(3)).unwrap();
     let client = &service.client;
     let mounts = client.prepare_labelled("test/1/container", &top, &MAPS).unwrap();
@@ -384,9 +444,9 @@ fn id_maps() {
     service.is_empty_when_all_is_removed();
 }
 
-fn id_maps_committed() {
+fn id_maps_committed(kept: Kept) {
     use std::os::unix::fs::{PermissionsExt, chown, lchown};
-    let service = Service::start();
+    let service = Service::start(kept);
     let client = &service.client;
     let top = service.pull(&archives(&Stack::parse("D d(700,3:4), F d/a, F d/b | F e")), Manner::AtOnce(3)).unwrap();
     let mounts = client.prepare_labelled("test/1/container", &top, &MAPS).unwrap();
@@ -441,13 +501,13 @@ fn id_maps_committed() {
 }
 
 /// Of a snapshot that was written by a container, or unpacked by another differ, no record is there.
-fn layers_of_others() {
-    let service = Service::start();
+fn layers_of_others(kept: Kept) {
+    let service = Service::start(kept);
     let client = &service.client;
     let layers = archives(&Stack::parse("D d(700), F d/a, F d/b, F e | W d/a, F d/c, O x | F d/new, H f=e, W d/b"));
     let mut parent = String::new();
     for (number, layer) in layers.iter().enumerate() {
-        let (key, name) = (format!("test/key-{number}"), format!("test/name-{number}"));
+        let (key, name) = (format!("test/{number}/extract-{number}"), format!("test/name-{number}"));
         let mounts = client.prepare(&key, &parent).unwrap();
         if number == 1 {
             let mounted = Mounted::at(&mounts, &service.mountpoint());
@@ -474,8 +534,8 @@ fn layers_of_others() {
 
 /// BuildKit merges layers (`COPY --link`) only of mounts with these options. Where one view's directories are another's and
 /// one on top, it makes the layer itself, without what its own writer does not keep; else it asks (its util/overlay).
-fn mounts_for_buildkit() {
-    let service = Service::start();
+fn mounts_for_buildkit(kept: Kept) {
+    let service = Service::start(kept);
     service.pull(&archives(&three()), Manner::OneByOne).unwrap();
     let layers = |mounts: &[Mount]| -> Vec<String> {
         let [mount] = mounts else { panic!("{mounts:?}") };
@@ -500,8 +560,8 @@ fn mounts_for_buildkit() {
 }
 
 /// As containerd's garbage collection removes a view whose lease has ended, and others with it.
-fn removed_view() {
-    let service = Service::start();
+fn removed_view(kept: Kept) {
+    let service = Service::start(kept);
     let client = &service.client;
     let top = service.pull(&archives(&three()), Manner::OneByOne).unwrap();
     let mounted = Mounted::at(&client.view("test/first", &top).unwrap(), &service.mountpoint());
@@ -515,9 +575,115 @@ fn removed_view() {
     service.is_empty_when_all_is_removed();
 }
 
+/// What was mounted goes when nobody is on it any more; what is shown through it stays.
+fn mounted_on_demand(kept: Kept) {
+    let service = Service::start(kept);
+    let client = &service.client;
+    let top = service.pull(&archives(&three()), Manner::AtOnce(2)).unwrap();
+    assert_eq!(images_in(&service.root()), 0);
+    client.prepare("test/container", "test/0/chain-1").unwrap();
+    assert_eq!(images_in(&service.root()), 2);
+    let mounted = Mounted::at(&client.view("test/view", &top).unwrap(), &service.mountpoint());
+    assert_eq!(images_in(&service.root()), 3);
+    client.remove("test/view").unwrap();
+    assert_eq!(images_in(&service.root()), 2);
+    client.remove("test/container").unwrap();
+    assert_eq!(images_in(&service.root()), 0);
+    shows_three(&Tree::of_directory(&mounted.0));
+    drop(mounted);
+    service.is_empty_when_all_is_removed();
+}
+
+fn mounted_again(kept: Kept) {
+    let mut service = Service::start(kept);
+    let top = service.pull(&archives(&three()), Manner::OneByOne).unwrap();
+    let mounts = service.client.prepare("test/container", &top).unwrap();
+    for is_of_machine in [false, true] {
+        drop(service.process.take());
+        if is_of_machine {
+            // As when it has started anew.
+            forget_images(&service.root());
+        }
+        service.restart();
+        assert_eq!(service.client.mounts("test/container").unwrap(), mounts);
+        let mounted = Mounted::at(&mounts, &service.mountpoint());
+        shows_three(&Tree::of_directory(&mounted.0));
+    }
+    service.is_empty_when_all_is_removed();
+}
+
+/// Layers of images, of a container, and such as were unpacked before, in any order.
+fn mixed(kept: Kept) {
+    let mut service = Service::start(kept);
+    let stack = Stack::parse(
+        "D d(700), F d/a, F d/b, F e(e) | W d/a, F d/c, H g=e | F d/new, O d, H f=e | H d/h=g, F i | W i, H j=d/new",
+    );
+    let (layers, expected) = (archives(&stack), oracle::show(&stack).unwrap());
+    for images in 0..1 << layers.len() {
+        let mut parent = String::new();
+        for (number, layer) in layers.iter().enumerate() {
+            let (key, name) = (format!("test/{images}/extract-{number}"), format!("test/{images}/name-{number}"));
+            let wanted = if images & (1 << number) == 0 { Kept::Directories } else { Kept::Images };
+            if service.kept != wanted {
+                service.kept = wanted;
+                service.restart();
+            }
+            let mounts = service.client.prepare(&key, &parent).unwrap();
+            service.client.apply(&service.blob(layer), &mounts).unwrap();
+            service.client.commit(&name, &key, "").unwrap();
+            parent = name;
+        }
+        let differences = expected.differences(&service.shown(&parent));
+        assert!(differences.is_empty(), "{images:05b}: {differences:#?}");
+    }
+    service.is_empty_when_all_is_removed();
+}
+
+/// containerd 2.x maps the directory above all lower directories.
+fn id_maps_refused(kept: Kept) {
+    let service = Service::start(kept);
+    let top = service.pull(&archives(&three()), Manner::OneByOne).unwrap();
+    let refused = service.client.prepare_labelled("test/container", &top, &MAPS).unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("remap-ids"), "{refused:?}");
+    service.client.prepare("test/container", &top).unwrap();
+    service.is_empty_when_all_is_removed();
+}
+
+/// As with a unit that has a mount namespace of its own: what is mounted there is seen nowhere else.
+fn unseen(kept: Kept) {
+    let mut service = Service::start(kept);
+    let top = service.pull(&archives(&three()), Manner::OneByOne).unwrap();
+    let own = service.command();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "slave"]).arg(own.get_program()).args(own.get_args());
+    assert!(service.run(command));
+    for key in ["test/container", "test/again"] {
+        let refused = service.client.prepare(key, &top).unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        assert!(refused.message().contains("PrivateMounts="), "{refused:?}");
+        assert_eq!(code(service.client.stat(key)), Code::NotFound);
+    }
+    service.restart();
+    service.client.prepare("test/container", &top).unwrap();
+    service.is_empty_when_all_is_removed();
+}
+
+/// On a tmpfs there is no block device to mount from.
+fn refused_at_start(kept: Kept) {
+    drop(Service::start(kept));
+    let place = Scratch::new(run::tmpfs());
+    let mut command = layflat(&place.0);
+    command.arg("--root").arg(place.0.join("snapshots")).args(["--backend", "erofs"]);
+    assert!(Running::started(command, &place.0, "layflat").is_none());
+    let log = fs::read_to_string(place.0.join("layflat.log")).unwrap();
+    assert!(log.contains("as EROFS images") && log.contains("block device") && log.contains("overlay"), "{log}");
+    assert!(!place.0.join("snapshots/mnt").exists());
+}
+
 /// As a container's checkpoint is restored.
-fn mounted_without_commit() {
-    let service = Service::start();
+fn mounted_without_commit(kept: Kept) {
+    let service = Service::start(kept);
     let stack = three();
     let mut layers = archives(&stack);
     let top_layer = layers.pop().unwrap();
@@ -532,8 +698,8 @@ fn mounted_without_commit() {
 }
 
 /// The record of a layer says nothing of that.
-fn written_after_apply() {
-    let service = Service::start();
+fn written_after_apply(kept: Kept) {
+    let service = Service::start(kept);
     let client = &service.client;
     let mounts = client.prepare("test/1/key", "").unwrap();
     client.apply(&service.blob(&archives(&three())[0]), &mounts).unwrap();
@@ -573,8 +739,8 @@ impl Service {
     }
 }
 
-fn unheard_commit() {
-    let mut service = Service::start();
+fn unheard_commit(kept: Kept) {
+    let mut service = Service::start(kept);
     let layers = archives(&three());
     let (key, name, other) = ("test/10/key", "test/11/name", "test/12/name");
     for (is_rebased, by_another) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -668,8 +834,8 @@ fn unheard_commit() {
     service.is_empty_when_all_is_removed();
 }
 
-fn heard_commit() {
-    let mut service = Service::start();
+fn heard_commit(kept: Kept) {
+    let mut service = Service::start(kept);
     let layers = archives(&three());
     let (key, name) = ("test/10/key", "test/11/name");
     // containerd collects, and knows the name.
@@ -696,8 +862,8 @@ fn heard_commit() {
 }
 
 /// So that the last of many layers costs what the first does.
-fn many_layers() {
-    let service = Service::start();
+fn many_layers(kept: Kept) {
+    let service = Service::start(kept);
     let client = &service.client;
     let layer = |number: usize| {
         let files: Vec<String> = (0..50).map(|file| format!("F d{number}/{file}")).collect();
@@ -719,8 +885,8 @@ fn many_layers() {
 }
 
 /// Also when what is known of the one below has gone on to the first of them.
-fn forks() {
-    let service = Service::start();
+fn forks(kept: Kept) {
+    let service = Service::start(kept);
     let client = &service.client;
     let parent = service.pull(&archives(&three())[..2], Manner::AtOnce(1)).unwrap();
     let committed = |name: &str, parent: &str, layer: &str| {
@@ -759,8 +925,8 @@ fn is_sound(service: &Service, layers: &[Vec<u8>], what: &str) {
     service.is_empty_when_all_is_removed();
 }
 
-fn full_disk() {
-    let mut service = Service::start();
+fn full_disk(kept: Kept) {
+    let mut service = Service::start(kept);
     let snapshots = service.place.0.join("snapshots");
     drop(service.process.take());
     rustix::mount::mount("tmpfs", &snapshots, "tmpfs", MountFlags::empty(), c"size=4m").unwrap();
@@ -779,8 +945,8 @@ fn full_disk() {
     rustix::mount::unmount(&snapshots, UnmountFlags::DETACH).unwrap();
 }
 
-fn killed_between() {
-    let mut service = Service::start();
+fn killed_between(kept: Kept) {
+    let mut service = Service::start(kept);
     let layers = archives(&three());
     // Prepare, Apply and Commit of each layer, and Prepare, View and Remove of what is on top.
     for last in 0..=12 {
@@ -793,7 +959,7 @@ fn killed_between() {
         let mut mounts = Vec::new();
         for layer in 0..3 {
             if go_on() {
-                mounts.push(client.prepare(&format!("test/cut/{layer}"), "").unwrap());
+                mounts.push(client.prepare(&format!("test/cut/extract-{layer}"), "").unwrap());
             }
         }
         for layer in [2, 0, 1] {
@@ -810,7 +976,7 @@ fn killed_between() {
         for layer in 0..3_usize {
             if go_on() {
                 let parent = layer.checked_sub(1).map_or(String::new(), name);
-                client.commit(&name(layer), &format!("test/cut/{layer}"), &parent).unwrap();
+                client.commit(&name(layer), &format!("test/cut/extract-{layer}"), &parent).unwrap();
             }
         }
         if go_on() {
@@ -829,10 +995,10 @@ fn killed_between() {
 }
 
 /// The process is killed at one of its system calls, each time at a later one.
-fn killed_inside() {
+fn killed_inside(kept: Kept) {
     tools::need(&["strace"]);
-    const CALLS: &str = "rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,mknodat,linkat,fsync,syncfs,fchmod";
-    let mut service = Service::start();
+    const CALLS: &str = "rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,mknodat,linkat,fsync,syncfs,fchmod,mount,move_mount,umount2,rmdir";
+    let mut service = Service::start(kept);
     let layers = archives(&three());
     let step = if asked().is_some() { 1 } else { 4 };
     let mut at = 1;

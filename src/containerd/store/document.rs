@@ -14,6 +14,8 @@ use crate::fs::Durability;
 pub(super) const DOCUMENT: &str = "snapshot.json";
 /// The version of the document; another one is not believed.
 const FORMAT: u32 = 1;
+/// The version of a document that those who know only the first must not believe: its layer is no directory.
+const FORMAT_OF_IMAGE: u32 = 2;
 /// More than any of these ever has.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -79,6 +81,9 @@ pub(crate) struct Document {
     /// What a committed snapshot was before, as long as containerd may not have heard of the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) before: Option<Box<Document>>,
+    /// Whether a committed snapshot is an EROFS image, and no directory.
+    #[serde(default)]
+    pub(crate) is_erofs: bool,
 }
 
 impl Document {
@@ -98,6 +103,7 @@ impl Document {
             is_turning: false,
             is_empty: false,
             before: None,
+            is_erofs: false,
         }
     }
 
@@ -108,6 +114,11 @@ impl Document {
             true => Ok(()),
             false => Err(StoreError::Invalid(format!("snapshot {key:?} has the parent {own:?}, and not {parent:?}"))),
         }
+    }
+
+    /// The same of a layer that is an EROFS image.
+    pub(super) fn of_image(self) -> Self {
+        Self { format: FORMAT_OF_IMAGE, is_erofs: true, ..self }
     }
 
     /// Reads the document of a snapshot's directory; none, if there is none.
@@ -121,8 +132,10 @@ impl Document {
         file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
         let document: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
         match document.format {
-            FORMAT => Ok(Some(document)),
-            other => Err(format!("it has format {other}, and this version of layflat reads {FORMAT}")),
+            FORMAT | FORMAT_OF_IMAGE => Ok(Some(document)),
+            other => {
+                Err(format!("it has format {other}, and this version of layflat reads {FORMAT} and {FORMAT_OF_IMAGE}"))
+            }
         }
     }
 

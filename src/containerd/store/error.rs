@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::core::chain::Chain;
+use crate::metadata::MetadataError;
 use crate::unpack;
 
 /// Why not.
@@ -23,6 +24,9 @@ pub(crate) enum StoreError {
     /// The layer cannot be unpacked.
     #[error(transparent)]
     Unpack(#[from] unpack::Error),
+    /// Its EROFS image cannot be made.
+    #[error(transparent)]
+    Image(MetadataError),
     /// The kernel refuses something.
     #[error("{what}: {}", Chain(error))]
     Io {
@@ -30,6 +34,15 @@ pub(crate) enum StoreError {
         /// Part of the text: it is shown alone.
         error: io::Error,
     },
+}
+
+impl From<MetadataError> for StoreError {
+    fn from(error: MetadataError) -> Self {
+        match error {
+            MetadataError::Image(error) => Self::Unpack(error),
+            error => Self::Image(error),
+        }
+    }
 }
 
 impl StoreError {

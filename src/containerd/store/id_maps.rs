@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::StoreError;
+use super::{Snapshot as Committed, StoreError, erofs};
 use crate::core::cancel::Cancel;
 use crate::core::idmap::{IdMap, IdMaps};
 use crate::core::text::version;
@@ -126,6 +126,19 @@ pub(super) fn check_kernel(release: &str) -> Result<(), StoreError> {
             "an overlay with id-mapped lower directories needs Linux {major}.{minor} or later, outside of user namespaces, and this is \
              {release:?}: take \"remap-ids\" out of the capabilities of layflat in containerd's configuration"
         ))),
+        false => Ok(()),
+    }
+}
+
+/// Whether containerd can mount these with an id map: it may map the directory above all of them, in which nothing is seen of what is mounted there (its
+/// core/mount, doPrepareIDMappedOverlay).
+pub(super) fn check_layers(below: &[Committed]) -> Result<(), StoreError> {
+    match below.iter().any(erofs::has_image) {
+        true => Err(StoreError::Precondition(
+            "layers that are kept as EROFS images cannot be mounted with an id map: take \"remap-ids\" out of the capabilities of layflat in \
+             containerd's configuration"
+                .to_owned(),
+        )),
         false => Ok(()),
     }
 }

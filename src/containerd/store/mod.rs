@@ -18,16 +18,20 @@
 //! A container in a user namespace writes with the ids outside; what is below is mounted with an id map. When that is committed it
 //! gets the ids inside, as all layers have them.
 //!
+//! Layers may be kept as EROFS images instead of directories: `erofs` has where.
+//!
 //! A layer is staged by Apply, whatever is below it, and settled when that is known for sure: by Commit, which may name the
 //! parent, or before its first mount.
 //!
 //! A committed snapshot goes by the key that it was committed from as well, as long as containerd may not have heard of the commit.
 
 mod document;
+mod erofs;
 mod error;
 mod id_maps;
 mod mounts;
 mod recent;
+mod seen;
 mod settle;
 mod unheard;
 mod usage;
@@ -43,17 +47,21 @@ use std::time::SystemTime;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::contents::keep_layer;
 use crate::core::cancel::Cancel;
 use crate::core::idmap::{IdMapError, IdMaps};
 use crate::core::limits::Limits;
 use crate::core::overlayfs::XattrNamespace;
 use crate::fs::{Durability, Lock, open_path, remove_tree};
-use crate::unpack::{Loss, Options};
+use crate::image::Layer;
+use crate::unpack::{Error, LayerOver, Loss, Options, stage_layer};
 
 pub(crate) use document::{Document, Kind, Usage};
+pub use erofs::Backend;
 pub(crate) use error::StoreError;
 pub(crate) use mounts::{Mounted, is_root_as_made};
 use recent::Recent;
+pub(crate) use seen::Seer;
 
 /// A snapshot's upper directory, in its own.
 const UPPER: &str = "fs";
@@ -71,6 +79,9 @@ pub(crate) struct Store {
     namespace: XattrNamespace,
     durability: Durability,
     limits: Limits,
+    backend: Backend,
+    /// Held by whoever mounts and unmounts; the state may be looked at meanwhile, but not the other way round.
+    mounting: Mutex<()>,
     state: Mutex<State>,
     recent: Mutex<Recent>,
     _lock: Lock,
@@ -113,14 +124,24 @@ pub(crate) struct Committed {
 #[derive(Debug)]
 pub(crate) struct Slot {
     directory: PathBuf,
+    is_erofs: bool,
     turn: Arc<Mutex<()>>,
 }
 
 impl Slot {
-    /// Where the layer is to be staged, as long as `stage` runs.
-    pub(crate) fn fill<T>(&self, stage: impl FnOnce(&Path) -> T) -> T {
+    /// Unpacks a layer, as far as that can be done without what lies below it.
+    ///
+    /// # Errors
+    /// As of [`stage_layer`].
+    pub(crate) fn unpack(&self, layer: &Layer, options: &Options) -> Result<LayerOver, Error> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        stage(&self.directory.join(settle::STAGED))
+        let (keep, here, other): (fn(&Layer, &Path, &Options) -> _, _, _) = match self.is_erofs {
+            true => (keep_layer, erofs::CONTENTS, settle::STAGED),
+            false => (stage_layer, settle::STAGED, erofs::CONTENTS),
+        };
+        // As another process may have left it, that was told otherwise.
+        let _ = remove_in(&self.directory, other);
+        keep(layer, &self.directory.join(here), options)
     }
 }
 
@@ -134,6 +155,7 @@ impl Store {
         root: &Path,
         durability: Durability,
         limits: Limits,
+        backend: Backend,
     ) -> io::Result<(Self, Vec<(PathBuf, String)>)> {
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
         make(&root.join(SNAPSHOTS))?;
@@ -147,6 +169,9 @@ impl Store {
             Errno::WOULDBLOCK => io::Error::other("another layflat-containerd serves it"),
             error => error.into(),
         })?;
+        if backend == Backend::Erofs {
+            erofs::check(&root)?;
+        }
         let (mut state, mut unread) = (State::default(), Vec::new());
         for entry in fs::read_dir(root.join(SNAPSHOTS))? {
             let path = entry?.path();
@@ -167,7 +192,8 @@ impl Store {
             false => XattrNamespace::Trusted,
         };
         let (state, recent) = (Mutex::new(state), Mutex::new(Recent::within(&limits)));
-        Ok((Self { root, namespace, durability, limits, state, recent, _lock: lock }, unread))
+        let mounting = Mutex::default();
+        Ok((Self { root, namespace, durability, limits, backend, mounting, state, recent, _lock: lock }, unread))
     }
 
     /// How layers are unpacked here.
@@ -188,6 +214,7 @@ impl Store {
         key: &str,
         parent: &str,
         labels: BTreeMap<String, String>,
+        seer: &Seer,
     ) -> Result<Vec<Mounted>, StoreError> {
         if key.is_empty() {
             return Err(StoreError::Invalid("a snapshot without a key".to_owned()));
@@ -201,6 +228,7 @@ impl Store {
             let maps = maps.filter(|_| !below.iter().any(|snapshot| snapshot.document.is_shifted));
             if maps.is_some() {
                 id_maps::check_kernel(&rustix::system::uname().release().to_string_lossy())?;
+                id_maps::check_layers(&below)?;
             }
             let number = state.next;
             state.next += 1;
@@ -212,21 +240,22 @@ impl Store {
             state.snapshots.insert(key.to_owned(), snapshot.clone());
             (snapshot, below, maps)
         };
-        let made = self.make(&snapshot, &below, maps);
+        let io = |error| StoreError::io(format!("cannot make {:?}", self.directory(snapshot.number)), error);
+        let made = self.make(&snapshot, &below, maps).map_err(io);
+        let made = made.and_then(|()| self.mounted(&snapshot, &below, seer));
         let mut state = self.state();
         match made {
-            Ok(()) => {
+            Ok(mounted) => {
                 if let Some(own) = state.snapshots.get_mut(key) {
                     own.is_ready = true;
                 }
-                drop(state);
-                Ok(self.mounted(&snapshot, &below))
+                Ok(mounted)
             }
             Err(error) => {
                 state.snapshots.remove(key);
                 drop(state);
                 self.discard(snapshot.number);
-                Err(StoreError::io(format!("cannot make {:?}", self.directory(snapshot.number)), error))
+                Err(error)
             }
         }
     }
@@ -264,7 +293,7 @@ impl Store {
     }
 
     /// How a snapshot is mounted. A layer that was staged in it is settled first.
-    pub(crate) fn mounts(&self, key: &str, cancel: &Cancel) -> Result<Vec<Mounted>, StoreError> {
+    pub(crate) fn mounts(&self, key: &str, cancel: &Cancel, seer: &Seer) -> Result<Vec<Mounted>, StoreError> {
         self.reopen(key)?;
         let (snapshot, below) = {
             let state = self.state();
@@ -281,8 +310,13 @@ impl Store {
                 "the owners of what is in snapshot {key:?} were being changed when its commit was interrupted; commit it again"
             )));
         }
+        if self.has_contents(snapshot.number) {
+            return Err(StoreError::Precondition(format!(
+                "the layer that was unpacked into snapshot {key:?} is to be an EROFS image: it can be committed, but not mounted before"
+            )));
+        }
         self.settle(snapshot.number, &below, cancel)?;
-        Ok(self.mounted(&snapshot, &below))
+        self.mounted(&snapshot, &below, seer)
     }
 
     /// Where a layer for these directories is to be staged, if they are of an active snapshot that nothing was unpacked into.
@@ -292,7 +326,8 @@ impl Store {
         let state = self.state();
         let snapshot = state.snapshots.values().find(|snapshot| snapshot.number == number)?;
         let is_open = snapshot.is_ready && snapshot.document.kind == Kind::Active && self.is_untouched(number);
-        is_open.then(|| Slot { directory, turn: Arc::clone(&snapshot.turn) })
+        let is_erofs = self.backend.is_erofs_of(&snapshot.document.name);
+        is_open.then(|| Slot { directory, is_erofs, turn: Arc::clone(&snapshot.turn) })
     }
 
     /// The name, or the key, of the snapshot that has these files.
@@ -316,7 +351,8 @@ impl Store {
 
     fn number_of(&self, upper: &Path) -> Option<u64> {
         let directory = upper.parent()?;
-        let is_ours = upper.file_name()? == UPPER && directory.parent()? == self.root.join(SNAPSHOTS);
+        let is_here = |name: &str| directory.parent() == Some(&self.root.join(name));
+        let is_ours = upper.file_name()? == UPPER && [SNAPSHOTS, erofs::MOUNTS].into_iter().any(is_here);
         is_ours.then(|| number(directory)).flatten()
     }
 
@@ -391,7 +427,12 @@ impl Store {
             let what = format!("cannot {what} {directory:?}");
             move |error: io::Error| StoreError::io(what, error)
         };
-        let settled = self.settle(snapshot.number, below, cancel)?;
+        let image = self.make_image(snapshot.number, below, cancel)?;
+        let is_erofs = image.is_some();
+        let settled = match image {
+            None => self.settle(snapshot.number, below, cancel)?,
+            image => image,
+        };
         if settled.is_none() {
             // Whoever had its mounts may have changed what was unpacked.
             self.forget_record(snapshot.number).map_err(failed("write"))?;
@@ -401,7 +442,7 @@ impl Store {
                 .and_then(|directory| self.durability.sync_tree(directory))
                 .map_err(|error| failed("write to disk")(error.into()))?;
         }
-        let usage = usage::of(&directory.join(UPPER)).map_err(|error| failed("read")(error.into()))?;
+        let usage = self.usage_of(snapshot.number).map_err(|error| failed("read")(error.into()))?;
         let is_empty = settled.as_ref().is_some_and(|settled| !settled.has_changes);
         let is_shifted =
             id_maps::is_copy(name, &snapshot.document.name) || below.iter().any(|below| below.document.is_shifted);
@@ -409,6 +450,7 @@ impl Store {
         let before = Document { parent: parent.to_owned(), is_turning, ..snapshot.document.clone() };
         let committed = Document::new(name, parent, Kind::Committed, labels);
         let document = Document { usage, is_empty, is_shifted, before: Some(Box::new(before)), ..committed };
+        let document = if is_erofs { document.of_image() } else { document };
         document.write(&directory, self.durability).map_err(failed("write"))?;
         let is_layer = settled.is_some();
         let not_kept = settled.map(|settled| settled.not_kept).unwrap_or_default();
@@ -484,8 +526,8 @@ impl Store {
             Kind::Committed => Ok(snapshot.document.usage),
             Kind::View => Ok(Usage::default()),
             Kind::Active => {
-                let directory = self.directory(snapshot.number).join(UPPER);
-                usage::of(&directory)
+                let directory = self.directory(snapshot.number);
+                self.usage_of(snapshot.number)
                     .map_err(|error| StoreError::io(format!("cannot read {directory:?}"), error.into()))
             }
         }
@@ -519,6 +561,8 @@ impl Store {
                 state.snapshots.remove(key);
                 drop(state);
                 self.discard(snapshot.number);
+                // If not now, with the next one.
+                let _ = self.hide_unused();
                 Ok(())
             }
             Err(error) => {
@@ -533,6 +577,7 @@ impl Store {
     /// Removes what is left of snapshots that were not finished, or not removed to the end; what could not be removed.
     pub(crate) fn clean(&self) -> io::Result<Vec<(PathBuf, Errno)>> {
         let mut kept = Vec::new();
+        self.hide_unused()?;
         for entry in fs::read_dir(self.root.join(SNAPSHOTS))? {
             let path = entry?.path();
             let Some(number) = number(&path) else { continue };
@@ -541,7 +586,7 @@ impl Store {
             if is_known() || path.join(document::DOCUMENT).symlink_metadata().is_ok() {
                 continue;
             }
-            if let Err(error) = remove_in(&self.root.join(SNAPSHOTS), &number.to_string())
+            if let Err(error) = self.remove_directory(number)
                 // Whoever removes the snapshot may have been quicker.
                 && path.symlink_metadata().is_ok()
             {
@@ -554,7 +599,7 @@ impl Store {
     /// Removes a directory that no document is in. If that fails now, [`clean`](Self::clean) tries again.
     fn discard(&self, number: u64) {
         self.forget(number);
-        let _ = remove_in(&self.root.join(SNAPSHOTS), &number.to_string());
+        let _ = self.remove_directory(number);
     }
 
     fn directory(&self, number: u64) -> PathBuf {

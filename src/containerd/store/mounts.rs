@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Kind, Snapshot, Store, TOP, UPPER, WORK};
+use super::{Kind, Seer, Snapshot, Store, StoreError, TOP, UPPER, WORK};
 use crate::below::Overlay;
 use crate::core::idmap::{IdMap, IdMaps};
 use crate::core::overlayfs::XattrNamespace;
@@ -29,7 +29,14 @@ impl Store {
     /// of the root below it. That is also how BuildKit comes to ask for a layer of two views, instead of making one without
     /// extended attributes and fractions of seconds: it does so where one view is the other with one directory more on top
     /// (its util/overlay). And it merges layers (`COPY --link`) only of mounts all of whose options it knows.
-    pub(super) fn mounted(&self, snapshot: &Snapshot, below: &[Snapshot]) -> Vec<Mounted> {
+    ///
+    /// Layers that are EROFS images are mounted by us; who asks must see them.
+    pub(super) fn mounted(
+        &self,
+        snapshot: &Snapshot,
+        below: &[Snapshot],
+        seer: &Seer,
+    ) -> Result<Vec<Mounted>, StoreError> {
         let directory = self.directory(snapshot.number);
         let is_view = snapshot.document.kind == Kind::View;
         // As containerd's own snapshotter says it, and its mounts understand.
@@ -38,14 +45,15 @@ impl Store {
         if below.is_empty() {
             let mut options = mapped;
             options.extend([if is_view { "ro" } else { "rw" }, "rbind"].map(str::to_owned));
-            return vec![Mounted { kind: "bind", source: directory.join(UPPER), options }];
+            return Ok(vec![Mounted { kind: "bind", source: directory.join(UPPER), options }]);
         }
+        self.show(below, seer)?;
         let shown = below
             .iter()
             .enumerate()
             // Those that show nothing count for the kernel's limit on layers (rule O4). One has to be there.
             .filter(|(index, snapshot)| !snapshot.document.is_empty || index + 1 == below.len())
-            .map(|(_, snapshot)| self.directory(snapshot.number).join(UPPER));
+            .map(|(_, snapshot)| self.lower_directory(snapshot));
         let top = below.first().filter(|_| is_view).map(|parent| self.directory(parent.number).join(TOP));
         let lower = top.into_iter().chain(shown);
         // An image's own attributes are escaped. Should one be there all the same, the kernel does not act on it: saying
@@ -61,7 +69,7 @@ impl Store {
         }
         let lower: Vec<String> = lower.map(|path| path.display().to_string()).collect();
         options.push(format!("lowerdir={}", lower.join(":")));
-        vec![Mounted { kind: "overlay", source: PathBuf::from("overlay"), options }]
+        Ok(vec![Mounted { kind: "overlay", source: PathBuf::from("overlay"), options }])
     }
 }
 

@@ -35,10 +35,10 @@ impl Store {
             };
         }
         let io = |error| StoreError::io(format!("cannot finish {directory:?}"), error);
-        std::fs::rename(&staged, &settling).map_err(io)?;
         let options = self.options(cancel);
         let known = below.first().and_then(|parent| self.recent().take(parent.number));
-        let underneath = if known.is_some() { Underneath::default() } else { self.underneath(below) };
+        let underneath = if known.is_some() { Underneath::default() } else { self.underneath(below)? };
+        std::fs::rename(&staged, &settling).map_err(io)?;
         let base = known.map_or_else(|| Base::read(&underneath, self.namespace, &options), Ok)?;
         let (settled, base) = settle_layer_on(&settling, base, &directory.join(UPPER), &options)?;
         // The layer is whole now.
@@ -64,17 +64,17 @@ impl Store {
 
     /// What lies below, the topmost first: layers with records down to the first that others have made, which is read from
     /// disk with all below it.
-    fn underneath(&self, below: &[Snapshot]) -> Underneath {
+    fn underneath(&self, below: &[Snapshot]) -> Result<Underneath, StoreError> {
         let directory = |snapshot: &Snapshot| self.directory(snapshot.number);
         let of_layer = |snapshot: &Snapshot| SettledLayer {
             directory: directory(snapshot).join(UPPER),
             record: directory(snapshot).join(record_name()),
         };
         let known = below.iter().take_while(|snapshot| is_there(&directory(snapshot).join(record_name()))).count();
-        Underneath {
-            lower: below[known..].iter().map(|snapshot| directory(snapshot).join(UPPER)).collect(),
+        Ok(Underneath {
+            lower: self.lower_directories(&below[known..])?,
             settled: below[..known].iter().rev().map(of_layer).collect(),
-        }
+        })
     }
 
     /// Whether there is a record of what was unpacked into a snapshot.
@@ -102,6 +102,6 @@ impl Store {
     }
 }
 
-fn is_there(path: &Path) -> bool {
+pub(super) fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }

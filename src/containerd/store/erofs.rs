@@ -1,0 +1,260 @@
+//! Layers that are not unpacked: their contents in one file, the tree in an EROFS image over that, which is mounted when it is needed.
+//!
+//! ```text
+//! snapshots/N/contents/    what Apply leaves of a layer: its content file, its record, and where contents lie
+//! snapshots/N/image/       what Commit makes of that and of what lies below: the EROFS image, and which files it has need of
+//! mnt/                     a tmpfs, which is gone after a restart of the machine with all that is mounted in it
+//! mnt/N/fs                 where the image is mounted: the lower directory
+//! mnt/N/work               as beside the directory of any other snapshot
+//! ```
+//!
+//! The tmpfs is there so that whoever does not see our mounts finds no directory at all, and never one that is empty.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+
+use super::document::{self, Kind, Usage};
+use super::seen::{Seer, device_of};
+use super::settle::is_there;
+use super::usage;
+use super::{Snapshot, Store, StoreError, UPPER, WORK, number, remove_in};
+use crate::core::cancel::Cancel;
+use crate::core::chain::Context;
+use crate::core::overlayfs::XattrNamespace;
+use crate::fs::{check_guarded, open_path};
+use crate::metadata::{Beneath, LayerImage, layer_image, probe_files};
+use crate::mount::{ErofsRequest, MountOptions, is_mount_point, umount};
+use crate::unpack::{Owners, Settled, set_root};
+
+/// A layer's content file, with what is known of it.
+pub(super) const CONTENTS: &str = "contents";
+/// Its EROFS image.
+const IMAGE: &str = "image";
+/// Where images are mounted.
+pub(super) const MOUNTS: &str = "mnt";
+/// How the keys begin by which containerd's clients, BuildKit's among them, make the snapshots that they unpack layers of images into
+/// (containerd's core/unpack and rootfs.ApplyLayer). Only these are never mounted before they are committed.
+const EXTRACTED: &str = "extract-";
+
+/// How layers are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// Unpacked, as directories.
+    #[default]
+    Overlay,
+    /// As EROFS images over their contents.
+    Erofs,
+}
+
+impl Backend {
+    /// Whether a layer that is unpacked into a snapshot by this key is kept without being unpacked. Keys come as `NAMESPACE/NUMBER/KEY`.
+    pub(super) fn is_erofs_of(self, key: &str) -> bool {
+        self == Self::Erofs && key.splitn(3, '/').last().is_some_and(|key| key.starts_with(EXTRACTED))
+    }
+}
+
+/// Whether the kernel mounts images that lie in this directory.
+pub(super) fn check(root: &Path) -> io::Result<()> {
+    let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
+        io::Error::other(Context::new(
+            "layers cannot be kept as EROFS images here, only as directories (backend overlay)",
+            error,
+        ))
+    };
+    check_guarded(&root.join(MOUNTS))
+        .or_else(|error| match error {
+            // That is made later.
+            crate::fs::Unguarded::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            error => Err(error),
+        })
+        .map_err(|error| unusable(error.into()))?;
+    probe_files(root).map_err(|error| unusable(error.into()))
+}
+
+impl Store {
+    /// Whether a layer was unpacked into a snapshot that is kept as its contents.
+    pub(super) fn has_contents(&self, number: u64) -> bool {
+        is_there(&self.directory(number).join(CONTENTS))
+    }
+
+    /// Makes the EROFS image of a layer whose contents are there, and gives its snapshot's directory the attributes of the root; nothing, if there are no
+    /// contents. It may be done again. The snapshot's turn must be held.
+    pub(super) fn make_image(
+        &self,
+        number: u64,
+        below: &[Snapshot],
+        cancel: &Cancel,
+    ) -> Result<Option<Settled>, StoreError> {
+        if !self.has_contents(number) {
+            return Ok(None);
+        }
+        let directory = self.directory(number);
+        let io = |error: io::Error| StoreError::io(format!("cannot finish {directory:?}"), error);
+        if !self.is_untouched(number) {
+            return Err(StoreError::Precondition(format!("{directory:?}: something was written beside the layer")));
+        }
+        let contents = directory.join(CONTENTS);
+        // Apply has not waited for the disk.
+        let synced = open_path(&contents).and_then(|contents| self.durability.sync_tree(contents));
+        synced.map_err(|error| io(error.into()))?;
+        let known = below.iter().take_while(|snapshot| snapshot.document.is_erofs).count();
+        let beneath = Beneath {
+            lower: self.lower_directories(&below[known..])?,
+            contents: below[..known]
+                .iter()
+                .rev()
+                .map(|snapshot| self.directory(snapshot.number).join(CONTENTS))
+                .collect(),
+        };
+        let made = layer_image(&contents, &beneath, &directory.join(IMAGE), &self.options(cancel))?;
+        let LayerImage { has_changes, root, not_kept } = made;
+        let upper = directory.join(UPPER);
+        open_path(&upper)
+            .and_then(|upper| set_root(upper, &root, XattrNamespace::Trusted, Owners::AsTheyAre))
+            .and_then(|()| self.durability.sync(open_path(&upper)?))
+            .map_err(|error| io(error.into()))?;
+        document::sync(&directory, self.durability).map_err(io)?;
+        Ok(Some(Settled { has_changes, not_kept }))
+    }
+
+    /// What a committed snapshot takes of the disk.
+    pub(super) fn usage_of(&self, number: u64) -> rustix::io::Result<Usage> {
+        let directory = self.directory(number);
+        let mut all = usage::of(&directory.join(UPPER))?;
+        for part in [CONTENTS, IMAGE].map(|name| directory.join(name)).iter().filter(|part| is_there(part)) {
+            let usage = usage::of(part)?;
+            all = Usage { size: all.size + usage.size, inodes: all.inodes + usage.inodes };
+        }
+        Ok(all)
+    }
+
+    /// The lower directory that a committed snapshot is. Where it is an image, [`show`](Self::show) mounts that.
+    pub(super) fn lower_directory(&self, snapshot: &Snapshot) -> PathBuf {
+        match has_image(snapshot) {
+            true => self.mounts_of(snapshot.number).join(UPPER),
+            false => self.directory(snapshot.number).join(UPPER),
+        }
+    }
+
+    /// The lower directories that these are, with all images mounted.
+    pub(super) fn lower_directories(&self, snapshots: &[Snapshot]) -> Result<Vec<PathBuf>, StoreError> {
+        self.show(snapshots, &Seer::default())?;
+        Ok(snapshots.iter().map(|snapshot| self.lower_directory(snapshot)).collect())
+    }
+
+    /// Mounts the images of snapshots that are not mounted, and checks that who asks sees them.
+    pub(super) fn show(&self, snapshots: &[Snapshot], seer: &Seer) -> Result<(), StoreError> {
+        let images: Vec<u64> =
+            snapshots.iter().filter(|snapshot| has_image(snapshot)).map(|snapshot| snapshot.number).collect();
+        if images.is_empty() {
+            return Ok(());
+        }
+        let _mounting = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error| StoreError::io(format!("cannot mount in {:?}", self.mounts_directory()), error);
+        self.make_mounts_directory().map_err(failed)?;
+        let mut devices = Vec::new();
+        for number in images {
+            let place = self.mounts_of(number);
+            let target = place.join(UPPER);
+            if !is_mount_point(&target) {
+                let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+                make(&target).and_then(|()| make(&place.join(WORK))).map_err(failed)?;
+                ErofsRequest::of_layout(&self.directory(number).join(IMAGE), MountOptions::default())
+                    .and_then(|request| request.mount_from_files(&target))
+                    .map_err(|error| failed(io::Error::other(error)))?;
+            }
+            devices.push(device_of(&target).map_err(failed)?);
+        }
+        seer.check(&devices).map_err(StoreError::Precondition)
+    }
+
+    fn mounts_directory(&self) -> PathBuf {
+        self.root.join(MOUNTS)
+    }
+
+    /// Where the image of a snapshot is mounted, as the directory of any other.
+    fn mounts_of(&self, number: u64) -> PathBuf {
+        self.mounts_directory().join(number.to_string())
+    }
+
+    fn make_mounts_directory(&self) -> io::Result<()> {
+        let directory = self.mounts_directory();
+        if !is_mount_point(&directory) {
+            DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+            let flags = MountFlags::NODEV | MountFlags::NOSUID;
+            rustix::mount::mount("layflat", &directory, "tmpfs", flags, c"mode=0700,size=4m")?;
+        }
+        Ok(())
+    }
+
+    /// Unmounts the image of a snapshot, if it is mounted. What uses it goes on to see it.
+    pub(super) fn hide(&self, number: u64) -> io::Result<()> {
+        let _mounting = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hide_now(number)
+    }
+
+    fn hide_now(&self, number: u64) -> io::Result<()> {
+        let place = self.mounts_of(number);
+        let target = place.join(UPPER);
+        if is_mount_point(&target) {
+            umount(&target, true).map_err(io::Error::other)?;
+        }
+        for path in [target, place.join(WORK), place] {
+            match fs::remove_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmounts the images that no active snapshot and no view is on: each mount is one more for all who look at the machine's.
+    pub(super) fn hide_unused(&self) -> io::Result<()> {
+        let mounted = match fs::read_dir(self.mounts_directory()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            mounted => mounted?,
+        };
+        let _mounting = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = self.state().used();
+        for entry in mounted {
+            if let Some(number) = number(&entry?.path()).filter(|number| !used.contains(number)) {
+                self.hide_now(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a directory of snapshots that no document is in, and unmounts its image.
+    pub(super) fn remove_directory(&self, number: u64) -> rustix::io::Result<()> {
+        // The number may be another snapshot's afterwards.
+        self.hide(number).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::BUSY))?;
+        remove_in(&self.root.join(super::SNAPSHOTS), &number.to_string())
+    }
+}
+
+impl super::State {
+    /// The numbers of all that lies below what may be mounted.
+    fn used(&self) -> std::collections::BTreeSet<u64> {
+        let mut used = std::collections::BTreeSet::new();
+        for snapshot in self.snapshots.values().filter(|snapshot| snapshot.document.kind != Kind::Committed) {
+            let pending = snapshot.pending_parent.as_deref().unwrap_or(&snapshot.document.parent);
+            let mut below = self.snapshots.get(pending);
+            // What is below one that was seen was seen with it.
+            while let Some(snapshot) = below.filter(|snapshot| used.insert(snapshot.number)) {
+                below = self.snapshots.get(&snapshot.document.parent);
+            }
+        }
+        used
+    }
+}
+
+/// Whether a committed snapshot is an image: one that shows nothing is its directory, which is empty.
+pub(super) fn has_image(snapshot: &Snapshot) -> bool {
+    snapshot.document.is_erofs && !snapshot.document.is_empty
+}

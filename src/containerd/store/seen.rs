@@ -1,0 +1,82 @@
+//! Whether who asks for mounts sees those that we have made: with a mount namespace of our own it may not, and would take the directory below for the layer.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::fs::{look_quietly, open_path};
+
+/// The number of a mounted file system, as /proc/PID/mountinfo has it.
+pub(super) type Device = (u32, u32);
+
+/// Who asks for mounts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seer {
+    /// Its process; none where nobody but us has to see anything, or it is in a namespace that we do not see into.
+    process: Option<i32>,
+    /// Whether it is somebody else at all.
+    is_other: bool,
+}
+
+impl Seer {
+    /// Who is at the other end of a connection.
+    pub(crate) fn process(process: Option<i32>) -> Self {
+        // What is in no PID namespace of ours has the number 0.
+        Self { process: process.filter(|&process| process > 0), is_other: true }
+    }
+
+    /// Checks that it sees file systems that are mounted; why not.
+    pub(super) fn check(&self, devices: &[Device]) -> Result<(), String> {
+        if !self.is_other {
+            return Ok(());
+        }
+        let Some(process) = self.process else {
+            return Err("layflat-containerd cannot find out whether containerd sees the EROFS images that it mounts: they are in different PID \
+                        namespaces; in a container it needs the host's (`hostPID: true`)"
+                .to_owned());
+        };
+        let seen = std::fs::read(format!("/proc/{process}/mountinfo")).map_err(|error| {
+            format!("cannot read which mounts process {process} sees, which asks for some: {error}")
+        })?;
+        match devices.iter().all(|device| lists(&seen, *device)) {
+            true => Ok(()),
+            false => Err("containerd does not see the EROFS images that layflat-containerd mounts, since that has a mount namespace of its own: \
+                          its unit must set no option that implies PrivateMounts=, and a container needs Bidirectional mount propagation"
+                .to_owned()),
+        }
+    }
+}
+
+/// What is mounted on a directory.
+pub(super) fn device_of(directory: &Path) -> io::Result<Device> {
+    let status = look_quietly(File::from(open_path(directory)?))?;
+    Ok((status.stx_dev_major, status.stx_dev_minor))
+}
+
+fn lists(mountinfo: &[u8], (major, minor): Device) -> bool {
+    let device = format!("{major}:{minor}");
+    let mut lines = mountinfo.split(|&byte| byte == b'\n');
+    lines.any(|line| line.split(|&byte| byte == b' ').nth(2) == Some(device.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_known_by_its_number() {
+        let info = b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:21 / /a rw shared:1 - erofs t ro\n";
+        assert!(lists(info, (0, 21)) && lists(info, (8, 1)));
+        assert!(!lists(info, (0, 2)) && !lists(info, (21, 0)));
+    }
+
+    #[test]
+    fn who_cannot_be_looked_at_is_not_trusted_to_see() {
+        assert_eq!(Seer::default().check(&[(0, 21)]), Ok(()));
+        assert!(Seer::process(None).check(&[]).unwrap_err().contains("hostPID"));
+        assert!(Seer::process(Some(0)).check(&[]).is_err());
+        let own = Seer::process(Some(i32::try_from(std::process::id()).unwrap()));
+        assert_eq!(own.check(&[]), Ok(()));
+        assert!(own.check(&[(0, 0)]).unwrap_err().contains("PrivateMounts"));
+    }
+}
