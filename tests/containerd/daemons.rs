@@ -97,8 +97,8 @@ impl Daemons {
     }
 
     /// The same, where something is between both that can lose answers.
-    pub(crate) fn start_linked(suite: &str) -> (Self, Link) {
-        let mut daemons = Self::prepare(suite, Role::Pair);
+    pub(crate) fn start_linked(suite: &str, role: Role) -> (Self, Link) {
+        let mut daemons = Self::prepare(suite, role);
         let link = Link::between(&daemons.path("to-l.sock"), &daemons.path("l.sock"), &daemons.snapshots());
         daemons.start_layflat();
         daemons.start_containerd();

@@ -18,7 +18,7 @@ use crate::common::tar;
 use crate::common::text::Stack;
 use crate::common::tools;
 use crate::common::tree::Tree;
-use crate::daemons::{Daemons, Running, said};
+use crate::daemons::{Daemons, Role, Running, said};
 use crate::imports::SUITES;
 use crate::lost::Link;
 
@@ -36,14 +36,21 @@ pub(crate) fn trials() -> Vec<Trial> {
     for suite in SUITES {
         // One of an older Docker's will do: each takes seconds.
         for &(name, test) in if suite == "sid" { &TESTS[..] } else { &TESTS[..1] } {
-            let run = move || {
-                test(&mut Docker::start(suite));
-                Ok(())
-            };
-            trials.push(Trial::test(format!("{suite}::{name}"), run).with_ignored_flag(!run::is_root()));
+            trials.push(trial(format!("{suite}::{name}"), suite, Role::Pair, test));
         }
     }
+    for (name, test) in TESTS {
+        trials.push(trial(format!("erofs::{name}"), "sid", Role::Erofs, test));
+    }
     trials
+}
+
+fn trial(name: String, suite: &'static str, role: Role, test: Test) -> Trial {
+    let run = move || {
+        test(&mut Docker::start(suite, role));
+        Ok(())
+    };
+    Trial::test(name, run).with_ignored_flag(!run::is_root())
 }
 
 /// Applets of busybox, by the names that steps and containers call them by.
@@ -72,13 +79,13 @@ struct Docker {
 
 impl Docker {
     /// Starts all three daemons on empty roots. Ends the test as impossible if this suite's are not there.
-    fn start(suite: &str) -> Self {
+    fn start(suite: &str, role: Role) -> Self {
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/containerd/{suite}-docker/usr"));
         if !programs.join("sbin/dockerd").exists() {
             tools::impossible(&format!("{programs:?} has no dockerd: scripts/get-containerd"));
         }
         tools::need(&["/bin/busybox", "runc"]);
-        let (daemons, link) = Daemons::start_linked(suite);
+        let (daemons, link) = Daemons::start_linked(suite, role);
         let mut docker = Self { daemons, link, programs, dockerd: None };
         let plugins = docker.path("cli/cli-plugins");
         fs::create_dir_all(&plugins).unwrap();

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::common::harness::Trial;
 use crate::common::images::{self, Layout};
 use crate::common::run;
-use crate::daemons::Daemons;
+use crate::daemons::{Daemons, Role};
 use crate::imports::SUITES;
 
 /// A test that is run with each of both killed.
@@ -167,7 +167,7 @@ struct Lost {
 
 impl Lost {
     fn start(suite: &str) -> Self {
-        let (daemons, link) = Daemons::start_linked(suite);
+        let (daemons, link) = Daemons::start_linked(suite, Role::Pair);
         Self { daemons, link, victim: Victim::Layflat, count: 0 }
     }
 

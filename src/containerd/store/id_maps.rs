@@ -130,8 +130,8 @@ pub(super) fn check_kernel(release: &str) -> Result<(), StoreError> {
     }
 }
 
-/// Whether containerd can mount these with an id map: it may map the directory above all of them, in which nothing is seen of what is mounted there (its
-/// core/mount, doPrepareIDMappedOverlay).
+/// Whether containerd can mount these with an id map. It maps the directory above all of them, with whatever is mounted there, and cannot unmount that
+/// afterwards (its core/mount, prepareIDMappedOverlay and IDMapMountWithAttrs, in 2.1).
 pub(super) fn check_layers(below: &[Committed]) -> Result<(), StoreError> {
     match below.iter().any(erofs::has_image) {
         true => Err(StoreError::Precondition(

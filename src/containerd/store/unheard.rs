@@ -125,7 +125,11 @@ impl Store {
             let (name, labels) = (name.to_owned(), labels.clone());
             self.rewrite(&mut state, &was, Document { name, labels, updated: SystemTime::now(), ..document })?;
         }
-        Ok(Some(Committed { usage, is_layer: self.has_record(number) || self.has_contents(number), not_kept: Vec::new() }))
+        Ok(Some(Committed {
+            usage,
+            is_layer: self.has_record(number) || self.has_contents(number),
+            not_kept: Vec::new(),
+        }))
     }
 
     /// Takes one of its two names from a snapshot, if it has two. Its turn must be held.
