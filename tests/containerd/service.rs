@@ -163,7 +163,7 @@ fn file() {
     let socket = place.0.join("metrics.sock");
     fs::write(
         &config,
-        format!("# What this node has.\nroot = {:?}\nmetrics = {socket:?}\njobs = 1\nlayer-jobs = 1\nmemory = \"100M\"\nno-sync = true\n", root(&place)),
+        format!("# What this node has.\nroot = {:?}\nmetrics = {socket:?}\njobs = 1\nlayer-jobs = 1\nmemory = \"100M\"\nno-sync = true\nbackend = \"overlay\"\n", root(&place)),
     )
     .unwrap();
     let (_running, client) = start(&place, &["--config", config.to_str().unwrap()]);
@@ -187,6 +187,7 @@ fn file() {
         ("jobs = 1\nlayer-jobs = 0\n", "line 2", "zero"),
         ("jobs = 1\nmemory = \"much\"\n", "line 2", "much"),
         ("memory = \"64M\"\n", "line 1", "65M"),
+        ("backend = \"zfs\"\n", "line 1", "zfs"),
         // A file names no other one.
         ("config = \"other\"\n", "line 1", "config"),
     ] {
@@ -198,6 +199,9 @@ fn file() {
     }
     let output = layflat(&other.0).args(["--config", "/nowhere"]).output().unwrap();
     assert!(crate::daemons::said(&output).contains("cannot read \"/nowhere\""));
+    // It has no layers of its own to keep.
+    let output = layflat(&other.0).args(["--backend", "erofs"]).output().unwrap();
+    assert!(!output.status.success() && crate::daemons::said(&output).contains("say root"), "{output:?}");
 }
 
 /// A layer that takes as long as the test likes: zeros follow its archive, and whoever checks its digest has to read them.
