@@ -670,16 +670,20 @@ fn unseen(kept: Kept) {
     service.is_empty_when_all_is_removed();
 }
 
-/// On a tmpfs there is no block device to mount from.
+/// On a tmpfs there is no block device to mount from; where others can write they could change what is mounted.
 fn refused_at_start(kept: Kept) {
+    use std::os::unix::fs::PermissionsExt;
     drop(Service::start(kept));
-    let place = Scratch::new(run::tmpfs());
-    let mut command = layflat(&place.0);
-    command.arg("--root").arg(place.0.join("snapshots")).args(["--backend", "erofs"]);
-    assert!(Running::started(command, &place.0, "layflat").is_none());
-    let log = fs::read_to_string(place.0.join("layflat.log")).unwrap();
-    assert!(log.contains("as EROFS images") && log.contains("block device") && log.contains("overlay"), "{log}");
-    assert!(!place.0.join("snapshots/mnt").exists());
+    let open = on_disk();
+    fs::set_permissions(&open.0, fs::Permissions::from_mode(0o777)).unwrap();
+    for (place, problem) in [(Scratch::new(run::tmpfs()), "block device"), (open, "written to by others")] {
+        let mut command = layflat(&place.0);
+        command.arg("--root").arg(place.0.join("snapshots")).args(["--backend", "erofs"]);
+        assert!(Running::started(command, &place.0, "layflat").is_none());
+        let log = fs::read_to_string(place.0.join("layflat.log")).unwrap();
+        assert!(log.contains("as EROFS images") && log.contains(problem) && log.contains("overlay"), "{log}");
+        assert!(!place.0.join("snapshots/mnt").exists());
+    }
 }
 
 /// As a container's checkpoint is restored.

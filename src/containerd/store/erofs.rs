@@ -67,13 +67,7 @@ pub(super) fn check(root: &Path) -> io::Result<()> {
             error,
         ))
     };
-    check_guarded(&root.join(MOUNTS))
-        .or_else(|error| match error {
-            // That is made later.
-            crate::fs::Unguarded::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            error => Err(error),
-        })
-        .map_err(|error| unusable(error.into()))?;
+    check_guarded(root).map_err(|error| unusable(error.into()))?;
     probe_files(root).map_err(|error| unusable(error.into()))
 }
 
