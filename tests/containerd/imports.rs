@@ -287,14 +287,23 @@ fn container(suite: &str, role: Role) {
     let command = "/bin/busybox sh -c";
     // runc knows containers by their names, whatever containerd they are of.
     let own = format!("layflat-{suite}-{role:?}-{}", std::process::id());
-    let mut ctr = daemons.ctr(&format!("run --rm {} {own} {command}", name("busybox")));
-    let output = ctr.arg("cd /d && echo * && /bin/busybox stat -c %a /tmp").output().unwrap();
+    let arguments = format!("--rm {} {own} {command}", name("busybox"));
+    let said = run_container(&daemons, &arguments, "cd /d && echo * && /bin/busybox stat -c %a /tmp");
+    assert_eq!(said, "new\n1777\n", "{}", daemons.log("containerd"));
+}
+
+/// Runs a container; what it has printed, or `ctr` of why it did not. Its output goes through a file: what ctr itself shows of a container that is
+/// soon over may be nothing, where the machine is busy.
+fn run_container(daemons: &Daemons, arguments: &str, script: &str) -> String {
+    let printed = daemons.path("printed");
+    let uri = format!("file://{}", printed.display());
+    let output = daemons.ctr(&format!("run --log-uri {uri} {arguments}")).arg(script).output().unwrap();
     let said = crate::daemons::said(&output);
     // What a machine's cgroups do not allow says nothing of the differ.
     if !output.status.success() && said.contains("cgroup") {
         tools::impossible(&format!("runc cannot run here: {said}"));
     }
-    assert_eq!(said, "new\n1777\n", "{}", daemons.log("containerd"));
+    fs::read_to_string(&printed).unwrap_or_default() + &said
 }
 
 /// What a container in a user namespace sees, and what becomes of what it writes.
@@ -309,19 +318,13 @@ fn user_namespace(suite: &str, role: Role) {
     daemons.import(&layout.tar(), "").unwrap();
     let own = format!("layflat-mapped-{suite}-{role:?}-{}", std::process::id());
     let maps = "--uidmap 0:100000:65536 --gidmap 0:200000:65536 --remap-labels";
-    let mut ctr = daemons.ctr(&format!("run {maps} {} {own} /bin/busybox sh -c", name("mapped")));
-    let output = ctr
-        .arg(
-            "B=/bin/busybox; $B stat -c '%u:%g %a %n' / /d /d/a /d/b /bin/busybox && cd /d && echo -n new > new && \
-             $B chown 7:8 new && $B chmod 4755 new && $B ln new again && $B chown 13:14 a && $B rm b && \
-             $B mkdir -m 700 /own && $B chown 9:10 /own && $B ln -s d /link && $B chown -h 11:12 /link",
-        )
-        .output()
-        .unwrap();
-    let said = crate::daemons::said(&output);
-    if !output.status.success() && said.contains("cgroup") {
-        tools::impossible(&format!("runc cannot run here: {said}"));
-    }
+    let said = run_container(
+        &daemons,
+        &format!("{maps} {} {own} /bin/busybox sh -c", name("mapped")),
+        "B=/bin/busybox; $B stat -c '%u:%g %a %n' / /d /d/a /d/b /bin/busybox && cd /d && echo -n new > new && \
+         $B chown 7:8 new && $B chmod 4755 new && $B ln new again && $B chown 13:14 a && $B rm b && \
+         $B mkdir -m 700 /own && $B chown 9:10 /own && $B ln -s d /link && $B chown -h 11:12 /link",
+    );
     // containerd's own snapshotter makes up the root of a container; a copy of the image keeps its owner.
     let root = match (role, suite) {
         (Role::Pair | Role::Erofs, _) => "1:2 711",
