@@ -102,3 +102,21 @@ pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(OsStr::new(program)).is_file())
 }
+
+/// Puts a copy of a program where it is to be run. Another process writes it: what this one has open for writing is inherited by whatever
+/// a test beside this one starts at the moment, and then the program cannot be run (ETXTBSY).
+#[allow(dead_code, reason = "not all tests do")]
+pub fn put_program(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp").arg("--preserve=mode").args([from, to]).status().unwrap();
+    assert!(copied.success(), "{to:?}");
+}
+
+/// The same of a script.
+#[allow(dead_code, reason = "not all tests do")]
+pub fn put_script(text: &str, to: &std::path::Path) {
+    let draft = to.with_extension("draft");
+    std::fs::write(&draft, text).unwrap();
+    std::fs::set_permissions(&draft, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    put_program(&draft, to);
+    std::fs::remove_file(&draft).unwrap();
+}

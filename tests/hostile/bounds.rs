@@ -303,7 +303,7 @@ fn s10_a_limit_on_processes_costs_time_alone() {
         fs::set_permissions(cage.path(place), fs::Permissions::from_mode(0o777)).unwrap();
     }
     let program = cage.path("in/layflat");
-    fs::copy(assert_cmd::cargo::cargo_bin!("layflat"), &program).unwrap();
+    crate::common::tools::put_program(assert_cmd::cargo::cargo_bin!("layflat"), &program);
     for command in [
         r#"flatten "$1" dest"#,
         r#"layers "$1" in/layers"#,

@@ -111,7 +111,7 @@ fn a_changed_tree_differs_in_exactly_that() {
 fn place(stacks: &[(&str, &Stack)]) -> Place {
     let place = Place::new();
     fs::set_permissions(place.directory(), fs::Permissions::from_mode(0o777)).unwrap();
-    fs::copy(layflat(), place.path("layflat")).unwrap();
+    crate::common::tools::put_program(layflat().as_ref(), &place.path("layflat"));
     fs::create_dir(place.path("tmp")).unwrap();
     fs::set_permissions(place.path("tmp"), fs::Permissions::from_mode(0o777)).unwrap();
     for (name, stack) in stacks {

@@ -118,9 +118,9 @@ fn as_ordinary_user(variable: Option<&str>) -> Result<(), Failed> {
     chown(temporary.path(), Some(65534), Some(65534))?;
     // The program may lie where only root can go.
     let program = temporary.path().join("program");
-    fs::copy(std::env::current_exe()?, &program)?;
+    crate::common::tools::put_program(&std::env::current_exe()?, &program);
     let layflat = temporary.path().join("layflat");
-    fs::copy(assert_cmd::cargo::cargo_bin!("layflat"), &layflat)?;
+    crate::common::tools::put_program(assert_cmd::cargo::cargo_bin!("layflat"), &layflat);
     for program in [&program, &layflat] {
         fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
     }

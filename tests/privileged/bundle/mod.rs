@@ -115,8 +115,8 @@ fn as_ordinary_user() -> Result<(), Failed> {
     open(shared.path())?;
     // Both may lie where only root can go.
     let program = shared.path().join("program");
-    std::fs::copy(std::env::current_exe()?, &program)?;
-    std::fs::copy(place::layflat(), shared.path().join("layflat"))?;
+    crate::common::tools::put_program(&std::env::current_exe()?, &program);
+    crate::common::tools::put_program(place::layflat().as_ref(), &shared.path().join("layflat"));
     std::fs::copy(place::fixture(), shared.path().join("four-layers.tar"))?;
     std::fs::copy(place::busybox(), shared.path().join("busybox.tar"))?;
     let home = shared.path().join("home");

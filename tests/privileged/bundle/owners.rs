@@ -63,7 +63,7 @@ fn equal_to_roots(place: &Place) {
     succeeds(&mut place.layflat(&["flatten", &image, "real"]));
     std::fs::set_permissions(place.path(""), std::fs::Permissions::from_mode(0o777)).unwrap();
     let program = place.path("layflat");
-    std::fs::copy(super::place::layflat(), &program).unwrap();
+    crate::common::tools::put_program(super::place::layflat().as_ref(), &program);
     let as_user = |commands: &str| {
         let mut command = place.command("setpriv");
         command.args(["--reuid", "1000", "--regid", "1000", "--clear-groups", "sh", "-e", "-c", commands]);

@@ -154,15 +154,13 @@ fn engine(socket: &std::path::Path) {
 }
 
 fn elsewhere() {
-    use std::os::unix::fs::PermissionsExt;
     tools::need(&["python3"]);
     let place = Place::new();
     let socket = place.path("engine.sock");
     engine(&socket);
     std::fs::create_dir(place.path("bin")).unwrap();
     let program = place.path("bin/ssh");
-    std::fs::write(&program, SSH).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    tools::put_script(SSH, &program);
     let told = place.path("told");
     let inspect = |environment: &[(&str, &str)]| {
         let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());

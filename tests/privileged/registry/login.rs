@@ -1,7 +1,6 @@
 //! Who may ask: passwords from everywhere they may be, tokens, certificates, and secrets that go nowhere else.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use base64::Engine;
@@ -90,8 +89,7 @@ fn passwords() {
     fs::create_dir(&helpers).unwrap();
     let helper = helpers.join("docker-credential-test");
     let script = |body: &str| {
-        fs::write(&helper, format!("#!/bin/sh\nread host\n{body}\n")).unwrap();
-        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        crate::common::tools::put_script(&format!("#!/bin/sh\nread host\n{body}\n"), &helper);
     };
     let path = format!("{}:{}", helpers.display(), std::env::var("PATH").unwrap());
     for config in [
