@@ -15,6 +15,7 @@ use super::plan::{Body, Facts, Node, Tell, Tree, file};
 use super::slots::Slots;
 use super::superblock;
 use super::xattr::{self, SharedXattrs};
+use crate::core::record::Attributes;
 
 /// How many different times are counted at once, so that memory does not grow with them.
 const MOST_TIMES: usize = 1 << 12;
@@ -151,12 +152,16 @@ fn tell_times(tree: &Tree<'_, '_>, lost: Tell<'_>) {
     }
 }
 
+fn time_of(attributes: &Attributes) -> (i64, u32) {
+    (attributes.mtime.seconds, attributes.mtime.nanoseconds)
+}
+
 /// The time that most inodes have: those that have it need not state it. Where no time is that of one inode in
 /// [`MOST_TIMES`], hardly any could leave it out, and it may be another one.
 fn common_time(tree: &Tree<'_, '_>) -> (i64, u32) {
     let times = || {
         let stated = tree.nodes.iter().filter_map(|node| tree.attributes(node));
-        stated.map(|attributes| (attributes.mtime.seconds, attributes.mtime.nanoseconds)).filter(|time| time.0 >= 0)
+        stated.map(|attributes| time_of(&attributes)).filter(|time| time.0 >= 0)
     };
     let mut counts: HashMap<(i64, u32), u32> = HashMap::new();
     let mut all_counted = true;
@@ -194,7 +199,7 @@ impl Facts<'_> {
     }
 
     pub(super) fn time(&self) -> (i64, u32) {
-        (self.attributes.mtime.seconds, self.attributes.mtime.nanoseconds)
+        time_of(&self.attributes)
     }
 }
 

@@ -116,7 +116,7 @@ impl Document {
         }
     }
 
-    /// The same of a layer that is an EROFS image.
+    /// The document of a layer that is an EROFS image.
     pub(super) fn of_image(self) -> Self {
         Self { format: FORMAT_OF_IMAGE, is_erofs: true, ..self }
     }

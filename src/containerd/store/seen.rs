@@ -11,29 +11,32 @@ pub(super) type Device = (u32, u32);
 
 /// Who asks for mounts.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Seer {
-    /// Its process; none where nobody but us has to see anything, or it is in a namespace that we do not see into.
-    process: Option<i32>,
-    /// Whether it is somebody else at all.
-    is_other: bool,
+pub(crate) enum Seer {
+    /// Nobody but us has to see anything.
+    #[default]
+    Us,
+    Process(i32),
+    /// A process that we do not see.
+    Hidden,
 }
 
 impl Seer {
     /// Who is at the other end of a connection.
     pub(crate) fn process(process: Option<i32>) -> Self {
         // What is in no PID namespace of ours has the number 0.
-        Self { process: process.filter(|&process| process > 0), is_other: true }
+        process.filter(|&process| process > 0).map_or(Self::Hidden, Self::Process)
     }
 
     /// Checks that it sees file systems that are mounted; why not.
     pub(super) fn check(&self, devices: &[Device]) -> Result<(), String> {
-        if !self.is_other {
-            return Ok(());
-        }
-        let Some(process) = self.process else {
-            return Err("layflat-containerd cannot find out whether containerd sees the EROFS images that it mounts: they are in different PID \
-                        namespaces; in a container it needs the host's (`hostPID: true`)"
-                .to_owned());
+        let process = match self {
+            Self::Us => return Ok(()),
+            Self::Process(process) => process,
+            Self::Hidden => {
+                return Err("layflat-containerd cannot find out whether containerd sees the EROFS images that it mounts: they are in different PID \
+                            namespaces; in a container it needs the host's (`hostPID: true`)"
+                    .to_owned());
+            }
         };
         let seen = std::fs::read(format!("/proc/{process}/mountinfo")).map_err(|error| {
             format!("cannot read which mounts process {process} sees, which asks for some: {error}")
