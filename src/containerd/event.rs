@@ -11,6 +11,11 @@ use crate::core::text::counted;
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
+    /// Metrics can be asked for from now on.
+    Metrics {
+        /// Where: the path of a socket or an IP address and a port, the one that was chosen where any would do (0).
+        address: String,
+    },
     /// A layer was unpacked into a directory.
     Unpacked(LayerDone),
     /// A layer was made of what a directory has on top of others.
@@ -115,7 +120,7 @@ impl Event {
             Self::Unpacked(layer) | Self::Packed(layer) => !layer.not_kept.is_empty(),
             Self::Committed { not_kept, .. } => !not_kept.is_empty(),
             Self::Failed { .. } | Self::SnapshotFailed { .. } | Self::Unusable { .. } => true,
-            Self::Left { .. } | Self::Waiting { .. } | Self::Ending { .. } => false,
+            Self::Metrics { .. } | Self::Left { .. } | Self::Waiting { .. } | Self::Ending { .. } => false,
         }
     }
 }
@@ -123,6 +128,7 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Metrics { address } => write!(formatter, "metrics are at {address}"),
             Self::Unpacked(layer) => layer.write(formatter, "unpacked", "into"),
             Self::Packed(layer) => layer.write(formatter, "packed", "of"),
             Self::Left { digest, reason } => write!(formatter, "layer {digest}: left to the next differ: {reason}"),

@@ -61,6 +61,7 @@ pub fn serve(
         let running = Running::default();
         if let Some(asked) = asked {
             let (running, queue) = (running.clone(), queue.clone());
+            settings.tell.tell(&Event::Metrics { address: asked.address()? });
             Page { metrics: metrics.clone(), running, queue, store: store.clone() }.serve(asked)?;
         }
         let mut reporter = HealthReporter::new();

@@ -70,4 +70,14 @@ impl MetricsListener {
         })?;
         TcpListener::bind(parsed).map(|listener| Self(Listener::Tcp(listener))).map_err(failed)
     }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> io::Result<String> {
+        Ok(match &self.0 {
+            Listener::Unix(listener) => {
+                listener.local_addr()?.as_pathname().unwrap_or(Path::new("")).display().to_string()
+            }
+            Listener::Tcp(listener) => listener.local_addr()?.to_string(),
+        })
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -141,9 +141,10 @@ fn metrics() {
 
 fn nowhere_else() {
     let place = Scratch::new(run::tmpfs());
-    // Somebody may take the port before layflat does; nobody here does.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (_running, _) = start(&place, &["--metrics", &address.to_string()]);
+    let (_running, _) = start(&place, &["--metrics", "127.0.0.1:0"]);
+    let log = fs::read_to_string(place.0.join("layflat.log")).unwrap();
+    let said = log.lines().find_map(|line| line.split_once("metrics are at ")).unwrap_or_else(|| panic!("{log}"));
+    let address: SocketAddr = said.1.parse().unwrap();
     for (request, status) in [("GET /metrics", "200"), ("GET /", "404"), ("POST /metrics", "405")] {
         let (head, body) = asked(TcpStream::connect(address).unwrap(), request);
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {head}");

@@ -2,10 +2,6 @@
 //! as the judge.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use layflat::core::digest::Digest;
 use serde_json::{Value, json};
@@ -13,7 +9,7 @@ use serde_json::{Value, json};
 use super::place::{self, Images as _, Place};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, tagged};
-use crate::common::tools;
+use crate::registry::servers::{Engine, Registry};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_registry_takes_an_image_and_gives_it_back", false, a_registry_takes_an_image_and_gives_it_back),
@@ -29,44 +25,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("from_registry_to_engine_and_back", true, from_registry_to_engine_and_back),
 ];
 
-/// A server that ends with the test.
-pub(super) struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits until a server answers, for as long as it runs.
-fn wait(server: &mut Server, answers: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !answers() {
-        assert!(server.0.try_wait().unwrap().is_none(), "the server has ended");
-        assert!(begun.elapsed() < Duration::from_secs(60), "the server does not answer");
-        std::thread::yield_now();
-    }
-}
-
-/// A registry on loopback that is open to all: its address.
-pub(super) fn registry(place: &Place) -> (Server, String) {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n\
-         validation: {{manifests: {{urls: {{allow: [\"^https://\"]}}}}}}\n",
-        place.path("registry").display()
-    );
-    fs::write(place.path("registry.yml"), config).unwrap();
-    let child = tools::command("docker-registry")
-        .arg("serve")
-        .arg(place.path("registry.yml"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut server = Server(child.unwrap());
-    wait(&mut server, || TcpStream::connect(&address).is_ok());
-    (server, address)
+/// A registry on loopback that is open to all, foreign layers too: its address.
+pub(super) fn registry(place: &Place) -> (Registry, String) {
+    let registry = Registry::configured(place, "validation: {manifests: {urls: {allow: ['^https://']}}}");
+    let address = registry.address.to_string();
+    (registry, address)
 }
 
 impl Place {
@@ -235,16 +198,8 @@ fn from_registry_to_engine_and_back() {
     let place = Place::new();
     place::source(&place);
     let (_registry_server, registry) = registry(&place);
-    let path = |name: &str| place.path(name).display().to_string();
-    let socket = path("engine.sock");
-    let child = tools::command("podman")
-        .args(["--root", &path("storage"), "--runroot", &path("run"), "--storage-driver", "vfs"])
-        .args(["system", "service", "--time", "0", &format!("unix://{socket}")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut engine = Server(child.unwrap());
-    wait(&mut engine, || UnixStream::connect(&socket).is_ok());
+    let _engine = Engine::start(&place);
+    let socket = place.path("socket").display().to_string();
 
     let config = place.skopeo_sees("oci:src:two").1;
     let id = Digest::sha256_of(&config).to_string();

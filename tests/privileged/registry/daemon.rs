@@ -1,13 +1,13 @@
 //! Podman's service as the engine, over its socket.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use layflat::Cancel;
 use layflat::core::chain::Chain;
 use layflat::net::engine::Daemon;
 
 use super::place::{Place, failed, fixture, succeeded};
-use super::servers::mortal;
+use super::servers::Engine;
 use crate::common::harness::Test;
 use crate::common::tools;
 
@@ -18,45 +18,18 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 struct Service {
-    child: Child,
+    _engine: Engine,
     place: Place,
 }
 
 impl Service {
     fn start() -> Self {
         let place = Place::new();
-        let socket = format!("unix://{}", place.path("socket").display());
-        let child = mortal("podman")
-            .args(store(&place))
-            .args(["system", "service", "--time", "0", &socket])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let service = Self { child, place };
-        // It answers as soon as it listens.
-        let listens = || std::os::unix::net::UnixStream::connect(service.place.path("socket")).is_ok();
-        while !listens() {
-            std::thread::yield_now();
-        }
-        service
+        Self { _engine: Engine::start(&place), place }
     }
 
     fn podman(&self, arguments: &[&str]) -> String {
-        succeeded(&Command::new("podman").args(store(&self.place)).args(arguments).output().unwrap())
-    }
-}
-
-fn store(place: &Place) -> Vec<String> {
-    let path = |name: &str| place.path(name).display().to_string();
-    let storage =
-        ["--storage-driver".to_owned(), "vfs".to_owned(), "--cgroup-manager".to_owned(), "cgroupfs".to_owned()];
-    [&["--root".to_owned(), path("root"), "--runroot".to_owned(), path("runroot")][..], &storage].concat()
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        succeeded(&Command::new("podman").args(Engine::store(&self.place)).args(arguments).output().unwrap())
     }
 }
 

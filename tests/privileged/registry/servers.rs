@@ -1,9 +1,11 @@
-//! The registry itself, Debian's docker-registry, as a child that dies with the test.
+//! The registry itself, Debian's docker-registry, and Podman's service as the engine: children that die with the test.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::place::Place;
 use crate::common::tools;
@@ -43,6 +45,11 @@ impl Registry {
     /// Open to all, without TLS.
     pub(crate) fn open(place: &Place) -> Self {
         Self::start(place, "", "")
+    }
+
+    /// Open to all, without TLS, with more of its configuration, in YAML.
+    pub(crate) fn configured(place: &Place, more: &str) -> Self {
+        Self::start(place, more, "")
     }
 
     /// For user `me` with the password `secret`.
@@ -152,5 +159,43 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Podman's service, an engine with a store of its own below `root` and `runroot` of the place.
+pub(crate) struct Engine(Child);
+
+impl Engine {
+    /// It listens at `socket` in the place.
+    pub(crate) fn start(place: &Place) -> Self {
+        let socket = place.path("socket");
+        let child = mortal("podman")
+            .args(Self::store(place))
+            .args(["system", "service", "--time", "0", &format!("unix://{}", socket.display())])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut engine = Self(child);
+        // It answers as soon as it listens.
+        while UnixStream::connect(&socket).is_err() {
+            assert!(engine.0.try_wait().unwrap().is_none(), "the engine has ended");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        engine
+    }
+
+    /// The options of podman that name its store.
+    pub(crate) fn store(place: &Place) -> Vec<String> {
+        let path = |name: &str| place.path(name).display().to_string();
+        let options = ["--root", &path("root"), "--runroot", &path("runroot"), "--storage-driver", "vfs"];
+        [&options[..], &["--cgroup-manager", "cgroupfs"]].concat().into_iter().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
