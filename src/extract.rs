@@ -68,7 +68,7 @@ impl<'a> Extractor<'a> {
             Some(layer) if layer < count => &indexes.records[..=layer],
             Some(layer) => return Err(InsideError::NoSuchLayer { layer, count }),
         };
-        let stack = Stack::replay(records, crate::unpack::reading(options)).map_err(Error::from)?;
+        let stack = Stack::replay_shown(records, crate::unpack::reading(options)).map_err(Error::from)?;
         let whole = stack.whole();
         Ok(Self { image, stack, whole })
     }

@@ -31,8 +31,8 @@ impl Piece {
 
 /// The contents of a stack's files.
 ///
-/// All methods are asked more than once for the same file, and must always give the same answer.
-pub trait Contents {
+/// All methods are asked more than once for the same file, also at the same time, and must always give the same answer.
+pub trait Contents: Sync {
     /// Appends the pieces of a file's content to `pieces`, in the order of the file. `layer` is the one whose record has
     /// the content.
     ///

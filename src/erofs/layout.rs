@@ -1,10 +1,6 @@
 //! Where everything lies: inodes in slots, and behind them, in blocks, shared attributes, directories, long link targets and the contents
 //! that the image carries.
 
-use std::cmp::Reverse;
-
-use hashbrown::HashMap;
-
 use super::contents::{Contents, Piece};
 use super::directory::Spread;
 use super::error::ErofsError;
@@ -14,11 +10,8 @@ use super::options::Options;
 use super::plan::{Body, Facts, Node, Tell, Tree, file};
 use super::slots::Slots;
 use super::superblock;
+use super::times::time_of;
 use super::xattr::{self, SharedXattrs};
-use crate::core::record::Attributes;
-
-/// How many different times are counted at once, so that memory does not grow with them.
-const MOST_TIMES: usize = 1 << 12;
 
 /// More devices it writes over its own memory (erofs-utils 1.8.6 and 1.9.4, `blobfd` in include/erofs/internal.h).
 const MOST_DEVICES_OF_EROFSFUSE: usize = 256;
@@ -75,7 +68,7 @@ impl Layout {
         // Number 0 is no number for an inode.
         let first = (table_end - metadata * block).div_ceil(inode::SLOT).max(1);
         let mut layout = Self {
-            time: common_time(tree),
+            time: tree.time,
             metadata: metadata as u32,
             xattrs: SharedXattrs::default(),
             xattr_block: 0,
@@ -105,11 +98,8 @@ impl Layout {
 
     /// Counts which attributes several inodes have, and what cannot be kept of them.
     fn count_xattrs(&mut self, tree: &Tree<'_, '_>, options: &Options, lost: Tell<'_>) -> Result<(), ErofsError> {
-        for node in &tree.nodes {
+        for node in tree.nodes.iter().filter(|node| node.has_xattrs) {
             let facts = tree.facts(node);
-            if !facts.has_xattrs() {
-                continue;
-            }
             let mut tell = |what: &super::Lost<'_>| lost(what, &|| tree.path(node));
             self.xattrs.count(&facts.encoded(options, &mut tell));
         }
@@ -152,47 +142,7 @@ fn tell_times(tree: &Tree<'_, '_>, lost: Tell<'_>) {
     }
 }
 
-fn time_of(attributes: &Attributes) -> (i64, u32) {
-    (attributes.mtime.seconds, attributes.mtime.nanoseconds)
-}
-
-/// The time that most inodes have: those that have it need not state it. Where no time is that of one inode in
-/// [`MOST_TIMES`], hardly any could leave it out, and it may be another one.
-fn common_time(tree: &Tree<'_, '_>) -> (i64, u32) {
-    let times = || {
-        let stated = tree.nodes.iter().filter_map(|node| tree.attributes(node));
-        stated.map(|attributes| time_of(&attributes)).filter(|time| time.0 >= 0)
-    };
-    let mut counts: HashMap<(i64, u32), u32> = HashMap::new();
-    let mut all_counted = true;
-    // After Misra and Gries: whenever the counts are full, one is taken off each, and so only the rare ones are forgotten.
-    for time in times() {
-        if counts.len() < MOST_TIMES || counts.contains_key(&time) {
-            *counts.entry(time).or_default() += 1;
-        } else {
-            all_counted = false;
-            counts.retain(|_, count| {
-                *count -= 1;
-                *count > 0
-            });
-        }
-    }
-    if !all_counted {
-        counts.values_mut().for_each(|count| *count = 0);
-        for time in times() {
-            if let Some(count) = counts.get_mut(&time) {
-                *count += 1;
-            }
-        }
-    }
-    counts.into_iter().max_by_key(|&(time, count)| (count, Reverse(time))).map_or((0, 0), |(time, _)| time)
-}
-
 impl Facts<'_> {
-    pub(super) fn has_xattrs(&self) -> bool {
-        !self.attributes.xattrs.is_empty() || !self.own().is_empty()
-    }
-
     /// Its attributes, as they are written.
     pub(super) fn encoded(&self, options: &Options, lost: &mut dyn FnMut(&super::Lost<'_>)) -> Vec<Box<[u8]>> {
         xattr::encoded(&self.attributes, self.mode, self.own(), options.shape, options.selinux, lost)
@@ -225,7 +175,7 @@ impl Placing<'_> {
         };
         node.compact = facts.fits_compact(size, node.links, layout.time);
         let mut head = inode::size_of(node.compact);
-        if facts.has_xattrs() {
+        if node.has_xattrs {
             let encoded = facts.encoded(self.options, &mut |_| {});
             let placed = layout.xattrs.place(&encoded, (block - head) as usize);
             head += placed.map_err(|bytes| ErofsError::Xattrs {

@@ -25,6 +25,7 @@ mod plan;
 mod slots;
 mod stream;
 mod superblock;
+mod times;
 mod write;
 mod xattr;
 

@@ -1,5 +1,7 @@
 //! What a caller decides about an image.
 
+use std::num::NonZero;
+
 use crate::core::cancel::Cancel;
 use crate::core::overlayfs::XattrNamespace;
 
@@ -65,6 +67,8 @@ pub struct Options {
     pub selinux: bool,
     /// The volume's UUID; all zeros for none.
     pub uuid: [u8; 16],
+    /// How many threads encode inodes. The image is the same whatever their number.
+    pub jobs: NonZero<usize>,
     /// Set from elsewhere to stop early.
     pub cancel: Cancel,
 }
@@ -79,6 +83,7 @@ impl Options {
             for_erofsfuse: false,
             selinux: false,
             uuid: [0; 16],
+            jobs: NonZero::<usize>::MIN,
             cancel: Cancel::default(),
         }
     }

@@ -10,6 +10,7 @@ use super::file::{self, File};
 use super::inode;
 use super::layout::{Data, Layout};
 use super::options::{Options, Shape};
+use super::times::{Times, time_of};
 use super::xattr;
 use crate::core::overlayfs::Attribute;
 use crate::core::record::{Attributes, ChangeKind, ContentId, DeviceKind, LayerPath};
@@ -75,6 +76,8 @@ pub(super) struct Tree<'a, 'r> {
     /// The node of each entry.
     node_of: Vec<u32>,
     children: Children,
+    /// The time that most inodes have.
+    pub(super) time: (i64, u32),
 }
 
 /// An inode.
@@ -92,6 +95,8 @@ pub(super) struct Node {
     pub(super) compact: bool,
     /// The kind of file, as in a mode.
     pub(super) kind: u16,
+    /// Whether it has extended attributes, unless none of them can be kept.
+    pub(super) has_xattrs: bool,
     /// Whether devices 0:0 of the image are in it, in a shape where they cannot be devices (rule A6).
     holds_nested: bool,
 }
@@ -147,10 +152,12 @@ impl<'a, 'r> Tree<'a, 'r> {
             nodes: Vec::with_capacity(entries.len().max(1)),
             node_of: Vec::with_capacity(entries.len()),
             children: Children::of(difference),
+            time: (0, 0),
         };
+        let mut times = Times::default();
         let mut linked: HashMap<u32, u32> = HashMap::new();
         for (index, entry) in entries.iter().enumerate() {
-            let at = tree.node(index as u32, entry, &mut linked);
+            let at = tree.node(index as u32, entry, &mut linked, &mut times);
             tree.node_of.push(at);
             if index == 0 {
                 continue;
@@ -161,6 +168,7 @@ impl<'a, 'r> Tree<'a, 'r> {
             }
             if tree.is_nested_whiteout(entry) {
                 tree.nodes[parent].holds_nested = true;
+                tree.nodes[parent].has_xattrs = true;
                 lost(&Lost::WhiteoutDevice, &|| stack.path(difference, index));
             }
         }
@@ -168,11 +176,13 @@ impl<'a, 'r> Tree<'a, 'r> {
             // A layer that changes nothing still has a root.
             tree.nodes.push(Node::new(0, 2, inode::DIRECTORY));
         }
+        tree.time =
+            times.most(|| tree.nodes.iter().filter_map(|node| tree.attributes(node)).map(|found| time_of(&found)));
         tree
     }
 
     /// The node of an entry, which is new unless it is another name of a file.
-    fn node(&mut self, index: u32, entry: &LayerEntry, linked: &mut HashMap<u32, u32>) -> u32 {
+    fn node(&mut self, index: u32, entry: &LayerEntry, linked: &mut HashMap<u32, u32>, times: &mut Times) -> u32 {
         let new = self.nodes.len() as u32;
         let links = match entry.what {
             What::Directory { .. } => 2,
@@ -188,7 +198,18 @@ impl<'a, 'r> Tree<'a, 'r> {
                 1
             }
         };
-        self.nodes.push(Node::new(index, links, self.kind(entry.what)));
+        let mut node = Node::new(index, links, self.kind(entry.what));
+        if let Some(attributes) = self.attributes_of(entry.what) {
+            times.count(time_of(&attributes));
+            node.has_xattrs = !attributes.xattrs.is_empty();
+        }
+        node.has_xattrs |= self.shape != Shape::Merged
+            && match entry.what {
+                What::Directory { opaque, holds_whiteouts, .. } => opaque || holds_whiteouts,
+                What::Whiteout => false,
+                What::Leaf(_) => self.is_nested_whiteout(entry),
+            };
+        self.nodes.push(node);
         new
     }
 
@@ -241,12 +262,18 @@ impl<'a, 'r> Tree<'a, 'r> {
 
     /// The attributes of a node; a whiteout has none.
     pub(super) fn attributes(&self, node: &Node) -> Option<Cow<'r, Attributes>> {
+        match self.difference.entries().get(node.entry as usize) {
+            None => Some(Cow::Owned(Attributes::of_unnamed_directory())),
+            Some(entry) => self.attributes_of(entry.what),
+        }
+    }
+
+    fn attributes_of(&self, what: What) -> Option<Cow<'r, Attributes>> {
         let unnamed = || Cow::Owned(Attributes::of_unnamed_directory());
-        match self.difference.entries().get(node.entry as usize).map(|entry| entry.what) {
-            None => Some(unnamed()),
-            Some(What::Whiteout) => None,
-            Some(What::Directory { attributes, .. }) => Some(self.stack.directory_attributes(attributes)),
-            Some(What::Leaf(id)) => Some(self.stack.origin(id).1.kind.attributes().map_or_else(unnamed, Cow::Borrowed)),
+        match what {
+            What::Whiteout => None,
+            What::Directory { attributes, .. } => Some(self.stack.directory_attributes(attributes)),
+            What::Leaf(id) => Some(self.stack.origin(id).1.kind.attributes().map_or_else(unnamed, Cow::Borrowed)),
         }
     }
 
@@ -305,7 +332,8 @@ impl<'a, 'r> Tree<'a, 'r> {
 impl Node {
     fn new(entry: u32, links: u32, kind: u32) -> Self {
         let kind = kind as u16;
-        Self { entry, links, slot: 0, block: 0, data: Data::None, compact: false, kind, holds_nested: false }
+        let (data, has_xattrs) = (Data::None, false);
+        Self { entry, links, slot: 0, block: 0, data, compact: false, kind, has_xattrs, holds_nested: false }
     }
 }
 

@@ -22,6 +22,11 @@ impl<'w> Stream<'w> {
         Self { out, buffer: Vec::with_capacity(ENOUGH + (64 << 10)), passed: 0, block }
     }
 
+    /// A part of the image that begins here, for a writer of its own.
+    pub(super) fn of_part(out: &'w mut dyn Write, block: u64, position: u64) -> Self {
+        Self { passed: position, ..Self::new(out, block) }
+    }
+
     /// Where the next byte goes.
     pub(super) fn position(&self) -> u64 {
         self.passed + self.buffer.len() as u64
@@ -67,6 +72,10 @@ impl<'w> Stream<'w> {
 
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.end_block()?;
+        self.finish_part()
+    }
+
+    pub(super) fn finish_part(mut self) -> io::Result<()> {
         self.hand_on()?;
         self.out.flush()
     }

@@ -1,6 +1,7 @@
 //! From a plan to the bytes of the image.
 
 use std::io::{self, Write};
+use std::sync::atomic::AtomicBool;
 
 use super::contents::Piece;
 use super::directory;
@@ -12,6 +13,7 @@ use super::plan::{Body, Facts, Node, Plan, file};
 use super::stream::Stream;
 use super::superblock::{self, Superblock};
 use crate::core::record::ContentId;
+use crate::parallel;
 
 /// Bytes of contents that are read at once.
 const CHUNK: u64 = 256 << 10;
@@ -23,7 +25,7 @@ impl Plan<'_, '_> {
     /// Contents that cannot be read, or an output that cannot be written.
     pub fn write(&self, out: &mut dyn Write) -> Result<(), ErofsError> {
         let block = self.options.block_size.bytes();
-        let mut writer = Writer { plan: self, out: Stream::new(out, block), pieces: Vec::new() };
+        let mut writer = Writer::new(self, Stream::new(out, block));
         writer.beginning().map_err(ErofsError::Write)?;
         writer.inodes()?;
         writer.shared_xattrs().map_err(ErofsError::Write)?;
@@ -38,6 +40,12 @@ struct Writer<'p, 'a, 'r, 'w> {
     pieces: Vec<Piece>,
 }
 
+/// Slots that are encoded at once, in memory: 256 KiB of the image.
+const SLOTS_OF_PART: u32 = (256 << 10) / inode::SLOT as u32;
+
+/// How many parts each thread encodes before they are written.
+const PARTS_OF_THREAD: usize = 4;
+
 /// What failed: reading contents, or writing.
 enum Failure {
     Read(io::Error),
@@ -50,7 +58,11 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl Writer<'_, '_, '_, '_> {
+impl<'p, 'a, 'r, 'w> Writer<'p, 'a, 'r, 'w> {
+    fn new(plan: &'p Plan<'a, 'r>, out: Stream<'w>) -> Self {
+        Self { plan, out, pieces: Vec::new() }
+    }
+
     fn beginning(&mut self) -> io::Result<()> {
         let (plan, layout) = (self.plan, &self.plan.layout);
         let superblock = Superblock {
@@ -76,15 +88,18 @@ impl Writer<'_, '_, '_, '_> {
     /// The inodes in the order of their slots, with what is right behind them.
     fn inodes(&mut self) -> Result<(), ErofsError> {
         let plan = self.plan;
+        let slot = |&index: &u32| plan.tree.nodes[index as usize].slot;
         let mut order: Vec<u32> = (0..plan.tree.nodes.len() as u32).collect();
-        order.sort_unstable_by_key(|&index| plan.tree.nodes[index as usize].slot);
-        let start = u64::from(plan.layout.metadata) * plan.options.block_size.bytes();
-        for (count, index) in order.into_iter().enumerate() {
-            self.check_cancelled(count)?;
-            let node = &plan.tree.nodes[index as usize];
-            let slot = start + u64::from(node.slot) * inode::SLOT;
-            self.out.zeros_up_to(slot).map_err(ErofsError::Write)?;
-            self.inode(node, index).map_err(|failure| self.failed(failure, node))?;
+        order.sort_unstable_by_key(slot);
+        let parts: Vec<&[u32]> = order.chunk_by(|a, b| slot(a) / SLOTS_OF_PART == slot(b) / SLOTS_OF_PART).collect();
+        let jobs = plan.options.jobs.get();
+        for some in parts.chunks(jobs.saturating_mul(PARTS_OF_THREAD)) {
+            let numbers: Vec<usize> = (0..some.len()).collect();
+            let encoded = parallel::each(&numbers, jobs, &AtomicBool::new(false), &|number| plan.part(some[number]));
+            let is_cancelled = |error: &ErofsError| matches!(error, ErofsError::Cancelled);
+            for (start, bytes) in parallel::all(encoded, || ErofsError::Cancelled, is_cancelled)? {
+                self.out.zeros_up_to(start).and_then(|()| self.out.put(&bytes)).map_err(ErofsError::Write)?;
+            }
         }
         self.out.end_block().map_err(ErofsError::Write)
     }
@@ -95,7 +110,7 @@ impl Writer<'_, '_, '_, '_> {
         let block = plan.options.block_size.bytes();
         let facts = plan.tree.facts(node);
         let mut xattrs = Vec::new();
-        if facts.has_xattrs() {
+        if node.has_xattrs {
             plan.layout.xattrs.write(&facts.encoded(plan.options, &mut |_| {}), &mut xattrs);
         }
         match facts.body {
@@ -321,6 +336,24 @@ fn chunk_addresses(out: &mut Stream<'_>, file: File<'_>, bits: u32, mut carried:
 }
 
 impl Plan<'_, '_> {
+    /// Some inodes that lie behind one another, and where in the image the first begins.
+    fn part(&self, order: &[u32]) -> Result<(u64, Vec<u8>), ErofsError> {
+        let block = self.options.block_size.bytes();
+        let area = u64::from(self.layout.metadata) * block;
+        let place = |index: u32| area + u64::from(self.tree.nodes[index as usize].slot) * inode::SLOT;
+        let start = order.first().map_or(area, |&first| place(first));
+        let mut bytes = Vec::with_capacity(SLOTS_OF_PART as usize * inode::SLOT as usize + block as usize);
+        let mut writer = Writer::new(self, Stream::of_part(&mut bytes, block, start));
+        for (count, &index) in order.iter().enumerate() {
+            writer.check_cancelled(count)?;
+            let node = &self.tree.nodes[index as usize];
+            writer.out.zeros_up_to(place(index)).map_err(ErofsError::Write)?;
+            writer.inode(node, index).map_err(|failure| writer.failed(failure, node))?;
+        }
+        writer.out.finish_part().map_err(ErofsError::Write)?;
+        Ok((start, bytes))
+    }
+
     fn entries<'n>(&'n self, names: &'n [(&'n [u8], u32)]) -> impl Iterator<Item = directory::Entry<'n>> {
         names.iter().map(|&(name, node)| {
             let node = &self.tree.nodes[node as usize];

@@ -28,7 +28,7 @@ pub fn flat_archive(
     let started = Instant::now();
     let spooled = Spooled::read(image, scratch, &|_| true, options, progress)?;
     let read = started.elapsed().as_secs_f64();
-    let stack = Stack::replay(&spooled.records, reading(options))?;
+    let stack = Stack::replay_shown(&spooled.records, reading(options))?;
     let whole = stack.whole();
     let writer = write_entries(output, &stack, &whole, &spooled.contents, Whiteouts::None, options)?;
     writer.finish().map_err(io("cannot write the end of the archive"))?;

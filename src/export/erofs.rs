@@ -9,6 +9,7 @@ use crate::core::record::ContentId;
 use crate::core::stack::Stack;
 use crate::erofs::{self, ErofsError, Lost, Piece, Plan, Shape};
 use crate::image::Image;
+use crate::parallel;
 use crate::unpack::stage::Contents;
 use crate::unpack::{Error, LossKind, Losses, Made, Options, Progress, Report, Seconds, reading, report};
 
@@ -30,12 +31,13 @@ pub fn flat_erofs(
     let started = Instant::now();
     let spooled = Spooled::read(image, scratch, &|_| true, options, progress)?;
     let read = started.elapsed().as_secs_f64();
-    let stack = Stack::replay(&spooled.records, reading(options))?;
+    let stack = Stack::replay_shown(&spooled.records, reading(options))?;
     let whole = stack.whole();
     let mut losses = Losses::default();
     let contents = Carried(&spooled.contents);
     let how = erofs::Options {
         selinux: options.selinux,
+        jobs: parallel::jobs(options.jobs, 0),
         cancel: options.cancel.clone(),
         ..erofs::Options::new(Shape::Merged)
     };

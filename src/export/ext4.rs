@@ -53,7 +53,7 @@ pub fn flat_ext4(
     let path = output.path().ok_or_else(|| Error::Product("the image can only be made in a file".into()))?;
     let spooled = Spooled::read(image, &output.scratch(), &|_| true, options, progress)?;
     let read = started.elapsed().as_secs_f64();
-    let stack = Stack::replay(&spooled.records, reading(options))?;
+    let stack = Stack::replay_shown(&spooled.records, reading(options))?;
     let whole = stack.whole();
     let mut losses = Losses::default();
     let contents = Kept(&spooled.contents);

@@ -47,7 +47,7 @@ pub fn flat_squashfs(
     let started = Instant::now();
     let spooled = Spooled::read(image, &output.scratch(), &|_| true, options, progress)?;
     let read = started.elapsed().as_secs_f64();
-    let stack = Stack::replay(&spooled.records, reading(options))?;
+    let stack = Stack::replay_shown(&spooled.records, reading(options))?;
     let whole = stack.whole();
     let (mut losses, newest) = survey(&stack, &whole, options);
     losses.merge(spooled.losses);

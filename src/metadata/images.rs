@@ -12,6 +12,7 @@ use crate::core::stack::{Difference, Stack};
 use crate::erofs::{self, BlockSize, Lost, Plan, Shape};
 use crate::image::Image;
 use crate::lowerdirs::{ContentDevice, ErofsLayout, FILE_NAME, MeasuredFile, Metadata};
+use crate::parallel;
 use crate::unpack::{Error, Loss, LossKind, Losses, Made, Options, io, reading};
 
 /// How many EROFS images there are, and what for.
@@ -79,6 +80,7 @@ impl<'a> Writer<'a> {
             for_erofsfuse: self.stacking == Stacking::MergedForErofsfuse,
             selinux: self.options.selinux,
             uuid: self.uuid,
+            jobs: parallel::jobs(self.options.jobs, 0),
             cancel: self.options.cancel.clone(),
             ..erofs::Options::new(self.stacking.shape())
         };
@@ -103,7 +105,7 @@ impl<'a> Writer<'a> {
 
     /// Writes images of nothing, of which an overlay with so few layers has need: overlayfs mounts no single lower directory (rule O4).
     pub(super) fn add_missing(&mut self, images: &mut Vec<Metadata>) -> Result<(), MetadataError> {
-        let nothing = Stack::replay(&[], reading(self.options)).map_err(Error::from)?;
+        let nothing = Stack::replay_shown(&[], reading(self.options)).map_err(Error::from)?;
         for name in ["empty.erofs", "empty-2.erofs"].into_iter().skip(images.len()) {
             images.push(self.add(name, &nothing, &nothing.whole())?);
         }
@@ -126,7 +128,8 @@ pub(super) fn write(
     place: Place<'_>,
     options: &Options,
 ) -> Result<(Vec<Loss>, Made), MetadataError> {
-    let stack = Stack::replay(&sources.records, reading(options)).map_err(Error::from)?;
+    let replay = if stacking == Stacking::Layered { Stack::replay } else { Stack::replay_shown };
+    let stack = replay(&sources.records, reading(options)).map_err(Error::from)?;
     let mut writer = Writer::new(directory, sources, stacking, options);
     let mut images = Vec::new();
     let made = match stacking {

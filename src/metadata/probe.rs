@@ -43,7 +43,7 @@ fn empty(directory: &Path) -> Result<ErofsRequest, MetadataError> {
     }
     let failed = || io(format!("cannot write to the directory {directory:?}"));
     let file = || tempfile::tempfile_in(directory).map_err(failed());
-    let stack = Stack::replay(&[], Reading::default()).map_err(crate::unpack::Error::from)?;
+    let stack = Stack::replay_shown(&[], Reading::default()).map_err(crate::unpack::Error::from)?;
     let whole = stack.whole();
     let device = file()?;
     device.set_len(BlockSize::Sector.bytes()).map_err(failed())?;

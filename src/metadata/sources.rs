@@ -130,15 +130,20 @@ impl Sources {
     /// The devices that the files of a difference lie in, and no others: an image of it then is the same whatever else there is.
     pub(super) fn of_difference(&self, stack: &Stack<'_>, difference: &Difference) -> Used<'_> {
         let mut is_used = vec![false; self.devices.len()];
+        let mut unused = is_used.len();
         let leaves = difference.entries().iter().filter_map(|entry| match entry.what {
             What::Leaf(inode) => Some(stack.origin(inode)),
             _ => None,
         });
         for (layer, change) in leaves {
+            if unused == 0 {
+                break;
+            }
             if let ChangeKind::File { content, .. } | ChangeKind::LinkSource { content, .. } = change.kind {
                 let layer = &self.layers[layer];
                 for piece in layer.pieces.of(content) {
-                    is_used[layer.holds(piece)] = true;
+                    let was_used = std::mem::replace(&mut is_used[layer.holds(piece)], true);
+                    unused -= usize::from(!was_used);
                 }
             }
         }

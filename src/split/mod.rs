@@ -143,7 +143,7 @@ fn in_parts(
         None => return Ok(Err("its archive cannot be cut between entries")),
     };
     let (cuts, parts) = parts;
-    let before = Stack::replay(records, reading(options))?;
+    let before = Stack::replay_shown(records, reading(options))?;
     let before = shown(&before, origins);
 
     let layers: Vec<Layer> = parts.iter().map(|part| Layer::bare(spool.part(cuts, part))).collect();
@@ -159,7 +159,7 @@ fn in_parts(
         let blob = layer.blob.stated(Some(read.facts.digest), Some(read.facts.size));
         layers.push(Layer { diff_id: Some(read.facts.diff_id), ..Layer::bare(blob) });
     }
-    let same = match Stack::replay(records, reading(options)) {
+    let same = match Stack::replay_shown(records, reading(options)) {
         Ok(after) => shown(&after, origins) == before,
         Err(_) if options.cancel.is_cancelled() => return Err(Error::Cancelled),
         Err(_) => false,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::copies::Copies;
 use super::settle::{Finish, Settler, fullest};
-use super::{Ground, RESULT, io, replay, settle_error, stage_name};
+use super::{Ground, RESULT, io, replay_shown, settle_error, stage_name};
 use crate::fs::Work;
 use crate::image::Image;
 use crate::unpack::{Error, Made, Options, Progress, Report};
@@ -47,7 +47,7 @@ pub(crate) fn flatten_into(
 ) -> Result<Report, Error> {
     let mut ground = Ground::prepare(image, work, None, options, progress)?;
     let records = std::mem::take(&mut ground.records);
-    let stack = replay(&records, options)?;
+    let stack = replay_shown(&records, options)?;
     let whole = stack.whole();
 
     match fullest(&ground.staging.stages) {

@@ -193,10 +193,19 @@ pub(crate) fn diff_ids<T>(extracted: &[crate::unpack::read::Extracted<T>]) -> Ve
 }
 
 pub(crate) fn replay<'r>(records: &'r [Record], options: &Options) -> Result<Stack<'r>, Error> {
-    if options.limits.limit_memory() {
-        check_memory(records.iter().map(Record::memory).sum(), options)?;
-    }
+    check_memory_of(records, options)?;
     Ok(Stack::replay(records, reading(options))?)
+}
+
+/// The same for what the layers show together ([`Stack::replay_shown`]).
+pub(crate) fn replay_shown<'r>(records: &'r [Record], options: &Options) -> Result<Stack<'r>, Error> {
+    check_memory_of(records, options)?;
+    Ok(Stack::replay_shown(records, reading(options))?)
+}
+
+fn check_memory_of(records: &[Record], options: &Options) -> Result<(), Error> {
+    let memory = || records.iter().map(Record::memory).sum();
+    if options.limits.limit_memory() { check_memory(memory(), options) } else { Ok(()) }
 }
 
 /// Whether there may be records of so many bytes.

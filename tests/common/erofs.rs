@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -158,7 +159,8 @@ pub fn show(archives: &[Vec<u8>], shape: Shape, place: Where) -> Result<Tree, St
     let devices: Vec<Device> =
         device_files.iter().map(|file| Device { tag: [0; 64], bytes: file.metadata().unwrap().len() }).collect();
     let block_size = if place == Where::Carried { BlockSize::Page } else { BlockSize::Sector };
-    let options = Options { block_size, devices, ..Options::new(shape) };
+    let jobs = NonZero::new(2).unwrap();
+    let options = Options { block_size, devices, jobs, ..Options::new(shape) };
     let mounted = |difference: &Difference| -> Result<OwnedFd, String> {
         let plan = plan(&stack, difference, &read.memory, &options)?;
         let file = image(&plan).map_err(|error| error.to_string())?;

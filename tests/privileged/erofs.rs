@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::num::NonZero;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -43,6 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> =
         tests.into_iter().map(|(name, test)| Trial::test(name, test).with_ignored_flag(!erofs::can_mount())).collect();
     trials.push(Trial::test("what_cannot_be_addressed_is_an_error", limits));
+    trials.push(Trial::test("however_many_threads_encode_it_an_image_is_the_same", threads));
     trials.push(Trial::test("a_time_that_many_share_is_found_among_many_times", times));
     trials
 }
@@ -378,6 +380,39 @@ fn times() -> Result<(), Failed> {
         let found = bytes(time_of)?;
         assert!(found.abs_diff(one + 8_000 * 32) <= 4096, "{found} instead of some {}", one + 8_000 * 32);
     }
+    Ok(())
+}
+
+fn threads() -> Result<(), Failed> {
+    let mut random = Rng::with_seed(7);
+    // Some 60 bytes each, and links that lie behind their inodes: several times what one thread encodes at once.
+    let layer: Layer = (0..20_000)
+        .map(|number| {
+            let kind = match number % 3 {
+                0 => Kind::Symlink(vec![b'l'; random.usize(1..400)]),
+                1 => Kind::File(random_bytes(&mut random, number % 700)),
+                _ => Kind::Fifo,
+            };
+            let mut one = entry(format!("d{}/{number}", number % 7), kind);
+            if number % 5 == 1 {
+                one.attributes.xattrs.insert(b"user.own".to_vec(), format!("{number}").into());
+            }
+            one
+        })
+        .collect();
+    let read = erofs::read(&[tar::archive(&layer)])?;
+    let stack = LayerStack::replay(&read.records, Reading::default())?;
+    let whole = stack.whole();
+    let written = |jobs| -> Result<Vec<u8>, Failed> {
+        let options = ErofsOptions { jobs: NonZero::new(jobs).unwrap(), ..ErofsOptions::new(Shape::Merged) };
+        let plan = Plan::new(&stack, &whole, &read.memory, &options, &mut |_, _| {})?;
+        let mut bytes = Vec::new();
+        plan.write(&mut bytes)?;
+        Ok(bytes)
+    };
+    let one = written(1)?;
+    assert!(one.len() > 4 << 20, "{}", one.len());
+    assert!(written(2)? == one && written(7)? == one);
     Ok(())
 }
 

@@ -157,6 +157,19 @@ impl<'r> Stack<'r> {
         Ok(stack)
     }
 
+    /// Replays the layers' records, bottom first, for what they show together: [`whole`](Self::whole) says it as after [`replay`](Self::replay), at less cost,
+    /// and [`layers`](Self::layers) is empty.
+    ///
+    /// # Errors
+    /// The first entry that cannot be carried out.
+    pub fn replay_shown(records: &'r [Record], reading: Reading) -> Result<Self, StackError> {
+        let mut stack = Self::empty(records, reading);
+        for layer in 0..records.len() {
+            stack.change(layer)?;
+        }
+        Ok(stack)
+    }
+
     /// Replays the layers' records, bottom first, of which those from `from` on count as one layer.
     ///
     /// # Errors
@@ -197,10 +210,15 @@ impl<'r> Stack<'r> {
 
     /// Replays one layer on those that were.
     fn apply(&mut self, layer: usize) -> Result<Changes, StackError> {
-        let changes = Changes { since: layer as u32 + 1, ..Changes::default() };
-        let changes = self.view.apply(layer, &self.reading, changes)?;
+        let changes = self.change(layer)?;
         self.push(&changes);
         Ok(changes)
+    }
+
+    /// The same, without asking what its directory must hold.
+    fn change(&mut self, layer: usize) -> Result<Changes, StackError> {
+        let changes = Changes { since: layer as u32 + 1, ..Changes::default() };
+        self.view.apply(layer, &self.reading, changes)
     }
 
     fn push(&mut self, changes: &Changes) {

@@ -35,7 +35,10 @@ fn layer(words: &str) -> Record {
 /// They are the same whether all layers are there from the start or come one after the other.
 fn differences(layers: &[&str]) -> Vec<String> {
     let records: Vec<Record> = layers.iter().map(|words| layer(words)).collect();
-    let found = in_words(&Stack::replay(&records, Reading::default()).unwrap());
+    let stack = Stack::replay(&records, Reading::default()).unwrap();
+    let found = in_words(&stack);
+    let shown = Stack::replay_shown(&records, Reading::default()).unwrap();
+    assert_eq!(text(&shown, &shown.whole()), text(&stack, &stack.whole()));
     let mut growing = GrowingStack::default();
     for (number, record) in records.into_iter().enumerate() {
         growing.push(record);
@@ -46,20 +49,21 @@ fn differences(layers: &[&str]) -> Vec<String> {
 }
 
 fn in_words(stack: &Stack<'_>) -> Vec<String> {
-    let text = |difference: &Difference| {
-        let word = |(index, entry): (usize, &LayerEntry)| {
-            let path = stack.path(difference, index).to_string();
-            match entry.what {
-                What::Directory { opaque: true, .. } => format!("{path}/!"),
-                What::Directory { .. } if index == 0 => "/".to_owned(),
-                What::Directory { .. } => format!("{path}/"),
-                What::Leaf(_) => path,
-                What::Whiteout => format!("-{path}"),
-            }
-        };
-        difference.entries().iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
+    stack.layers().iter().map(|difference| text(stack, difference)).collect()
+}
+
+fn text(stack: &Stack<'_>, difference: &Difference) -> String {
+    let word = |(index, entry): (usize, &LayerEntry)| {
+        let path = stack.path(difference, index).to_string();
+        match entry.what {
+            What::Directory { opaque: true, .. } => format!("{path}/!"),
+            What::Directory { .. } if index == 0 => "/".to_owned(),
+            What::Directory { .. } => format!("{path}/"),
+            What::Leaf(_) => path,
+            What::Whiteout => format!("-{path}"),
+        }
     };
-    stack.layers().iter().map(text).collect()
+    difference.entries().iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn refused(layers: &[&str]) -> Problem {

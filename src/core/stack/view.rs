@@ -155,7 +155,7 @@ impl<'r> View<'r> {
             slot_table: HashTable::with_capacity(least),
             hasher: DefaultHashBuilder::default(),
             directories: vec![root],
-            inodes: Vec::new(),
+            inodes: Vec::with_capacity(least),
             links: HashMap::new(),
             copied_up: HashSet::new(),
             removals: 0,
