@@ -43,8 +43,8 @@ struct Writer<'p, 'a, 'r, 'w> {
 /// Slots that are encoded at once, in memory: 256 KiB of the image.
 const SLOTS_OF_PART: u32 = (256 << 10) / inode::SLOT as u32;
 
-/// How many parts each thread encodes before they are written.
-const PARTS_OF_THREAD: usize = 4;
+/// How many parts each thread encodes while those before are written.
+const PARTS_OF_THREAD: usize = 2;
 
 /// What failed: reading contents, or writing.
 enum Failure {
@@ -93,15 +93,25 @@ impl<'p, 'a, 'r, 'w> Writer<'p, 'a, 'r, 'w> {
         order.sort_unstable_by_key(slot);
         let parts: Vec<&[u32]> = order.chunk_by(|a, b| slot(a) / SLOTS_OF_PART == slot(b) / SLOTS_OF_PART).collect();
         let jobs = plan.options.jobs.get();
-        for some in parts.chunks(jobs.saturating_mul(PARTS_OF_THREAD)) {
-            let numbers: Vec<usize> = (0..some.len()).collect();
-            let encoded = parallel::each(&numbers, jobs, &AtomicBool::new(false), &|number| plan.part(some[number]));
-            let is_cancelled = |error: &ErofsError| matches!(error, ErofsError::Cancelled);
-            for (start, bytes) in parallel::all(encoded, || ErofsError::Cancelled, is_cancelled)? {
-                self.out.zeros_up_to(start).and_then(|()| self.out.put(&bytes)).map_err(ErofsError::Write)?;
-            }
+        let mut waves = parts.chunks(jobs.saturating_mul(PARTS_OF_THREAD));
+        let mut encoded = plan.parts(waves.next().unwrap_or_default())?;
+        for wave in waves {
+            let (next, written) = match jobs {
+                1 => (plan.parts(wave), self.put_parts(&encoded)),
+                _ => parallel::both(|| plan.parts(wave), || self.put_parts(&encoded)),
+            };
+            written?;
+            encoded = next?;
         }
+        self.put_parts(&encoded)?;
         self.out.end_block().map_err(ErofsError::Write)
+    }
+
+    fn put_parts(&mut self, encoded: &[(u64, Vec<u8>)]) -> Result<(), ErofsError> {
+        for (start, bytes) in encoded {
+            self.out.zeros_up_to(*start).and_then(|()| self.out.put(bytes)).map_err(ErofsError::Write)?;
+        }
+        Ok(())
     }
 
     /// An inode, its attributes, and what else is right behind it.
@@ -336,6 +346,14 @@ fn chunk_addresses(out: &mut Stream<'_>, file: File<'_>, bits: u32, mut carried:
 }
 
 impl Plan<'_, '_> {
+    /// So many parts, encoded at the same time.
+    fn parts(&self, parts: &[&[u32]]) -> Result<Vec<(u64, Vec<u8>)>, ErofsError> {
+        let numbers: Vec<usize> = (0..parts.len()).collect();
+        let jobs = self.options.jobs.get();
+        let encoded = parallel::each(&numbers, jobs, &AtomicBool::new(false), &|number| self.part(parts[number]));
+        parallel::all(encoded, || ErofsError::Cancelled, |error| matches!(error, ErofsError::Cancelled))
+    }
+
     /// Some inodes that lie behind one another, and where in the image the first begins.
     fn part(&self, order: &[u32]) -> Result<(u64, Vec<u8>), ErofsError> {
         let block = self.options.block_size.bytes();
