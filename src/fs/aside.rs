@@ -7,6 +7,7 @@
 
 use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
@@ -233,7 +234,8 @@ fn remove(parent: &OwnedFd, name: &CStr, directory: &Lock, stop: Stop<'_>) -> Re
 /// Removes such a directory for the process that has made it, which shares its lock.
 pub(super) fn remove_given(parent: &OwnedFd, name: &[u8], directory: OwnedFd) -> Result<()> {
     let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-    let directory = Lock::take(directory, FlockOperation::NonBlockingLockExclusive)?;
+    // It stays locked for that process, whatever comes of this.
+    let directory = ManuallyDrop::new(Lock::take(directory, FlockOperation::NonBlockingLockExclusive)?);
     match is_our_name(name.to_bytes()) {
         true if is_marked(&directory) => remove(parent, &name, &directory, &|| false),
         true => remove_empty(parent, &name, &directory),

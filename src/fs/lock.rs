@@ -68,6 +68,14 @@ impl Lock {
     }
 }
 
+/// What is open is closed by that, but a program that another thread starts has it open until it begins, and with that the lock.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where nothing was locked there is nothing to unlock.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Locks what is open likewise, as long as it is open.
 ///
 /// # Errors
@@ -151,8 +159,11 @@ mod tests {
         let alone = FlockOperation::NonBlockingLockExclusive;
         let lock = Lock::take(open(), FlockOperation::LockShared).unwrap();
         assert_eq!(Lock::take(open(), alone).unwrap_err(), Errno::WOULDBLOCK);
+        // A program that another thread starts has it open for a moment, too, until it begins (fork(2)).
+        let inherited = lock.file().try_clone().unwrap();
         drop(lock);
         assert!(Lock::take(open(), alone).is_ok());
+        drop(inherited);
     }
 
     #[test]
