@@ -481,7 +481,7 @@ mod tests {
         let digest = Digest::sha256_of(b"content");
         let target = place.path().join("blobs/sha256").join(digest.hex());
         let waiting = Waiting::default().no_longer_than(Duration::from_secs(1));
-        let (is_whole, stand_ins) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (is_whole, stood_in) = (AtomicBool::new(false), Mutex::new(Vec::new()));
         let (has_begun, is_over) = (Barrier::new(7), Barrier::new(7));
         std::thread::scope(|scope| {
             // Nothing comes of this one.
@@ -494,11 +494,16 @@ mod tests {
             for _ in 0..6 {
                 scope.spawn(|| {
                     has_begun.wait();
-                    let whole = || is_whole.load(Ordering::SeqCst).then_some(());
+                    // When it looked last, and before that: between both it gets the place, if it does.
+                    let looked = Cell::new([Instant::now(); 2]);
+                    let whole = || {
+                        looked.set([looked.get()[1], Instant::now()]);
+                        is_whole.load(Ordering::SeqCst).then_some(())
+                    };
                     let wanted = Partial::wait(&target, &digest, 7, &waiting, whole);
                     if matches!(wanted, Wanted::Mine(_)) {
-                        stand_ins.fetch_add(1, Ordering::SeqCst);
                         is_whole.store(true, Ordering::SeqCst);
+                        stood_in.lock().unwrap().push(looked.get()[0].elapsed());
                     } else {
                         assert!(matches!(wanted, Wanted::Whole(())));
                     }
@@ -506,7 +511,10 @@ mod tests {
                 });
             }
         });
-        assert_eq!(stand_ins.load(Ordering::SeqCst), 1);
+        // Another one may stand in for one of them that stood still for so long itself, as on a busy machine.
+        let stood_in = stood_in.into_inner().unwrap();
+        let slow = stood_in.iter().filter(|took| **took >= waiting.patience()).count();
+        assert!((1..=1 + slow).contains(&stood_in.len()), "{stood_in:?}");
     }
 
     #[test]
@@ -515,20 +523,14 @@ mod tests {
         let digest = Digest::sha256_of(b"content");
         let target = place.path().join("blobs/sha256").join(digest.hex());
         let waiting = Waiting::default().no_longer_than(Duration::from_secs(1));
-        let (is_whole, has_begun) = (AtomicBool::new(false), Barrier::new(2));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let slow = Partial::open(&target, &digest, 7).unwrap();
-                has_begun.wait();
-                for _ in 0..30 {
-                    beat(slow.lock.file());
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-                is_whole.store(true, Ordering::SeqCst);
-            });
-            has_begun.wait();
-            let whole = || is_whole.load(Ordering::SeqCst).then_some(());
-            assert!(matches!(Partial::wait(&target, &digest, 7, &waiting, whole), Wanted::Whole(())));
-        });
+        // Of another thread: this one would not wait for itself.
+        let open = || Partial::open(&target, &digest, 7).unwrap();
+        let slow = std::thread::scope(|scope| scope.spawn(open).join().unwrap());
+        let began = Instant::now();
+        let whole = || {
+            beat(slow.lock.file());
+            (began.elapsed() > 3 * waiting.patience()).then_some(())
+        };
+        assert!(matches!(Partial::wait(&target, &digest, 7, &waiting, whole), Wanted::Whole(())));
     }
 }

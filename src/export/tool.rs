@@ -241,18 +241,36 @@ mod tests {
     fn a_tool_ends_when_the_work_is_cancelled() {
         let cancel = Cancel::default();
         let later = cancel.clone();
+        let place = tempfile::tempdir().unwrap();
+        let (started, ended) = (place.path().join("started"), place.path().join("ended"));
+        let waiting = started.clone();
         let thread = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(200));
+            until("it has started", || waiting.exists());
             later.cancel();
         });
-        let begin = Instant::now();
-        let place = tempfile::tempdir().unwrap();
-        let file = place.path().join("after");
         // The child of the child, too.
-        let result = sh(&format!("(sleep 3; touch {}) & sleep 60", file.display()), &cancel);
+        let script = "sleep 60 & echo $! >\"$0\"-; mv \"$0\"- \"$0\"; wait; echo >\"$1\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).args([&started, &ended]);
+        let result = SH.run(&command, &cancel);
         assert!(matches!(result, Err(Error::Cancelled)));
-        assert!(begin.elapsed() < Duration::from_secs(2));
         thread.join().unwrap();
+        let child = std::fs::read_to_string(started).unwrap();
+        until("its child has ended", || !is_sleeping(child.trim()));
+        assert!(!ended.exists(), "it came to its end");
+    }
+
+    /// Whether this is a process that sleeps, and more than what is left of it for whoever waits for it.
+    fn is_sleeping(process: &str) -> bool {
+        std::fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\0"))
+    }
+
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !is_so() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]
