@@ -98,7 +98,9 @@ fn leaves(command: &str) -> String {
 
 fn ext4(options: &str) -> String {
     tools::need(&["mkfs.ext4"]);
-    format!("truncate -s 64M disk && mkfs.ext4 -q -F {options} disk && mount -o loop disk m && rmdir m/lost+found")
+    // A file of its own each time: who looks at the loop device of the one before keeps what that showed.
+    let make = format!("truncate -s 64M disk && mkfs.ext4 -q -F {options} disk");
+    format!("rm -f disk && {make} && mount -o loop disk m && rmdir m/lost+found")
 }
 
 fn o1_a_destination_that_cannot_hold_whiteouts_is_refused_with_a_way_out() {

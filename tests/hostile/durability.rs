@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::common::harness::Trial;
-use crate::common::unmount::when_free;
+use crate::common::unmount::{unmounted, when_free};
 use crate::common::{run, tools};
 use layflat::compare::{CompareOptions, compare};
 use layflat::core::chain::Chain;
@@ -173,7 +173,7 @@ impl Drop for Disk {
 fn command(program: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(program);
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C.UTF-8");
     command
 }
 
@@ -241,7 +241,7 @@ fn layers(place: &Path) -> Box<dyn Fn(&Path)> {
         let target = tempfile::tempdir().unwrap();
         layflat(place, &["mount", "out", target.path().to_str().unwrap()]);
         same(target.path());
-        layflat(place, &["umount", target.path().to_str().unwrap()]);
+        unmounted(target.path());
     })
 }
 
@@ -295,12 +295,12 @@ fn cache(place: &Path) -> Box<dyn Fn(&Path)> {
     let target = tempfile::tempdir().unwrap();
     let path = target.path().to_str().unwrap();
     layflat(place, &["mount", IMAGE, path]);
-    layflat(place, &["umount", path]);
+    unmounted(target.path());
     Box::new(|place| {
         let target = tempfile::tempdir().unwrap();
         let path = target.path().to_str().unwrap();
         layflat(place, &["mount", IMAGE, path]);
         same(target.path());
-        layflat(place, &["umount", path]);
+        unmounted(target.path());
     })
 }

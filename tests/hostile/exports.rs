@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::harness::{Test, Trial, trials as trials_of};
 use crate::common::run::Scratch;
@@ -41,10 +41,9 @@ impl Place {
         for directory in ["bin", "out", "cache"] {
             fs::create_dir(place.path(directory)).unwrap();
         }
-        let tool = place.path("bin/sqfstar");
         // It is asked for its help first, to find out whether it is there.
-        fs::write(&tool, format!("#!/bin/sh\n[ \"$1\" = --help ] && exit\n{script}\n")).unwrap();
-        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\n[ \"$1\" = --help ] && exit\n{script}\n");
+        tools::put_script(&script, &place.path("bin/sqfstar"));
         place
     }
 
@@ -72,8 +71,12 @@ impl Place {
     }
 
     fn is_empty(&self) {
-        let left: Vec<_> = fs::read_dir(self.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left = self.left();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    fn left(&self) -> Vec<OsString> {
+        fs::read_dir(self.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
 }
 
@@ -107,26 +110,47 @@ fn ends(signal: Signal) {
         r#"sleep 600 & echo $! > "$PLACE/child"; echo $$ > "$PLACE/new"; mv "$PLACE/new" "$PLACE/tool"; wait"#,
     );
     let mut layflat = place.export().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("the tool runs", || place.path("tool").exists());
-    let tools = ["tool", "child"].map(|file| pid(&place.path(file)));
+    until("the tool runs", || {
+        assert_eq!(layflat.try_wait().unwrap(), None, "layflat has ended");
+        place.path("tool").exists()
+    });
+    let tools = ["tool", "child"].map(|file| Process::of(&place.path(file)));
     kill_process(Pid::from_child(&layflat), signal).unwrap();
     assert_eq!(ended(&mut layflat), Some(signal.as_raw()));
     for tool in tools {
-        until("the tool is gone", || !runs(tool));
+        until("the tool is gone", || !tool.runs());
     }
     if signal != Signal::KILL {
-        place.is_empty();
+        // Another process may remove it, which layflat does not wait for (rule S11).
+        until("nothing is left", || place.left().is_empty());
     }
 }
 
-fn pid(file: &Path) -> Pid {
-    Pid::from_raw(fs::read_to_string(file).unwrap().trim().parse().unwrap()).unwrap()
+/// A process by its number, and when it was started: a number is used again.
+struct Process {
+    number: String,
+    started: String,
 }
 
-/// Whether a process is more than what is left for whoever waits for it.
-fn runs(pid: Pid) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    test_kill_process(pid).is_ok() && status.is_ok_and(|status| !status.contains(") Z "))
+impl Process {
+    /// The one whose number is in a file.
+    fn of(file: &Path) -> Self {
+        let number = fs::read_to_string(file).unwrap().trim().to_owned();
+        let (_, started) = status(&number).unwrap_or_default();
+        Self { number, started }
+    }
+
+    /// Whether it is more than what is left for whoever waits for it.
+    fn runs(&self) -> bool {
+        status(&self.number).is_some_and(|(state, started)| started == self.started && state != "Z")
+    }
+}
+
+/// The state of a process, and when it was started (proc_pid_stat(5)).
+fn status(number: &str) -> Option<(String, String)> {
+    let status = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    let mut fields = status.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.nth(18)?.to_owned()))
 }
 
 fn ended(child: &mut Child) -> Option<i32> {

@@ -13,14 +13,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::common::harness::{self, Test, Trial};
-use crate::common::{run as power, tools};
+use crate::common::{images, run as power, tools};
 
 pub(crate) fn trials() -> Vec<Trial> {
     harness::trials(TESTS)
@@ -40,12 +42,22 @@ const TESTS: &[Test] = &[
 ];
 
 /// Far below what the commands would take.
-const BOUND: Duration = Duration::from_secs(40);
+const BOUND: Duration = Duration::from_secs(60);
+
+/// When a signal comes.
+#[derive(Clone, Copy)]
+enum When {
+    /// Whatever the program has come to.
+    AfterStart(Duration),
+    /// So long after it has begun to listen to signals.
+    Listening(Duration),
+}
+
 /// When the signals come, and which.
-const POINTS: [(Duration, Signal); 3] = [
-    (Duration::from_millis(20), Signal::TERM),
-    (Duration::from_millis(400), Signal::INT),
-    (Duration::from_millis(1500), Signal::TERM),
+const POINTS: [(When, Signal); 3] = [
+    (When::AfterStart(Duration::from_millis(20)), Signal::TERM),
+    (When::Listening(Duration::from_millis(400)), Signal::INT),
+    (When::Listening(Duration::from_millis(1500)), Signal::TERM),
 ];
 
 /// What `env` is told before the program.
@@ -157,8 +169,12 @@ fn wait_until(is_so: impl Fn() -> bool, what_else: impl Fn() -> String) {
     }
 }
 
-/// A signal may go unnoticed for so long (rule S11), and what is done by then is done.
+/// A signal may go unnoticed for so long (rule S11), and what is done by then is done. It is the time of a processor: on a busy machine a program gets
+/// little of that in a second.
 const UNNOTICED: Duration = Duration::from_millis(500);
+
+/// The clock ticks of proc_pid_stat(5) in a second.
+const TICKS: u32 = 100;
 
 /// Bytes that do not compress.
 fn noise(count: usize, seed: u64) -> Vec<u8> {
@@ -201,21 +217,63 @@ impl Running {
         true
     }
 
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// A set of signals, as proc_pid_status(5) tells it, of all threads that are there.
+    fn masks(&self, name: &str) -> u64 {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let tasks = fs::read_dir(tasks).into_iter().flatten().flatten();
+        let masks = tasks.filter_map(|task| {
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            let mask = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        });
+        masks.fold(0, |all, mask| all | mask)
+    }
+
+    /// Waits until it is so, or it has ended.
+    fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        wait_until(|| is_so(self) || self.has_ended(), || format!("{}: not yet: {what}", self.what));
+    }
+
+    fn listens(&self) {
+        let all = [Signal::INT, Signal::TERM, Signal::HUP].map(bit).into_iter().sum::<u64>();
+        self.wait_until("it listens to signals", |running| running.masks("SigCgt") & all == all);
+    }
+
+    /// Whether it has ended, and is still there for who waits for it.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        waitid(WaitId::Pid(self.id()), options).unwrap().is_some()
+    }
+
+    /// What it has worked so far, with what it has started and waited for.
+    fn worked(&self) -> Duration {
+        let status = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which may have spaces in it, and ten other fields: in the program and in the kernel, its own and its children's.
+        let (_, fields) = status.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(4).map(|field| field.parse::<u32>().unwrap());
+        Duration::from_secs(1) * ticks.sum::<u32>() / TICKS
+    }
+
+    /// Sends it a signal, and says what it had worked by then.
+    fn signal(&self, signal: Signal) -> Duration {
+        // As `env` it may ignore it still.
+        self.wait_until("a signal is not ignored", |running| running.masks("SigIgn") & bit(signal) == 0);
+        kill_process(self.id(), signal).unwrap();
+        self.worked()
     }
 
     /// It dies of the signal, within the bound; how long that took since then.
     fn dies(self, signal: Signal, since: Instant) -> Duration {
-        self.ends(Length::Endless, signal, since)
+        self.ends(Length::Endless, signal, since, Duration::ZERO)
     }
 
-    /// The same of a command that may have been about to end by itself when the signal came.
-    fn ends(mut self, length: Length, signal: Signal, since: Instant) -> Duration {
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
+    /// The same of a command that may have been about to end by itself when the signal came, and had worked so long by then.
+    fn ends(mut self, length: Length, signal: Signal, since: Instant, had_worked: Duration) -> Duration {
+        while !self.has_ended() {
             if since.elapsed() > BOUND {
                 let id = self.child.id();
                 let where_it_is = fs::read_to_string(format!("/proc/{id}/wchan")).unwrap_or_default();
@@ -223,16 +281,35 @@ impl Running {
                 panic!("{}: it goes on after {signal:?}, at {where_it_is}", self.what);
             }
             std::thread::sleep(Duration::from_millis(2));
-        };
-        let took = since.elapsed();
+        }
+        let (took, worked) = (since.elapsed(), self.worked().saturating_sub(had_worked));
+        let status = self.child.wait().unwrap();
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        if length == Length::Limited && took < UNNOTICED && status.code().is_some_and(|code| code < 2) {
+        let processors = u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap();
+        let is_soon = worked < UNNOTICED * processors;
+        if length == Length::Limited && is_soon && status.code().is_some_and(|code| code < 2) {
             return took;
         }
-        assert_eq!(status.signal(), Some(signal.as_raw()), "{}: {status}: {said}", self.what);
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{}: {status} after {worked:?}: {said}", self.what);
         assert!(!said.contains("panicked"), "{}: {said}", self.what);
         took
+    }
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
+}
+
+impl When {
+    fn wait(self, commands: &[Running]) {
+        match self {
+            Self::AfterStart(delay) => std::thread::sleep(delay),
+            Self::Listening(delay) => {
+                commands.iter().for_each(Running::listens);
+                std::thread::sleep(delay);
+            }
+        }
     }
 }
 
@@ -240,24 +317,24 @@ impl Running {
 fn all_die(place: &Place, what: &str, length: Length, commands: &[&[&str]], prepare: impl Fn(&mut Command)) {
     let before = place.names();
     let mut longest = vec![Duration::ZERO; commands.len()];
-    for (delay, signal) in POINTS {
+    for (when, signal) in POINTS {
         let start = |arguments: &&[&str]| {
             let mut command = place.command(arguments);
             prepare(&mut command);
             Running::start(command)
         };
         let running: Vec<Running> = commands.iter().map(start).collect();
-        std::thread::sleep(delay);
+        when.wait(&running);
         // All get theirs before the first is waited for.
         let mut signalled = Vec::new();
         for (longest, mut running) in longest.iter_mut().zip(running) {
             if !running.is_done(length) {
-                running.signal(signal);
-                signalled.push((longest, running, Instant::now()));
+                let had_worked = running.signal(signal);
+                signalled.push((longest, running, Instant::now(), had_worked));
             }
         }
-        for (longest, running, since) in signalled {
-            *longest = (*longest).max(running.ends(length, signal, since));
+        for (longest, running, since, had_worked) in signalled {
+            *longest = (*longest).max(running.ends(length, signal, since, had_worked));
         }
         match length {
             Length::Endless => place.becomes(&before),
@@ -313,20 +390,54 @@ fn at_an_input_that_never_comes() {
 
 /// A server that takes every connection, and says what it is told to once the request has come, and no more. It goes with the process.
 fn server(answer: &'static str) -> String {
+    serving(move |_| answer.as_bytes().to_vec())
+}
+
+/// The same, where the answer is made from the head of a request.
+fn serving(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let answer = Arc::new(answer);
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+        // Some are gone before they are taken.
+        for mut stream in listener.incoming().flatten() {
+            let answer = Arc::clone(&answer);
             std::thread::spawn(move || {
-                let mut request = [0; 4096];
-                while let Ok(1..) = stream.read(&mut request) {
-                    let _ = stream.write_all(answer.as_bytes());
+                let (mut piece, mut asked) = ([0; 4096], String::new());
+                while let Ok(length @ 1..) = stream.read(&mut piece) {
+                    asked += &String::from_utf8_lossy(&piece[..length]);
+                    while let Some((head, rest)) = asked.split_once("\r\n\r\n") {
+                        let _ = stream.write_all(&answer(head));
+                        asked = rest.to_owned();
+                    }
                 }
             });
         }
     });
     address
+}
+
+/// A registry with an image `a:1` of one layer, whose end never comes.
+fn endless_registry(layer: Vec<u8>) -> String {
+    let config = images::config(&[&layer]);
+    let manifest = json!({"schemaVersion": 2, "mediaType": images::MANIFEST,
+        "config": images::descriptor(images::CONFIG, &config), "layers": [images::descriptor(images::LAYER, &layer)]});
+    let manifest = manifest.to_string().into_bytes();
+    let name = images::digest(&layer);
+    serving(move |head| {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let (kind, body) = match path.rsplit('/').next().unwrap_or_default() {
+            "" => ("text/plain", &b""[..]),
+            "1" => (images::MANIFEST, &manifest[..]),
+            blob if blob == name => (images::LAYER, &layer[..]),
+            _ => (images::CONFIG, &config[..]),
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+        // All but what comes after the last entry.
+        let end = if kind == images::LAYER { length - 1024 } else { length };
+        [head.as_bytes(), &body[..end]].concat()
+    })
 }
 
 fn at_a_registry_that_never_answers() {
@@ -359,8 +470,7 @@ fn at_a_credential_helper_that_sleeps() {
     let helper = place.path("in/docker-credential-slow");
     // By this it is found again.
     let marker = place.path("in").display().to_string();
-    fs::write(&helper, "#!/bin/sh\nexec sleep 59\n").unwrap();
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    tools::put_script("#!/bin/sh\nexec sleep 59\n", &helper);
     fs::create_dir(place.path("home/.docker")).unwrap();
     fs::write(place.path("home/.docker/config.json"), r#"{"credsStore": "slow"}"#).unwrap();
     let image = format!("docker://{}/a:1", server(UNAUTHORIZED));
@@ -471,17 +581,17 @@ fn in_removing_much() {
     let place = Place::new();
     let (broad, small) = (place.broad(20_000), place.image("small.tar", [("a".to_owned(), b"x".to_vec())].into_iter()));
     let mut longest = Duration::ZERO;
-    for (delay, signal) in POINTS {
+    for (when, signal) in POINTS {
         layflat::remove_tree(&place.path("work/tree"));
         place.run(&["flatten", "--no-sync", &broad, "tree"]);
         let mut running = Running::start(place.command(&["flatten", "--no-sync", "--replace", &small, "tree"]));
-        std::thread::sleep(delay);
+        when.wait(std::slice::from_ref(&running));
         if running.is_done(Length::Limited) {
             continue;
         }
         let since = Instant::now();
-        running.signal(signal);
-        longest = longest.max(running.ends(Length::Limited, signal, since));
+        let had_worked = running.signal(signal);
+        longest = longest.max(running.ends(Length::Limited, signal, since, had_worked));
         let tree = names(&place.path("work/tree"));
         assert!(tree == ["a"] || tree.len() == 97, "{tree:?}");
         place.becomes(&["work/tree".to_owned()]);
@@ -492,17 +602,22 @@ fn in_removing_much() {
 fn the_second_signal_ends_it_at_once() {
     let place = Place::new();
     let broad = place.broad(20_000);
-    let running = Running::start(place.command(&["flatten", "--no-sync", &broad, "tree"]));
-    while !names(&place.path("work")).iter().any(|name| name.starts_with(".layflat-")) {
-        std::thread::yield_now();
-    }
+    // Unpacked while it comes, so that there is much to remove, and nothing that could come to its end.
+    let image = format!("docker://{}/a:1", endless_registry(fs::read(place.path("in/broad.tar")).unwrap()));
+    let mut running = Running::start(place.command(&["flatten", "--no-sync", "--plain-http", &image, "tree"]));
+    let is_unfinished = || names(&place.path("work")).iter().any(|name| name.starts_with(".layflat-"));
+    running.wait_until("it unpacks", |_| is_unfinished());
+    assert!(!running.is_done(Length::Endless));
     running.signal(Signal::INT);
-    // Signals that come before the first is delivered are one signal.
-    std::thread::sleep(Duration::from_millis(20));
+    // Signals that come before the first is delivered, or while that is handled, are one signal.
+    running.wait_until("the first signal is heard", |running| {
+        (running.masks("ShdPnd") | running.masks("SigBlk")) & bit(Signal::INT) == 0
+    });
     let since = Instant::now();
     running.signal(Signal::INT);
     let took = running.dies(Signal::INT, since);
-    eprintln!("a second signal: {:.3} s", took.as_secs_f64());
+    let left = if is_unfinished() { "nothing was" } else { "all was" };
+    eprintln!("a second signal: {:.3} s, {left} removed", took.as_secs_f64());
     // What it leaves the next run removes.
     place.run(&["flatten", "--no-sync", &broad, "tree"]);
     place.becomes(&["work/tree".to_owned()]);
@@ -569,6 +684,7 @@ fn at_a_disk_that_hangs() {
         // Two hundred seconds for all of it.
         disk.hang(160 << 10);
         let running = Running::start(place.command(command));
+        running.listens();
         std::thread::sleep(Duration::from_secs(2));
         let since = Instant::now();
         running.signal(Signal::INT);

@@ -588,13 +588,14 @@ fn it_dies_of_the_signal_that_stopped_it() {
             .spawn()
             .unwrap()
     };
-    let waits = |id: u32| {
+    let waits = |child: &mut std::process::Child| {
         // Until it listens to SIGTERM: the shell before it does not.
         let listens = |status: &str| {
             let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
             u64::from_str_radix(mask, 16).unwrap() >> (15 - 1) & 1 == 1
         };
-        while !listens(&fs::read_to_string(format!("/proc/{id}/status")).unwrap()) {
+        while !listens(&fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap()) {
+            assert_eq!(child.try_wait().unwrap(), None, "it has ended");
             std::thread::yield_now();
         }
     };
@@ -603,7 +604,7 @@ fn it_dies_of_the_signal_that_stopped_it() {
         let mut child = start("exec env --default-signal=INT,TERM,HUP layflat flatten - out");
         // Kept open until it is dead: the end of its input would be another reason to stop.
         let _input = child.stdin.take();
-        waits(child.id());
+        waits(&mut child);
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.signal(), Some(signal.as_raw()), "{}", text(&output.stderr));
@@ -611,7 +612,7 @@ fn it_dies_of_the_signal_that_stopped_it() {
     }
     // Under nohup a hang-up is nothing.
     let mut child = start("trap '' HUP; exec layflat flatten - out");
-    waits(child.id());
+    waits(&mut child);
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::HUP).unwrap();
     let image = fs::read(fixture()).unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), &image).unwrap();

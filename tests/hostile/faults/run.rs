@@ -12,7 +12,7 @@ use super::place::{Place, Shown};
 use super::scenes::Scene;
 
 /// After so many seconds a run hangs.
-const PATIENCE: &str = "30";
+const PATIENCE: &str = "120";
 
 /// What one run came to.
 pub(crate) struct Ran {
