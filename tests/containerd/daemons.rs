@@ -268,6 +268,16 @@ pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Waits until it is so, for as long as it may take on a busy machine.
+#[track_caller]
+pub(crate) fn soon(mut is_so: impl FnMut() -> bool, what_else: impl Fn() -> String) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < until, "{}", what_else());
+        std::thread::yield_now();
+    }
+}
+
 /// A daemon, which is killed when this is dropped.
 pub(crate) struct Running(Child);
 
@@ -319,9 +329,16 @@ impl Running {
         counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
     }
 
-    /// Waits until it has ended; whether it says that all is well.
+    /// Waits until it has ended, for a minute; whether it says that all is well.
     pub(crate) fn ended_well(mut self) -> bool {
-        self.0.wait().unwrap().success()
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::common::harness::Trial;
 use crate::common::images::{self, Layout};
 use crate::common::run;
-use crate::daemons::{Daemons, Role};
+use crate::daemons::{Daemons, Role, soon};
 use crate::imports::SUITES;
 
 /// A test that is run with each of both killed.
@@ -189,10 +189,14 @@ impl Lost {
 
     /// Runs `ctr` until containerd has connected anew, for which it waits a little.
     fn done_at_last(&self, arguments: &str) -> String {
-        let mut outputs = (0..1000).map(|_| self.daemons.ctr(arguments).output().unwrap());
-        let output = outputs.find(|output| output.status.success());
-        let output = output.unwrap_or_else(|| panic!("{arguments}: {}", self.daemons.log("containerd")));
-        String::from_utf8(output.stdout).unwrap()
+        let mut printed = None;
+        let is_done = || {
+            let output = self.daemons.ctr(arguments).output().unwrap();
+            printed = output.status.success().then_some(output.stdout);
+            printed.is_some()
+        };
+        soon(is_done, || format!("{arguments}: {}", self.daemons.log("containerd")));
+        String::from_utf8(printed.unwrap()).unwrap()
     }
 
     /// A snapshot that was written to, and committed without an answer: its key, and its name.

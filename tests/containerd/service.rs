@@ -7,7 +7,6 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use regex::Regex;
 use serde_json::Value;
@@ -18,7 +17,7 @@ use crate::client::proto::types::{Descriptor, Mount};
 use crate::common::harness::{self, Test, Trial};
 use crate::common::images::{self, Tar};
 use crate::common::run::{self, Scratch};
-use crate::daemons::{Running, layflat};
+use crate::daemons::{Running, layflat, soon};
 use crate::unpacker::blob;
 
 const DIFF: &str = "containerd.services.diff.v1.Diff";
@@ -220,15 +219,8 @@ fn endless(place: &Scratch) -> Descriptor {
 
 /// Waits until there is such a line on the page.
 fn until(socket: &Path, line: &str) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let (_, page) = asked(UnixStream::connect(socket).unwrap(), "GET /metrics");
-        if page.lines().any(|found| found == line) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{line}\n{page}");
-        std::thread::yield_now();
-    }
+    let page = || asked(UnixStream::connect(socket).unwrap(), "GET /metrics").1;
+    soon(|| page().lines().any(|found| found == line), || format!("{line}\n{}", page()));
 }
 
 /// The events of the log that have this name.
@@ -244,6 +236,12 @@ fn queue() {
     let arguments = ["--root", &root(&place), "--jobs", "1", "--metrics", socket.to_str().unwrap()];
     let (_running, client) = start(&place, &arguments);
     let waiting = |count: usize| until(&socket, &format!("layflat_waiting {count}"));
+    // Whoever comes after that is told comes later.
+    let has_come = |count: usize| {
+        let told = || events(&place, "waiting");
+        soon(|| told().len() == count, || format!("{:?}", told()));
+        waiting(count);
+    };
     let mounts: Vec<_> = (0..5).map(|number| client.prepare(&format!("test/{number}/key"), "").unwrap()).collect();
     let small: Vec<_> = ["a", "b", "c"].map(|name| blob(&place.0, &images::layer(name))).into();
     client.apply(&small[0], &mounts[0]).unwrap();
@@ -251,13 +249,13 @@ fn queue() {
     let first = client.begin_apply(&endless(&place), &mounts[1]);
     until(&socket, "layflat_working 1");
     let second = client.begin_apply(&small[1], &mounts[2]);
-    waiting(1);
+    has_come(1);
     let given_up = client.begin_apply(&small[0], &mounts[3]);
-    waiting(2);
+    has_come(2);
     let commit = client.begin_commit("test/0/name", "test/0/key");
-    waiting(3);
+    has_come(3);
     let last = client.begin_apply(&small[2], &mounts[4]);
-    waiting(4);
+    has_come(4);
     until(&socket, "layflat_working 5");
     let waits = events(&place, "waiting");
     let before: Vec<_> = waits.iter().map(|event| event["before"].as_u64().unwrap()).collect();
@@ -283,7 +281,7 @@ fn queue() {
 
 /// What was done to which layer, or snapshot.
 fn done(line: &str) -> Option<String> {
-    let event: Value = serde_json::from_str(line).unwrap();
+    let event: Value = serde_json::from_str(line).ok()?;
     let name = match event["event"].as_str() {
         Some("unpacked") => "digest",
         Some("committed") => "name",
@@ -324,11 +322,14 @@ fn threads() {
         let before = running.status("Threads");
         let pending = client.begin_apply(&endless(&place), &mounts);
         until(&socket, "layflat_working 1");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let mut threads = running.status("Threads").saturating_sub(before);
-        while !wanted(threads) && Instant::now() < deadline {
-            threads = running.status("Threads").saturating_sub(before);
-        }
+        let threads = || running.status("Threads").saturating_sub(before);
+        let mut found = 0;
+        let is_wanted = || {
+            found = threads();
+            wanted(found)
+        };
+        soon(is_wanted, || format!("{} threads", threads()));
+        let threads = found;
         pending.give_up();
         threads
     };
