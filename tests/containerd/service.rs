@@ -141,10 +141,7 @@ fn metrics() {
 fn nowhere_else() {
     let place = Scratch::new(run::tmpfs());
     let (_running, _) = start(&place, &["--metrics", "127.0.0.1:0"]);
-    let log = fs::read_to_string(place.0.join("layflat.log")).unwrap();
-    let mut events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let event = events.find(|event| event["event"] == "metrics").unwrap();
-    let address: SocketAddr = event["address"].as_str().unwrap().parse().unwrap();
+    let address: SocketAddr = events(&place, "metrics")[0]["address"].as_str().unwrap().parse().unwrap();
     for (request, status) in [("GET /metrics", "200"), ("GET /", "404"), ("POST /metrics", "405")] {
         let (head, body) = asked(TcpStream::connect(address).unwrap(), request);
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {head}");
