@@ -388,26 +388,33 @@ mod tests {
         drop(alive);
         leave(place.path(), |document| document.holder.boot = "another".to_owned());
         assert!(mine(place.path()).is_none(), "it may be alive");
+        let path = place.path().join("new-a.lease");
+        let dead = Beat::of(&path).unwrap().unwrap();
         let is_taken = Arc::new(AtomicBool::new(false));
         let threads: Vec<_> = (0..4)
             .map(|_| {
-                let (place, is_taken) = (place.path().to_owned(), Arc::clone(&is_taken));
+                let (path, is_taken) = (path.clone(), Arc::clone(&is_taken));
                 std::thread::spawn(move || {
                     let mut later = 0;
                     while later < 20 {
                         later += usize::from(is_taken.load(Ordering::SeqCst));
-                        if let Grant::Mine(lease) = Lease::take_on(&place, "a", QUICK) {
-                            let lease = lease.beating();
+                        if let Watched::Dead(beat) = watch(&path, QUICK)
+                            && let Ok(lease) = Lease::replace(&path, &beat, QUICK)
+                        {
+                            let still = beat.time.unwrap().elapsed().unwrap();
+                            forget(&path);
                             is_taken.store(true, Ordering::SeqCst);
-                            return Some(lease);
+                            return Some((beat, still, lease.beating()));
                         }
                     }
                     None
                 })
             })
             .collect();
-        let taken: Vec<Lease> = threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
-        assert_eq!(taken.len(), 1);
+        let taken: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
+        // Whoever took it may have stood still for so long itself.
+        assert!(taken.iter().all(|(_, still, _)| *still >= QUICK.patience), "{taken:?}");
+        assert_eq!(taken.iter().filter(|(beat, ..)| *beat == dead).count(), 1, "{taken:?}");
         assert_eq!(names(place.path()), ["new-a.lease"]);
     }
 

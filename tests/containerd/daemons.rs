@@ -129,6 +129,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
   address = "{socket}"
 [ttrpc]
   address = "{socket}.ttrpc"
+[timeouts]
+  "io.containerd.timeout.shim.cleanup" = "60s"
+  "io.containerd.timeout.shim.load" = "60s"
+  "io.containerd.timeout.shim.shutdown" = "60s"
+  "io.containerd.timeout.task.state" = "60s"
 [proxy_plugins.layflat-diff]
   type = "diff"
   address = "{layflat}"

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::harness::Trial;
 use crate::common::unmount::{unmounted, when_free};
@@ -128,7 +128,9 @@ impl Disk {
     /// Whoever has a mount namespace from before, such as a test beside this one, keeps the file system alive; until
     /// that is gone, mounting the file again would show the one that was shut down.
     fn wait_until_forgotten(&self) -> Result<(), String> {
-        for _ in 0..6_000 {
+        let begun = Instant::now();
+        // As long as that test takes, where the machine is busy.
+        while begun.elapsed() < Duration::from_secs(600) {
             let output = command("losetup").arg("--associated").arg(self.path("disk")).output();
             let output = output.map_err(|error| format!("losetup: {error}"))?;
             if !output.status.success() {
@@ -139,7 +141,7 @@ impl Disk {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Err("somebody keeps the file system for a minute after its unmount".to_owned())
+        Err("somebody keeps the file system for ten minutes after its unmount".to_owned())
     }
 
     /// The power goes: what is not on disk is lost.

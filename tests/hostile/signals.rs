@@ -635,6 +635,8 @@ impl Hanging {
     fn mount(place: &Place) -> Self {
         let (disk, mnt) = (place.path("in/disk"), place.path("work/mnt"));
         fs::create_dir(&mnt).unwrap();
+        // Whoever has a mount namespace from before, such as a test beside this one, keeps what was in the last one.
+        let _ = fs::remove_file(&disk);
         File::create(&disk).unwrap().set_len(300 << 20).unwrap();
         run(tools::command("mkfs.ext4").args(["-q", "-F"]).arg(&disk));
         run(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(&mnt));

@@ -883,10 +883,11 @@ fn archives_come_through_pipes() {
             0,
         )
         .unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| fs::write(&fifo, stored).unwrap());
-            expect(&at(&place, "", "fifo", ""), &[&a]);
-        });
+        // If nobody reads it waits for ever, and is not waited for.
+        let (to, bytes) = (fifo.clone(), stored.clone());
+        let writing = std::thread::spawn(move || fs::write(to, bytes).unwrap());
+        expect(&at(&place, "", "fifo", ""), &[&a]);
+        writing.join().unwrap();
         let run = |reference: &str| {
             let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_layflat"));
             let output = command.args(["inspect", "--json", reference]).write_stdin(stored.clone()).output().unwrap();
