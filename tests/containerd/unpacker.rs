@@ -40,11 +40,12 @@ pub(crate) enum Kept {
 type Test = fn(Kept);
 
 pub(crate) fn trials(kept: Kept) -> Vec<Trial> {
-    const TESTS: [(&str, Test); 14] = [
+    const TESTS: [(&str, Test); 15] = [
         ("all_lines_of_fixtures_are_shown_or_refused", all_lines),
         ("what_is_said_of_snapshots", what_is_said),
         ("what_cannot_be_done_is_refused", what_is_refused),
         ("a_container_sees_the_root_of_its_image", container_root),
+        ("a_root_has_nothing_left_of_the_one_below", root_renewed),
         ("layers_of_others_lie_between", layers_of_others),
         ("mounts_are_what_buildkit_understands", mounts_for_buildkit),
         ("a_view_that_is_removed_shows_all_while_it_is_mounted", removed_view),
@@ -397,6 +398,19 @@ const GIDS: &str = "containerd.io/snapshot/gidmapping";
 const MAPS: [(&str, &str); 2] = [(UIDS, "0:100000:65536"), (GIDS, "0:200000:65536")];
 
 /// The upper directory that mounts name.
+/// The snapshot that a layer is unpacked into was made with the attributes that the root had before.
+fn root_renewed(kept: Kept) {
+    let service = Service::start(kept);
+    let stack = Stack::parse("D .(751,user.k=v,user.l=w), F a | D .(711,user.l=x) | F b | D .");
+    let (layers, expected) = (archives(&stack), oracle::show(&stack).unwrap());
+    for manner in [Manner::OneByOne, Manner::AtOnce(1)] {
+        let top = service.pull(&layers, manner).unwrap();
+        let differences = expected.differences(&service.shown(&top));
+        assert!(differences.is_empty(), "{manner:?}: {differences:#?}");
+    }
+    service.is_empty_when_all_is_removed();
+}
+
 fn upper(mounts: &[Mount]) -> PathBuf {
     mounts[0].options.iter().find_map(|option| option.strip_prefix("upperdir=")).unwrap().into()
 }

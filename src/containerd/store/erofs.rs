@@ -27,6 +27,7 @@ use super::{Snapshot, Store, StoreError, UPPER, WORK, number, remove_in};
 use crate::core::cancel::Cancel;
 use crate::core::chain::Context;
 use crate::core::overlayfs::XattrNamespace;
+use crate::core::record::Attributes;
 use crate::fs::{check_guarded, open_path};
 use crate::metadata::{Beneath, LayerImage, layer_image, probe_files};
 use crate::mount::{ErofsRequest, MountOptions, is_mount_point, umount};
@@ -36,6 +37,8 @@ use crate::unpack::{Owners, Settled, set_root};
 pub(super) const CONTENTS: &str = "contents";
 /// Its EROFS image.
 const IMAGE: &str = "image";
+/// A directory that is put in the place of another one.
+const NEW_UPPER: &str = "fs.new";
 /// Where images are mounted.
 pub(super) const MOUNTS: &str = "mnt";
 /// How the keys begin by which containerd's clients, BuildKit's among them, make the snapshots that they unpack layers of images into
@@ -108,13 +111,19 @@ impl Store {
         };
         let made = layer_image(&contents, &beneath, &directory.join(IMAGE), &self.options(cancel))?;
         let LayerImage { has_changes, root, not_kept } = made;
-        let upper = directory.join(UPPER);
-        open_path(&upper)
-            .and_then(|upper| set_root(upper, &root, XattrNamespace::Trusted, Owners::AsTheyAre))
-            .and_then(|()| self.durability.sync(open_path(&upper)?))
-            .map_err(|error| io(error.into()))?;
+        self.renew_root(&directory, &root).map_err(io)?;
         document::sync(&directory, self.durability).map_err(io)?;
         Ok(Some(Settled { has_changes, not_kept }))
+    }
+
+    /// Puts a directory with these attributes, and with no others, in the place of a snapshot's, which has nothing in it.
+    fn renew_root(&self, directory: &Path, attributes: &Attributes) -> io::Result<()> {
+        remove_in(directory, NEW_UPPER)?;
+        let made = directory.join(NEW_UPPER);
+        DirBuilder::new().mode(0o700).create(&made)?;
+        set_root(open_path(&made)?, attributes, XattrNamespace::Trusted, Owners::AsTheyAre)?;
+        self.durability.sync(open_path(&made)?)?;
+        fs::rename(made, directory.join(UPPER))
     }
 
     /// What a committed snapshot takes of the disk.
