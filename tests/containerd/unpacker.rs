@@ -40,7 +40,7 @@ pub(crate) enum Kept {
 type Test = fn(Kept);
 
 pub(crate) fn trials(kept: Kept) -> Vec<Trial> {
-    const TESTS: [(&str, Test); 15] = [
+    const TESTS: [(&str, Test); 16] = [
         ("all_lines_of_fixtures_are_shown_or_refused", all_lines),
         ("what_is_said_of_snapshots", what_is_said),
         ("what_cannot_be_done_is_refused", what_is_refused),
@@ -53,20 +53,21 @@ pub(crate) fn trials(kept: Kept) -> Vec<Trial> {
         ("what_was_written_to_an_applied_layer_is_there_for_the_next", written_after_apply),
         ("who_heard_of_a_commit_goes_on_with_its_name", heard_commit),
         ("layers_on_the_same_layer_know_nothing_of_one_another", forks),
+        ("a_commit_reads_its_layer_and_none_below", many_layers),
         ("on_a_full_disk_a_pull_fails_and_leaves_nothing", full_disk),
         ("after_a_kill_between_calls_a_pull_works", killed_between),
         ("after_a_kill_inside_a_call_a_pull_works", killed_inside),
     ];
-    const OF_DIRECTORIES: [(&str, Test); 4] = [
+    const OF_DIRECTORIES: [(&str, Test); 3] = [
         ("who_did_not_hear_of_a_commit_goes_on_with_its_key", unheard_commit),
-        ("a_commit_reads_its_layer_and_none_below", many_layers),
         ("a_snapshot_with_id_maps_is_mounted_with_them", id_maps),
         ("what_is_written_with_id_maps_is_committed_without", id_maps_committed),
     ];
-    const OF_IMAGES: [(&str, Test); 6] = [
+    const OF_IMAGES: [(&str, Test); 7] = [
         ("images_are_mounted_as_long_as_somebody_needs_them", mounted_on_demand),
         ("images_are_mounted_again_after_a_restart", mounted_again),
         ("both_ways_to_keep_layers_may_be_in_one_chain", mixed),
+        ("directories_and_images_know_of_one_another", mixed_at_once),
         ("id_maps_are_refused", id_maps_refused),
         ("who_does_not_see_the_mounts_gets_none", unseen),
         ("where_images_cannot_be_mounted_from_it_does_not_start", refused_at_start),
@@ -654,6 +655,29 @@ fn mixed(kept: Kept) {
     service.is_empty_when_all_is_removed();
 }
 
+/// As [`mixed`], by one process, which knows what it has committed last: what is unpacked by a key that no unpacker has becomes a directory.
+fn mixed_at_once(kept: Kept) {
+    let service = Service::start(kept);
+    let stack = Stack::parse(
+        "D d(700), F d/a, F d/b, F e(e) | W d/a, F d/c, H g=e | D d(711), F d/new, O d, H f=e | H d/h=g, F i | W i, H j=d/new",
+    );
+    let (layers, expected) = (archives(&stack), oracle::show(&stack).unwrap());
+    for images in 0..1 << layers.len() {
+        let mut parent = String::new();
+        for (number, layer) in layers.iter().enumerate() {
+            let what = if images & (1 << number) == 0 { "unpack" } else { "extract" };
+            let (key, name) = (format!("test/{images}/{what}-{number}"), format!("test/{images}/name-{number}"));
+            let mounts = service.client.prepare(&key, &parent).unwrap();
+            service.client.apply(&service.blob(layer), &mounts).unwrap();
+            service.client.commit(&name, &key, "").unwrap();
+            parent = name;
+        }
+        let differences = expected.differences(&service.shown(&parent));
+        assert!(differences.is_empty(), "{images:05b}: {differences:#?}");
+    }
+    service.is_empty_when_all_is_removed();
+}
+
 /// containerd 2.1 maps the directory above all lower directories, and could not unmount it with what is mounted there.
 fn id_maps_refused(kept: Kept) {
     let service = Service::start(kept);
@@ -891,11 +915,11 @@ fn many_layers(kept: Kept) {
     let name = |layer: usize| format!("test/{layer}/name");
     let mut read = Vec::new();
     for number in 0..60_usize {
-        let mounts = client.prepare(&format!("test/{number}/key"), "").unwrap();
+        let mounts = client.prepare(&format!("test/{number}/extract-key"), "").unwrap();
         client.apply(&service.blob(&layer(number)), &mounts).unwrap();
         let before = service.process.as_ref().unwrap().bytes_read();
         let parent = number.checked_sub(1).map_or(String::new(), name);
-        client.commit(&name(number), &format!("test/{number}/key"), &parent).unwrap();
+        client.commit(&name(number), &format!("test/{number}/extract-key"), &parent).unwrap();
         read.push(service.process.as_ref().unwrap().bytes_read() - before);
     }
     assert!(read[59] < 2 * read[5], "{read:?}");
@@ -909,9 +933,9 @@ fn forks(kept: Kept) {
     let client = &service.client;
     let parent = service.pull(&archives(&three())[..2], Manner::AtOnce(1)).unwrap();
     let committed = |name: &str, parent: &str, layer: &str| {
-        let mounts = client.prepare(&format!("{name}/key"), parent).unwrap();
+        let mounts = client.prepare(&format!("{name}/extract-key"), parent).unwrap();
         client.apply(&service.blob(&tar::archive(&Stack::parse(layer).0[0])), &mounts).unwrap();
-        client.commit(name, &format!("{name}/key"), "")
+        client.commit(name, &format!("{name}/extract-key"), "")
     };
     committed("test/one", &parent, "F d/one, W tmp/x").unwrap();
     assert_eq!(code(committed("test/two", &parent, "H two=d/one")), Code::InvalidArgument);
@@ -920,7 +944,7 @@ fn forks(kept: Kept) {
     committed("test/five", "test/three", "H five=three, O d").unwrap();
     // A name that is taken once more, for something else.
     client.remove("test/four").unwrap();
-    client.remove("test/four/key").unwrap();
+    client.remove("test/four/extract-key").unwrap();
     committed("test/four", "test/three", "F d/four").unwrap();
     committed("test/six", "test/four", "H six=d/four").unwrap();
     let names = |name: &str| -> Vec<String> {
@@ -930,7 +954,7 @@ fn forks(kept: Kept) {
     assert_eq!(names("test/one"), ["d/new", "d/one", "lib", "usr/lib/a"]);
     assert_eq!(names("test/five"), ["five", "lib", "three", "tmp/x", "usr/lib/a"]);
     assert_eq!(names("test/six"), ["d/four", "d/new", "lib", "six", "three", "tmp/x", "usr/lib/a"]);
-    client.remove("test/two/key").unwrap();
+    client.remove("test/two/extract-key").unwrap();
     service.is_empty_when_all_is_removed();
 }
 

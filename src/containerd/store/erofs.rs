@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use super::document::{self, Kind, Usage};
+use super::recent::Known;
 use super::seen::{Seer, device_of};
 use super::settle::is_there;
 use super::usage;
@@ -29,9 +30,9 @@ use crate::core::chain::Context;
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Attributes;
 use crate::fs::{check_guarded, open_path};
-use crate::metadata::{Beneath, LayerImage, layer_image, probe_files};
+use crate::metadata::{Beneath, LayerImage, Lowers, layer_image, probe_files};
 use crate::mount::{ErofsRequest, MountOptions, is_mount_point, umount};
-use crate::unpack::{Owners, Settled, set_root};
+use crate::unpack::{Options, Owners, Settled, set_root};
 
 /// A layer's content file, with what is known of it.
 pub(super) const CONTENTS: &str = "contents";
@@ -100,19 +101,17 @@ impl Store {
         // Apply has not waited for the disk.
         let synced = open_path(&contents).and_then(|contents| self.durability.sync_tree(contents));
         synced.map_err(|error| io(error.into()))?;
-        let known = below.iter().take_while(|snapshot| snapshot.document.is_erofs).count();
-        let beneath = Beneath {
-            lower: self.lower_directories(&below[known..])?,
-            contents: below[..known]
-                .iter()
-                .rev()
-                .map(|snapshot| self.directory(snapshot.number).join(CONTENTS))
-                .collect(),
-        };
-        let made = layer_image(&contents, &beneath, &directory.join(IMAGE), &self.options(cancel))?;
+        let options = self.options(cancel);
+        let known = below.first().and_then(|parent| self.recent().take_images(parent.number));
+        let lowers = known.map_or_else(|| self.read_lowers(below, &options), Ok)?;
+        let (made, lowers) = layer_image(&contents, lowers, &directory.join(IMAGE), &options)?;
         let LayerImage { has_changes, root, not_kept } = made;
         self.renew_root(&directory, &root).map_err(io)?;
         document::sync(&directory, self.durability).map_err(io)?;
+        // What was read from disk is not known so well.
+        if !lowers.has_directories() {
+            self.recent().keep(number, Known::Images(lowers));
+        }
         Ok(Some(Settled { has_changes, not_kept }))
     }
 
@@ -124,6 +123,17 @@ impl Store {
         set_root(open_path(&made)?, attributes, XattrNamespace::Trusted, Owners::AsTheyAre)?;
         self.durability.sync(open_path(&made)?)?;
         fs::rename(made, directory.join(UPPER))
+    }
+
+    /// What lies below, the topmost first: contents of layers down to the first that is a directory, which is read from disk with all below it.
+    fn read_lowers(&self, below: &[Snapshot], options: &Options) -> Result<Lowers, StoreError> {
+        let known = below.iter().take_while(|snapshot| snapshot.document.is_erofs).count();
+        let contents = |snapshot: &Snapshot| self.directory(snapshot.number).join(CONTENTS);
+        let beneath = Beneath {
+            lower: self.lower_directories(&below[known..])?,
+            contents: below[..known].iter().rev().map(contents).collect(),
+        };
+        Ok(Lowers::read(&beneath, options)?)
     }
 
     /// What a committed snapshot takes of the disk.
