@@ -13,9 +13,9 @@ use crate::contents::kept_layer;
 use crate::core::digest::Digest;
 use crate::core::overlayfs::XattrNamespace;
 use crate::core::record::Attributes;
-use crate::core::stack::{GrowingStack, Stack};
+use crate::core::stack::{Difference, GrowingStack, Stack};
 use crate::fs::Work;
-use crate::lowerdirs::{Check, FILE_NAME};
+use crate::lowerdirs::{Check, ErofsLayout, FILE_NAME};
 use crate::unpack::{Error, Loss, Options, check_memory, io, reading, unread};
 
 /// The name of the result in the work directory.
@@ -77,9 +77,9 @@ impl Lowers {
         self.memory
     }
 
-    /// Whether directories are among them, which were read from disk.
-    pub(crate) fn has_directories(&self) -> bool {
-        self.directories > 0
+    /// How many layers there are, if none of them are directories.
+    pub(crate) fn layers(&self) -> Option<usize> {
+        (self.directories == 0).then(|| self.stack.len())
     }
 
     fn add(&mut self, contents: &Path, options: &Options) -> Result<(), Error> {
@@ -119,6 +119,23 @@ pub(crate) fn layer_image(
     Ok((made, lowers))
 }
 
+/// Makes the EROFS image of all that layers show together, as the lowest directory of an overlay mount, which stands for them. None of them may be
+/// directories.
+///
+/// # Errors
+/// As [`layer_image`].
+pub(crate) fn whole_image(lowers: &mut Lowers, destination: &Path, options: &Options) -> Result<(), MetadataError> {
+    let Lowers { stack, sources, .. } = lowers;
+    let show = |stack: &Stack<'_>| {
+        let layout = ErofsLayout { merged: true, ..description(None, sources.diff_ids.clone()) };
+        let uuid = uuid(WHOLE, &sources.diff_ids);
+        // What it does not hold was told when the layers' own were made.
+        place(layout, uuid, (stack, Some(&stack.whole())), sources, Stacking::MergedBelow, destination, options)
+            .map(drop)
+    };
+    stack.replay(reading(options), |stack, _| show(stack)).map_err(Error::from)?
+}
+
 fn image(
     stack: &Stack<'_>,
     own: usize,
@@ -132,25 +149,43 @@ fn image(
     };
     let has_changes = !difference.entries().is_empty();
 
+    let layout = description(None, vec![diff_id.clone()]);
+    let uuid = uuid(directories, &sources.diff_ids);
+    let shown = (stack, has_changes.then_some(difference));
+    let not_kept = place(layout, uuid, shown, sources, Stacking::Layered, destination, options)?;
+    let root = if has_changes { stack.root_attributes(difference) } else { stack.shown_root() };
+    Ok(LayerImage { has_changes, root, not_kept })
+}
+
+/// Puts a directory with a description in its place, and an image, if there is anything to be in it. Returns what that does not hold.
+fn place(
+    mut layout: ErofsLayout,
+    uuid: [u8; 16],
+    (stack, shown): (&Stack<'_>, Option<&Difference>),
+    sources: &Sources,
+    stacking: Stacking,
+    destination: &Path,
+    options: &Options,
+) -> Result<Vec<Loss>, MetadataError> {
     let failed = || io("cannot make the EROFS image of a layer");
     let work = Work::beside_itself(destination, true, options.durability()).map_err(Error::from)?;
     work.make(RESULT).map_err(failed())?;
     let place = work.path().join(RESULT);
-    let mut layout = description(None, vec![diff_id.clone()]);
-    let uuid = uuid(directories, &sources.diff_ids);
-    let mut writer = Writer::new(&place, sources, Stacking::Layered, options).known_by(uuid);
-    if has_changes {
+    let mut writer = Writer::new(&place, sources, stacking, options).known_by(uuid);
+    if let Some(difference) = shown {
         let image = writer.add(TREE, stack, difference)?;
         list_one(&mut layout, image, sources);
     }
     let not_kept = writer.losses();
     write_file(&place.join(FILE_NAME), &layout.to_json())?;
     work.publish(RESULT, |_| Ok(())).map_err(Error::from)?;
-    let root = if has_changes { stack.root_attributes(difference) } else { stack.shown_root() };
-    Ok(LayerImage { has_changes, root, not_kept })
+    Ok(not_kept)
 }
 
-/// A UUID that no other layer of a stack has.
+/// Stands for the number of directories in the UUID of an image of several layers.
+const WHOLE: u64 = u64::MAX;
+
+/// A UUID that no other image of a stack has.
 fn uuid(directories: u64, diff_ids: &[Digest]) -> [u8; 16] {
     let mut hash = Sha256::new();
     hash.update(directories.to_le_bytes());

@@ -58,16 +58,18 @@ pub(crate) fn trials(kept: Kept) -> Vec<Trial> {
         ("after_a_kill_between_calls_a_pull_works", killed_between),
         ("after_a_kill_inside_a_call_a_pull_works", killed_inside),
     ];
-    const OF_DIRECTORIES: [(&str, Test); 3] = [
+    const OF_DIRECTORIES: [(&str, Test); 4] = [
         ("who_did_not_hear_of_a_commit_goes_on_with_its_key", unheard_commit),
+        ("more_layers_than_can_be_mounted_are_refused", too_many_layers),
         ("a_snapshot_with_id_maps_is_mounted_with_them", id_maps),
         ("what_is_written_with_id_maps_is_committed_without", id_maps_committed),
     ];
-    const OF_IMAGES: [(&str, Test); 7] = [
+    const OF_IMAGES: [(&str, Test); 8] = [
         ("images_are_mounted_as_long_as_somebody_needs_them", mounted_on_demand),
         ("images_are_mounted_again_after_a_restart", mounted_again),
         ("both_ways_to_keep_layers_may_be_in_one_chain", mixed),
         ("directories_and_images_know_of_one_another", mixed_at_once),
+        ("many_layers_are_mounted_as_one_image", long_chain),
         ("id_maps_are_refused", id_maps_refused),
         ("who_does_not_see_the_mounts_gets_none", unseen),
         ("where_images_cannot_be_mounted_from_it_does_not_start", refused_at_start),
@@ -925,6 +927,79 @@ fn many_layers(kept: Kept) {
     assert!(read[59] < 2 * read[5], "{read:?}");
     let shown = service.shown(&name(59));
     assert_eq!(shown.0.len(), 1 + 60 * 51);
+}
+
+impl Service {
+    /// Unpacks a layer, and commits it on the one with the number before.
+    fn put_on_top(&self, number: usize, layer: &[u8]) -> String {
+        let name = |number: usize| format!("test/{number}/name");
+        let key = format!("test/{number}/extract-key");
+        let mounts = self.client.prepare(&key, "").unwrap();
+        self.client.apply(&self.blob(layer), &mounts).unwrap();
+        self.client.commit(&name(number), &key, &number.checked_sub(1).map_or(String::new(), name)).unwrap();
+        name(number)
+    }
+}
+
+fn too_many_layers(kept: Kept) {
+    let service = Service::start(kept);
+    let client = &service.client;
+    let layer = tar::archive(&Stack::parse("F a").0[0]);
+    let names: Vec<String> = (0..500).map(|number| service.put_on_top(number, &layer)).collect();
+    client.prepare("test/container", &names[498]).unwrap();
+    client.view("test/view", &names[498]).unwrap();
+    let refused = [client.prepare("test/501", &names[499]), client.view("test/501", &names[499])];
+    for refused in refused.map(Result::unwrap_err) {
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        assert!(refused.message().contains("501 directories"), "{refused:?}");
+        assert_eq!(code(client.stat("test/501")), Code::NotFound);
+    }
+    service.is_empty_when_all_is_removed();
+}
+
+/// Of every 128 layers there is an image of all; also after a restart, when it is made of what is read again.
+fn long_chain(kept: Kept) {
+    let mut service = Service::start(kept);
+    let layer = |number: usize| {
+        let mut entries = format!("D d{}({:o}), F d{0}/f{number}", number % 5, 0o700 + number % 8);
+        if let Some(before) = number.checked_sub(3) {
+            let below = format!("d{}/f{before}", before % 5);
+            entries += &match number % 4 {
+                0 => format!(", W {below}"),
+                1 => format!(", H l{number}={below}"),
+                _ if number % 20 == 19 => format!(", O d{}", number % 5),
+                _ => String::new(),
+            };
+        }
+        entries
+    };
+    let layers: Vec<String> = (0..270).map(layer).collect();
+    let stack = Stack::parse(&layers.join(" | "));
+    let mut names = Vec::new();
+    for (number, layer) in archives(&stack).iter().enumerate() {
+        if number == 200 {
+            service.restart();
+        }
+        names.push(service.put_on_top(number, layer));
+    }
+    for (count, images) in [(128, 1), (129, 2), (256, 1), (270, 15)] {
+        let expected = oracle::show(&Stack(stack.0[..count].to_vec())).unwrap();
+        let differences = expected.differences(&service.shown(&names[count - 1]));
+        assert!(differences.is_empty(), "{count}: {differences:#?}");
+        service.client.view("test/view", &names[count - 1]).unwrap();
+        assert_eq!(images_in(&service.root()), images, "{count}");
+        service.client.remove("test/view").unwrap();
+    }
+    // What a container writes lies on them as on any other.
+    let mounted = Mounted::at(&service.client.prepare("test/container", &names[255]).unwrap(), &service.mountpoint());
+    fs::remove_file(mounted.0.join("d0/f250")).unwrap();
+    fs::write(mounted.0.join("d0/new"), "").unwrap();
+    drop(mounted);
+    service.client.commit("test/committed", "test/container", "").unwrap();
+    let shown = service.shown("test/committed").0;
+    assert!(!shown.contains_key(&b"d0/f250"[..]) && shown.contains_key(&b"d0/new"[..]));
+    assert!(shown.contains_key(&b"d0/f255"[..]));
+    service.is_empty_when_all_is_removed();
 }
 
 /// Also when what is known of the one below has gone on to the first of them.
