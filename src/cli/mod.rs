@@ -57,7 +57,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use arguments::Common;
 use exit::{FAILURE, SUCCESS, TROUBLE};
@@ -226,14 +225,6 @@ impl Command {
     }
 }
 
-/// Raises the limit of open files to its maximum: the usual soft limit is for programs that use `select`, and
-/// an image of many layers has many directories open at once.
-fn raise_handle_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    // With fewer it is slower, no more.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-}
-
 /// What the arguments are parsed by.
 fn command() -> clap::Command {
     help::folded(Cli::command())
@@ -265,7 +256,7 @@ pub(crate) fn main() -> ExitCode {
     }
     // What `unshare` and `run` run has limits of its own.
     if !matches!(cli.command, Command::Unshare(_) | Command::Run(_)) {
-        raise_handle_limit();
+        layflat::fs::raise_handle_limit();
     }
     let signals = Signals::listen();
     watchdog::watch(&signals);

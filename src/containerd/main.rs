@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let options = options.with_file()?;
+    layflat::fs::raise_handle_limit();
     let or = |path: Option<PathBuf>, default: &str| path.unwrap_or_else(|| default.into());
     let log = options.log.unwrap_or(Log::Text);
     let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);

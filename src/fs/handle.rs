@@ -9,7 +9,7 @@ use std::path::Path;
 use super::openat;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Result;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How many handles one part of the work may keep open, of which the process may have so many: a part of those at
 /// most, and never more than 64.
@@ -17,6 +17,14 @@ pub(crate) fn handles(part: u64) -> usize {
     const MOST: u64 = 64;
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     (limit / part.max(1)).min(MOST) as usize
+}
+
+/// Raises the limit of open files to its maximum: the usual soft limit is for programs that use `select`, and
+/// an image of many layers has many directories and files open at once.
+pub fn raise_handle_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // With fewer it is slower, no more.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Opens a regular file for reading, and nothing else: a FIFO would block, a device would act. The file and its size;

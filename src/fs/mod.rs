@@ -30,6 +30,7 @@ pub(crate) use ending::publishing;
 pub use ending::{Held, abandon, hold, unfinished};
 pub(crate) use guarded::is_writable_by_others;
 pub use guarded::{Unguarded, check_guarded};
+pub use handle::raise_handle_limit;
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};
 pub(crate) use lock::{LONGEST_WORK, Lock, locks_are_local, locks_on_directories_are_local, means_no_locks, share};

@@ -29,7 +29,7 @@ pub use probe::probe;
 #[cfg(feature = "containerd")]
 pub(crate) use probe::probe_files;
 #[cfg(feature = "containerd")]
-pub(crate) use single::{Beneath, LayerImage, layer_image};
+pub(crate) use single::{Beneath, LayerImage, Lowers, layer_image, whole_image};
 
 /// What is checked before a mount appears (rule C4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

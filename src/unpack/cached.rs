@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use super::copies::Copies;
 use super::fitness::Fitness;
 use super::known::Known;
-use super::layers::{allowed_namespace, root_attributes, write_file};
+use super::layers::{allowed_namespace, write_file};
 use super::settle::{Finish, Settler};
 use super::stage::Home;
 use super::{Ground, io, replay, settle_error, stage_name};
@@ -335,7 +335,7 @@ impl<'a> Store<'a> {
             let directory = (!difference.entries().is_empty()).then(|| lower_directory(&key(chain_id)));
             LayerDirectory { diff_id: diff_id.clone(), chain_id: chain_id.clone(), directory }
         });
-        describe(image, &ground, namespace, named.collect(), &root_attributes(&stack))?;
+        describe(image, &ground, namespace, named.collect(), &stack.shown_root())?;
         drop(stack);
 
         // Bare layers have no configuration; together they are what the topmost stands for.

@@ -14,8 +14,6 @@ use super::settle::{Finish, Settler};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::core::digest::Digest;
 use crate::core::overlayfs::XattrNamespace;
-use crate::core::record::Attributes;
-use crate::core::stack::Stack;
 use crate::fs::{Work, make_directory, open_directory};
 use crate::image::Image;
 use crate::lowerdirs::{FILE_NAME, LayerDirectory, Layout, Modified, modified};
@@ -162,7 +160,7 @@ fn arranged(
             ground
                 .staging
                 .capabilities
-                .set_root(empty.as_fd(), &root_attributes(&stack))
+                .set_root(empty.as_fd(), &stack.shown_root())
                 .map_err(io("cannot set a layer's attributes"))?;
             lowerdir.push(arrangement.path(name));
         }
@@ -216,10 +214,6 @@ fn describe(
             .collect(),
         lowerdir,
     })
-}
-
-pub(super) fn root_attributes(stack: &Stack<'_>) -> Attributes {
-    stack.root_attributes(&stack.whole())
 }
 
 /// `trusted.overlay.*` where we may write it, else `user.overlay.*` (rule O5).

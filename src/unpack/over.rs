@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::copies::Copies;
 use super::fitness::Fitness;
 use super::known::Known;
-use super::layers::{allowed_namespace, root_attributes};
+use super::layers::allowed_namespace;
 use super::settle::{Finish, Settler, Staging};
 use super::{Ground, RESULT, io, replay, settle_error, stage_name};
 use crate::below::{BelowError, Lower};
@@ -94,7 +94,7 @@ pub fn layer_over(layer: &Layer, lower: &[PathBuf], destination: &Path, options:
     let difference = &stack.layers()[OWN];
     let root = if difference.entries().is_empty() {
         drop(ground.work.make(RESULT).map_err(io("cannot make the result"))?);
-        root_attributes(&stack)
+        stack.shown_root()
     } else {
         let known = [Some(Known::Lower(lower)), None];
         let copies = Copies::of_sizes(sizes(&records[0], &ground), &options.limits);

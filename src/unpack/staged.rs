@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use super::copies::Copies;
 use super::fitness::Fitness;
 use super::known::Known;
-use super::layers::{allowed_namespace, root_attributes, write_file};
+use super::layers::{allowed_namespace, write_file};
 use super::over::{LayerOver, sizes_below, unread};
 use super::settle::{Finish, Settler, Staging};
 use super::{Ground, RESULT, check_memory, io, reading, settle_error, stage_name};
@@ -202,7 +202,7 @@ pub(crate) fn settle_layer_on(
             // Whatever is in it is not shown.
             rustix::fs::renameat(&place, TREE, &place, "nothing").map_err(io("cannot move a layer"))?;
             drop(make_directory(&place, TREE, Mode::RWXU).map_err(io("cannot make the result"))?);
-            return Ok((false, root_attributes(stack), Losses::default()));
+            return Ok((false, stack.shown_root(), Losses::default()));
         }
         let inventory: Inventory = read(&staged.join(inventory_name()))?;
         let home = Home::new(&place, TREE.to_owned());

@@ -53,6 +53,9 @@ pub(crate) fn trials(role: Role) -> Vec<Trial> {
         Role::Differ => tests.push(("what_is_not_understood_goes_to_the_next_differ", next_differ)),
         _ => tests.push(("a_layer_names_the_root_where_it_was_changed", changed_root)),
     }
+    if role == Role::Erofs {
+        tests.push(("a_container_of_many_layers_runs", many_layers));
+    }
     let mut trials = Vec::new();
     for suite in SUITES {
         for &(name, test) in &tests {
@@ -281,6 +284,27 @@ fn container(suite: &str, role: Role) {
     let arguments = format!("{} {own} {command}", name("busybox"));
     let said = run_container(&daemons, &arguments, "cd /d && echo * && /bin/busybox stat -c %a /tmp");
     assert_eq!(said, "new\n1777\n", "{}", daemons.log("containerd"));
+}
+
+/// So many that one EROFS image shows most of them.
+fn many_layers(suite: &str, role: Role) {
+    tools::need(&["/bin/busybox", "runc"]);
+    let daemons = Daemons::start(suite, role);
+    let busybox = Tar::new().mode("bin/busybox", 0o755, (0, 0), fs::read("/bin/busybox").unwrap()).done();
+    let others =
+        (1..131).map(|layer| Tar::new().file(&format!("f{layer}"), "").file(".wh.f", "").file("f", [layer]).done());
+    let layers: Vec<Vec<u8>> = std::iter::once(busybox).chain(others).collect();
+    let mut layout = Layout::default();
+    add(&mut layout, &name("many"), &layers);
+    daemons.import(&layout.tar(), "").unwrap();
+    let own = format!("layflat-many-{suite}-{role:?}-{}", std::process::id());
+    let script = "B=/bin/busybox; echo /f* | $B wc -w; $B od -An -tu1 /f; echo new > /f && $B cat /f";
+    let said = run_container(&daemons, &format!("{} {own} /bin/busybox sh -c", name("many")), script);
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["131", "130", "new"], "{}", daemons.log("containerd"));
+    // The image of 128, three more layers.
+    daemons.done(&format!("snapshots prepare mounted {}", chain_id(&layers)));
+    let mounts = daemons.done("snapshots mounts target mounted");
+    assert_eq!(mounts.matches("/fs:").count() + 1, 4, "{mounts}");
 }
 
 /// Runs a shell's script in a container, which stays; what it has printed, or `ctr` of why it did not. It prints into a file of its own, which is there in its

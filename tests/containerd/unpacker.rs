@@ -40,11 +40,12 @@ pub(crate) enum Kept {
 type Test = fn(Kept);
 
 pub(crate) fn trials(kept: Kept) -> Vec<Trial> {
-    const TESTS: [(&str, Test); 14] = [
+    const TESTS: [(&str, Test); 16] = [
         ("all_lines_of_fixtures_are_shown_or_refused", all_lines),
         ("what_is_said_of_snapshots", what_is_said),
         ("what_cannot_be_done_is_refused", what_is_refused),
         ("a_container_sees_the_root_of_its_image", container_root),
+        ("a_root_has_nothing_left_of_the_one_below", root_renewed),
         ("layers_of_others_lie_between", layers_of_others),
         ("mounts_are_what_buildkit_understands", mounts_for_buildkit),
         ("a_view_that_is_removed_shows_all_while_it_is_mounted", removed_view),
@@ -52,20 +53,23 @@ pub(crate) fn trials(kept: Kept) -> Vec<Trial> {
         ("what_was_written_to_an_applied_layer_is_there_for_the_next", written_after_apply),
         ("who_heard_of_a_commit_goes_on_with_its_name", heard_commit),
         ("layers_on_the_same_layer_know_nothing_of_one_another", forks),
+        ("a_commit_reads_its_layer_and_none_below", many_layers),
         ("on_a_full_disk_a_pull_fails_and_leaves_nothing", full_disk),
         ("after_a_kill_between_calls_a_pull_works", killed_between),
         ("after_a_kill_inside_a_call_a_pull_works", killed_inside),
     ];
     const OF_DIRECTORIES: [(&str, Test); 4] = [
         ("who_did_not_hear_of_a_commit_goes_on_with_its_key", unheard_commit),
-        ("a_commit_reads_its_layer_and_none_below", many_layers),
+        ("more_layers_than_can_be_mounted_are_refused", too_many_layers),
         ("a_snapshot_with_id_maps_is_mounted_with_them", id_maps),
         ("what_is_written_with_id_maps_is_committed_without", id_maps_committed),
     ];
-    const OF_IMAGES: [(&str, Test); 6] = [
+    const OF_IMAGES: [(&str, Test); 8] = [
         ("images_are_mounted_as_long_as_somebody_needs_them", mounted_on_demand),
         ("images_are_mounted_again_after_a_restart", mounted_again),
         ("both_ways_to_keep_layers_may_be_in_one_chain", mixed),
+        ("directories_and_images_know_of_one_another", mixed_at_once),
+        ("many_layers_are_mounted_as_one_image", long_chain),
         ("id_maps_are_refused", id_maps_refused),
         ("who_does_not_see_the_mounts_gets_none", unseen),
         ("where_images_cannot_be_mounted_from_it_does_not_start", refused_at_start),
@@ -397,6 +401,19 @@ const GIDS: &str = "containerd.io/snapshot/gidmapping";
 const MAPS: [(&str, &str); 2] = [(UIDS, "0:100000:65536"), (GIDS, "0:200000:65536")];
 
 /// The upper directory that mounts name.
+/// The snapshot that a layer is unpacked into was made with the attributes that the root had before.
+fn root_renewed(kept: Kept) {
+    let service = Service::start(kept);
+    let stack = Stack::parse("D .(751,user.k=v,user.l=w), F a | D .(711,user.l=x) | F b | D .");
+    let (layers, expected) = (archives(&stack), oracle::show(&stack).unwrap());
+    for manner in [Manner::OneByOne, Manner::AtOnce(1)] {
+        let top = service.pull(&layers, manner).unwrap();
+        let differences = expected.differences(&service.shown(&top));
+        assert!(differences.is_empty(), "{manner:?}: {differences:#?}");
+    }
+    service.is_empty_when_all_is_removed();
+}
+
 fn upper(mounts: &[Mount]) -> PathBuf {
     mounts[0].options.iter().find_map(|option| option.strip_prefix("upperdir=")).unwrap().into()
 }
@@ -629,6 +646,29 @@ fn mixed(kept: Kept) {
                 service.kept = wanted;
                 service.restart();
             }
+            let mounts = service.client.prepare(&key, &parent).unwrap();
+            service.client.apply(&service.blob(layer), &mounts).unwrap();
+            service.client.commit(&name, &key, "").unwrap();
+            parent = name;
+        }
+        let differences = expected.differences(&service.shown(&parent));
+        assert!(differences.is_empty(), "{images:05b}: {differences:#?}");
+    }
+    service.is_empty_when_all_is_removed();
+}
+
+/// As [`mixed`], by one process, which knows what it has committed last: what is unpacked by a key that no unpacker has becomes a directory.
+fn mixed_at_once(kept: Kept) {
+    let service = Service::start(kept);
+    let stack = Stack::parse(
+        "D d(700), F d/a, F d/b, F e(e) | W d/a, F d/c, H g=e | D d(711), F d/new, O d, H f=e | H d/h=g, F i | W i, H j=d/new",
+    );
+    let (layers, expected) = (archives(&stack), oracle::show(&stack).unwrap());
+    for images in 0..1 << layers.len() {
+        let mut parent = String::new();
+        for (number, layer) in layers.iter().enumerate() {
+            let what = if images & (1 << number) == 0 { "unpack" } else { "extract" };
+            let (key, name) = (format!("test/{images}/{what}-{number}"), format!("test/{images}/name-{number}"));
             let mounts = service.client.prepare(&key, &parent).unwrap();
             service.client.apply(&service.blob(layer), &mounts).unwrap();
             service.client.commit(&name, &key, "").unwrap();
@@ -877,16 +917,89 @@ fn many_layers(kept: Kept) {
     let name = |layer: usize| format!("test/{layer}/name");
     let mut read = Vec::new();
     for number in 0..60_usize {
-        let mounts = client.prepare(&format!("test/{number}/key"), "").unwrap();
+        let mounts = client.prepare(&format!("test/{number}/extract-key"), "").unwrap();
         client.apply(&service.blob(&layer(number)), &mounts).unwrap();
         let before = service.process.as_ref().unwrap().bytes_read();
         let parent = number.checked_sub(1).map_or(String::new(), name);
-        client.commit(&name(number), &format!("test/{number}/key"), &parent).unwrap();
+        client.commit(&name(number), &format!("test/{number}/extract-key"), &parent).unwrap();
         read.push(service.process.as_ref().unwrap().bytes_read() - before);
     }
     assert!(read[59] < 2 * read[5], "{read:?}");
     let shown = service.shown(&name(59));
     assert_eq!(shown.0.len(), 1 + 60 * 51);
+}
+
+impl Service {
+    /// Unpacks a layer, and commits it on the one with the number before.
+    fn put_on_top(&self, number: usize, layer: &[u8]) -> String {
+        let name = |number: usize| format!("test/{number}/name");
+        let key = format!("test/{number}/extract-key");
+        let mounts = self.client.prepare(&key, "").unwrap();
+        self.client.apply(&self.blob(layer), &mounts).unwrap();
+        self.client.commit(&name(number), &key, &number.checked_sub(1).map_or(String::new(), name)).unwrap();
+        name(number)
+    }
+}
+
+fn too_many_layers(kept: Kept) {
+    let service = Service::start(kept);
+    let client = &service.client;
+    let layer = tar::archive(&Stack::parse("F a").0[0]);
+    let names: Vec<String> = (0..500).map(|number| service.put_on_top(number, &layer)).collect();
+    client.prepare("test/container", &names[498]).unwrap();
+    client.view("test/view", &names[498]).unwrap();
+    let refused = [client.prepare("test/501", &names[499]), client.view("test/501", &names[499])];
+    for refused in refused.map(Result::unwrap_err) {
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        assert!(refused.message().contains("501 directories"), "{refused:?}");
+        assert_eq!(code(client.stat("test/501")), Code::NotFound);
+    }
+    service.is_empty_when_all_is_removed();
+}
+
+/// Of every 128 layers there is an image of all; also after a restart, when it is made of what is read again.
+fn long_chain(kept: Kept) {
+    let mut service = Service::start(kept);
+    let layer = |number: usize| {
+        let mut entries = format!("D d{}({:o}), F d{0}/f{number}", number % 5, 0o700 + number % 8);
+        if let Some(before) = number.checked_sub(3) {
+            let below = format!("d{}/f{before}", before % 5);
+            entries += &match number % 4 {
+                0 => format!(", W {below}"),
+                1 => format!(", H l{number}={below}"),
+                _ if number % 20 == 19 => format!(", O d{}", number % 5),
+                _ => String::new(),
+            };
+        }
+        entries
+    };
+    let layers: Vec<String> = (0..270).map(layer).collect();
+    let stack = Stack::parse(&layers.join(" | "));
+    let mut names = Vec::new();
+    for (number, layer) in archives(&stack).iter().enumerate() {
+        if number == 200 {
+            service.restart();
+        }
+        names.push(service.put_on_top(number, layer));
+    }
+    for (count, images) in [(128, 1), (129, 2), (256, 1), (270, 15)] {
+        let expected = oracle::show(&Stack(stack.0[..count].to_vec())).unwrap();
+        let differences = expected.differences(&service.shown(&names[count - 1]));
+        assert!(differences.is_empty(), "{count}: {differences:#?}");
+        service.client.view("test/view", &names[count - 1]).unwrap();
+        assert_eq!(images_in(&service.root()), images, "{count}");
+        service.client.remove("test/view").unwrap();
+    }
+    // What a container writes lies on them as on any other.
+    let mounted = Mounted::at(&service.client.prepare("test/container", &names[255]).unwrap(), &service.mountpoint());
+    fs::remove_file(mounted.0.join("d0/f250")).unwrap();
+    fs::write(mounted.0.join("d0/new"), "").unwrap();
+    drop(mounted);
+    service.client.commit("test/committed", "test/container", "").unwrap();
+    let shown = service.shown("test/committed").0;
+    assert!(!shown.contains_key(&b"d0/f250"[..]) && shown.contains_key(&b"d0/new"[..]));
+    assert!(shown.contains_key(&b"d0/f255"[..]));
+    service.is_empty_when_all_is_removed();
 }
 
 /// Also when what is known of the one below has gone on to the first of them.
@@ -895,9 +1008,9 @@ fn forks(kept: Kept) {
     let client = &service.client;
     let parent = service.pull(&archives(&three())[..2], Manner::AtOnce(1)).unwrap();
     let committed = |name: &str, parent: &str, layer: &str| {
-        let mounts = client.prepare(&format!("{name}/key"), parent).unwrap();
+        let mounts = client.prepare(&format!("{name}/extract-key"), parent).unwrap();
         client.apply(&service.blob(&tar::archive(&Stack::parse(layer).0[0])), &mounts).unwrap();
-        client.commit(name, &format!("{name}/key"), "")
+        client.commit(name, &format!("{name}/extract-key"), "")
     };
     committed("test/one", &parent, "F d/one, W tmp/x").unwrap();
     assert_eq!(code(committed("test/two", &parent, "H two=d/one")), Code::InvalidArgument);
@@ -906,7 +1019,7 @@ fn forks(kept: Kept) {
     committed("test/five", "test/three", "H five=three, O d").unwrap();
     // A name that is taken once more, for something else.
     client.remove("test/four").unwrap();
-    client.remove("test/four/key").unwrap();
+    client.remove("test/four/extract-key").unwrap();
     committed("test/four", "test/three", "F d/four").unwrap();
     committed("test/six", "test/four", "H six=d/four").unwrap();
     let names = |name: &str| -> Vec<String> {
@@ -916,7 +1029,7 @@ fn forks(kept: Kept) {
     assert_eq!(names("test/one"), ["d/new", "d/one", "lib", "usr/lib/a"]);
     assert_eq!(names("test/five"), ["five", "lib", "three", "tmp/x", "usr/lib/a"]);
     assert_eq!(names("test/six"), ["d/four", "d/new", "lib", "six", "three", "tmp/x", "usr/lib/a"]);
-    client.remove("test/two/key").unwrap();
+    client.remove("test/two/extract-key").unwrap();
     service.is_empty_when_all_is_removed();
 }
 

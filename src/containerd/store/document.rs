@@ -84,6 +84,9 @@ pub(crate) struct Document {
     /// Whether a committed snapshot is an EROFS image, and no directory.
     #[serde(default)]
     pub(crate) is_erofs: bool,
+    /// Whether it has an EROFS image of all that is shown with it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_whole: bool,
 }
 
 impl Document {
@@ -104,6 +107,7 @@ impl Document {
             is_empty: false,
             before: None,
             is_erofs: false,
+            has_whole: false,
         }
     }
 
@@ -117,8 +121,8 @@ impl Document {
     }
 
     /// The document of a layer that is an EROFS image.
-    pub(super) fn of_image(self) -> Self {
-        Self { format: FORMAT_OF_IMAGE, is_erofs: true, ..self }
+    pub(super) fn of_image(self, has_whole: bool) -> Self {
+        Self { format: FORMAT_OF_IMAGE, is_erofs: true, has_whole, ..self }
     }
 
     /// Reads the document of a snapshot's directory; none, if there is none.

@@ -28,6 +28,7 @@
 mod document;
 mod erofs;
 mod error;
+mod fit;
 mod id_maps;
 mod mounts;
 mod recent;
@@ -428,10 +429,10 @@ impl Store {
             move |error: io::Error| StoreError::io(what, error)
         };
         let image = self.make_image(snapshot.number, below, cancel)?;
-        let is_erofs = image.is_some();
+        let has_whole = image.as_ref().map(|image| image.has_whole);
         let settled = match image {
             None => self.settle(snapshot.number, below, cancel)?,
-            image => image,
+            Some(image) => Some(image.settled),
         };
         if settled.is_none() {
             // Whoever had its mounts may have changed what was unpacked.
@@ -450,7 +451,10 @@ impl Store {
         let before = Document { parent: parent.to_owned(), is_turning, ..snapshot.document.clone() };
         let committed = Document::new(name, parent, Kind::Committed, labels);
         let document = Document { usage, is_empty, is_shifted, before: Some(Box::new(before)), ..committed };
-        let document = if is_erofs { document.of_image() } else { document };
+        let document = match has_whole {
+            Some(has_whole) => document.of_image(has_whole),
+            None => document,
+        };
         document.write(&directory, self.durability).map_err(failed("write"))?;
         let is_layer = settled.is_some();
         let not_kept = settled.map(|settled| settled.not_kept).unwrap_or_default();

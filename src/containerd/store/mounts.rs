@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Kind, Seer, Snapshot, Store, StoreError, TOP, UPPER, WORK};
+use super::erofs::{is_left_out, needed};
+use super::{Kind, Seer, Snapshot, Store, StoreError, TOP, UPPER, WORK, fit};
 use crate::below::Overlay;
 use crate::core::idmap::{IdMap, IdMaps};
 use crate::core::overlayfs::XattrNamespace;
@@ -47,12 +48,12 @@ impl Store {
             options.extend([if is_view { "ro" } else { "rw" }, "rbind"].map(str::to_owned));
             return Ok(vec![Mounted { kind: "bind", source: directory.join(UPPER), options }]);
         }
-        self.show(below, seer)?;
-        let shown = below
+        let needed = needed(below);
+        let shown = needed
             .iter()
             .enumerate()
             // Those that show nothing count for the kernel's limit on layers (rule O4). One has to be there.
-            .filter(|(index, snapshot)| !snapshot.document.is_empty || index + 1 == below.len())
+            .filter(|(index, snapshot)| !is_left_out(snapshot) || index + 1 == needed.len())
             .map(|(_, snapshot)| self.lower_directory(snapshot));
         let top = below.first().filter(|_| is_view).map(|parent| self.directory(parent.number).join(TOP));
         let lower = top.into_iter().chain(shown);
@@ -68,6 +69,8 @@ impl Store {
             options.push(format!("upperdir={}", directory.join(UPPER).display()));
         }
         let lower: Vec<String> = lower.map(|path| path.display().to_string()).collect();
+        fit::check(&lower, &options).map_err(StoreError::Precondition)?;
+        self.show(needed, seer)?;
         options.push(format!("lowerdir={}", lower.join(":")));
         Ok(vec![Mounted { kind: "overlay", source: PathBuf::from("overlay"), options }])
     }

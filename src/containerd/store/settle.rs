@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::recent::Recent;
+use super::recent::{Known, Recent};
 use super::{Snapshot, Store, StoreError, UPPER, document, remove_in};
 use crate::core::cancel::Cancel;
 use crate::unpack::{Base, Settled, SettledLayer, Underneath, record_name, settle_layer_on};
@@ -36,7 +36,7 @@ impl Store {
         }
         let io = |error| StoreError::io(format!("cannot finish {directory:?}"), error);
         let options = self.options(cancel);
-        let known = below.first().and_then(|parent| self.recent().take(parent.number));
+        let known = below.first().and_then(|parent| self.recent().take_unpacked(parent.number));
         let underneath = if known.is_some() { Underneath::default() } else { self.underneath(below)? };
         std::fs::rename(&staged, &settling).map_err(io)?;
         let base = known.map_or_else(|| Base::read(&underneath, self.namespace, &options), Ok)?;
@@ -48,17 +48,17 @@ impl Store {
         let _ = remove_in(&directory, SETTLING);
         // What was read from disk is not known so well.
         if underneath.lower.is_empty() {
-            self.recent().keep(number, base);
+            self.recent().keep(number, Known::Unpacked(base));
         }
         Ok(Some(settled))
     }
 
     /// What is in a snapshot is not what it was, or nothing any more.
     pub(super) fn forget(&self, number: u64) {
-        drop(self.recent().take(number));
+        self.recent().forget(number);
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent> {
+    pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

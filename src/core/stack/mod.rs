@@ -316,6 +316,11 @@ impl<'r> Stack<'r> {
         }
     }
 
+    /// The attributes of the root that is shown.
+    pub(crate) fn shown_root(&self) -> Attributes {
+        self.directory_attributes(self.view.directory_source(DirectoryId::ROOT)).into_owned()
+    }
+
     /// The attributes of an emitted directory.
     pub fn directory_attributes(&self, source: Source) -> Cow<'r, Attributes> {
         self.view.attributes(source).map_or_else(|| Cow::Owned(self.unnamed_attributes()), Cow::Borrowed)
