@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::record::{Record, records};
 use crate::core::limits::Limits;
-use crate::fs::open;
+use crate::fs::{mountinfo, open};
 use crate::lowerdirs::{ErofsLayout, FILE_NAME};
 
 /// The overlays and EROFS images that are mounted, in every mount namespace that has a process which may be looked at, and what other machines have
@@ -26,7 +26,8 @@ impl Mounted {
     /// What of a cache is mounted.
     pub(super) fn look(cache: &Path) -> Self {
         let mut lines = Vec::new();
-        for mounts in lists(Path::new("/proc")) {
+        // Other threads may be in other namespaces than this one.
+        for mounts in lists(Path::new("/proc")).into_iter().chain(mountinfo()) {
             let kinds: [&[u8]; 4] = [b" - overlay ", b" - erofs ", b" - fuse.erofsfuse ", b" - fuse.fuse-overlayfs "];
             let is_ours = |line: &&[u8]| kinds.iter().any(|kind| find(line, kind).is_some());
             for line in mounts.split(|&byte| byte == b'\n').filter(is_ours) {
@@ -107,7 +108,7 @@ fn backing_files() -> Vec<Vec<u8>> {
 
 /// The paths that the options of what is mounted on a directory name, whose path must be canonical.
 pub(super) fn paths_at(target: &Path) -> Vec<PathBuf> {
-    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = mountinfo().unwrap_or_default();
     let fields = |line: &[u8]| -> Vec<Vec<u8>> { line.split(|&byte| byte == b' ').map(unescape).collect() };
     let mut paths = Vec::new();
     for line in mounts.split(|&byte| byte == b'\n') {
