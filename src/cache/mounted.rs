@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::record::{Record, records};
 use crate::core::limits::Limits;
-use crate::fs::open;
+use crate::fs::{mountinfo, open};
 use crate::lowerdirs::{ErofsLayout, FILE_NAME};
 
 /// The overlays and EROFS images that are mounted, in every mount namespace that has a process which may be looked at, and what other machines have
@@ -25,17 +25,9 @@ pub(super) struct Mounted {
 impl Mounted {
     /// What of a cache is mounted.
     pub(super) fn look(cache: &Path) -> Self {
-        let mut seen = HashSet::new();
         let mut lines = Vec::new();
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let ids = processes.filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit));
-        for process in ids.map(|entry| entry.path()) {
-            let namespace = std::fs::read_link(process.join("ns/mnt"));
-            if namespace.is_ok_and(|namespace| !seen.insert(namespace)) {
-                continue;
-            }
-            // A process may have ended, or be another user's.
-            let Ok(mounts) = std::fs::read(process.join("mountinfo")) else { continue };
+        // Other threads may be in other namespaces than this one.
+        for mounts in lists(Path::new("/proc")).into_iter().chain(mountinfo()) {
             let kinds: [&[u8]; 4] = [b" - overlay ", b" - erofs ", b" - fuse.erofsfuse ", b" - fuse.fuse-overlayfs "];
             let is_ours = |line: &&[u8]| kinds.iter().any(|kind| find(line, kind).is_some());
             for line in mounts.split(|&byte| byte == b'\n').filter(is_ours) {
@@ -71,6 +63,25 @@ impl Mounted {
     }
 }
 
+/// The list of mounts of every mount namespace that has a process, once.
+fn lists(proc: &Path) -> Vec<Vec<u8>> {
+    let mut seen = HashSet::new();
+    let mut lists = Vec::new();
+    let processes = std::fs::read_dir(proc).into_iter().flatten().flatten();
+    let ids = processes.filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit));
+    for process in ids.map(|entry| entry.path()) {
+        let namespace = std::fs::read_link(process.join("ns/mnt")).ok();
+        if namespace.as_ref().is_some_and(|namespace| seen.contains(namespace)) {
+            continue;
+        }
+        // A process may be another user's. One that has ended since tells nothing of its namespace, which others may be in.
+        let Ok(mounts) = std::fs::read(process.join("mountinfo")) else { continue };
+        seen.extend(namespace);
+        lists.push(mounts);
+    }
+    lists
+}
+
 fn is_named(lines: &[Vec<u8>], directory: &Path) -> bool {
     let Ok(directory) = directory.canonicalize() else { return false };
     let within = [directory.as_os_str().as_bytes(), b"/"].concat();
@@ -97,7 +108,7 @@ fn backing_files() -> Vec<Vec<u8>> {
 
 /// The paths that the options of what is mounted on a directory name, whose path must be canonical.
 pub(super) fn paths_at(target: &Path) -> Vec<PathBuf> {
-    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = mountinfo().unwrap_or_default();
     let fields = |line: &[u8]| -> Vec<Vec<u8>> { line.split(|&byte| byte == b' ').map(unescape).collect() };
     let mut paths = Vec::new();
     for line in mounts.split(|&byte| byte == b'\n') {
@@ -172,6 +183,24 @@ mod tests {
     #[test]
     fn awkward_names_are_read_as_they_are() {
         assert_eq!(unescape(br"lowerdir+=/a\040b\134c/x:\:y"), br"lowerdir+=/a b\c/x::y");
+    }
+
+    #[test]
+    fn a_process_that_ends_while_it_is_looked_at_hides_no_mounts() {
+        let proc = tempfile::tempdir().unwrap();
+        for number in 1..=20 {
+            let process = proc.path().join(number.to_string());
+            std::fs::create_dir_all(process.join("ns")).unwrap();
+            let namespace = format!("mnt:[{}]", number % 2);
+            std::os::unix::fs::symlink(namespace, process.join("ns/mnt")).unwrap();
+            // The others have ended since their namespace was looked at; whichever comes first, two are left of each.
+            if number > 16 {
+                std::fs::write(process.join("mountinfo"), format!("{} 1 0:2 / /m ro - overlay", number % 2)).unwrap();
+            }
+        }
+        let mut found = lists(proc.path());
+        found.sort();
+        assert_eq!(found, [&b"0 1 0:2 / /m ro - overlay"[..], b"1 1 0:2 / /m ro - overlay"]);
     }
 
     #[test]

@@ -130,7 +130,9 @@ fn file_system(directory: impl AsFd) -> u32 {
 fn mount_options(directory: impl AsFd) -> Option<String> {
     let status = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID).ok()?;
     let id = status.stx_mnt_id.to_string();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mounts = super::mountinfo().ok()?;
+    // What others have mounted may have any name.
+    let mounts = String::from_utf8_lossy(&mounts);
     let line = mounts.lines().find(|line| line.split(' ').next() == Some(&id))?;
     line.rsplit(' ').next().map(str::to_owned)
 }

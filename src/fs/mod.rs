@@ -34,7 +34,7 @@ pub use handle::raise_handle_limit;
 pub(crate) use handle::{handles, make_directory, open_directory, open_path, open_regular};
 pub use leftovers::{Leftover, take as take_leftovers};
 pub(crate) use lock::{LONGEST_WORK, Lock, locks_are_local, locks_on_directories_are_local, means_no_locks, share};
-pub(crate) use mounts::{is_mount_root, look_quietly, mounts_below, mounts_in};
+pub(crate) use mounts::{is_mount_root, look_quietly, mountinfo, mounts_below, mounts_in};
 pub use output::{Destination, Output, OutputError};
 pub(crate) use place::Place;
 pub use place::PlaceError;

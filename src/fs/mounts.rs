@@ -18,12 +18,20 @@ pub(crate) fn look_quietly(directory: impl AsFd) -> rustix::io::Result<Statx> {
     rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::empty())
 }
 
+/// The list of mounts, of the mount namespace that this thread is in: whoever uses the library may have threads in several.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn mountinfo() -> std::io::Result<Vec<u8>> {
+    std::fs::read("/proc/thread-self/mountinfo")
+}
+
 /// The first mount point strictly below a directory, whose path must be canonical.
 ///
 /// # Errors
 /// The list of mounts cannot be read.
 pub(crate) fn mounts_below(directory: &Path) -> std::io::Result<Option<PathBuf>> {
-    Ok(first_below(&std::fs::read("/proc/self/mountinfo")?, directory))
+    Ok(first_below(&mountinfo()?, directory))
 }
 
 /// All mount points strictly below a directory, whose path must be canonical.
@@ -31,7 +39,7 @@ pub(crate) fn mounts_below(directory: &Path) -> std::io::Result<Option<PathBuf>>
 /// # Errors
 /// The list of mounts cannot be read.
 pub(crate) fn mounts_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    Ok(all_below(&std::fs::read("/proc/self/mountinfo")?, directory).collect())
+    Ok(all_below(&mountinfo()?, directory).collect())
 }
 
 fn first_below(mountinfo: &[u8], directory: &Path) -> Option<PathBuf> {

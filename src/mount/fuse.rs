@@ -10,7 +10,7 @@ use super::error::MountError;
 use super::request::MountRequest;
 use super::upper::OpenUpper;
 use crate::core::text::Printable;
-use crate::fs::look_quietly;
+use crate::fs::{look_quietly, mountinfo};
 use crate::unpack::OVERRIDE_STAT;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -93,7 +93,7 @@ pub(super) fn is_mounted_by(mount: impl AsFd, file_system: &str) -> bool {
     let Ok(status) = look_quietly(mount) else { return false };
     let id = status.stx_mnt_id.to_string();
     // proc(5): the mount's number comes first, and its file system after a dash.
-    std::fs::read("/proc/self/mountinfo").is_ok_and(|mounts| {
+    mountinfo().is_ok_and(|mounts| {
         String::from_utf8_lossy(&mounts)
             .lines()
             .filter(|line| line.split(' ').next() == Some(&id))

@@ -61,6 +61,15 @@ pub fn trials<'a>(tests: impl IntoIterator<Item = &'a Test>) -> Vec<Trial> {
 
 /// Runs the tests that the command line asks for.
 pub fn main(groups: &[Group]) -> ExitCode {
+    run(groups, false)
+}
+
+/// The same, each test in a mount namespace of its own, if this is root.
+pub fn main_with_own_mounts(groups: &[Group]) -> ExitCode {
+    run(groups, true)
+}
+
+fn run(groups: &[Group], own_mounts: bool) -> ExitCode {
     match run::begin() {
         Power::Root => {}
         Power::User => eprintln!("not root: tests that need root count as ignored"),
@@ -76,6 +85,7 @@ pub fn main(groups: &[Group]) -> ExitCode {
     for (group, make) in groups.iter().filter(|(group, _)| only.as_deref().is_none_or(|only| only == *group)) {
         for Trial { name, ignored, run } in make() {
             let name = format!("{group}::{name}");
+            let run = if own_mounts { with_own_mounts(name.clone(), run) } else { run };
             let run = if slowest.is_some() { timed(name.clone(), run) } else { run };
             trials.push(tools::trial(name, run).with_ignored_flag(ignored));
         }
@@ -89,6 +99,10 @@ pub fn main(groups: &[Group]) -> ExitCode {
 }
 
 type Run = Box<dyn FnOnce() -> Result<(), Failed> + Send>;
+
+fn with_own_mounts(name: String, run: Run) -> Run {
+    Box::new(move || run::with_own_mounts(&name, run))
+}
 
 fn timed(name: String, run: Run) -> Run {
     Box::new(move || {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::run::Scratch;
-use super::unmount::by_umount;
+use super::unmount::dropped;
 
 /// A mount that goes when this is dropped.
 pub struct Mounted(Scratch);
@@ -26,6 +26,6 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        by_umount(&self.0.0);
+        dropped(&self.0.0);
     }
 }

@@ -19,6 +19,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
 pub mod cases;
+pub mod clock;
 pub mod erofs;
 pub mod fuse;
 pub mod harness;
@@ -36,3 +37,4 @@ pub mod text;
 pub mod tools;
 pub mod tree;
 pub mod unmount;
+pub mod wait;

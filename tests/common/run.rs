@@ -5,10 +5,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use layflat::blob::Blob;
 use layflat::core::chain::Chain;
@@ -102,6 +102,24 @@ pub fn is_root() -> bool {
     *power() == Power::Root
 }
 
+/// Runs a test in a mount namespace of its own, if this is root. A namespace begins as a copy of another one: without this, what a test mounts would also
+/// be in those that the tests beside it make at the time, and be in use there after it was unmounted here.
+///
+/// It is a thread's: `/proc/thread-self` tells of it, and `/proc/self` of that of the first thread.
+pub fn with_own_mounts<T: Send>(name: &str, test: impl FnOnce() -> T + Send) -> T {
+    if !is_root() {
+        return test();
+    }
+    std::thread::scope(|scope| {
+        let alone = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            test()
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, alone).unwrap();
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// A directory for what several tests use, which goes with the process.
 pub fn shared() -> &'static Path {
     SHARED.get_or_init(|| tempfile::tempdir().unwrap().keep())
@@ -143,11 +161,9 @@ pub struct Scratch(pub PathBuf);
 
 impl Scratch {
     pub fn new(base: &Path) -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("layflat-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = base.join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+        let mode = std::fs::Permissions::from_mode(0o777);
+        let made = tempfile::Builder::new().prefix("layflat-test-").permissions(mode).tempdir_in(base);
+        Self(made.unwrap().keep())
     }
 }
 

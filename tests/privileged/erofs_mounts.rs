@@ -17,14 +17,16 @@ use layflat::metadata::{Backend, How, Stacking, Verify, cached, layers};
 use layflat::mount::{MountOptions, UpperDirectories, mount_layout, umount};
 use layflat::{NoProgress, Options};
 use libtest_mimic::Failed;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, mount};
 
 use crate::common::cases::{self, Case, Expected, compare};
+use crate::common::clock;
 use crate::common::harness::{self, Test, Trial};
 use crate::common::images::{self, Tar};
 use crate::common::place::{Place, said};
 use crate::common::run::{self, Scratch};
 use crate::common::tree::Tree;
+use crate::common::unmount::Unmounts as _;
 use crate::common::{erofs, tar, tools};
 
 const TESTS: &[Test] = &[
@@ -247,7 +249,7 @@ fn through_the_cache() {
         let listed = place.done(&["cache", "ls"]);
         assert_eq!(listed.matches("in use").count(), 3, "{listed}");
         assert!(place.done(&["cache", "prune", "--all"]).starts_with("0 removed"));
-        assert!(place.done(&["umount", "target"]).contains("unmounted"));
+        assert!(place.unmounts("target").contains("unmounted"));
     }
     assert!(place.done(&["cache", "prune", "--all"]).starts_with("3 removed"));
     // The message, and the layers, are those of before.
@@ -379,15 +381,19 @@ fn verified() {
     let mut bytes = vec![0; archive.metadata().unwrap().len() as usize];
     archive.read_exact_at(&mut bytes, 0).unwrap();
     let at = bytes.windows(100).position(|window| window == [7; 100]).unwrap() as u64;
-    archive.write_all_at(&[8], at).unwrap();
+    let write = |byte| {
+        clock::passes(&place.path("app.tar"));
+        archive.write_all_at(&[byte], at).unwrap();
+    };
+    write(8);
     assert!(!is_mounted("full") && !is_mounted("cached") && is_mounted("none"));
     // What was not read does not count as checked.
     assert!(!is_mounted("cached") && !is_mounted("full"));
-    archive.write_all_at(&[7], at).unwrap();
+    write(7);
     assert!(is_mounted("none") && is_mounted("cached") && is_mounted("full"));
     // A file of the same times, which were put back, is still another one.
     let times = archive.metadata().unwrap().modified().unwrap();
-    archive.write_all_at(&[9], at).unwrap();
+    write(9);
     archive.set_modified(times).unwrap();
     assert!(!is_mounted("cached"));
 }
@@ -437,7 +443,7 @@ fn writable() {
     fs::remove_file(place.target().join("small")).unwrap();
     fs::OpenOptions::new().append(true).open(place.target().join("d/large")).unwrap().set_len(10).unwrap();
     assert!(place.done(&["cache", "prune", "--all"]).starts_with("0 removed"));
-    place.done(&["umount", "target"]);
+    place.unmounts("target");
     place.done(&["pack", "upper", "-o", "layer.tar"]);
     place.done(&["flatten", "layers:layer.tar", "packed"]);
     let mut names = Vec::new();
@@ -489,6 +495,7 @@ fn changed_directory() {
     for path in [place.path("images/tree.erofs"), large_data(&place.path("images/contents"))] {
         for change in CHANGES {
             let before = fs::read(&path).unwrap();
+            clock::passes(&path);
             change(&path);
             let message = place.refused(&["mount", "images", "target"]);
             let is_said = ["was changed since", "can be written to by others", "belongs to another user"];
@@ -523,6 +530,7 @@ const CHANGES: [fn(&Path); 6] = [
 /// Does something to a file, and puts the times back that a program can set.
 fn as_before(path: &Path, change: impl FnOnce()) {
     let before = fs::metadata(path).unwrap();
+    clock::passes(path);
     change();
     let times = fs::FileTimes::new().set_modified(before.modified().unwrap()).set_accessed(before.accessed().unwrap());
     File::options().write(true).open(path).unwrap().set_times(times).unwrap();
@@ -564,6 +572,7 @@ fn changed_cache() {
                     "erofs" => place.kept("erofs").remove(0).join("tree.erofs"),
                     _ => large_data(&place.path("home/.cache/layflat/contents")),
                 };
+                clock::passes(&path);
                 change(&path);
                 let said = place.done(&["mount", "--verify", verify, "app.tar", "target"]);
                 assert!(said.ends_with("by EROFS\n"), "{said}");
@@ -647,23 +656,31 @@ fn touched() {
     let image = place.kept("erofs").remove(0).join("tree.erofs");
     let inodes = || [&data, &image].map(|path| fs::metadata(path).unwrap().ino());
     let before = inodes();
-    let ctime = |path: &Path| fs::metadata(path).map(|metadata| (metadata.ctime(), metadata.ctime_nsec())).unwrap();
-    let seal = || fs::read_to_string(data.with_file_name("seal.json")).unwrap();
+    let ctime = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        serde_json::json!([metadata.ctime(), metadata.ctime_nsec()])
+    };
+    let noted = |path: &Path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap();
+    let sealed = || noted(&data.with_file_name("seal.json"))["stamp"]["ctime"].clone();
     for path in [&data, &image] {
+        clock::passes(path);
         File::open(path).unwrap().set_times(fs::FileTimes::new().set_accessed(std::time::SystemTime::now())).unwrap();
         fs::set_permissions(path, fs::metadata(path).unwrap().permissions()).unwrap();
     }
-    assert!(!seal().contains(&ctime(&data).1.to_string()));
+    assert_ne!(sealed(), ctime(&data));
     // It stays in use all the while.
     place.done(&["mount", "app.tar", "other"]);
     assert_eq!(inodes(), before);
-    assert!(seal().contains(&ctime(&data).1.to_string()), "it is recognised from now on");
-    let notes = fs::read_to_string(image.with_file_name("layflat.json")).unwrap();
-    assert!([&data, &image].iter().all(|path| notes.contains(&ctime(path).1.to_string())), "{notes}");
+    assert_eq!(sealed(), ctime(&data), "it is recognised from now on");
+    let notes = noted(&image.with_file_name("layflat.json"));
+    for (group, path) in [("devices", &data), ("images", &image)] {
+        let stamps: Vec<_> = notes[group].as_array().unwrap().iter().map(|file| &file["stamp"]["ctime"]).collect();
+        assert!(stamps.contains(&&ctime(path)), "{notes}");
+    }
     umount(&place.path("other"), true).unwrap();
     // One more name of a content file is noted at once.
     place.done(&["layers", "--backend", "erofs", "app.tar", "images"]);
-    assert!(seal().contains(&ctime(&data).1.to_string()));
+    assert_eq!(sealed(), ctime(&data));
     is_right(&place);
     place.umount();
 }
@@ -697,7 +714,9 @@ fn copied_directory() {
         is_right(&place);
         place.umount();
     }
-    write_at(&large_data(&place.path("copy/contents")), |byte| byte ^ 1);
+    let copied = large_data(&place.path("copy/contents"));
+    clock::passes(&copied);
+    write_at(&copied, |byte| byte ^ 1);
     assert!(place.refused(&["mount", "copy", "target"]).contains("was changed since"));
 
     place.done(&["layers", "--in-place", "app.tar", "in-place"]);
@@ -706,6 +725,7 @@ fn copied_directory() {
     let message = place.refused(&["mount", "--verify", "full", "in-place", "target"]);
     assert!(message.contains("can be checked against the image alone"), "{message}");
     let archive = place.path("app.tar");
+    clock::passes(&archive);
     fs::set_permissions(&archive, fs::metadata(&archive).unwrap().permissions()).unwrap();
     assert!(place.refused(&["mount", "in-place", "target"]).contains("was changed since"));
 
@@ -866,29 +886,13 @@ fn on_tmpfs(place: &Place, more: &'static [&'static str], has_programs: bool, ar
     if !has_programs {
         command.env("PATH", place.path("no-programs"));
     }
-    let enter = move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    // Children are in the namespace of the thread that starts them.
+    run::with_own_mounts("on tmpfs", || {
         for directory in [cache.as_path()].into_iter().chain(more.iter().map(Path::new)) {
-            mount("tmpfs", directory, "tmpfs", MountFlags::empty(), c"mode=755")?;
+            mount("tmpfs", directory, "tmpfs", MountFlags::empty(), c"mode=755").unwrap();
         }
-        Ok(())
-    };
-    before(command, enter).unwrap()
-}
-
-/// Runs a command from a thread that has a mount namespace of its own: children are in that of the thread that starts them.
-fn before(
-    mut command: Command,
-    enter: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-) -> std::io::Result<Output> {
-    let thread = std::thread::spawn(move || {
-        // What belongs to all threads of a process cannot have a mount namespace of its own.
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
-        enter()?;
-        command.output()
-    });
-    thread.join().unwrap()
+        command.output().unwrap()
+    })
 }
 
 fn no_block_device() {

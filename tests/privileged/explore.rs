@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::Timespec;
+
 use crate::common::harness::{Test, Trial, trials as of};
 use crate::common::images::{INDEX, Layout, Tar, tagged};
 use crate::common::tools;
+use crate::common::wait::{self, PATIENCE};
 
 pub(crate) fn trials() -> Vec<Trial> {
     const TESTS: &[Test] = &[
@@ -100,18 +105,37 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// The screen once it has these words on it.
+    /// The screen once it is as wanted. It may be looked at while it is drawn, so that one part of it says nothing of another.
     #[track_caller]
-    fn wait_for(&self, words: &str) -> String {
+    fn wait_until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {
             let screen = self.screen();
-            if screen.contains(words) {
+            if is_so(&screen) {
                 return screen;
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "no {words:?} in:\n{screen}");
+            assert!(start.elapsed() < PATIENCE, "{what}:\n{screen}");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// The screen once it has these words on it.
+    #[track_caller]
+    fn wait_for(&self, words: &str) -> String {
+        self.wait_for_all(&[words])
+    }
+
+    /// The screen once it has all of these on it.
+    #[track_caller]
+    fn wait_for_all(&self, words: &[&str]) -> String {
+        self.wait_until(&format!("not all of {words:?}"), |screen| words.iter().all(|words| screen.contains(words)))
+    }
+
+    /// Types Escape, and waits until these words have gone by it: a terminal takes it and a key that follows at once for one key.
+    #[track_caller]
+    fn escape(&self, words: &str) {
+        self.keys(&["Escape"]);
+        self.wait_until(&format!("still {words:?}"), |screen| !screen.contains(words));
     }
 }
 
@@ -124,19 +148,17 @@ impl Drop for Terminal {
 
 fn shows_layers_files_and_history() {
     let terminal = Terminal::explore(120, 30);
-    let screen = terminal.screen();
-    for words in
-        ["4 layers", "c  (deleted by layer 3)", "d/  (deleted by layer 3)", "added    directory, 0755 0:0", "? help"]
-    {
-        assert!(screen.contains(words), "no {words:?} in:\n{screen}");
-    }
+    terminal.wait_for_all(&[
+        "4 layers",
+        "c  (deleted by layer 3)",
+        "d/  (deleted by layer 3)",
+        "added    directory, 0755 0:0",
+        "deleted  RUN rm -r c d",
+        "? help",
+    ]);
     terminal.keys(&["w"]);
-    let screen = terminal.wait_for("Wasted, by directory");
-    assert!(screen.contains("deleted by layer 2"), "{screen}");
-    // A terminal takes Escape and a key that follows at once for one key.
-    terminal.keys(&["Escape"]);
-    terminal.wait_for("deleted  RUN rm -r c d");
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    terminal.wait_for_all(&["Wasted, by directory", "deleted by layer 2"]);
+    terminal.escape("Wasted, by directory");
     terminal.keys(&["?"]);
     terminal.wait_for("sort by size or by name");
 }
@@ -144,12 +166,12 @@ fn shows_layers_files_and_history() {
 fn goes_from_layer_to_layer() {
     let terminal = Terminal::explore(120, 30);
     terminal.keys(&["[", "[", "["]);
-    let screen = terminal.wait_for("Files after layer 0");
-    assert!(screen.contains("+ ") && !screen.contains("(deleted by"), "{screen}");
+    terminal.wait_until("not layer 0 alone", |screen| {
+        screen.contains("Files after layer 0") && screen.contains("+ ") && !screen.contains("(deleted by")
+    });
     // Marked, every other layer is compared with it.
     terminal.keys(&["m", "]", "]", "]"]);
-    let screen = terminal.wait_for("layer 3 compared with 0");
-    assert!(screen.contains("- "), "{screen}");
+    terminal.wait_for_all(&["layer 3 compared with 0", "- "]);
     // What lower layers deleted is shown on request.
     terminal.keys(&["m", "d"]);
     terminal.wait_for("with deleted");
@@ -195,8 +217,9 @@ fn writes_directories_and_links() {
     // What is there is never replaced.
     terminal.keys(&["x", "Enter"]);
     terminal.wait_for("exists already");
-    terminal.keys(&["/", "Escape"]);
-    std::thread::sleep(Duration::from_secs(1));
+    terminal.keys(&["/"]);
+    terminal.wait_for("search: ");
+    terminal.escape("search: ");
     terminal.keys(&["/", "l", "i", "n", "k", "Enter", "x", "2", "Enter"]);
     terminal.wait_for("written: link2: 1 entry");
     assert_eq!(std::fs::read_link(terminal.place.path().join("link2")).unwrap(), Path::new("key"));
@@ -206,22 +229,13 @@ fn searches_deleted_files_too() {
     let terminal = Terminal::explore(120, 30);
     // Layer 1 deleted it, and layer 3 shows nothing of that: it is found, and chosen.
     terminal.keys(&["/", "a"]);
-    let screen = terminal.wait_for("a  (deleted by layer 1)");
-    assert!(screen.contains("┌ /a ") && screen.contains("layer   1  - deleted"), "{screen}");
+    terminal.wait_for_all(&["a  (deleted by layer 1)", "┌ /a ", "layer   1  - deleted"]);
     terminal.keys(&["BSpace", "d", "/", "Enter"]);
-    terminal.wait_for("┌ /d/");
-    let first = terminal.screen();
+    terminal.wait_for("┌ /d/x ");
     terminal.keys(&["n"]);
-    terminal.wait_for("(deleted by layer 3)");
-    let next = |screen: &str| screen.lines().find(|line| line.contains("┌ /d/")).map(str::to_owned);
-    let start = Instant::now();
-    while next(&terminal.screen()) == next(&first) {
-        assert!(start.elapsed() < Duration::from_secs(60), "{first}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    terminal.wait_for_all(&["┌ /d/y ", "(deleted by layer 3)"]);
     terminal.keys(&["N"]);
-    let wanted = next(&first).unwrap();
-    terminal.wait_for(&wanted);
+    terminal.wait_for("┌ /d/x ");
 }
 
 fn shows_the_command_that_does_the_same() {
@@ -243,8 +257,7 @@ fn asks_which_platform() {
     let index = layout.document(INDEX, &index);
     let terminal = Terminal::explore_layout(&layout.list(tagged(index, "all")), "oci:oci:all", "Which one?");
     terminal.keys(&["k", "k", "j", "j", "Enter"]);
-    let screen = terminal.wait_for("Files after layer 0");
-    assert!(screen.contains("linux/s390x") && screen.contains("linux-s390x"), "{screen}");
+    terminal.wait_for_all(&["Files after layer 0", "linux/s390x", "linux-s390x"]);
     terminal.keys(&["e"]);
     terminal.wait_for("layflat cat --platform linux/s390x oci:oci:all");
     terminal.keys(&["q"]);
@@ -271,15 +284,12 @@ fn filters() {
 fn fits_narrow_and_wide_screens_and_resizes() {
     for (width, height) in [(80, 24), (200, 50)] {
         let terminal = Terminal::explore(width, height);
-        let screen = terminal.screen();
+        let screen = terminal.wait_for("? help");
         assert!(screen.lines().all(|line| line.chars().count() <= width as usize), "{screen}");
-        assert!(screen.contains("? help"), "{screen}");
         terminal.tmux(&["resize-window", "-x", "100", "-y", "20"]);
-        let start = Instant::now();
-        while terminal.screen().lines().filter(|line| line.ends_with(['┐', '┘', '│'])).count() < 18 {
-            assert!(start.elapsed() < Duration::from_secs(60), "{}", terminal.screen());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        terminal.wait_until("it is not drawn anew", |screen| {
+            screen.lines().filter(|line| line.ends_with(['┐', '┘', '│'])).count() >= 18
+        });
         // Smaller than anything fits in, it stays alive.
         terminal.tmux(&["resize-window", "-x", "10", "-y", "4"]);
         terminal.tmux(&["resize-window", "-x", "100", "-y", "30"]);
@@ -291,20 +301,21 @@ fn uses_no_colours_where_none_are_wanted() {
     let command = format!("NO_COLOR=1 '{}' explore '{}'", program(), fixture().display());
     let terminal = Terminal::start(120, 30, &command);
     terminal.wait_for("Files after layer 3");
+    terminal.wait_for("? help");
     let coloured = terminal.tmux(&["capture-pane", "-p", "-e"]);
     // 39 and 49 are the terminal's own colours.
     let has_colours =
         |screen: &str| screen.contains("38;5;") || (31..=37).any(|colour| screen.contains(&format!("[{colour}m")));
     assert!(!has_colours(&coloured), "{coloured:?}");
-    assert!(has_colours(&Terminal::explore(120, 30).tmux(&["capture-pane", "-p", "-e"])));
+    let terminal = Terminal::explore(120, 30);
+    wait::until("there are no colours", || has_colours(&terminal.tmux(&["capture-pane", "-p", "-e"])));
 }
 
 fn compares_two_images() {
     let second = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/archives/gnutar-pax.tar");
     let command = format!("'{}' explore '{}' 'layers:{}'", program(), fixture().display(), second.display());
     let terminal = Terminal::start(120, 30, &command);
-    let screen = terminal.wait_for("- only in A, + only in B");
-    assert!(screen.contains("10B - -0644") && screen.contains(" + "), "{screen}");
+    terminal.wait_for_all(&["- only in A, + only in B", "10B - -0644", " + "]);
 }
 
 fn leaves_the_terminal_as_it_was() {
@@ -321,14 +332,14 @@ fn ends_with_its_terminal() {
         let terminal = Terminal::start(80, 24, &command);
         terminal.wait_for("Files after layer 3");
         let process = std::fs::read_to_string(terminal.place.path().join("shell")).unwrap();
-        let process = PathBuf::from(format!("/proc/{}", process.trim()));
-        assert!(process.exists());
+        let process = Pid::from_raw(process.trim().parse().unwrap()).unwrap();
+        // Not by its number, which another one may have next; nor does it matter who waits for it when it has ended.
+        let process = pidfd_open(process, PidfdFlags::empty()).unwrap();
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let has_ended = || poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&at_once)).unwrap() == 1;
+        assert!(!has_ended());
         terminal.tmux(&["kill-server"]);
-        let start = Instant::now();
-        while process.exists() {
-            assert!(start.elapsed() < Duration::from_secs(60), "it outlives its terminal");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait::until("it outlives its terminal", has_ended);
     }
 }
 

@@ -1,7 +1,8 @@
 //! What needs a kernel that mounts, root, or programs of others; and the tests that are made from `fixtures/stacks` and
 //! at random.
 //!
-//! All of it happens in a mount namespace of this process, so that nothing is left mounted, whatever fails.
+//! All of it happens in mount namespaces of this process, so that nothing is left mounted, whatever fails. As root each test has one of its own: what
+//! the tests beside it mount is not there, and what it mounts is in no other that they make.
 
 mod archives;
 mod bundle;
@@ -25,7 +26,7 @@ mod rules;
 mod squashfs;
 
 fn main() -> std::process::ExitCode {
-    common::harness::main(&[
+    common::harness::main_with_own_mounts(&[
         ("archives", archives::trials),
         ("bundle", bundle::trials),
         ("compare", compare::trials),

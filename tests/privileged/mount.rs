@@ -7,9 +7,10 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, and this is another harness")]
 
+use crate::common::clock;
 use crate::common::harness::{self, Trial};
 use crate::common::run::{self, Power};
-use crate::common::unmount::{unmounted, when_free};
+use crate::common::unmount::{by_layflat, unmounted, when_free};
 use layflat::XattrNamespace::{self, Trusted, User};
 use layflat::compare::{CompareOptions, compare};
 use layflat::core::chain::Chain;
@@ -566,39 +567,43 @@ fn program(namespace: XattrNamespace) {
     for name in ["upper", "work"] {
         stack.dir(name);
     }
-    let layflat = |arguments: &[&OsStr]| {
-        let mut command = Command::new(program_path());
-        command.args(arguments).env("XDG_CACHE_HOME", &cache);
-        let output = command.output().unwrap();
+    let run = |arguments: &[&OsStr]| layflat(&stack).args(arguments).output().unwrap();
+    let mounts = |arguments: &[&OsStr]| {
+        let output = run(arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stderr).unwrap()
     };
+    let unmounts = || by_layflat(|| run(&["umount".as_ref(), target.as_ref()]));
     let marks = OsStr::new(if namespace == User { "--xattr-namespace=user" } else { "--xattr-namespace=trusted" });
     let mount: &[&OsStr] = &["mount".as_ref(), image.as_ref(), target.as_ref(), marks];
-    let unmount: &[&OsStr] = &["umount".as_ref(), target.as_ref()];
     let forms = || names(&cache).into_iter().filter(|name| name.ends_with("layflat.json")).count();
     for _ in 0..2 {
-        assert!(layflat(mount).ends_with(&format!("mounted on {}, read-only, by overlayfs\n", target.display())));
+        assert!(mounts(mount).ends_with(&format!("mounted on {}, read-only, by overlayfs\n", target.display())));
         assert_eq!(names(&target), ["/", "b"]);
         fs::write(target.join("new"), "").unwrap_err();
-        layflat(unmount);
+        unmounts();
         assert_eq!(names(&target), ["/"]);
         assert_eq!(forms(), 1, "unpacked once");
     }
     let (upper, work) = (stack.path("upper"), stack.path("work"));
     let upper_options: &[&OsStr] = &["--upper".as_ref(), upper.as_ref(), "--work".as_ref(), work.as_ref()];
-    assert!(layflat(&[mount, upper_options].concat()).ends_with("writable, by overlayfs\n"));
+    assert!(mounts(&[mount, upper_options].concat()).ends_with("writable, by overlayfs\n"));
     fs::write(target.join("new"), "").unwrap();
-    layflat(unmount);
+    unmounts();
     assert_eq!(names(&upper), ["/", "new"]);
 }
 
-/// The cache under `cache` and what a mount of an image through it says.
+/// The program, with its cache under `cache`.
+fn layflat(stack: &Stack) -> Command {
+    let mut command = Command::new(program_path());
+    command.env("XDG_CACHE_HOME", stack.path("cache"));
+    command
+}
+
+/// What a mount of an image through the cache says.
 fn mounted_through_cache(stack: &Stack, namespace: XattrNamespace, image: &Path, more: &[&str]) -> (bool, String) {
     let marks = if namespace == User { "--xattr-namespace=user" } else { "--xattr-namespace=trusted" };
-    let mut command = Command::new(program_path());
-    command.args(["mount", marks]).args(more).arg(image).arg(stack.target()).env("XDG_CACHE_HOME", stack.path("cache"));
-    let output = command.output().unwrap();
+    let output = layflat(stack).args(["mount", marks]).args(more).arg(image).arg(stack.target()).output().unwrap();
     (output.status.success(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -667,6 +672,7 @@ fn damaged_cache(namespace: XattrNamespace) {
         }),
     ];
     for (expected, damage) in damages {
+        clock::passes(&file());
         damage();
         let said = mount();
         assert!(said.contains("were damaged (") && said.contains(expected), "{expected}: {said}");
@@ -716,7 +722,7 @@ fn two_images(stack: &Stack) -> [PathBuf; 2] {
         let layers = ["lower", "middle", name].map(|layer| stack.path(&format!("{layer}.tar")).display().to_string());
         let to = format!("oci:{}", stack.path(&format!("image-{name}")).display());
         let from = format!("layers:{}", layers.join(","));
-        let done = Command::new(program_path()).args(["copy", "--quiet", &from, &to]).output().unwrap();
+        let done = layflat(stack).args(["copy", "--quiet", &from, &to]).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         stack.path(&format!("image-{name}"))
     })
@@ -735,7 +741,7 @@ fn mounts_right(stack: &Stack, namespace: XattrNamespace, image: &Path) -> Strin
     let (done, said) = mounted_through_cache(stack, namespace, image, &[]);
     assert!(done, "{said}");
     let flat = stack.path("flat");
-    let output = Command::new(program_path()).args(["flatten", "--quiet", "--replace"]).args([image, &flat]).output();
+    let output = layflat(stack).args(["flatten", "--quiet", "--replace", "--no-cache"]).args([image, &flat]).output();
     assert!(output.unwrap().status.success());
     let differences = compare(&stack.target(), &flat, &CompareOptions::default()).unwrap();
     assert!(differences.is_empty(), "{differences:?}");
@@ -786,9 +792,8 @@ fn one_unpacks(namespace: XattrNamespace) {
         let target = stack.path(&format!("target-{number}"));
         fs::create_dir(&target).unwrap();
         let marks = if namespace == User { "--xattr-namespace=user" } else { "--xattr-namespace=trusted" };
-        let mut command = Command::new(program_path());
-        command.args(["mount", marks]).args([image, &target]).env("XDG_CACHE_HOME", stack.path("cache"));
-        command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+        let mut command = layflat(&stack);
+        command.args(["mount", marks]).args([image, &target]).stderr(std::process::Stdio::piped()).spawn().unwrap()
     };
     let running: Vec<_> = (0..8).map(start).collect();
     for process in running {
@@ -818,13 +823,11 @@ fn killed(namespace: XattrNamespace) {
     fs::write(stack.path("many.tar"), layer.into_inner().unwrap()).unwrap();
     let from = format!("layers:{},{}", stack.path("lower.tar").display(), stack.path("many.tar").display());
     let to = stack.path("image-many");
-    let copied = Command::new(program_path()).args(["copy", "-q", &from, &format!("oci:{}", to.display())]).status();
+    let copied = layflat(&stack).args(["copy", "-q", &from, &format!("oci:{}", to.display())]).status();
     assert!(copied.unwrap().success());
     for delay in [5, 20, 40, 60, 80, 120, 200] {
         let marks = if namespace == User { "--xattr-namespace=user" } else { "--xattr-namespace=trusted" };
-        let mut command = Command::new(program_path());
-        command.args(["mount", marks]).arg(&to).arg(stack.target()).env("XDG_CACHE_HOME", stack.path("cache"));
-        let mut process = command.spawn().unwrap();
+        let mut process = layflat(&stack).args(["mount", marks]).arg(&to).arg(stack.target()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(delay));
         process.kill().unwrap();
         process.wait().unwrap();
@@ -891,9 +894,7 @@ fn replaced_with_mount(namespace: XattrNamespace) {
             fs::create_dir_all(tree.join(point)).unwrap();
             fs::write(tree.join("other"), "").unwrap();
             mount_bind(stack.path("precious"), tree.join(point)).unwrap();
-            let mut layflat = Command::new(program_path());
-            layflat.args([command, "--replace"]).arg(&image).arg(&tree).env("XDG_CACHE_HOME", stack.path("cache"));
-            let output = layflat.output().unwrap();
+            let output = layflat(&stack).args([command, "--replace"]).arg(&image).arg(&tree).output().unwrap();
             let message = String::from_utf8_lossy(&output.stderr);
             assert!(!output.status.success(), "{command}");
             assert!(message.contains(point) && message.contains("mounted in it"), "{command}: {message}");
@@ -905,11 +906,16 @@ fn replaced_with_mount(namespace: XattrNamespace) {
     // A single file can be a mount point, too.
     fs::write(tree.join("file"), "").unwrap();
     mount_bind(stack.path("single"), tree.join("file")).unwrap();
-    let output = Command::new(program_path()).args(["flatten", "--replace"]).arg(&image).arg(&tree).output().unwrap();
+    let output = layflat(&stack).args(["flatten", "--replace"]).arg(&image).arg(&tree).output().unwrap();
     assert!(!output.status.success());
     unmount(tree.join("file"), UnmountFlags::DETACH).unwrap();
     // Not what removes trees in any other way, either.
     mount_bind(stack.path("precious"), tree.join("inside")).unwrap();
+    let reference = image.to_str().unwrap().parse().unwrap();
+    let image = layflat::transport::source::open(&reference, &Default::default()).unwrap();
+    let options = layflat::Options { replace: true, ..Default::default() };
+    let refused = layflat::flatten(&image, &tree, &options, &layflat::NoProgress).unwrap_err();
+    assert!(Chain(&refused).to_string().contains("mounted in it"), "{refused}");
     layflat::remove_tree(&tree);
     assert_eq!(fs::read_to_string(stack.path("precious/sub/file")).unwrap(), "content");
     unmount(tree.join("inside"), UnmountFlags::DETACH).unwrap();
@@ -933,7 +939,7 @@ fn mount_flags(namespace: XattrNamespace) {
             (request.options.nodev, request.options.nosuid) = (asked, asked);
             mount(&request, &target).unwrap();
             let name = target.as_os_str().as_bytes();
-            let mounts = fs::read("/proc/self/mountinfo").unwrap();
+            let mounts = fs::read("/proc/thread-self/mountinfo").unwrap();
             let line = mounts
                 .split(|&byte| byte == b'\n')
                 .find(|line| line.split(|&byte| byte == b' ').any(|field| field == name))

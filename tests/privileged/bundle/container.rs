@@ -3,10 +3,10 @@
 use super::place::{Bundles as _, Place, busybox, layflat};
 use crate::common::images::Tar;
 use crate::common::place::said;
+use crate::common::{run, wait};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// The name of a test, whether an ordinary user needs subordinate ids for it, and the test.
 pub(crate) type Case = (&'static str, bool, fn(&Place));
@@ -176,25 +176,19 @@ fn run_passes_signals_on(place: &Place) {
 }
 
 fn run_ends_with_whoever_started_it(place: &Place) {
-    let mark = format!("{}", 1_000_000_000_u64 + u64::from(std::process::id()));
+    // So long nothing else sleeps.
+    let mark = fastrand::u32(1_000_000_000..2_000_000_000).to_string();
     let is_there = || {
         std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             line.starts_with(b"sleep\0") && line.windows(mark.len()).any(|part| part == mark.as_bytes())
         })
     };
-    let within = |what: &str, wanted: bool| {
-        let begun = Instant::now();
-        while is_there() != wanted {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
     let mut running = place.container(&[], &["sleep", &mark]).spawn().unwrap();
-    within("it does not start", true);
+    wait::while_it_runs(&mut running, "it does not start", is_there);
     running.kill().unwrap();
     running.wait().unwrap();
-    within("it does not end", false);
+    wait::until("it does not end", || !is_there());
 }
 
 fn run_shows_what_is_bound(place: &Place) {
@@ -218,7 +212,12 @@ fn run_shows_what_is_bound(place: &Place) {
 }
 
 fn run_keeps_nothing_of_what_is_written(place: &Place) {
-    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = || -> Vec<String> {
+        let lines = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        // An ordinary user's tests have one namespace together, and others mount there.
+        let is_ours = |line: &&str| run::is_root() || line.contains(place.directory().to_str().unwrap());
+        lines.lines().filter(is_ours).map(str::to_owned).collect()
+    };
     place.prints(&["--user", "0"], "true");
     let (before, names) = (mounts(), place.names("."));
     let cache = || walkdir::WalkDir::new(place.path("home/.cache")).into_iter().flatten().count();

@@ -1,7 +1,7 @@
 //! Owners: shifted by root, kept by an ordinary user, recorded. GNU tar and fuse-overlayfs say whether they are right.
 
 use super::place::{Bundles as _, Place, busybox, fails, runtimes, script, succeeds};
-use crate::common::unmount::{by_umount, unmounted};
+use crate::common::unmount::{Unmounts as _, by_umount, unmounted};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 type Test = (&'static str, fn(&Place));
@@ -31,7 +31,7 @@ fn shifted(place: &Place) {
             assert_eq!(lines[1..4], ["1234:1235 4755", "0:0 755", "1234:1235 770"], "{runtime} {bundle}");
         }
     }
-    succeeds(&mut place.layflat(&["umount", "overlay"]));
+    place.unmounts("overlay");
     // An id that is not in the map is a loss, not somebody else's.
     let small = ["--uid-map", "0:100000:1000", "--user", "0", "--arg", "id"];
     let said = place.bundle(&busybox(), "small", &small);
@@ -133,7 +133,7 @@ fn fuse(place: &Place) {
         assert!(mount(Some(UpperDirectories { upper: upper.clone(), work: place.path("work:") })).writable);
         std::fs::remove_file(place.path("target/etc/group")).unwrap();
         std::fs::write(place.path("target/data/new"), "new").unwrap();
-        succeeds(&mut place.layflat(&["umount", "target"]));
+        place.unmounts("target");
         assert_eq!(std::fs::read_to_string(upper.join("data/new")).unwrap(), "new");
         std::fs::remove_dir_all(place.path("work:")).unwrap();
     }

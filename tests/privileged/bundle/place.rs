@@ -89,7 +89,9 @@ impl Bundles for Place {
 
     fn run_arguments(&self, bundle: &str) -> Vec<String> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("layflat-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Control groups are the machine's: no other test's has this name, whatever process it is of.
+        let own = self.directory().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
+        let name = format!("layflat-test-{own}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let state = self.path("state");
         ["--root", state.to_str().unwrap(), "run", "--bundle", bundle, &name].map(str::to_owned).to_vec()
     }

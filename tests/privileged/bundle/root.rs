@@ -1,6 +1,7 @@
 //! As root.
 
 use crate::common::erofs;
+use crate::common::unmount::Unmounts as _;
 
 use super::place::{BUSYBOX, Bundles as _, Place, busybox, fails, fixture, runtimes, script, succeeds};
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,7 +35,7 @@ fn four_layers(place: &Place) {
             assert_eq!(place.contained(runtime, bundle), "b\ndev\nproc\nsys\n", "{runtime} {bundle}");
         }
     }
-    succeeds(&mut place.layflat(&["umount", "overlay"]));
+    place.unmounts("overlay");
 }
 
 fn named_user(place: &Place) {
@@ -48,7 +49,7 @@ fn named_user(place: &Place) {
             assert_eq!(lines[1..5], ["/srv", "/srv/app /bin hello world", "layflat", "1234:1235 4755"]);
         }
     }
-    succeeds(&mut place.layflat(&["umount", "overlay"]));
+    place.unmounts("overlay");
     for (user, id) in [
         ("0", "uid=0(root) gid=0(root) groups=0(root),44(video)"),
         ("root:app", "uid=0(root) gid=1235(app)"),
@@ -81,7 +82,7 @@ fn read_only(place: &Place) {
         }
     }
     for bundle in ["overlay", "overlay-closed"] {
-        succeeds(&mut place.layflat(&["umount", bundle]));
+        place.unmounts(bundle);
     }
     assert!(place.path("overlay/upper/tmp/x").exists());
     assert!(!place.path("overlay-closed/upper/tmp").exists());
@@ -138,19 +139,19 @@ fn second_bundle(place: &Place) {
     place.bundle(&busybox(), "shifted", &["--overlay", "--uid-map", "0:100000:65536"]);
     let unpacked = place.names("home/.cache/layflat/images").len();
     assert_eq!(unpacked, if erofs::can_mount() { 1 } else { 2 });
-    succeeds(&mut place.layflat(&["umount", "shifted"]));
+    place.unmounts("shifted");
     assert_eq!(place.contained("runc", "one"), "mine\n");
     // Each has its own changes.
     assert!(place.names("two/rootfs/tmp").is_empty());
     for bundle in ["one", "two"] {
-        succeeds(&mut place.layflat(&["umount", bundle]));
+        place.unmounts(bundle);
     }
 }
 
 fn unmounted(place: &Place) {
     place.bundle(&busybox(), "b", &[&script("touch /tmp/kept")[..], &["--overlay"]].concat());
     place.contained("runc", "b");
-    succeeds(&mut place.layflat(&["umount", "b"]));
+    place.unmounts("b");
     assert!(place.names("b/rootfs").is_empty());
     assert!(place.names("b/work").is_empty());
     let message = fails(&mut place.layflat(&["umount", "b"]));
@@ -165,7 +166,7 @@ fn unmounted(place: &Place) {
     }
     let message = fails(&mut place.layflat(&["mount", "b", "elsewhere"]));
     assert!(message.contains("give only the bundle"), "{message}");
-    succeeds(&mut place.layflat(&["umount", "b"]));
+    place.unmounts("b");
     std::fs::remove_dir_all(place.path("home/.cache")).unwrap();
     let message = fails(&mut place.layflat(&["mount", "b"]));
     assert!(message.contains("make it again"), "{message}");
@@ -182,12 +183,12 @@ fn replaced_in_vain(place: &Place) {
     assert!(message.contains("upper"), "{message}");
     assert_eq!(place.names("around/rootfs/in"), ["config.json", "rootfs"]);
     assert_eq!(place.names("around/rootfs"), ["b", "in"]);
-    succeeds(&mut place.layflat(&["umount", "around"]));
+    place.unmounts("around");
 }
 
 fn hostile(place: &Place) {
     place.bundle(&busybox(), "b", &["--overlay"]);
-    succeeds(&mut place.layflat(&["umount", "b"]));
+    place.unmounts("b");
     let victim = place.path("victim");
     std::fs::create_dir_all(victim.join("work/kept")).unwrap();
     for name in ["rootfs", "upper", "work"] {

@@ -1,5 +1,7 @@
 //! As an ordinary user, with subordinate ids and without.
 
+use crate::common::unmount::Unmounts as _;
+
 use super::place::{BUSYBOX, Bundles as _, Place, busybox, fails, fixture, runtimes, script, succeeds};
 use std::os::unix::fs::MetadataExt as _;
 
@@ -174,17 +176,17 @@ fn recorded(place: &Place) {
     let metadata = std::fs::metadata(place.path("target/data")).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 1235, 0o770));
     assert_eq!(std::fs::metadata(place.path("target/etc/passwd")).unwrap().uid(), 0);
-    succeeds(&mut place.layflat(&["umount", "target"]));
+    place.unmounts("target");
     assert!(place.names("target").is_empty());
     succeeds(place.layflat(&mount).args(["--upper", "upper", "--work", "work"]));
     std::fs::write(place.path("target/tmp/new"), "new").unwrap();
     assert!(!place.path("target/etc/gone").exists());
-    succeeds(&mut place.layflat(&["umount", "target"]));
+    place.unmounts("target");
     assert_eq!(place.names("upper/tmp"), ["new"]);
     // An image, through the cache.
     succeeds(place.layflat(&["mount", "--fuse", "--record-ownership"]).arg(busybox()).arg("target"));
     assert_eq!(std::fs::metadata(place.path("target/data")).unwrap().uid(), 1234);
-    succeeds(&mut place.layflat(&["umount", "target"]));
+    place.unmounts("target");
 }
 
 /// In a namespace that lets nobody make another: only root in it may say so.

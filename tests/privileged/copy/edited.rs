@@ -10,6 +10,7 @@ use super::place::{self, Images as _, LAYER_GZIP, Place};
 use super::registry::{outcomes, registry};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, Tar, digest, tagged};
+use crate::registry::servers::Engine;
 
 pub(crate) const TESTS: &[Test] = &[
     ("appended_layers_are_on_top_in_every_store", false, appended_layers_are_on_top_in_every_store),
@@ -318,10 +319,10 @@ fn podman_reads_what_was_edited() {
     let place = Place::new();
     prepared(&place);
     place.edits(&[&["append", "oci:src:two", "top.tar", "docker-archive:saved.tar:new:1"], OPTIONS].concat());
-    let (root, run) = (place.path("storage").display().to_string(), place.path("run").display().to_string());
+    let store = Engine::store(&place);
     let podman = |arguments: &[&str]| {
-        let storage = ["podman", "--root", &root, "--runroot", &run, "--storage-driver", "vfs"];
-        place.tool("podman", &[&storage, arguments].concat())
+        let words = ["podman"].into_iter().chain(store.iter().map(String::as_str)).chain(arguments.iter().copied());
+        place.tool("podman", &words.collect::<Vec<_>>())
     };
     podman(&["load", "-q", "-i", "saved.tar"]);
     let inspected: Value = serde_json::from_slice(&podman(&["inspect", "docker.io/library/new:1"])).unwrap();

@@ -5,12 +5,14 @@ use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{self, Images as _, Place};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, tagged};
+use crate::common::wait;
 
 pub(crate) const TESTS: &[Test] = &[
     ("s3_a_damaged_blob_is_refused_and_nothing_is_kept", false, s3_a_damaged_blob_is_refused_and_nothing_is_kept),
@@ -101,14 +103,12 @@ fn slow_image(place: &Place) {
 }
 
 /// Waits for a file that is being written.
-fn wait_for_draft(place: &Place) {
+fn wait_for_draft(place: &Place, child: &mut Child) {
     let is_filled = |name: &String| {
         let path = place.path(name);
         name.contains(".layflat-") && fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() > 0)
     };
-    while !place_names(place).iter().any(is_filled) {
-        std::thread::yield_now();
-    }
+    wait::while_it_runs(child, "nothing is written", || place_names(place).iter().any(is_filled));
 }
 
 /// Names in a directory that changes while it is read.
@@ -128,7 +128,7 @@ fn s2_a_signal_leaves_nothing() {
             before = content(&place);
         }
         let mut child = place.start(&["copy", "--compression", "gzip:9", "oci:src:slow", to]);
-        wait_for_draft(&place);
+        wait_for_draft(&place, &mut child);
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -144,7 +144,7 @@ fn s2_what_a_killed_process_left_is_taken_away() {
     place.copy(&["oci:src:slow", "oci:o:first"]);
     let before = content(&place);
     let mut child = place.start(&["copy", "--compression", "gzip:9", "oci:src:slow", "oci:o:x"]);
-    wait_for_draft(&place);
+    wait_for_draft(&place, &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(content(&place) != before);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::place::{self, Images as _, Place};
 use crate::common::harness::Test;
 use crate::common::images::{self, Layout, tagged};
+use crate::registry::servers::Engine;
 
 pub(crate) const TESTS: &[Test] = &[
     ("an_image_comes_back_the_same_from_every_store", false, an_image_comes_back_the_same_from_every_store),
@@ -70,21 +71,10 @@ fn podman_loads_what_was_written() {
     place.copy(&["oci:src:one", "docker-archive:d.tar:demo:1"]);
     place.copy(&["oci:src:two", "docker-archive:d.tar:demo:2"]);
     place.copy(&["--compression", "zstd", "oci:src:two", "oci-archive:a.tar:localhost/demo:3"]);
+    let store = Engine::store(&place);
     let podman = |arguments: &[&str]| {
-        let storage = ["podman", "--root", "storage", "--runroot", "run", "--storage-driver", "vfs"];
-        let absolute: Vec<String> =
-            storage
-                .iter()
-                .map(|&word| {
-                    if word == "storage" || word == "run" {
-                        place.path(word).display().to_string()
-                    } else {
-                        word.into()
-                    }
-                })
-                .collect();
-        let words: Vec<&str> = absolute.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
-        String::from_utf8(place.tool("podman", &words)).unwrap()
+        let words = ["podman"].into_iter().chain(store.iter().map(String::as_str)).chain(arguments.iter().copied());
+        String::from_utf8(place.tool("podman", &words.collect::<Vec<_>>())).unwrap()
     };
     podman(&["load", "-q", "-i", "d.tar"]);
     podman(&["load", "-q", "-i", "a.tar"]);

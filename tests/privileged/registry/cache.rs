@@ -1,17 +1,14 @@
 //! The cache: shared, listed, tidied, and never from under anyone.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
 
 use super::place::{Images as _, Place, fixture, noise, succeeded};
-use super::proxy::{Act, Proxy};
+use super::proxy::{Act, PATIENTLY, Proxy, counting, stalling};
 use super::servers::Registry;
 use crate::common::harness::Test;
-use crate::common::tools;
 use crate::common::unmount::by_umount;
+use crate::common::{tools, wait};
 
 pub(crate) const TESTS: &[Test] = &[
     ("cache::two_processes_fetch_the_same_image_at_once", false, two_at_once),
@@ -43,19 +40,6 @@ fn two_at_once() {
     assert_eq!(place.cached().len(), 4);
 }
 
-/// A registry that counts how often each blob is asked for.
-fn counting(registry: &Registry) -> (Proxy, Arc<Mutex<BTreeMap<String, usize>>>) {
-    let asked: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
-    let count = Arc::clone(&asked);
-    let proxy = Proxy::start(Some(registry.address), move |head, _| {
-        if head.is_blob() {
-            *count.lock().unwrap().entry(head.path.clone()).or_default() += 1;
-        }
-        Act::Pass
-    });
-    (proxy, asked)
-}
-
 fn start(place: &Place, arguments: &[&str]) -> std::process::Child {
     place.layflat(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -67,7 +51,7 @@ fn eight_at_once() {
         (0..4).map(|number| (format!("file-{number}"), noise(1_000_000, number))).collect();
     let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, content)| (name.as_str(), content.clone())).collect();
     registry.put(&place.image("layout", &files), "a:1", &[]);
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     let image = proxy.image("a:1");
     let children: Vec<_> =
         (0..8).map(|number| start(&place, &["flatten", &image, &format!("dest-{number}")])).collect();
@@ -91,33 +75,25 @@ fn eight_index() {
     assert!(cached.len() == 2 && cached.iter().all(|name| name.starts_with("index/sha256-")), "{cached:?}");
 }
 
-/// A registry that sends three megabytes of each blob and then no more, unless the rest is asked for; and what it was
-/// asked for whole.
-fn stalling(registry: &Registry) -> (Proxy, Receiver<String>) {
-    let (told, stalls) = channel();
-    let proxy = Proxy::start(Some(registry.address), move |head, _| {
-        if head.is_blob() && head.header("range").is_none() {
-            told.send(head.path.clone()).unwrap();
-            return Act::Stall(3_000_000);
-        }
-        Act::Pass
-    });
-    (proxy, stalls)
-}
-
 fn killed_while_fetching() {
     let place = Place::new();
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(4_000_000, 1))]), "a:1", &[]);
-    let (proxy, stalls) = stalling(&registry);
+    let (proxy, stalls) = stalling(registry.address, 3_000_000);
     let image = proxy.image("a:1");
-    let mut first = start(&place, &["flatten", &image, "dest-0"]);
-    stalls.recv().unwrap();
-    stalls.recv().unwrap();
-    let mut second = start(&place, &["flatten", &image, "dest-1"]);
-    // After a second it tells what it waits for.
-    let said = BufReader::new(second.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+    let flatten = |dest| start(&place, &[&["flatten", &image, dest][..], &PATIENTLY].concat());
+    let mut first = flatten("dest-0");
+    wait::told(&stalls);
+    wait::told(&stalls);
+    let mut second = flatten("dest-1");
+    // After a second it tells what it waits for; it may have more to say later.
+    let mut lines = BufReader::new(second.stderr.take().unwrap()).lines();
+    let said = lines.next().unwrap().unwrap();
     assert!(said.contains("waiting for another process, which fetches blob sha256:"), "{said}");
+    // All that was sent has arrived.
+    let partial = || place.cached().into_iter().find(|name| name.contains("/new-"));
+    let arrived = || partial().and_then(|name| std::fs::metadata(place.path("home/.cache/layflat").join(name)).ok());
+    wait::while_it_runs(&mut first, "nothing comes", || arrived().is_some_and(|it| it.len() == 3_000_000));
     first.kill().unwrap();
     first.wait().unwrap();
     assert!(second.wait().unwrap().success());
@@ -130,9 +106,9 @@ fn contents_while_fetching() {
     let place = Place::new();
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(4_000_000, 1))]), "a:1", &[]);
-    let (proxy, stalls) = stalling(&registry);
+    let (proxy, stalls) = stalling(registry.address, 3_000_000);
     let image = proxy.image("a:1");
-    let arguments = ["layers", "--backend", "erofs", "--merged", &image, "dest"];
+    let arguments = [&["layers", "--backend", "erofs", "--merged", &image, "dest"][..], &PATIENTLY].concat();
     let mut first = start(&place, &arguments);
     let written = || {
         let files = walkdir::WalkDir::new(place.path("home/.cache/layflat/contents")).into_iter().flatten();
@@ -140,12 +116,9 @@ fn contents_while_fetching() {
         data.map(|metadata| metadata.len()).sum::<u64>()
     };
     // The configuration, which is short, and the layer.
-    stalls.recv().unwrap();
-    stalls.recv().unwrap();
-    while written() < 2_000_000 {
-        assert!(first.try_wait().unwrap().is_none(), "it ended");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    wait::told(&stalls);
+    wait::told(&stalls);
+    wait::while_it_runs(&mut first, "nothing is written", || written() >= 2_000_000);
     first.kill().unwrap();
     first.wait().unwrap();
     // The rest is all that is asked for.
@@ -232,15 +205,15 @@ fn prune_while_fetching() {
     let (told, stalls) = std::sync::mpsc::channel();
     let proxy = Proxy::start(Some(registry.address), move |head, _| {
         if head.is_blob() && head.header("range").is_none() && head.path.len() > 20 {
-            told.send(head.path.clone()).unwrap();
+            let _ = told.send(head.path.clone());
             return if head.path.contains("blobs") { Act::Cut(50_000) } else { Act::Pass };
         }
         Act::Pass
     });
     let child = place.layflat(&["flatten", &proxy.image("a:1"), "dest"]).stderr(Stdio::piped()).spawn().unwrap();
     // The configuration, then the layer: now something grows in the cache.
-    stalls.recv().unwrap();
-    stalls.recv().unwrap();
+    wait::told(&stalls);
+    wait::told(&stalls);
     for _ in 0..20 {
         place.printed(&["cache", "prune", "--all"]);
     }
@@ -281,7 +254,7 @@ fn without_locks() {
     let place = Place::new();
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(100_000, 1)), ("b", noise(1000, 2))]), "a:1", &[]);
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     let image = proxy.image("a:1");
     let layflat = |arguments: &[&str]| {
         let mut command = place.command("strace");

@@ -120,7 +120,7 @@ fn token_registry(registry: &Registry, uses: usize, check: fn(&super::proxy::Hea
             return answer("401 Unauthorized", &[], "");
         }
         let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
-        answer("200 OK", &[], &format!(r#"{{"token":"token-{number}","expires_in":60}}"#))
+        answer("200 OK", &[], &format!(r#"{{"token":"token-{number}","expires_in":3600}}"#))
     });
     let realm = format!("http://{}/token", tokens.address);
     let front = Proxy::start(Some(registry.address), move |head, _| {

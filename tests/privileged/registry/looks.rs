@@ -1,14 +1,14 @@
 //! A registry looked at without its layers, and downloads that one run begins and another ends.
 
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
 
 use serde_json::Value;
 
 use super::place::{Images as _, Place, failed, fixture, noise, succeeded};
-use super::proxy::{Act, Proxy};
+use super::proxy::{Act, PATIENTLY, Proxy, stalling};
 use super::servers::{Registry, tool};
 use crate::common::harness::Test;
+use crate::common::wait;
 
 pub(crate) const TESTS: &[Test] = &[
     ("looks::no_layer_is_fetched_to_inspect_an_image", false, inspected),
@@ -85,25 +85,19 @@ fn killed() {
     let place = Place::new();
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(3_000_000, 1))]), "a:1", &[]);
-    let (told, stalls) = channel();
-    let proxy = Proxy::start(Some(registry.address), move |head, _| {
-        let is_large = head.is_blob() && head.header("range").is_none() && told.send(()).is_ok();
-        if is_large { Act::Stall(2_000_000) } else { Act::Pass }
-    });
-    let mut child = place.layflat(&["flatten", &proxy.image("a:1"), "dest"]).stderr(Stdio::null()).spawn().unwrap();
+    let (proxy, stalls) = stalling(registry.address, 2_000_000);
+    let image = proxy.image("a:1");
+    let arguments = [&["flatten", &image, "dest"][..], &PATIENTLY].concat();
+    let mut child = place.layflat(&arguments).stderr(Stdio::null()).spawn().unwrap();
     // The configuration, then the layer.
-    stalls.recv().unwrap();
-    stalls.recv().unwrap();
-    drop(stalls);
+    wait::told(&stalls);
+    wait::told(&stalls);
     let partial = || {
         let listed = place.json(&["cache", "ls"]);
         let sizes = listed.as_array().unwrap().iter().filter(|entry| entry["kind"] == "remains");
         sizes.map(|entry| entry["size"].as_u64().unwrap()).sum::<u64>()
     };
-    while partial() < 1_900_000 {
-        assert!(child.try_wait().unwrap().is_none());
-        std::thread::yield_now();
-    }
+    wait::while_it_runs(&mut child, "nothing comes", || partial() >= 1_900_000);
     child.kill().unwrap();
     child.wait().unwrap();
     let before = proxy.heads().len();

@@ -5,18 +5,17 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{Images as _, Place, fixture, noise, succeeded};
-use super::proxy::{Act, Proxy, answer};
+use super::proxy::{Act, PATIENTLY, Proxy, answer, counting, stalling};
 use super::servers::Registry;
 use crate::common::harness::Test;
 use crate::common::images::{Tar, gzip, hex};
-use crate::common::tools;
+use crate::common::{tools, wait};
 
 pub(crate) const TESTS: &[Test] = &[
     ("nodes::eight_processes_make_one_export_and_ask_for_each_blob_once", false, eight_export),
@@ -41,21 +40,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("nodes::the_digest_of_an_image_needs_no_layer", false, digest),
 ];
 
-type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
-
-/// A registry that counts how often each blob is asked for.
-fn counting(registry: &Registry) -> (Proxy, Asked) {
-    let asked = Asked::default();
-    let count = Arc::clone(&asked);
-    let proxy = Proxy::start(Some(registry.address), move |head, _| {
-        if head.is_blob() {
-            *count.lock().unwrap().entry(head.path.clone()).or_default() += 1;
-        }
-        Act::Pass
-    });
-    (proxy, asked)
-}
-
 /// What processes that run at once print.
 fn at_once(commands: impl IntoIterator<Item = Command>) -> Vec<String> {
     let start = |mut command: Command| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -77,7 +61,7 @@ fn export(place: &Place, image: &str) -> PathBuf {
 fn eight_export() {
     let place = Place::new();
     let registry = two_layers(&place);
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     let image = proxy.image("a:1");
     let printed = at_once((0..8).map(|_| place.layflat(&["export", "--json", "--to", "erofs", &image])));
     let reports: Vec<serde_json::Value> = printed.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
@@ -92,7 +76,7 @@ fn eight_export() {
 fn eight_contents() {
     let place = Place::new();
     let registry = two_layers(&place);
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     let image = proxy.image("a:1");
     let names: Vec<String> = (0..8).map(|number| format!("dest-{number}")).collect();
     let arguments = |name| ["layers", "--backend", "erofs", "--merged", &image, name].map(str::to_owned);
@@ -161,33 +145,18 @@ fn named() {
     assert!(message.starts_with("the image does not state what its layers are"), "{message}");
 }
 
-/// A registry that sends a megabyte of each blob and then no more, unless the rest is asked for, or `again` it.
-fn stalling(registry: &Registry) -> (Proxy, std::sync::mpsc::Receiver<String>) {
-    let (told, stalls) = channel();
-    let asked = Asked::default();
-    let proxy = Proxy::start(Some(registry.address), move |head, _| {
-        let times =
-            asked.lock().unwrap().entry(head.path.clone()).and_modify(|times| *times += 1).or_insert(1).to_owned();
-        if head.is_blob() && times == 1 {
-            told.send(head.path.clone()).unwrap();
-            return Act::Stall(1_000_000);
-        }
-        Act::Pass
-    });
-    (proxy, stalls)
-}
-
 fn killed() {
     let place = Place::new();
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(2_000_000, 1))]), "a:1", &[]);
-    let (proxy, stalls) = stalling(&registry);
+    let (proxy, stalls) = stalling(registry.address, 1_000_000);
     let image = proxy.image("a:1");
-    let start = || place.layflat(&["export", "--to", "erofs", &image]).stdout(Stdio::piped()).spawn().unwrap();
+    let arguments = [&["export", "--to", "erofs", &image][..], &PATIENTLY].concat();
+    let start = || place.layflat(&arguments).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = start();
     // The configuration, and the layer.
-    stalls.recv().unwrap();
-    stalls.recv().unwrap();
+    wait::told(&stalls);
+    wait::told(&stalls);
     let second = start();
     first.kill().unwrap();
     first.wait().unwrap();
@@ -231,7 +200,7 @@ fn twice() {
     let registry = Registry::open(&place);
     let files = [("a", noise(2_000_000, 1)), ("b", noise(1000, 2)), ("a", noise(2_000_000, 1))];
     registry.put(&place.image("layout", &files), "a:1", &[]);
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     place.printed(&["flatten", "--jobs", "4", &proxy.image("a:1"), "dest"]);
     let asked = asked.lock().unwrap();
     assert!(asked.len() == 3 && asked.values().all(|&times| times == 1), "{asked:?}");
@@ -266,15 +235,13 @@ fn failing() {
     let image = proxy.image("a:1");
     let start = |number: usize| {
         let mut command = place.layflat(&["flatten", &image, &format!("dest-{number}")]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.args(PATIENTLY).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let mut first = start(0);
     let kept = |name: &str| std::fs::metadata(place.path("home/.cache/layflat/blobs/sha256").join(name));
     let is_stalled = || kept(&format!("new-{}", blobs[3])).is_ok_and(|metadata| metadata.len() == 1_000_000);
-    while !(is_stalled() && blobs[..3].iter().all(|blob| kept(blob).is_ok())) {
-        assert!(first.try_wait().unwrap().is_none(), "it ended");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let is_all_else_kept = || blobs[..3].iter().all(|blob| kept(blob).is_ok());
+    wait::while_it_runs(&mut first, "nothing more comes", || is_stalled() && is_all_else_kept());
     let mut others: Vec<Child> = (1..8).map(start).collect();
     for other in &mut others {
         let mut line = String::new();
@@ -301,7 +268,7 @@ fn failing() {
 fn halted() {
     let place = Place::new();
     let registry = two_layers(&place);
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     let image = proxy.image("a:1");
     let start = |number: usize| {
         let mut command = place.layflat(&["flatten", &image, &format!("dest-{number}")]);
@@ -364,7 +331,7 @@ fn eight_without_locks() {
     let place = Place::new();
     let registry = two_layers(&place);
     for arguments in [["export", "--to", "erofs"], ["ls", "--layer", "1"]] {
-        let (proxy, asked) = counting(&registry);
+        let (proxy, asked) = counting(registry.address);
         let image = proxy.image("a:1");
         let printed = at_once((0..8).map(|_| without_locks(&place, &[&arguments[..], &[&image]].concat())));
         assert!(printed.iter().all(|text| *text == printed[0]), "{printed:?}");
@@ -380,12 +347,12 @@ fn killed_without_locks() {
     let place = Place::new();
     let registry = Registry::open(&place);
     registry.put(&place.image("layout", &[("a", noise(2_000_000, 1))]), "a:1", &[]);
-    let (proxy, stalls) = stalling(&registry);
+    let (proxy, stalls) = stalling(registry.address, 1_000_000);
     let image = proxy.image("a:1");
-    let arguments = ["export", "--to", "erofs", &image];
+    let arguments = [&["export", "--to", "erofs", &image][..], &PATIENTLY].concat();
     let mut first = without_locks(&place, &arguments).spawn().unwrap();
-    stalls.recv().unwrap();
-    stalls.recv().unwrap();
+    wait::told(&stalls);
+    wait::told(&stalls);
     let leases = || place.cached().into_iter().filter(|name| name.ends_with(".lease")).count();
     assert_eq!(leases(), 2, "of the export and of the blob: {:?}", place.cached());
     let second = without_locks(&place, &arguments).stdout(Stdio::piped()).spawn().unwrap();
@@ -487,7 +454,7 @@ fn lower() {
         std::fs::File::open(path).unwrap().set_modified(old).unwrap();
     }
     let before = state(&place.path("lower"));
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     let image = proxy.image("a:1");
     let over =
         |arguments: &[&str]| place.printed(&[arguments, &["--cache-dir", "own", "--lower-cache", "lower"]].concat());
@@ -523,7 +490,7 @@ fn lower_damaged() {
     let smallest = blobs().min_by_key(|path| path.metadata().unwrap().len()).unwrap();
     std::fs::write(&smallest, "short").unwrap();
     let before = state(&place.path("lower"));
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     let over = |dest| {
         let arguments = ["flatten", &proxy.image("a:1"), dest, "--cache-dir", "own", "--lower-cache", "lower"];
         let output = place.run(&arguments);
@@ -595,7 +562,7 @@ fn quiet() {
 fn digest() {
     let place = Place::new();
     let registry = two_layers(&place);
-    let (proxy, asked) = counting(&registry);
+    let (proxy, asked) = counting(registry.address);
     let digest = place.printed(&["digest", &proxy.image("a:1")]);
     assert!(digest.starts_with("sha256:"), "{digest}");
     assert!(asked.lock().unwrap().is_empty(), "{asked:?}");

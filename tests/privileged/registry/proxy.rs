@@ -1,9 +1,11 @@
 //! A proxy that fails on purpose: it hands requests on to a registry, and does to the answers what bad networks and
 //! busy servers do.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -114,6 +116,39 @@ impl Proxy {
         self.shared.heads.lock().unwrap().clone()
     }
 }
+
+/// How often each blob was asked for.
+pub(crate) type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// A registry that counts how often each blob is asked for.
+pub(crate) fn counting(registry: SocketAddr) -> (Proxy, Asked) {
+    let asked = Asked::default();
+    let count = Arc::clone(&asked);
+    let proxy = Proxy::start(Some(registry), move |head, _| {
+        if head.is_blob() {
+            *count.lock().unwrap().entry(head.path.clone()).or_default() += 1;
+        }
+        Act::Pass
+    });
+    (proxy, asked)
+}
+
+/// A registry that sends so many bytes of each blob and then no more, unless it is asked again; and what it was asked for whole.
+pub(crate) fn stalling(registry: SocketAddr, bytes: usize) -> (Proxy, Receiver<String>) {
+    let (told, stalls) = channel();
+    let asked = Mutex::new(BTreeSet::new());
+    let proxy = Proxy::start(Some(registry), move |head, _| {
+        if !head.is_blob() || head.header("range").is_some() {
+            return Act::Pass;
+        }
+        let _ = told.send(head.path.clone());
+        if asked.lock().unwrap().insert(head.path.clone()) { Act::Stall(bytes) } else { Act::Pass }
+    });
+    (proxy, stalls)
+}
+
+/// The option of who is to wait for a registry that stalls until it is killed, however long that takes on a busy machine.
+pub(crate) const PATIENTLY: [&str; 2] = ["--timeout", "600"];
 
 impl Drop for Proxy {
     fn drop(&mut self) {

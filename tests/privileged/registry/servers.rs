@@ -5,10 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use super::place::Place;
-use crate::common::tools;
+use crate::common::{tools, wait};
 
 pub(crate) struct Registry {
     child: Child,
@@ -118,14 +117,13 @@ impl Registry {
             .unwrap();
         // It says where it listens, and must be let speak for as long as it lives.
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines
-            .by_ref()
-            .map(Result::unwrap)
-            .find_map(|line| {
-                let rest = line.split_once("listening on ")?.1.to_owned();
-                rest.split(['"', ',']).next()?.trim().parse().ok()
-            })
-            .unwrap();
+        let mut said = String::new();
+        let address = lines.by_ref().map(Result::unwrap).find_map(|line| {
+            said += &format!("{line}\n");
+            let rest = line.split_once("listening on ")?.1;
+            rest.split(['"', ',']).next()?.trim().parse().ok()
+        });
+        let address = address.unwrap_or_else(|| panic!("the registry ended: {said}"));
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
@@ -178,10 +176,7 @@ impl Engine {
             .unwrap();
         let mut engine = Self(child);
         // It answers as soon as it listens.
-        while UnixStream::connect(&socket).is_err() {
-            assert!(engine.0.try_wait().unwrap().is_none(), "the engine has ended");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait::while_it_runs(&mut engine.0, "the engine does not listen", || UnixStream::connect(&socket).is_ok());
         engine
     }
 

@@ -8,6 +8,7 @@ use super::place::{Images as _, Place, failed, succeeded};
 use super::proxy::{Act, Proxy, answer};
 use super::servers::Registry;
 use crate::common::harness::Test;
+use crate::common::wait;
 
 pub(crate) const TESTS: &[Test] = &[
     ("way::a_proxy_is_asked_for_the_whole_address", false, forwarded),
@@ -54,8 +55,8 @@ fn serve_socks(to: SocketAddr) -> (SocketAddr, std::sync::mpsc::Receiver<String>
     let address = listener.local_addr().unwrap();
     let (tell, asked) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let mut client = client?;
+        // Who hangs up ends only that.
+        let serve = |mut client: TcpStream| -> std::io::Result<()> {
             let mut take = |count: usize| -> std::io::Result<Vec<u8>> {
                 let mut bytes = vec![0; count];
                 client.read_exact(&mut bytes)?;
@@ -75,8 +76,9 @@ fn serve_socks(to: SocketAddr) -> (SocketAddr, std::sync::mpsc::Receiver<String>
             let (mut from, mut into) = (client.try_clone()?, upstream.try_clone()?);
             std::thread::spawn(move || std::io::copy(&mut from, &mut into));
             std::thread::spawn(move || std::io::copy(&mut &upstream, &mut client));
-        }
-        std::io::Result::Ok(())
+            Ok(())
+        };
+        listener.incoming().flatten().for_each(|client| drop(serve(client)));
     });
     (address, asked)
 }
@@ -89,7 +91,7 @@ fn socks() {
         let mut command = place.layflat(&["ls", "--plain-http", "--no-cache", ELSEWHERE]);
         let output = command.env(variable, format!("{scheme}://{proxy}")).output().unwrap();
         assert!(succeeded(&output).contains("file"));
-        assert_eq!(asked.recv().unwrap(), "registry.example.test");
+        assert_eq!(wait::told(&asked), "registry.example.test");
         while asked.try_recv().is_ok() {}
     }
 }

@@ -59,20 +59,20 @@ fn late() {
     let registry = Registry::open(&place);
     let image = place.image("layout", &[("a", noise(1000, 1))]);
     let proxy = Proxy::start(Some(registry.address), |head, _| {
-        if is_put(head) || head.is_blob() { Act::Late(Duration::from_millis(1500)) } else { Act::Pass }
+        if is_put(head) || head.is_blob() { Act::Late(Duration::from_millis(2500)) } else { Act::Pass }
     });
-    let impatient = ["--timeout", "1", "--retries", "0", "--no-cache"];
+    let impatient = ["--timeout", "2", "--retries", "0", "--no-cache"];
     place.printed(&[&["copy", &image, &proxy.image("a:1")], &impatient[..]].concat());
     place.printed(&[&["ls", &proxy.image("a:1")], &impatient[..]].concat());
     // There is an end to it.
     let never = Proxy::start(Some(registry.address), |head, _| {
-        if head.path.contains("/manifests/") { Act::Late(Duration::from_secs(5)) } else { Act::Pass }
+        if head.path.contains("/manifests/") { Act::Late(Duration::from_secs(600)) } else { Act::Pass }
     });
-    let error = repository(&never, Duration::from_millis(300))
+    let error = repository(&never, Duration::from_secs(1))
         .manifest("1", 1000)
         .map_err(|error| Chain(&error).to_string())
         .unwrap_err();
-    let expected = format!("a:1: the registry {} did not answer within 0.3 s", never.address);
+    let expected = format!("a:1: the registry {} did not answer within 1 s", never.address);
     assert_eq!(error, expected);
 }
 
