@@ -7,17 +7,15 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::harness::{Test, Trial, trials as trials_of};
 use crate::common::run::Scratch;
 use crate::common::tools;
+use crate::common::wait::{until, while_it_runs};
 
 const IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/four-layers.tar");
-/// How long something may take that takes a moment.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const TESTS: &[Test] = &[
     ("a_file_system_image_that_its_checker_cannot_read_is_refused", false, damaged),
@@ -110,19 +108,16 @@ fn ends(signal: Signal) {
         r#"sleep 600 & echo $! > "$PLACE/child"; echo $$ > "$PLACE/new"; mv "$PLACE/new" "$PLACE/tool"; wait"#,
     );
     let mut layflat = place.export().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("the tool runs", || {
-        assert_eq!(layflat.try_wait().unwrap(), None, "layflat has ended");
-        place.path("tool").exists()
-    });
+    while_it_runs(&mut layflat, "the tool does not run", || place.path("tool").exists());
     let tools = ["tool", "child"].map(|file| Process::of(&place.path(file)));
     kill_process(Pid::from_child(&layflat), signal).unwrap();
     assert_eq!(ended(&mut layflat), Some(signal.as_raw()));
     for tool in tools {
-        until("the tool is gone", || !tool.runs());
+        until("the tool is still there", || !tool.runs());
     }
     if signal != Signal::KILL {
         // Another process may remove it, which layflat does not wait for (rule S11).
-        until("nothing is left", || place.left().is_empty());
+        until("something is left", || place.left().is_empty());
     }
 }
 
@@ -155,17 +150,9 @@ fn status(number: &str) -> Option<(String, String)> {
 
 fn ended(child: &mut Child) -> Option<i32> {
     let mut status = None;
-    until("layflat has ended", || {
+    until("layflat goes on", || {
         status = child.try_wait().unwrap();
         status.is_some()
     });
     status.and_then(|status| status.signal())
-}
-
-fn until(what: &str, is_so: impl FnMut() -> bool) {
-    let (begin, mut is_so) = (Instant::now(), is_so);
-    while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

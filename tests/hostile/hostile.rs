@@ -11,11 +11,11 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::common::harness::{self, Test, Trial};
 use crate::common::images::{self, archive, descriptor, gzip, hex};
 use crate::common::tools;
+use crate::common::wait::{until, while_it_runs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
@@ -514,24 +514,13 @@ fn a_signal_leaves_nothing() {
         let archive = docker_archive(&layer(&[file("a", &"x".repeat(100_000))]), "sha256:00");
         let mut input = child.stdin.take().unwrap();
         input.write_all(&archive[..archive.len() / 2]).unwrap();
-        until("it reads", || {
-            assert_eq!(child.try_wait().unwrap(), None);
-            rustix::io::ioctl_fionread(&input).unwrap() == 0
-        });
+        while_it_runs(&mut child, "it does not read", || rustix::io::ioctl_fionread(&input).unwrap() == 0);
         kill_process(Pid::from_child(&child), signal).unwrap();
         drop(input);
         let status = child.wait().unwrap();
         assert!(!status.success());
         // Another process may remove it, which this one did not wait for (rule S11).
-        until("nothing is left", || names(cage.0.path()) == ["in", "victim"]);
-    }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        until("something is left", || names(cage.0.path()) == ["in", "victim"]);
     }
 }
 
