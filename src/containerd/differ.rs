@@ -82,7 +82,7 @@ impl Differ {
         let own = self.store.as_ref().and_then(|store| Some((store, store.slot(&target.upper)?)));
         let unpacked = match own {
             Some((store, slot)) => {
-                let options = Options { replace: true, jobs: self.layer_jobs, ..store.options(cancel) };
+                let options = Options { replace: true, ..store.options(cancel) };
                 slot.unpack(&layer, &options)?
             }
             None => {

@@ -29,7 +29,6 @@ use super::socket::MetricsListener;
 use super::store::Store;
 use super::{Event, Settings, Tell};
 use crate::core::chain::Context;
-use crate::fs::Durability;
 
 /// Serves containerd until SIGTERM or SIGINT. Then no more is begun; what is being unpacked may still be finished within
 /// [`Settings::grace`], or until a second signal, and is cancelled then. `ready` is called as soon as there are answers.
@@ -117,7 +116,7 @@ pub fn serve(
 }
 
 fn open(root: &Path, settings: &Settings) -> io::Result<Arc<Store>> {
-    let (store, unread) = Store::open(root, Durability::unless(settings.no_sync), settings.limits, settings.backend)
+    let (store, unread) = Store::open(root, settings)
         .map_err(|error| io::Error::other(Context::new(format!("cannot keep snapshots in {root:?}"), error)))?;
     for (directory, problem) in unread {
         settings.tell.tell(&Event::Unusable { directory, problem });

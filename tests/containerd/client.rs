@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -19,6 +20,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_prost::ProstCodec;
 
 use crate::common::tree::Tree;
+use crate::common::wait::PATIENCE;
 
 #[path = "../../src/containerd/proto/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "each service has more than is used here")]
@@ -227,9 +229,11 @@ impl Client {
     /// The same where a containerd is, too: what it does not know it removes when it collects its garbage, our view and what that is of.
     pub(crate) fn try_shown(&self, name: &str, mountpoint: &Path) -> Answer<Tree> {
         const VIEW: &str = "test/view";
+        let begun = Instant::now();
         let view = loop {
             match Mounted::try_at(&self.view(VIEW, name)?, mountpoint) {
-                Err(Errno::NOENT) => {
+                // Also what does not fit into a page of options.
+                Err(Errno::NOENT) if begun.elapsed() < PATIENCE => {
                     let _ = self.remove(VIEW);
                 }
                 mounted => break mounted.unwrap(),

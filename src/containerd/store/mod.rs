@@ -40,6 +40,7 @@ mod usage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,6 +58,7 @@ use crate::fs::{Durability, Lock, open_path, remove_tree};
 use crate::image::Layer;
 use crate::unpack::{Error, LayerOver, Loss, Options, stage_layer};
 
+use super::Settings;
 pub(crate) use document::{Document, Kind, Usage};
 pub use erofs::Backend;
 pub(crate) use error::StoreError;
@@ -80,6 +82,7 @@ pub(crate) struct Store {
     namespace: XattrNamespace,
     durability: Durability,
     limits: Limits,
+    layer_jobs: Option<NonZero<usize>>,
     backend: Backend,
     /// Held by whoever mounts and unmounts; the state may be looked at meanwhile, but not the other way round.
     mounting: Mutex<()>,
@@ -152,12 +155,8 @@ impl Store {
     ///
     /// # Errors
     /// The directory cannot be used, or another process serves it.
-    pub(crate) fn open(
-        root: &Path,
-        durability: Durability,
-        limits: Limits,
-        backend: Backend,
-    ) -> io::Result<(Self, Vec<(PathBuf, String)>)> {
+    pub(crate) fn open(root: &Path, settings: &Settings) -> io::Result<(Self, Vec<(PathBuf, String)>)> {
+        let Settings { backend, limits, layer_jobs, no_sync, .. } = *settings;
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
         make(&root.join(SNAPSHOTS))?;
         let root = root.canonicalize()?;
@@ -193,8 +192,10 @@ impl Store {
             false => XattrNamespace::Trusted,
         };
         let (state, recent) = (Mutex::new(state), Mutex::new(Recent::within(&limits)));
-        let mounting = Mutex::default();
-        Ok((Self { root, namespace, durability, limits, backend, mounting, state, recent, _lock: lock }, unread))
+        let (durability, mounting) = (Durability::unless(no_sync), Mutex::default());
+        let store =
+            Self { root, namespace, durability, limits, layer_jobs, backend, mounting, state, recent, _lock: lock };
+        Ok((store, unread))
     }
 
     /// How layers are unpacked here.
@@ -202,6 +203,7 @@ impl Store {
         Options {
             xattr_namespace: Some(self.namespace),
             no_sync: self.durability == Durability::Unsynced,
+            jobs: self.layer_jobs,
             limits: self.limits,
             cancel: cancel.clone(),
             ..Options::default()
