@@ -203,12 +203,13 @@ impl<'a, 'r> Tree<'a, 'r> {
             times.count(time_of(&attributes));
             node.has_xattrs = !attributes.xattrs.is_empty();
         }
-        node.has_xattrs |= self.shape != Shape::Merged
-            && match entry.what {
-                What::Directory { opaque, holds_whiteouts, .. } => opaque || holds_whiteouts,
-                What::Whiteout => false,
-                What::Leaf(_) => self.is_nested_whiteout(entry),
-            };
+        node.has_xattrs |= match entry.what {
+            What::Directory { opaque, holds_whiteouts, .. } => {
+                self.shape != Shape::Merged && (opaque || holds_whiteouts)
+            }
+            What::Whiteout => false,
+            What::Leaf(_) => self.is_nested_whiteout(entry),
+        };
         self.nodes.push(node);
         new
     }

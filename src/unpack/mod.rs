@@ -204,8 +204,10 @@ pub(crate) fn replay_shown<'r>(records: &'r [Record], options: &Options) -> Resu
 }
 
 fn check_memory_of(records: &[Record], options: &Options) -> Result<(), Error> {
-    let memory = || records.iter().map(Record::memory).sum();
-    if options.limits.limit_memory() { check_memory(memory(), options) } else { Ok(()) }
+    if options.limits.limit_memory() {
+        check_memory(records.iter().map(Record::memory).sum(), options)?;
+    }
+    Ok(())
 }
 
 /// Whether there may be records of so many bytes.

@@ -169,7 +169,7 @@ impl State {
         for (file, covered_by) in self.large.iter_mut().zip(covered_by) {
             file.covered_by = covered_by;
         }
-        match Stack::lost_contents(&self.records, reading) {
+        match Stack::lost_contents(&self.records, reading.clone()) {
             Ok(lost) => self.remove(&lost),
             // What is wrong is told when all layers are known.
             Err(_) => Ok(()),

@@ -632,43 +632,37 @@ fn mounted_again(kept: Kept) {
 
 /// Layers of images, of a container, and such as were unpacked before, in any order.
 fn mixed(kept: Kept) {
-    let mut service = Service::start(kept);
-    let stack = Stack::parse(
-        "D d(700), F d/a, F d/b, F e(e) | W d/a, F d/c, H g=e | F d/new, O d, H f=e | H d/h=g, F i | W i, H j=d/new",
-    );
-    let (layers, expected) = (archives(&stack), oracle::show(&stack).unwrap());
-    for images in 0..1 << layers.len() {
-        let mut parent = String::new();
-        for (number, layer) in layers.iter().enumerate() {
-            let (key, name) = (format!("test/{images}/extract-{number}"), format!("test/{images}/name-{number}"));
-            let wanted = if images & (1 << number) == 0 { Kept::Directories } else { Kept::Images };
-            if service.kept != wanted {
-                service.kept = wanted;
-                service.restart();
-            }
-            let mounts = service.client.prepare(&key, &parent).unwrap();
-            service.client.apply(&service.blob(layer), &mounts).unwrap();
-            service.client.commit(&name, &key, "").unwrap();
-            parent = name;
+    let stack =
+        "D d(700), F d/a, F d/b, F e(e) | W d/a, F d/c, H g=e | F d/new, O d, H f=e | H d/h=g, F i | W i, H j=d/new";
+    in_every_mix(Service::start(kept), stack, |service, wanted| {
+        if service.kept != wanted {
+            service.kept = wanted;
+            service.restart();
         }
-        let differences = expected.differences(&service.shown(&parent));
-        assert!(differences.is_empty(), "{images:05b}: {differences:#?}");
-    }
-    service.is_empty_when_all_is_removed();
+        "extract"
+    });
 }
 
 /// As [`mixed`], by one process, which knows what it has committed last: what is unpacked by a key that no unpacker has becomes a directory.
 fn mixed_at_once(kept: Kept) {
-    let service = Service::start(kept);
-    let stack = Stack::parse(
-        "D d(700), F d/a, F d/b, F e(e) | W d/a, F d/c, H g=e | D d(711), F d/new, O d, H f=e | H d/h=g, F i | W i, H j=d/new",
-    );
+    let stack = "D d(700), F d/a, F d/b, F e(e) | W d/a, F d/c, H g=e | D d(711), F d/new, O d, H f=e | H d/h=g, F i | W i, H j=d/new";
+    in_every_mix(Service::start(kept), stack, |_, wanted| match wanted {
+        Kept::Directories => "unpack",
+        Kept::Images => "extract",
+    });
+}
+
+/// Commits the layers of a stack one after the other, in every mix of directories and images. `begin` sees to it that the next layer becomes what it is told,
+/// and says how its key begins.
+fn in_every_mix(mut service: Service, stack: &str, begin: impl Fn(&mut Service, Kept) -> &'static str) {
+    let stack = Stack::parse(stack);
     let (layers, expected) = (archives(&stack), oracle::show(&stack).unwrap());
     for images in 0..1 << layers.len() {
         let mut parent = String::new();
         for (number, layer) in layers.iter().enumerate() {
-            let what = if images & (1 << number) == 0 { "unpack" } else { "extract" };
-            let (key, name) = (format!("test/{images}/{what}-{number}"), format!("test/{images}/name-{number}"));
+            let wanted = if images & (1 << number) == 0 { Kept::Directories } else { Kept::Images };
+            let key = format!("test/{images}/{}-{number}", begin(&mut service, wanted));
+            let name = format!("test/{images}/name-{number}");
             let mounts = service.client.prepare(&key, &parent).unwrap();
             service.client.apply(&service.blob(layer), &mounts).unwrap();
             service.client.commit(&name, &key, "").unwrap();

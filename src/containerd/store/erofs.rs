@@ -3,7 +3,7 @@
 //! ```text
 //! snapshots/N/contents/    what Apply leaves of a layer: its content file, its record, and where contents lie
 //! snapshots/N/image/       what Commit makes of that and of what lies below: the EROFS image, and which files it has need of
-//! snapshots/N/whole/       the same of all layers together up to this one, of each of which there are so many below
+//! snapshots/N/whole/       the same of all layers up to this one, where there are 128, 256, and so on
 //! mnt/                     a tmpfs, which is gone after a restart of the machine with all that is mounted in it
 //! mnt/N/fs                 where the image is mounted: the lower directory
 //! mnt/N/work               as beside the directory of any other snapshot

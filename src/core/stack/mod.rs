@@ -194,13 +194,11 @@ impl<'r> Stack<'r> {
     ///
     /// # Errors
     /// The first entry that cannot be carried out.
-    pub(crate) fn lost_contents(records: &[Record], reading: &Reading) -> Result<Vec<(usize, ContentId)>, StackError> {
-        let mut view = View::new(records, reading);
-        for layer in 0..records.len() {
-            let changes = Changes { since: layer as u32 + 1, ..Changes::default() };
-            view.apply(layer, reading, changes)?;
-        }
-        Ok(view.lost_contents())
+    pub(crate) fn lost_contents(
+        records: &'r [Record],
+        reading: Reading,
+    ) -> Result<Vec<(usize, ContentId)>, StackError> {
+        Ok(Self::replay_shown(records, reading)?.view.lost_contents())
     }
 
     fn empty(records: &'r [Record], reading: Reading) -> Self {
